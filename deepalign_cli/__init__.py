@@ -1,0 +1,3 @@
+"""deepalign: align and merge neural-network checkpoints."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,64 @@
+"""What every method returns, and what every method is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.naming import STATISTICS
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An element that carries `moving` onto `reference`.
+
+    `distance_before` and `distance_after` are Euclidean distances over all trained tensors (running
+    statistics are left out). `objective` records the method's own objective after every accepted step.
+    """
+
+    element: Element
+    method: str
+    seconds: float
+    distance_before: float
+    distance_after: float
+    objective: tuple[float, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+class Aligner(Protocol):
+    """A method: from two networks to the element that carries the second onto the first."""
+
+    def __call__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
+    ) -> Alignment: ...
+
+
+def is_trained(name: str, w: Tensor) -> bool:
+    """Whether a tensor counts in distances: floating point, and not a running statistic.
+
+    Statistics move with their units but do not count: with them in the cost the fixed midpoint of
+    residual networks with BatchNorm falls (`benchmarks/statistics.py`).
+    """
+    return w.is_floating_point() and name.rpartition(".")[2] not in STATISTICS
+
+
+def widened(w: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 where it came so: the type in which arithmetic is done."""
+    return w if w.dtype in (torch.float32, torch.float64) else w.float()
+
+
+def distance(symmetry: Symmetry, reference: Weights, moving: Weights, g: Element | None = None) -> float:
+    """The Euclidean distance between `reference` and g `moving` over all trained tensors."""
+    total = 0.0
+    for name in reference:
+        a, b = reference[name], moving[name]
+        if is_trained(name, a):
+            b = symmetry.act(g, name, b) if g else b
+            total += float(torch.linalg.vector_norm(widened(a) - widened(b), dtype=torch.float64)) ** 2
+    return total**0.5

@@ -1,0 +1,47 @@
+"""Scale canonicalisation: balance every unit's incoming and outgoing norm before matching.
+
+Scaling a ReLU unit leaves the function alone but not the weights' norms, so two networks are first
+brought to the same scales: per unit s = sqrt(|w_out| / |w_in|), incoming weights times s, outgoing
+weights over s, until it settles (Boufalis et al. 2025, section on ReLU).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from deepalign_cli.align.alignment import is_trained, widened
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Kind
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+_SWEEPS = 200
+_SETTLED = 1e-9
+
+
+def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
+    """The element that balances every unit of every `scale` group; empty where there is none."""
+    groups = [g for g, kind in symmetry.kinds.items() if kind is Kind.SCALE]
+    scale = {g: torch.ones(symmetry.sizes[g], dtype=torch.float64) for g in groups}
+    for _ in range(_SWEEPS if groups else 0):
+        change = 0.0
+        for group in groups:
+            step = _balance(symmetry, weights, Element({}, scale), group)
+            scale[group] = scale[group] * step
+            change = max(change, float(step.log().abs().max()))
+        if change < _SETTLED:
+            break
+    return Element({}, scale)
+
+
+def _balance(symmetry: Symmetry, weights: Weights, g: Element, group: str) -> Float64[Tensor, " n"]:
+    size = symmetry.sizes[group]
+    energy = {mark: torch.zeros(size, dtype=torch.float64) for mark in "+-"}
+    for place in symmetry.occurrences[group]:
+        w = weights[place.name]
+        if place.mark and is_trained(place.name, w):
+            rows = symmetry.unfold(place, symmetry.act(g, place.name, widened(w)))
+            energy[place.mark] += torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+    alive = (energy["+"] > 0) & (energy["-"] > 0)
+    return torch.where(alive, (energy["-"] / energy["+"].clamp(min=1e-300)).pow(0.25), 1.0)

@@ -1,0 +1,21 @@
+"""The naive baseline: every unit stays where it is."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+
+class NoAlignment:
+    """An aligner that moves nothing."""
+
+    def __call__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
+    ) -> Alignment:
+        started = time.perf_counter()
+        apart = distance(symmetry, reference, moving)
+        return Alignment(symmetry.identity(), "none", time.perf_counter() - started, apart, apart)

@@ -1,0 +1,47 @@
+"""Matching units by their profile: what of a unit no element of the group can change.
+
+The sorted absolute entries of a unit's rows do not depend on how other units are ordered or signed,
+so a planted element is read off at once, however deep the network. Independently trained networks
+share little of it: for them this is no more than a start.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.align.gains import Gains
+from deepalign_cli.assignment import assign
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Kind
+
+_QUANTILES = 64
+
+
+def profile_element(problem: Gains) -> Element:
+    """For every group the assignment between the units' profiles; signs follow from the signed rows."""
+    perm, scale = {}, {}
+    for group in problem.symmetry.sizes:
+        a, b = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
+        perm[group] = assign(-torch.cdist(a, b))
+    g = Element(perm)
+    for group, kind in problem.symmetry.kinds.items():
+        if kind is Kind.SIGN:
+            _, flipping = problem.matrices(group, Element(g.perm, scale))
+            if flipping is not None:
+                scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
+    return Element(perm, scale)
+
+
+def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n features"]:
+    """One row a unit: quantiles of its absolute entries in every tensor, and their mean square."""
+    weights = problem.reference if reference else problem.moving
+    parts = []
+    for place in problem.symmetry.occurrences[group]:
+        if place.name in problem.names[group]:
+            rows = problem.symmetry.unfold(place, weights[place.name]).float().abs()
+            ordered = rows.sort(dim=1).values
+            columns = torch.linspace(0, rows.shape[1] - 1, min(_QUANTILES, rows.shape[1])).round().long()
+            parts.append(ordered[:, columns] / (rows.square().mean().sqrt() + 1e-30))
+    return torch.cat(parts, dim=1) if parts else torch.zeros(problem.symmetry.sizes[group], 1)

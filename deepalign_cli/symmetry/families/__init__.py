@@ -1,0 +1,13 @@
+"""Known architecture families. Each has `match(layout) -> Spec | None`; the first that matches is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deepalign_cli.symmetry.families import chain, resnet, transformer
+from deepalign_cli.symmetry.layout import Layout
+from deepalign_cli.symmetry.spec import Spec
+
+FAMILIES: tuple[Callable[[Layout], Spec | None], ...] = (transformer.match, resnet.match, chain.match)
+
+__all__ = ["FAMILIES"]

@@ -1,0 +1,180 @@
+"""Plain chains read from names and shapes: MLPs of any names, plain CNNs, VGG.
+
+Linear and convolution layers in one line, with norms between them. The order comes from numbers in
+the names and from the shapes; where these leave two readings, neither is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepalign_cli.errors import AmbiguousError
+from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft, refuse_group_norm
+from deepalign_cli.symmetry.families.norms import host_of
+from deepalign_cli.symmetry.layout import Layout, Module
+from deepalign_cli.symmetry.naming import group_name
+from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
+from deepalign_cli.symmetry.spec import Spec
+
+_ROLES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear or convolution layer with its reading: `transposed` weights are (in, out)."""
+
+    module: Module
+    transposed: bool
+
+    @property
+    def out(self) -> int:
+        return self.module.shapes["weight"][1 if self.transposed else 0]
+
+    @property
+    def into(self) -> int:
+        return self.module.shapes["weight"][0 if self.transposed else 1]
+
+    @property
+    def is_conv(self) -> bool:
+        return self.module.rank > 2
+
+    @property
+    def fits_bias(self) -> bool:
+        return self.module.shapes.get("bias", (self.out,)) == (self.out,)
+
+    def depthwise_after(self, previous: Layer) -> bool:
+        """Whether this is a convolution of each channel of `previous` on its own."""
+        return self.is_conv and self.into == 1 and previous.out > 1 and self.out == previous.out
+
+    def feeds(self, other: Layer) -> bool:
+        """Whether this layer's output fits the other's input, flattening where a conv meets a linear."""
+        if other.is_conv:
+            return self.is_conv and self.module.rank == other.module.rank and (
+                self.out == other.into or other.depthwise_after(self)
+            )
+        return other.into % self.out == 0 if self.is_conv else self.out == other.into
+
+
+def match(layout: Layout) -> Spec | None:
+    """The spec of a plain chain, or None if this is not one.
+
+    Raises:
+        AmbiguousError: two readings fit.
+    """
+    modules = list(layout.modules().values())
+    if not modules or any(not _is_plain(m) for m in modules):
+        return None
+    matrices = [m for m in modules if m.rank >= 2]
+    readings = [_orders(matrices, transposed) for transposed in (False, True)]
+    if all(m.strict for m in matrices) and readings[0]:
+        readings[1] = []  # a role spelt as PyTorch spells it holds (out, in)
+    orders = [order for found in readings for order in found]
+    if not orders:
+        return None
+    if len(orders) > 1:
+        raise _two_orders(orders)
+    return _write(orders[0], [m for m in modules if m.is_norm])
+
+
+def _is_plain(module: Module) -> bool:
+    if not set(module.shapes) <= _ROLES or any(0 in shape for shape in module.shapes.values()):
+        return False
+    return module.rank >= 2 or module.is_norm
+
+
+def _orders(matrices: list[Module], transposed: bool) -> list[list[Layer]]:
+    layers = [Layer(m, transposed) for m in matrices]
+    if not layers or not all(layer.fits_bias for layer in layers) or (transposed and any(x.is_conv for x in layers)):
+        return []
+    paths = [m.path for m in matrices]
+    for contiguous in (True, False):
+        try:
+            found = chain_orders(paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous)
+        except SearchBudgetError:
+            raise AmbiguousError(
+                "the layers can be put in so many orders that their shapes and names do not tell which is right.",
+                HOW_A_SPEC_HELPS,
+            ) from None
+        if found:
+            return [[layers[i] for i in order] for order in found]
+    return []
+
+
+def _two_orders(orders: list[list[Layer]]) -> AmbiguousError:
+    first, second = orders[0], orders[1]
+    if first[0].transposed != second[0].transposed:
+        return AmbiguousError(
+            "the weights can be read as (out, in) or as (in, out), and both fit all shapes.", HOW_A_SPEC_HELPS
+        )
+    i = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.module.path != b.module.path)
+    return AmbiguousError(
+        f"two orders of the layers fit the shapes: '{first[i].module.path}' or '{second[i].module.path}' "
+        f"may be layer {i + 1} of {len(first)}.",
+        HOW_A_SPEC_HELPS,
+    )
+
+
+def _write(chain: list[Layer], norms: list[Module]) -> Spec:
+    conv = any(layer.is_conv for layer in chain)
+    draft = Draft("chain of convolution and linear layers" if conv else "chain of linear layers")
+    hosts = {norm.path: host_of(norm, chain, norms) for norm in norms}
+    axes = _output_axes(chain)
+    for number, layer in enumerate(chain):
+        into = _input_axis(number, chain, axes)
+        marked = number not in hosts.values()
+        draft.linear(layer.module, axes[number], into, marked=marked, transposed=layer.transposed)
+        if layer.is_conv:
+            draft.pooled.add(axes[number])
+    for norm in norms:
+        _write_norm(draft, norm, hosts[norm.path], chain, axes)
+    draft.only_permute(_unscalable(chain, norms, hosts, axes))
+    draft.pooled &= set(axes[:-1])
+    draft.doubts += _skip_doubt(chain)
+    return draft.spec()
+
+
+def _unscalable(
+    chain: list[Layer], norms: list[Module], hosts: dict[str, int | None], axes: list[str]
+) -> set[str]:
+    """Groups that no scale may touch: several norms, a PReLU-like gain without shift, depthwise kernels."""
+    numbers = [host for host in hosts.values() if host is not None]
+    twice = {axes[i] for i in numbers if numbers.count(i) > 1}
+    shiftless = {axes[i] for n in norms if "bias" not in n.shapes and (i := hosts[n.path]) is not None}
+    return twice | shiftless | {axis for axis in axes if axes.count(axis) > 1}
+
+
+def _output_axes(chain: list[Layer]) -> list[str]:
+    axes: list[str] = []
+    for number, layer in enumerate(chain):
+        if number and layer.depthwise_after(chain[number - 1]):
+            axes.append(axes[-1])
+        elif number == len(chain) - 1:
+            axes.append(str(layer.out))
+        else:
+            axes.append(group_name(layer.module.path))
+    return axes
+
+
+def _input_axis(number: int, chain: list[Layer], axes: list[str]) -> str:
+    layer = chain[number]
+    if number == 0 or layer.depthwise_after(chain[number - 1]):
+        return str(layer.into)
+    times = layer.into // chain[number - 1].out
+    return axes[number - 1] if times == 1 else f"{axes[number - 1]}*{times}"
+
+
+def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer], axes: list[str]) -> None:
+    if host is None:
+        return  # a norm over the labelled inputs: nothing moves
+    if chain[host].is_conv:
+        refuse_group_norm(norm)
+    size = next(shape[0] for shape in norm.shapes.values() if shape)
+    times = size // chain[host].out
+    draft.norm(norm, axes[host] if times == 1 else f"{axes[host]}*{times}")
+
+
+def _skip_doubt(chain: list[Layer]) -> list[str]:
+    widths = [layer.out for layer in chain[:-1]]
+    if len(widths) > 1 and len(set(widths)) < len(widths):
+        return ["layers of equal width are taken to follow one another without skip connections, which names and shapes cannot show"]
+    return []

@@ -1,0 +1,86 @@
+"""Which layer of a chain a norm belongs to, from positions, numbers and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from deepalign_cli.errors import AmbiguousError, SpecError
+from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
+from deepalign_cli.symmetry.layout import Module
+from deepalign_cli.symmetry.naming import numbers, pieces, stands_before
+
+
+class ChainLayer(Protocol):
+    """What is asked of a layer here: its module, and its extents."""
+
+    @property
+    def module(self) -> Module: ...
+    @property
+    def out(self) -> int: ...
+    @property
+    def into(self) -> int: ...
+    @property
+    def is_conv(self) -> bool: ...
+
+
+def host_of(norm: Module, chain: Sequence[ChainLayer], norms: Sequence[Module]) -> int | None:
+    """The number of the layer whose outputs the norm acts on; None for the network's inputs.
+
+    Raises:
+        AmbiguousError: names and sizes leave more than one layer.
+        SpecError: no layer fits.
+    """
+    size = next((shape[0] for shape in norm.shapes.values() if shape), 0)
+    fitting = [i for i, layer in enumerate(chain) if _fits(layer, size)]
+    inputs = [-1] if chain[0].into == size else []
+    placed = _by_position(norm, chain)
+    if placed is not None:
+        found = [i for i in (*inputs, *fitting) if i == placed]
+    else:
+        found = _by_number(norm, chain, fitting, norms) or (fitting if len(fitting) == 1 else fitting + inputs)
+    if not found:
+        raise SpecError(f"'{norm.path}' has {size} units, which fits no layer before it.", HOW_A_SPEC_HELPS)
+    if len(found) > 1:
+        a, b = (chain[i].module.path if i >= 0 else "the inputs" for i in found[:2])
+        raise AmbiguousError(f"'{norm.path}' may belong to '{a}' or to '{b}'.", HOW_A_SPEC_HELPS)
+    return None if found[0] < 0 else found[0]
+
+
+def _fits(layer: ChainLayer, size: int) -> bool:
+    return layer.out == size or (layer.is_conv and size > 0 and size % layer.out == 0)
+
+
+def _by_position(norm: Module, chain: Sequence[ChainLayer]) -> int | None:
+    """The layer just before the norm in a numbered sequence of both, if they stand in one."""
+    before = [stands_before(layer.module.path, norm.path) for layer in chain]
+    earlier = [i for i, b in enumerate(before) if b]
+    later = [i for i, b in enumerate(before) if b is False]
+    if earlier and (not later or later[0] == earlier[-1] + 1):
+        beside = any(pieces(layer.module.path)[0] == pieces(norm.path)[0] for layer in chain)
+        return None if beside else earlier[-1]
+    if later and later[0] == 0:
+        return -1
+    return None
+
+
+def _by_number(
+    norm: Module, chain: Sequence[ChainLayer], fitting: list[int], norms: Sequence[Module]
+) -> list[int]:
+    """The layers with the norm's own numbers (`bn2` and `conv2`), before which or after which it stands."""
+    own = numbers(norm.path)
+    if not own:
+        return []
+    same = [i for i, layer in enumerate(chain) if numbers(layer.module.path) == own]
+    after = [i for i in same if i in fitting]
+    if len(after) > 1:
+        convs = [i for i in after if chain[i].is_conv]
+        if len(convs) == 1 and len(norms) == sum(layer.is_conv for layer in chain):
+            return convs
+    if after:
+        return after
+    return [i - 1 for i in same if chain[i].into == _size(norm)]
+
+
+def _size(norm: Module) -> int:
+    return next((shape[0] for shape in norm.shapes.values() if shape), 0)

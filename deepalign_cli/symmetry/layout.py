@@ -1,0 +1,59 @@
+"""What a family sees of a checkpoint: names, shapes, and what the user added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deepalign_cli.symmetry.naming import place_of
+
+
+@dataclass(frozen=True)
+class Module:
+    """The tensors that share a path: `shapes` maps a role to a shape, `names` to the tensor's name."""
+
+    path: str
+    shapes: Mapping[str, tuple[int, ...]]
+    names: Mapping[str, str]
+    strict: bool
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the weight; 0 without one."""
+        return len(self.shapes.get("weight", ()))
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether this is a normalisation layer or another per-unit parameter."""
+        return self.rank == 1 or ("weight" not in self.shapes and "running_mean" in self.shapes)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it keeps running statistics, as BatchNorm does."""
+        return "running_mean" in self.shapes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes in the file's order; `heads` is the number of attention heads where known."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    heads: int | None = None
+
+    def modules(self) -> dict[str, Module]:
+        """The tensors gathered by module, in the file's order."""
+        found: dict[str, dict[str, str]] = {}
+        strict: dict[str, bool] = {}
+        for name in self.shapes:
+            place = place_of(name)
+            found.setdefault(place.path, {})[place.role] = name
+            strict[place.path] = strict.get(place.path, True) and place.strict
+        return {
+            path: Module(path, {role: self.shapes[n] for role, n in names.items()}, names, strict[path])
+            for path, names in found.items()
+        }
+
+    def within(self, prefix: str) -> Layout:
+        """The tensors below `prefix`, without it."""
+        cut = len(prefix)
+        return Layout({n[cut:]: s for n, s in self.shapes.items() if n.startswith(prefix)}, self.heads)

@@ -1,0 +1,87 @@
+"""Solving the groups' sizes from the tensors' shapes, with errors that name both tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from deepalign_cli.errors import SpecError
+from deepalign_cli.symmetry.axes import Axis, Term, format_axes
+from deepalign_cli.symmetry.spec import Spec
+
+_HINT = "compare the spec with `deepalign inspect A`; every axis must multiply out to the tensor's extent."
+
+
+def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The size of every group of `spec`.
+
+    Raises:
+        SpecError: a tensor is missing, a rank differs, two tensors contradict each other, or a size
+            stays open.
+    """
+    _check_ranks(spec, shapes)
+    equations = [
+        (name, number, axis, shapes[name][number]) for name, axes in spec.axes.items() for number, axis in enumerate(axes)
+    ]
+    sizes, found_in = dict(spec.sizes), dict.fromkeys(spec.sizes, "the table [sizes]")
+    open_ones = equations
+    while True:
+        waiting = []
+        for equation in open_ones:
+            name, number, axis, length = equation
+            unknown = set(axis.groups()) - set(sizes)
+            if len(unknown) == 1:
+                group = unknown.pop()
+                sizes[group] = _solve(axis, group, length, sizes, f"axis {number} of '{name}'")
+                found_in[group] = f"'{name}'"
+            elif unknown:
+                waiting.append(equation)
+        if len(waiting) == len(open_ones) or not waiting:
+            break
+        open_ones = waiting
+    if waiting:
+        name, number, axis, _ = waiting[0]
+        group = next(g for g in axis.groups() if g not in sizes)
+        raise SpecError(f"the size of the group '{group}' on axis {number} of '{name}' is open.", f"say it: [sizes] {group} = N.")
+    for name, number, axis, length in equations:
+        _check(name, number, axis, length, sizes, found_in)
+    return {group: sizes[group] for group in spec.groups()}
+
+
+def extent(term: Term, sizes: Mapping[str, int]) -> int:
+    """The product of a term's atoms."""
+    return math.prod(sizes[atom.name] if atom.name else atom.size for atom in term)
+
+
+def _check_ranks(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in spec.axes if name not in shapes]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise SpecError(f"the spec names '{missing[0]}'{more}, which the checkpoint does not hold.", _HINT)
+    for name, axes in spec.axes.items():
+        if len(axes) != len(shapes[name]):
+            raise SpecError(
+                f"the spec gives '{name}' {len(axes)} axes ('{format_axes(axes)}') but its shape is {list(shapes[name])}.",
+                _HINT,
+            )
+
+
+def _solve(axis: Axis, group: str, length: int, sizes: Mapping[str, int], where: str) -> int:
+    with_group = {**sizes, group: 1}
+    coefficient = sum(extent(t, with_group) for t in axis.terms if any(a.name == group for a in t))
+    rest = sum(extent(t, with_group) for t in axis.terms if all(a.name != group for a in t))
+    size, remainder = divmod(length - rest, coefficient)
+    if remainder or size < 1:
+        raise SpecError(f"{where} is {length} long, which '{axis}' cannot be.", _HINT)
+    return size
+
+
+def _check(
+    name: str, number: int, axis: Axis, length: int, sizes: Mapping[str, int], found_in: Mapping[str, str]
+) -> None:
+    total = sum(extent(term, sizes) for term in axis.terms)
+    if total == length:
+        return
+    known = "; ".join(f"'{g}' has {sizes[g]} units in {found_in[g]}" for g in dict.fromkeys(axis.groups()))
+    detail = f": {known}" if known else ""
+    raise SpecError(f"axis {number} of '{name}' is {length} long but '{axis}' makes {total}{detail}.", _HINT)

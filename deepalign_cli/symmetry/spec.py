@@ -1,0 +1,199 @@
+"""A symmetry spec: which axes of which tensors carry which groups, as read from and written to TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from deepalign_cli.errors import SpecError, UsageError
+from deepalign_cli.symmetry.axes import GROUP_NAME, Axes, format_axes, parse_axes, without_marks
+
+FORMAT = 1
+MAX_BYTES = 64 * 2**20
+_HINT = "`deepalign inspect A --spec` prints a spec to start from; the guide is docs/specs.md."
+
+
+class Kind(StrEnum):
+    """What a group may do to its units besides permuting them."""
+
+    PERMUTATION = "permutation"
+    SIGN = "sign"
+    SCALE = "scale"
+
+
+class Activation(StrEnum):
+    """The activation between hidden layers, which shapes cannot tell."""
+
+    RELU = "relu"
+    LEAKY_RELU = "leaky_relu"
+    TANH = "tanh"
+    SIN = "sin"
+    GELU = "gelu"
+    SILU = "silu"
+    OTHER = "other"
+
+    @property
+    def kind(self) -> Kind:
+        """The widest kind of symmetry that commutes with the activation (Godfrey et al. 2022)."""
+        if self in (Activation.RELU, Activation.LEAKY_RELU):
+            return Kind.SCALE
+        if self in (Activation.TANH, Activation.SIN):
+            return Kind.SIGN
+        return Kind.PERMUTATION
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The symmetry of an architecture, said once.
+
+    `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
+    needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
+    follow, which no sign may pass. `source` and `doubts` say where the spec comes from and what it
+    takes for granted.
+    """
+
+    axes: Mapping[str, Axes]
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    source: str = "spec"
+    doubts: tuple[str, ...] = ()
+    pooled: frozenset[str] = frozenset()
+
+    def groups(self) -> tuple[str, ...]:
+        """The groups' names in the order in which they first appear."""
+        return tuple(dict.fromkeys(g for axes in self.axes.values() for axis in axes for g in axis.groups()))
+
+    def marked(self) -> frozenset[str]:
+        """The groups that carry a `+` or `-` somewhere."""
+        atoms = (a for axes in self.axes.values() for axis in axes for term in axis.terms for a in term)
+        return frozenset(atom.name for atom in atoms if atom.mark)
+
+    def with_activation(self, activation: Activation | None) -> Spec:
+        """The spec whose marked groups have the kind that `activation` allows; kinds already set stay."""
+        kind = activation.kind if activation else Kind.PERMUTATION
+        if kind is Kind.PERMUTATION:
+            return self
+        barred = self.pooled if kind is Kind.SIGN else frozenset()
+        given = {g: kind for g in self.groups() if g in self.marked() - barred}
+        doubts = self.doubts
+        if barred & self.marked():
+            doubts += ("signs of convolution channels stay as they are: a max-pool, which shapes do not show, would not pass them.",)
+        return replace(self, kinds={**given, **self.kinds}, doubts=doubts)
+
+    def with_prefix(self, prefix: str) -> Spec:
+        """The same spec for tensors whose names begin with `prefix`."""
+        return replace(self, axes={prefix + name: axes for name, axes in self.axes.items()})
+
+
+def read_spec(path: str | Path) -> Spec:
+    """Read a spec from a TOML file.
+
+    Raises:
+        UsageError: there is no such file.
+        SpecError: the file is not TOML or not a spec.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError(f"the spec '{path}' is larger than {MAX_BYTES >> 20} MB.", _HINT)
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"there is no spec file '{path}'.", _HINT) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the spec '{path}' cannot be read: {error}.", _HINT) from None
+    return parse_spec(text, source=str(path))
+
+
+def parse_spec(text: str, source: str = "spec") -> Spec:
+    """Read a spec from TOML text.
+
+    Raises:
+        SpecError: the text is not TOML or not a spec.
+    """
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
+    unknown = sorted(set(table) - {"format", "axes", "kinds", "sizes", "pooled"})
+    if unknown:
+        raise SpecError(f"the spec '{source}' has an unknown entry '{unknown[0]}'.", "it may hold format, axes, kinds, sizes and pooled.")
+    if table.get("format", FORMAT) != FORMAT:
+        raise SpecError(f"the spec '{source}' has format {table['format']!r}; this version reads {FORMAT}.", _HINT)
+    axes = {name: parse_axes(_text(line, name, source), name) for name, line in _table(table, "axes", source).items()}
+    kinds = {name: _kind(value, name, source) for name, value in _table(table, "kinds", source).items()}
+    sizes = {name: _size(value, name, source) for name, value in _table(table, "sizes", source).items()}
+    pooled = table.get("pooled", [])
+    if not isinstance(pooled, list) or not all(isinstance(g, str) for g in pooled):
+        raise SpecError(f"'pooled' in the spec '{source}' is not a list of groups' names.", _HINT)
+    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled))
+    _check_names(spec)
+    return spec
+
+
+def format_spec(spec: Spec) -> str:
+    """The TOML text of a spec; `parse_spec` reads it back."""
+    lines = [f"# deepalign symmetry spec, from {spec.source}", *(f"# doubt: {doubt}" for doubt in spec.doubts)]
+    lines.append(f"format = {FORMAT}")
+    if spec.pooled:
+        lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
+    for title, table in (("kinds", spec.kinds), ("sizes", spec.sizes)):
+        if table:
+            lines += ["", f"[{title}]", *(f"{_quoted(k)} = {json.dumps(v)}" for k, v in table.items())]
+    lines += ["", "[axes]"]
+    lines += [f"{_quoted(name)} = {json.dumps(format_axes(axes))}" for name, axes in spec.axes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def plain(spec: Spec) -> Spec:
+    """The spec without the marks that no kind uses: what `inspect` shows."""
+    used = frozenset(g for g, kind in spec.kinds.items() if kind is not Kind.PERMUTATION)
+    return replace(spec, axes={name: without_marks(axes, used) for name, axes in spec.axes.items()})
+
+
+def _quoted(name: str) -> str:
+    # JSON escapes are TOML escapes, but for DEL, which TOML wants escaped and JSON does not.
+    return json.dumps(name).replace("\x7f", "\\u007f")
+
+
+def _table(table: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise SpecError(f"'{key}' in the spec '{source}' is not a table.", _HINT)
+    return value
+
+
+def _text(value: object, name: str, source: str) -> str:
+    if not isinstance(value, str):
+        raise SpecError(f"the axes of '{name}' in the spec '{source}' are not a string.", 'quote both: "fc.weight" = "10 h".')
+    return value
+
+
+def _kind(value: object, name: str, source: str) -> Kind:
+    try:
+        return Kind(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise SpecError(f"the kind of '{name}' in the spec '{source}' is {value!r}.", f"a kind is one of {', '.join(Kind)}.") from None
+
+
+def _size(value: object, name: str, source: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SpecError(f"the size of '{name}' in the spec '{source}' is not a positive whole number.", _HINT)
+    return value
+
+
+def _check_names(spec: Spec) -> None:
+    known = set(spec.groups())
+    for name in (*spec.kinds, *spec.sizes, *spec.pooled):
+        if name not in known or not GROUP_NAME.fullmatch(name):
+            raise SpecError(f"the spec '{spec.source}' speaks of a group '{name}' that no axis carries.", _HINT)
+    for name, kind in spec.kinds.items():
+        if kind is not Kind.PERMUTATION and name not in spec.marked():
+            raise SpecError(
+                f"the group '{name}' is of kind {kind} but no axis of it has a + or - mark.",
+                f"write +{name} where a tensor is multiplied by the unit's {kind} and -{name} where it is divided.",
+            )
