@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -78,6 +79,7 @@ class Gains:
             total += float((widened(self.reference[name]) * b).sum(dtype=torch.float64))
         return total
 
+    @cached_property
     def scale(self) -> float:
         """|A| |B| over the moved tensors: the largest value that the objective can take."""
         energy = [0.0, 0.0]

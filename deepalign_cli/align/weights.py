@@ -53,8 +53,10 @@ class WeightMatching:
             found = descend(problem, start, rng, order)
             if best is None or found[1][-1] > best[1][-1]:
                 best = found
+            if best[1][-1] >= (1 - _RESOLUTION) * problem.scale:
+                break  # the networks are equal: nothing is closer
         assert best is not None
-        return *best, restarts
+        return *best, attempt + 1
 
 
 def default_restarts(symmetry: Symmetry) -> int:
@@ -73,7 +75,7 @@ def descend(
     """
     groups = list(problem.symmetry.sizes)
     g, objective = start, [problem.objective(start)]
-    least, waiting = _RESOLUTION * problem.scale(), set(groups)
+    least, waiting = _RESOLUTION * problem.scale, set(groups)
     for _ in range(_SWEEPS):
         shuffled = order or [groups[i] for i in torch.randperm(len(groups), generator=rng)]
         for group in shuffled:
@@ -104,4 +106,4 @@ def _start(problem: Gains) -> Element:
     """The identity, or the match of unit profiles where that is already much closer (a planted element)."""
     identity = problem.symmetry.identity()
     profile = profile_element(problem)
-    return profile if problem.objective(profile) > 0.5 * problem.scale() > problem.objective(identity) else identity
+    return profile if problem.objective(profile) > 0.5 * problem.scale > problem.objective(identity) else identity

@@ -35,7 +35,6 @@ class Activation(StrEnum):
     SIN = "sin"
     GELU = "gelu"
     SILU = "silu"
-    OTHER = "other"
 
     @property
     def kind(self) -> Kind:

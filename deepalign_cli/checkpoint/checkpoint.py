@@ -1,0 +1,135 @@
+"""`Checkpoint`: a mapping from names to tensors that reads each one when it is asked for, and keeps none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from deepalign_cli.checkpoint.files import Stamp
+from deepalign_cli.checkpoint.hashing import sha256_of_files
+from deepalign_cli.checkpoint.info import Contents, TensorInfo
+from deepalign_cli.checkpoint.naming import common_prefix
+from deepalign_cli.checkpoint.problems import Malformed, blame, shown
+from deepalign_cli.checkpoint.reading import read_tensor
+from deepalign_cli.checkpoint.strict_json import parse_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TIED = "deepalign.tied"
+
+if TYPE_CHECKING:
+    _Base = Mapping[str, Tensor]
+else:
+    _Base = Mapping
+
+
+class Checkpoint(_Base):
+    """An open checkpoint; `checkpoint[name]` reads that tensor and nothing else.
+
+    Names are logical: `prefix` is what stood before all of them in the file. `ordered` says whether their
+    order means anything, as it does in a state dict. `notes` are for the user to see.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        contents: Contents,
+        stamps: Mapping[Path, Stamp],
+        config: Mapping[str, object],
+        notes: Iterable[str] = (),
+    ) -> None:
+        with blame(path):
+            prefix, infos = _named(contents)
+        self.path = path
+        self.files = tuple(stamps)
+        self.infos: Mapping[str, TensorInfo] = MappingProxyType(infos)
+        self.metadata: Mapping[str, str] = MappingProxyType(dict(contents.metadata))
+        self.prefix = prefix
+        self.ordered = contents.ordered
+        self.notes = (*contents.notes, *notes)
+        self.config: Mapping[str, object] = MappingProxyType(dict(config))
+        self._stamps = dict(stamps)
+        self._sha256: str | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor, in memory of its own; writing to it changes no file.
+
+        Raises KeyError for an unknown name; CheckpointError where the file has changed since it was opened.
+        """
+        info = self.infos[name]
+        return read_tensor(info, self._stamps[info.file])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.infos
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, {len(self)} tensors)"
+
+    def sha256(self) -> str:
+        """The file's sha256; of several shards, the sha256 of theirs in the order of their names.
+
+        Raises CheckpointError where a file has changed since it was opened.
+        """
+        if self._sha256 is None:
+            self._sha256 = sha256_of_files(self._stamps)
+        return self._sha256
+
+
+def tied_metadata(infos: Iterable[TensorInfo]) -> dict[str, str]:
+    """Metadata by which a file written under the stored names says which tensors are tied; may be empty."""
+    infos = list(infos)
+    stored = {info.name: info.stored_name for info in infos}
+    ties = {info.stored_name: stored[info.tied_to] for info in infos if info.tied_to is not None}
+    return {TIED: json.dumps(ties, separators=(",", ":"))} if ties else {}
+
+
+def _named(contents: Contents) -> tuple[str, dict[str, TensorInfo]]:
+    """The common prefix, and the tensors under their logical names."""
+    stored = {info.stored_name: info for info in contents.tensors}
+    prefix = common_prefix(stored)
+    ties = {name: info.tied_to for name, info in stored.items() if info.tied_to is not None}
+    ties |= _declared_ties(contents.metadata.get(TIED), stored, prefix)
+    cut = len(prefix)
+    infos = {}
+    for name, info in stored.items():
+        tied = ties.get(name)
+        infos[name[cut:]] = replace(info, name=name[cut:], tied_to=None if tied is None else tied[cut:])
+    return prefix, infos
+
+
+def _declared_ties(text: str | None, stored: Mapping[str, TensorInfo], prefix: str) -> dict[str, str]:
+    """The ties that the metadata declares, by stored names; logical ones are understood too."""
+    if text is None:
+        return {}
+    what = f"the metadata {TIED}"
+    table = parse_json(text.encode("utf-8", "replace"), what)
+    if not isinstance(table, dict):
+        raise Malformed(f"{what} is not a JSON object")
+    ties = {}
+    for name, first in table.items():
+        pair = [key if key in stored else f"{prefix}{key}" for key in (name, first) if isinstance(key, str)]
+        if len(pair) != 2 or pair[0] == pair[1] or any(key not in stored for key in pair):
+            raise Malformed(f"{what} ties {shown(name)} to {shown(first)}, which are not two of its tensors")
+        one, other = stored[pair[0]], stored[pair[1]]
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            raise Malformed(f"{what} ties {shown(name)} to {shown(first)}, which has another type or shape")
+        ties[pair[0]] = pair[1]
+    if chained := ties.keys() & set(ties.values()):
+        raise Malformed(f"{what} ties others to {shown(min(chained))}, which is itself tied")
+    return ties

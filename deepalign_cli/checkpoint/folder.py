@@ -1,0 +1,164 @@
+"""Folders: which file holds the weights, and shards that an index ties together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from deepalign_cli.checkpoint.files import Stamp, open_regular, read_exactly
+from deepalign_cli.checkpoint.info import Contents, TensorInfo
+from deepalign_cli.checkpoint.naming import check_name
+from deepalign_cli.checkpoint.problems import Malformed, blame, shown
+from deepalign_cli.checkpoint.strict_json import parse_json
+from deepalign_cli.errors import CheckpointError, UsageError
+
+MAX_INDEX = 100_000_000
+MAX_CONFIG = 10_000_000
+# The names that Hugging Face gives them, best first.
+_USUAL = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+# What a trainer leaves beside the weights.
+_NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+
+ReadFile = Callable[[Path], tuple[Contents, Stamp]]
+
+
+def find_weights(folder: Path) -> Path:
+    """The index or the file that holds the folder's weights.
+
+    Raises CheckpointError where there is none, or more than one and none has a usual name.
+    """
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be opened: {error.strerror}", "check its permissions") from None
+    for usual in _USUAL:
+        if usual in names:
+            return _inside(folder, usual)
+    candidates = _candidates(names)
+    if not candidates:
+        hint = f"give a folder with one of {', '.join(_SUFFIXES)}, or the file itself"
+        raise CheckpointError(f"{folder} is a folder without weights", hint)
+    if len(candidates) > 1:
+        some = ", ".join(candidates[:4]) + (" ..." if len(candidates) > 4 else "")
+        raise CheckpointError(f"{folder} holds more than one checkpoint: {some}", "give the file itself")
+    return _inside(folder, candidates[0])
+
+
+def read_config(folder: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """What `config.json` says, if there is one that can be read; otherwise nothing, and a note."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}, ()
+    try:
+        with blame(path):
+            config = _load_json(path, MAX_CONFIG, "the file", floats=True)
+    except (CheckpointError, UsageError) as error:
+        return {}, (f"did not read config.json: {error.message}",)
+    if not isinstance(config, dict):
+        return {}, (f"did not read config.json: {path} is not a JSON object",)
+    return config, ()
+
+
+def read_shards(index: Path, read_file: ReadFile) -> tuple[Contents, Mapping[Path, Stamp]]:
+    """All that the shards of an index hold, as one.
+
+    Raises CheckpointError where a shard is missing or lies elsewhere, or a tensor is missing or there twice.
+    """
+    with blame(index):
+        table = _weight_map(_load_json(index, MAX_INDEX, "the index", floats=True))
+        shards = {name: _inside(index.parent, _plain(name)) for name in dict.fromkeys(table.values())}
+        missing = [name for name, path in shards.items() if not path.is_file()]
+        if missing:
+            raise Malformed(f"the shard {shown(missing[0])} is missing", "download or copy all of its shards")
+        contents: dict[str, Contents] = {}
+        stamps: dict[Path, Stamp] = {}
+        for name, path in shards.items():
+            contents[name], stamps[path] = read_file(path)
+        return _joined(table, contents), stamps
+
+
+def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Contents:
+    infos: dict[str, TensorInfo] = {}
+    metadata: dict[str, str] = {}
+    unlisted = 0
+    for shard, part in contents.items():
+        for info in part.tensors:
+            home = table.get(info.stored_name)
+            if info.stored_name in infos or home not in (None, shard):
+                raise Malformed(f"tensor {shown(info.stored_name)} is in more than one shard")
+            if home is None:
+                unlisted += 1
+            else:
+                infos[info.stored_name] = info
+        metadata = {**part.metadata, **metadata}
+    for name, shard in table.items():
+        if name not in infos:
+            raise Malformed(f"tensor {shown(name)} is not in its shard {shown(shard)}")
+    notes = [note for part in contents.values() for note in part.notes]
+    if unlisted:
+        notes.append(f"{unlisted} tensors that the index does not list were left out")
+    ordered = all(part.ordered for part in contents.values())
+    return Contents(_retied(infos), metadata, ordered, tuple(dict.fromkeys(notes)))
+
+
+def _retied(infos: Mapping[str, TensorInfo]) -> tuple[TensorInfo, ...]:
+    """The tensors; a tie to one that was left out is undone."""
+    return tuple(
+        info if info.tied_to is None or info.tied_to in infos else replace(info, tied_to=None)
+        for info in infos.values()
+    )
+
+
+def _weight_map(index: object) -> Mapping[str, str]:
+    table = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(table, dict) or not table:
+        raise Malformed("the index has no weight_map")
+    for name, shard in table.items():
+        check_name(name)
+        if not isinstance(shard, str):
+            raise Malformed(f"the index gives no file for tensor {shown(name)}")
+    return table
+
+
+def _plain(shard: str) -> str:
+    if shard in ("", ".", "..") or any(sign in shard for sign in "/\\\0") or not shard.isprintable():
+        hint = "an index may only name files that lie beside it; do not trust this one"
+        raise Malformed(f"the index names {shown(shard)}, which is not a plain file name", hint)
+    return shard
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file in the folder; a link may not lead out of it, but for Hugging Face's own cache."""
+    path = folder / name
+    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    allowed = [home]
+    if home.parent.name == "snapshots":
+        allowed.append(home.parent.parent / "blobs")
+    if not any(real.is_relative_to(place) for place in allowed):
+        hint = "give the file itself if you mean it"
+        raise CheckpointError(f"{path} is a link that leads out of its folder", hint)
+    return path
+
+
+def _candidates(names: list[str]) -> list[str]:
+    indexes = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    if indexes:
+        return indexes
+    files = [name for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", *_NOT_WEIGHTS))]
+    safe = [name for name in files if name.endswith(".safetensors")]
+    return safe or files
+
+
+def _load_json(path: Path, limit: int, what: str, *, floats: bool) -> object:
+    with open_regular(path) as (file, stamp):
+        if stamp.size > limit:
+            raise Malformed(f"{what} is {stamp.size} bytes long, more than {limit}")
+        return parse_json(read_exactly(file, 0, stamp.size, what), what, floats=floats)

@@ -1,0 +1,44 @@
+"""Names of tensors: which are allowed, and the prefix that a wrapper put before all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deepalign_cli.checkpoint.problems import Malformed, shown
+
+MAX_NAME = 1024
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+def check_name(name: object) -> str:
+    """The name, if it can be written to a safetensors file and shown on a terminal.
+
+    Raises Malformed otherwise.
+    """
+    if not isinstance(name, str):
+        raise Malformed(f"a tensor is named by {shown(name)} where text belongs")
+    if not name or name == "__metadata__":
+        raise Malformed(f"a tensor has the name {shown(name)}")
+    if len(name) > MAX_NAME:
+        raise Malformed(f"a tensor's name is longer than {MAX_NAME} characters: {shown(name)}")
+    if not name.isprintable():
+        raise Malformed(f"a tensor's name holds characters that cannot be printed: {shown(name)}")
+    return name
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """The longest run of `module.`, `model.` and `_orig_mod.` that stands before every name.
+
+    No name is ever left empty.
+    """
+    names = list(names)
+    prefix = ""
+    while names:
+        step = next((p for p in PREFIXES if names[0].startswith(prefix + p)), None)
+        if step is None:
+            break
+        longer = prefix + step
+        if not all(name.startswith(longer) and len(name) > len(longer) for name in names):
+            break
+        prefix = longer
+    return prefix

@@ -1,0 +1,89 @@
+"""`open_checkpoint`: find out by content what a path is, and read its headers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from deepalign_cli.checkpoint.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.files import Stamp, open_regular
+from deepalign_cli.checkpoint.folder import find_weights, read_config, read_shards
+from deepalign_cli.checkpoint.info import Contents
+from deepalign_cli.checkpoint.problems import Forbidden, Malformed, blame
+from deepalign_cli.checkpoint.pytorch_file import read_pytorch
+from deepalign_cli.checkpoint.safetensors_file import MAX_HEADER, read_safetensors
+
+_RESAVE = "load it where you trust it, and save it again with a PyTorch of this decade, or as safetensors"
+_GIVE = "give a safetensors file, a file of torch.save, or a folder that holds one"
+# Beginnings of files that people give by mistake: what they are, and what to do.
+_OTHERS: Mapping[bytes, tuple[str, str]] = {
+    b"version https://git-lfs": ("it is a Git LFS pointer, not the weights", "run: git lfs pull"),
+    b"GGUF": ("it is a GGUF file, which deepalign does not read", _GIVE),
+    b"\x89HDF": ("it is an HDF5 file, which deepalign does not read", _GIVE),
+    b"\x93NUMPY": ("it is a NumPy file, which deepalign does not read", _GIVE),
+    b"<!DOCTYPE": ("it is a web page, not a checkpoint", "download the file itself"),
+    b"<html": ("it is a web page, not a checkpoint", "download the file itself"),
+}
+
+# The first bytes of a pickle of protocol 1 to 5, or of a call in one of protocol 0.
+_PICKLE = re.compile(rb"\x80[\1-\5]|\(*c[\w.]+\n[\w.]+\n")
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a safetensors file, a file of `torch.save`, or a folder of them; only headers are read.
+
+    Raises UsageError where nothing is there; CheckpointError where it is broken or no checkpoint;
+    UnsafeCheckpointError where it asks for code to be run.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
+        weights = find_weights(path)
+        config, notes = read_config(path)
+    else:
+        weights, config, notes = path, {}, ()
+    if weights.name.endswith(".index.json"):
+        contents, stamps = read_shards(weights, read_file)
+    else:
+        contents, stamp = read_file(weights)
+        stamps = {weights: stamp}
+    return Checkpoint(path, contents, stamps, config, notes)
+
+
+def read_file(path: Path) -> tuple[Contents, Stamp]:
+    """What one file holds, and its state at this moment.
+
+    Raises UsageError where nothing is there; CheckpointError where it is broken or no checkpoint.
+    """
+    with open_regular(path) as (file, stamp), blame(path):
+        return _reader(file, path, stamp.size), stamp
+
+
+def _reader(file: BinaryIO, path: Path, size: int) -> Contents:
+    head = file.read(512)
+    if not head:
+        raise Malformed("it is empty")
+    if _is_safetensors(head):
+        return read_safetensors(file, path, size)
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return read_pytorch(file, path, size)
+    for magic, (what, hint) in _OTHERS.items():
+        if head.startswith(magic):
+            raise Malformed(what, hint)
+    if _is_bare_pickle(head):
+        raise Forbidden("it is a bare pickle, which cannot be read without running it", _RESAVE)
+    if head[257:262] == b"ustar":
+        raise Malformed("it is a tar file, as PyTorch wrote before 2018", _RESAVE)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return read_safetensors(file, path, size)
+    raise Malformed("it is neither a safetensors file nor one of torch.save", _GIVE)
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER
+
+
+def _is_bare_pickle(head: bytes) -> bool:
+    return _PICKLE.match(head) is not None

@@ -1,0 +1,106 @@
+"""Files of `torch.save`: a zip file of one pickle, which describes tensors, and their bytes.
+
+Nothing in the pickle is run (see `pickle_machine`), and no tensor is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from deepalign_cli.checkpoint.info import DTYPES, Contents, TensorInfo
+from deepalign_cli.checkpoint.pickle_machine import PickleMachine
+from deepalign_cli.checkpoint.pickle_values import ODD_ITEMSIZE, Name, Storage, View
+from deepalign_cli.checkpoint.problems import Malformed, shown
+from deepalign_cli.checkpoint.state_dict import find_state_dict
+from deepalign_cli.checkpoint.zip_index import Member, locate, read_member, read_zip_index
+
+MAX_PICKLE = 64 * 2**20
+
+
+def read_pytorch(file: BinaryIO, path: Path, size: int) -> Contents:
+    """What the file holds, in the order in which the state dict names it.
+
+    Raises Malformed where the file is broken or is no plain checkpoint; Forbidden where it asks for
+    code to be run.
+    """
+    members = read_zip_index(file, size)
+    root = _root(members)
+    _check_byte_order(file, members.get(f"{root}byteorder"))
+    storages = _Storages(file, members, root)
+    pickle = read_member(file, members[f"{root}data.pkl"], MAX_PICKLE)
+    views, notes = find_state_dict(PickleMachine(pickle, storages).run())
+    return Contents(tuple(_infos(views, path)), ordered=True, notes=notes)
+
+
+def _root(members: Mapping[str, Member]) -> str:
+    """The folder inside the zip file, with its slash."""
+    roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        hint = "give a file that torch.save wrote, or a safetensors file"
+        raise Malformed("it is a zip file, but not one that torch.save wrote", hint)
+    root = roots[0]
+    if f"{root}constants.pkl" in members or any(name.startswith(f"{root}code/") for name in members):
+        hint = "load it with torch.jit.load where you trust it, and save its state_dict() with torch.save"
+        raise Malformed("it is a TorchScript program, not a state dict", hint)
+    return root
+
+
+def _check_byte_order(file: BinaryIO, member: Member | None) -> None:
+    if member is not None and read_member(file, member, 16) != b"little":
+        raise Malformed("its numbers are not little-endian", "save it again on a little-endian machine")
+
+
+class _Storages:
+    """Says which bytes of the file a persistent id of the pickle stands for."""
+
+    def __init__(self, file: BinaryIO, members: Mapping[str, Member], root: str) -> None:
+        self._file = file
+        self._members = members
+        self._root = root
+        self._offsets: dict[str, int] = {}
+
+    def __call__(self, pid: object) -> Storage:
+        """The storage, checked against the zip file.
+
+        Raises Malformed where the id is not of the form that torch.save writes.
+        """
+        kind, key, numel = _parse_id(pid)
+        member = self._members.get(f"{self._root}data/{key}")
+        if member is None:
+            raise Malformed(f"its pickle names the storage {shown(key)}, which the file does not hold")
+        itemsize = DTYPES[kind.code].itemsize if kind.code else ODD_ITEMSIZE.get(kind.name, 1)
+        if numel * itemsize > member.size:
+            needed = shown(numel * itemsize)
+            raise Malformed(f"its storage {shown(key)} has {member.size} bytes where {needed} belong")
+        if key not in self._offsets:
+            self._offsets[key] = locate(self._file, member)
+        return Storage(kind.code, self._offsets[key], numel * itemsize, kind.unsupported)
+
+
+def _parse_id(pid: object) -> tuple[Name, str, int]:
+    if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage":
+        _, kind, key, device, numel = pid
+        if (
+            isinstance(kind, Name)
+            and kind.storage
+            and isinstance(key, str)
+            and isinstance(device, str)
+            and type(numel) is int
+            and numel >= 0
+        ):
+            return kind, key, numel
+    raise Malformed("its pickle holds a persistent id that is not a storage")
+
+
+def _infos(views: Mapping[str, View], path: Path) -> list[TensorInfo]:
+    first: dict[View, str] = {}
+    infos = []
+    for name, view in views.items():
+        empty = 0 in view.shape
+        tied = None if empty else first.get(view)
+        infos.append(TensorInfo(name, name, view.code, view.shape, tied, path, view.offset, view.strides))
+        if not empty:
+            first.setdefault(view, name)
+    return infos

@@ -1,0 +1,108 @@
+"""Writing safetensors files, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.info import CODES, DTYPES
+from deepalign_cli.checkpoint.naming import check_name
+from deepalign_cli.checkpoint.output import check_output
+from deepalign_cli.checkpoint.problems import blame
+from deepalign_cli.checkpoint.safetensors_file import METADATA
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written; `name` is as the file shall have it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def write_safetensors(
+    path: str | Path,
+    entries: Sequence[Entry],
+    read: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    *,
+    force: bool = False,
+    inputs: Sequence[Path] = (),
+    finish: Callable[[], Mapping[str, str]] | None = None,
+) -> None:
+    """Write `read(entry.name)` for each entry, in order; the file appears complete or not at all.
+
+    `finish` is called after the last tensor; the metadata it returns takes the place of `metadata`, and must
+    be just as long (sha256 values that were computed meanwhile, in place of 64 zeros).
+
+    Raises UsageError where the output is an input, or exists and `force` is not given; OutputError where it
+    cannot be written; ValueError where a tensor is not as its entry says. Nothing is left behind then.
+    """
+    path = Path(path)
+    check_output(path, force=force, inputs=inputs)
+    with blame(path):
+        header = encode_header(entries, metadata)
+    with atomic_file(path, len(header) + sum(entry.nbytes for entry in entries), force=force) as file:
+        _write(file, header)
+        for entry in entries:
+            _write_tensor(file, entry, read(entry.name))
+        if finish is not None:
+            final = encode_header(entries, finish())
+            if len(final) != len(header):
+                raise ValueError(f"the final header has {len(final)} bytes instead of {len(header)}")
+            os.lseek(file, 0, os.SEEK_SET)
+            _write(file, final)
+
+
+def encode_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:
+    """The length and the JSON header, padded so that the tensors begin at a multiple of 8.
+
+    Raises Malformed where a name cannot be written; ValueError where one is there twice.
+    """
+    table: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    at = 0
+    for entry in entries:
+        if check_name(entry.name) in table:
+            raise ValueError(f"two tensors to be written are named {entry.name!r}")
+        end = at + entry.nbytes
+        table[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_tensor(file: int, entry: Entry, tensor: Tensor) -> None:
+    import torch
+
+    code = CODES.get(str(tensor.dtype).removeprefix("torch."))
+    if code != entry.dtype or tuple(tensor.shape) != entry.shape:
+        found, wanted = f"{code} {list(tensor.shape)}", f"{entry.dtype} {list(entry.shape)}"
+        raise ValueError(f"tensor {entry.name!r} is {found} where {wanted} was announced")
+    if entry.nbytes:
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        _write(file, flat.numpy().data)
+
+
+def _write(file: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        done += os.write(file, view[done : done + _CHUNK])

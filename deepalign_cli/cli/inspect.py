@@ -1,0 +1,100 @@
+"""`deepalign inspect`: tensors, groups, what is inferred and what is doubtful."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from deepalign_cli.cli import options
+from deepalign_cli.cli.output import Output, table
+from deepalign_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deepalign_cli.checkpoint import Checkpoint
+    from deepalign_cli.symmetry.spec import Spec
+
+
+def inspect(
+    a: options.CheckpointA,
+    print_spec: Annotated[
+        bool, typer.Option("--spec", help="Print the symmetry spec as TOML, to be edited and passed to --spec elsewhere.")
+    ] = False,
+    blank: Annotated[
+        bool, typer.Option("--blank", help="With --spec: a skeleton in which nothing moves yet, for any architecture.")
+    ] = False,
+    from_spec: Annotated[
+        options.OptionalPath, typer.Option("--from", metavar="FILE.toml", help="Show this spec on the checkpoint instead of finding one.")
+    ] = None,
+    activation: options.Activation = None,
+    heads: options.Heads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a checkpoint's tensors, its groups of units, and what is doubtful.
+
+    Reads headers only. The spec comes from --from, from the checkpoint's metadata, or from names and shapes.
+
+    Example:
+        deepalign inspect a.pt
+        deepalign inspect a.pt --spec > a.toml
+    """
+    out = Output("inspect", json=json, quiet=quiet)
+    if blank and not print_spec:
+        raise UsageError("--blank goes with --spec.", "deepalign inspect A --spec --blank > a.toml")
+    from deepalign_cli.checkpoint import open_checkpoint
+    from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
+    from deepalign_cli.symmetry.sizes import solve_sizes
+    from deepalign_cli.symmetry.spec import format_spec, plain
+
+    checkpoint = open_checkpoint(a)
+    spec = blank_spec(checkpoint) if blank else resolve_spec(checkpoint, from_spec, activation, heads)
+    sizes = solve_sizes(spec, shapes_of(checkpoint))
+    if print_spec and not json:
+        sys.stdout.write(format_spec(spec if activation else plain(spec)))
+        return
+    for note in (*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)):
+        out.note(note)
+    payload = _payload(checkpoint, spec, sizes)
+    if print_spec:
+        payload["spec"] = format_spec(spec)
+    out.result(payload, lambda console: _show(console, checkpoint, payload))
+
+
+def _payload(checkpoint: Checkpoint, spec: Spec, sizes: dict[str, int]) -> dict[str, object]:
+    from deepalign_cli.symmetry.axes import format_axes
+    from deepalign_cli.symmetry.spec import Kind, plain
+
+    shown = plain(spec)
+    tensors = {
+        name: {
+            "dtype": info.dtype,
+            "shape": list(info.shape),
+            "axes": format_axes(shown.axes[name]) if name in shown.axes else None,
+            **({"tied_to": info.tied_to} if info.tied_to else {}),
+        }
+        for name, info in checkpoint.infos.items()
+    }
+    carriers = {g: sum(any(g in axis.groups() for axis in axes) for axes in spec.axes.values()) for g in sizes}
+    groups = {
+        g: {"size": n, "kind": spec.kinds.get(g, Kind.PERMUTATION).value, "tensors": carriers[g]} for g, n in sizes.items()
+    }
+    return {"source": spec.source, "prefix": checkpoint.prefix, "doubts": list(spec.doubts), "groups": groups, "tensors": tensors}
+
+
+def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) -> None:
+    tensors, groups = payload["tensors"], payload["groups"]
+    assert isinstance(tensors, dict) and isinstance(groups, dict)
+    parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
+    console.print(f"{checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters")
+    if checkpoint.prefix:
+        console.print(f"names are shown without the prefix '{checkpoint.prefix}'")
+    rows = [[n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"] for n, t in tensors.items()]
+    console.print(table(["tensor", "type", "shape", "axes"], rows))
+    if not groups:
+        console.print("no group of units can move")
+        return
+    rows = [[g, str(v["size"]), v["kind"], str(v["tensors"])] for g, v in groups.items()]
+    console.print(table(["group", "units", "kind", "tensors"], rows))

@@ -1,0 +1,283 @@
+"""One sink for everything that the command line says: results on stdout, the rest on stderr.
+
+Three modes: human (tables and sentences), JSON (one object), quiet (the output's path and nothing
+else). On a terminal rich lays things out for its width; off a terminal the text is plain: no
+boxes, no colours, nothing cut or wrapped.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, Protocol, TextIO
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from deepalign_cli.errors import DeepalignError, UsageError
+
+SCHEMA = 1
+
+Stream = TextIO | io.TextIOWrapper | io.StringIO  # the last two are no TextIO except to static checkers
+
+
+class Advance(Protocol):
+    """What moves a progress bar on."""
+
+    def __call__(self, step: float = 1) -> None:
+        """Move on by `step`."""
+
+
+class Output:
+    """Where a command shows its result, its notes and its progress.
+
+    A command makes one from its `--json` and `-q` flags and calls `result` once, last.
+    """
+
+    def __init__(self, command: str, *, json: bool = False, quiet: bool = False) -> None:
+        if json and quiet:
+            raise UsageError(
+                "--json and -q exclude each other.",
+                "--json prints the output's path too, under 'output'.",
+            )
+        self.command = command
+        self.json = json
+        self.quiet = quiet
+        self._notes: list[str] = []
+        self._stderr = console(sys.stderr)
+
+    def result(
+        self,
+        payload: Mapping[str, Any],
+        human: Callable[[Console], None],
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Show the result on stdout: `payload` as JSON, or what `human` draws, or only `path`."""
+        if self.json:
+            notes = {"notes": self._notes} if self._notes else {}
+            write_json(sys.stdout, {"schema": SCHEMA, "command": self.command, **payload, **notes})
+        elif not self.quiet:
+            human(console(sys.stdout))
+        elif path is not None:
+            sys.stdout.write(f"{os.fspath(path)}\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Say something on stderr; in JSON it goes under `notes`, when quiet nowhere."""
+        if self.json:
+            self._notes.append(text)
+        elif not self.quiet:
+            self._stderr.print(text, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Advance]:
+        """Show a bar with a rate and an ETA while the block runs; yield what moves it on.
+
+        The bar is on stderr, only where that is a terminal, and gone when the block ends.
+        """
+        if self.quiet or not self._stderr.is_terminal:
+            yield _stand_still
+            return
+        from rich import progress as bars
+
+        class Rate(bars.ProgressColumn):
+            def render(self, task: bars.Task) -> Text:
+                return Text(f"{quantity(task.speed, unit)}/s" if task.speed else "", style="cyan")
+
+        columns = [
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=max(8, min(40, self._stderr.width // 3))),
+            bars.TaskProgressColumn(),
+            Rate(),
+            bars.TimeRemainingColumn(compact=True),
+        ]
+        with bars.Progress(*columns, console=self._stderr, transient=True) as bar:
+            task = bar.add_task(printable(label), total=total)
+
+            def advance(step: float = 1) -> None:
+                bar.advance(task, step)
+
+            yield advance
+
+
+def show_error(error: DeepalignError, *, as_json: bool = False, traceback: str = "") -> None:
+    """Show `error` on stderr: a sentence and a hint, or one JSON object."""
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        if traceback:
+            body["traceback"] = traceback
+        write_json(sys.stderr, {"schema": SCHEMA, "error": body})
+        return
+    sys.stderr.write(traceback)
+    stderr = console(sys.stderr)
+    stderr.print(Text.assemble(("error: ", "bold red"), printable(error.message)), soft_wrap=True)
+    if error.hint:
+        stderr.print(Text.assemble(("hint: ", "bold cyan"), printable(error.hint)), soft_wrap=True)
+
+
+def console(stream: Stream) -> Console:
+    """Return a console that folds and colours on a terminal and writes plain text elsewhere."""
+    if is_terminal(stream):
+        return _Console(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
+    return _Console(
+        file=stream,
+        force_terminal=False,
+        color_system=None,
+        soft_wrap=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def is_terminal(stream: Stream) -> bool:
+    """Tell whether `stream` is a terminal that can do more than print lines."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}
+
+
+class _Console(Console):
+    """A rich console for which text is text: a tensor's name cannot steer the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with control characters (all but newline and tab) written as `\x1b` and the like."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda m: f"\\x{ord(m[0]):02x}", text)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
+    """Return a table to print on a console; numbers are aligned to the right."""
+    return Table(columns, rows, title)
+
+
+class Table:
+    """Rows under headings, laid out for where they are printed.
+
+    On a terminal a rich table that folds its cells, or one line a cell where even that does not fit;
+    elsewhere plain columns of whatever width they need.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None
+    ) -> None:
+        self.columns = [printable(str(column)) for column in columns]
+        self.rows = [[_cell(value) for value in row] for row in rows]
+        self.title = title
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"A row has {len(row)} cells, the table {len(self.columns)} columns: {row}")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | RichTable]:
+        """Yield the layout that suits `console`."""
+        if self.title:
+            yield Text(printable(self.title), style="bold")
+        if not console.is_terminal:
+            yield from self._plain()
+            return
+        rich_table = self._rich()
+        if Measurement.get(console, options.update(width=10_000), rich_table).minimum <= options.max_width:
+            yield rich_table
+        else:
+            yield from self._records()
+
+    def _rich(self) -> RichTable:
+        made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, column in enumerate(self.columns):
+            made.add_column(column, overflow="fold", justify="right" if self._numeric(index) else "left")
+        for row in self.rows:
+            made.add_row(*(Text(cell) for cell in row))
+        return made
+
+    def _plain(self) -> Iterator[Text]:
+        lines = [self.columns, *self.rows]
+        widths = [max(cell_len(line[index]) for line in lines) for index in range(len(self.columns))]
+        for line in lines:
+            padded = []
+            for index, cell in enumerate(line):
+                space = " " * (widths[index] - cell_len(cell))
+                padded.append(space + cell if self._numeric(index) else cell + space)
+            yield Text("  ".join(padded).rstrip())
+
+    def _records(self) -> Iterator[Text]:
+        for number, row in enumerate(self.rows):
+            if number:
+                yield Text("")
+            for column, cell in zip(self.columns, row, strict=True):
+                yield Text.assemble((f"{column}: ", "bold"), cell, overflow="fold")
+
+    def _numeric(self, index: int) -> bool:
+        return all(_NUMBER.fullmatch(row[index]) for row in self.rows)
+
+
+_NUMBER = re.compile(r"([-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?( ?%| s|x)?|nan|[-+]?inf|-|)", re.IGNORECASE)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return printable(str(value))
+
+
+def _stand_still(step: float = 1) -> None:
+    pass
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """Return `value` in a few characters: `12.3 MB`, `840 step`."""
+    prefixes = ["", "k", "M", "G", "T"]
+    while abs(value) >= 999.5 and len(prefixes) > 1:
+        value /= 1000
+        del prefixes[0]
+    digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+    return f"{digits} {prefixes[0]}{unit}".rstrip()
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def write_json(stream: Stream, value: Mapping[str, Any]) -> None:
+    """Write `value` to `stream` as one JSON object and a newline."""
+    clean = jsonable(value)
+    text = json.dumps(clean, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8, or a terminal that is not
+        text = json.dumps(clean, ensure_ascii=True, allow_nan=False)
+    stream.write(f"{text}\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Return `value` in JSON's types: NaN and Inf become null, paths strings, tensors lists."""
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy and torch, neither of which is imported here
+        return jsonable(value.tolist())
+    return [jsonable(item) for item in value]

@@ -1,0 +1,99 @@
+"""`deepalign verify`: are two checkpoints the same function up to a symmetry?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from deepalign_cli.cli import options
+from deepalign_cli.cli.align import make_settings
+from deepalign_cli.cli.output import Output
+
+if TYPE_CHECKING:
+    from deepalign_cli.evaluate.spec_check import SpecCheck
+    from deepalign_cli.operations.verify import Verdict
+
+SPEC_BROKEN = 3
+
+
+def verify(
+    a: options.CheckpointA,
+    b: options.CheckpointB,
+    model: options.Model = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option("--input-shape", metavar="CxHxW", help="One example's shape for --model; found by trying otherwise."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option("--tolerance", metavar="X", min=0.0, help="The residual up to which the two count as the same."),
+    ] = None,
+    restarts: options.Restarts = None,
+    seed: options.Seed = 0,
+    spec: options.Spec = None,
+    activation: options.Activation = None,
+    heads: options.Heads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Ask whether A and B are the same function up to a symmetry.
+
+    Recovers the element that carries B onto A and prints what remains. Exits 0 if they are the same,
+    1 if not. With --model the spec itself is checked too: a random element of the group must leave the
+    outputs unchanged in float64; if it does not, the tensors to suspect are named and the exit code is 3.
+
+    Example:
+        deepalign verify b.pt b-aligned.safetensors
+        deepalign verify a.pt b.pt --model net.py:make --input-shape 3x32x32
+    """
+    out = Output("verify", json=json, quiet=quiet)
+    settings = make_settings(options.MethodName.WEIGHTS, restarts, seed, spec, activation, heads, False)
+    from deepalign_cli.operations.verify import verify_files
+
+    with out.progress("comparing"):
+        verdict = verify_files(a, b, settings, model=model, input_shape=input_shape, tolerance=tolerance)
+    for note in verdict.notes:
+        out.note(note)
+    out.result(_payload(verdict), lambda console: _show(console, verdict))
+    if verdict.spec is not None and not verdict.spec.passed:
+        return SPEC_BROKEN
+    return 0 if verdict.same else 1
+
+
+def _payload(verdict: Verdict) -> dict[str, object]:
+    payload: dict[str, object] = {
+        "same": verdict.same,
+        "residual": verdict.residual,
+        "tolerance": verdict.tolerance,
+        "worst": verdict.worst or None,
+        "seconds": verdict.seconds,
+        "groups": verdict.groups,
+    }
+    if verdict.spec is not None:
+        check = verdict.spec
+        payload["spec"] = {"passed": check.passed, "residual": check.residual, "suspects": check.broken}
+    return payload
+
+
+def _show(console: Console, verdict: Verdict) -> None:
+    moved = sum(row["moved"] for row in verdict.groups.values())
+    if verdict.same:
+        console.print(f"same function: {moved} units moved, residual {verdict.residual:.3g}")
+    else:
+        console.print(
+            f"not the same function up to this symmetry: residual {verdict.residual:.3g} in '{verdict.worst}' "
+            f"(tolerance {verdict.tolerance:.3g})"
+        )
+    if verdict.spec is not None:
+        _show_spec(console, verdict.spec)
+
+
+def _show_spec(console: Console, check: SpecCheck) -> None:
+    if check.passed:
+        console.print(f"the spec holds: a random element changes the outputs by {check.residual:.1e} (relative, float64)")
+        return
+    console.print(f"the spec is wrong: a random element changes the outputs by {check.residual:.1e} (relative, float64)")
+    for group, suspects in check.broken.items():
+        console.print(f"  group '{group}': suspect {'; '.join(suspects)}")

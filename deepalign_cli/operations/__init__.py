@@ -1,0 +1,1 @@
+"""What the commands do, as functions: files in, files and reports out."""

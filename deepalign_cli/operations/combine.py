@@ -1,0 +1,176 @@
+"""`align` and `merge`: checkpoints in, one safetensors file out, one tensor of each in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, open_checkpoint, write_safetensors
+from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
+from deepalign_cli.merge import Path as Interpolation
+from deepalign_cli.merge import merged, normalised
+from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
+from deepalign_cli.operations.settings import Settings, group_rows, is_finite
+from deepalign_cli.symmetry.naming import STATISTICS
+
+Advance = Callable[[float], None]
+BATCHNORM_HINT = (
+    "BatchNorm statistics were averaged, which understates the merged network; "
+    "re-estimating them on data is better."
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Inputs and outputs: `inputs[0]` is the reference, the others move onto it."""
+
+    inputs: tuple[Path, ...]
+    output: Path
+    settings: Settings = field(default_factory=Settings)
+    alignments: tuple[Path, ...] = ()
+    save: Path | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done. `groups` are those of the first moving input; distances are lists for several."""
+
+    output: Path
+    method: str
+    seconds: float
+    distances: tuple[tuple[float, float], ...]
+    groups: Mapping[str, Mapping[str, int]]
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+def align_files(job: Job, advance: Advance = lambda _: None) -> Report:
+    """Write the moving input with its units carried onto the reference's: the same function as before.
+
+    Raises:
+        DeepalignError: an input does not fit, or the output cannot be written.
+    """
+
+    def tensor(name: str, tensors: Sequence[Tensor]) -> Tensor:
+        return tensors[1]
+
+    return _run(job, "align", {}, job_layout=1, tensor=tensor, advance=advance)
+
+
+def merge_files(
+    job: Job,
+    weights: Sequence[float] = (0.5, 0.5),
+    path: Interpolation = Interpolation.LINEAR,
+    advance: Advance = lambda _: None,
+) -> Report:
+    """Write the weighted average of the reference and the aligned inputs; `weights` are normalised.
+
+    Raises:
+        DeepalignError: an input does not fit, or the output cannot be written.
+        UsageError: the weights do not fit the inputs.
+    """
+    if len(weights) != len(job.inputs):
+        raise UsageError(f"{len(weights)} weights are given for {len(job.inputs)} inputs.", "give one weight to each input.")
+    if path is Interpolation.SLERP and len(job.inputs) > 2:
+        raise UsageError("slerp is a path between two networks.", "merge more than two with the linear path.")
+    try:
+        shares = normalised(weights)
+    except ValueError as error:
+        raise UsageError(f"{error}.", "for example --weights 2,1,1.") from None
+
+    def tensor(name: str, tensors: Sequence[Tensor]) -> Tensor:
+        return merged(name, tensors, shares, path)
+
+    facts = {"weights": list(shares), "path": path.value}
+    return _run(job, "merge", facts, job_layout=0, tensor=tensor, advance=advance)
+
+
+def _run(
+    job: Job,
+    command: str,
+    facts: Mapping[str, object],
+    *,
+    job_layout: int,
+    tensor: Callable[[str, Sequence[Tensor]], Tensor],
+    advance: Advance,
+) -> Report:
+    started = time.perf_counter()
+    for out in filter(None, (job.output, job.save)):
+        check_output(out, force=job.settings.force, inputs=job.inputs)
+    opened = [open_checkpoint(path) for path in job.inputs]
+    if job.save and len(opened) > 2:
+        raise UsageError("a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`.")
+    with Hashes(opened) as hashes:
+        found = find_all(opened[0], opened[1:], job.settings, job.alignments)
+        facts = {"command": command, "method": found[0].method, "seed": job.settings.seed, **facts}
+        stream = _Stream(opened, found, opened[job_layout], tensor, advance)
+        stream.write(job, facts, hashes)
+        if job.save:
+            pair = hashes.values()
+            found[0].save(job.save, (pair[0], pair[1]), force=job.settings.force, inputs=(*job.inputs, job.output))
+    return _report(job, command, opened, found, time.perf_counter() - started)
+
+
+@dataclass
+class _Stream:
+    """Reads one tensor of each input, moves it, combines it, and hands it to the writer."""
+
+    opened: Sequence[Checkpoint]
+    found: Sequence[Found]
+    layout: Checkpoint
+    combine: Callable[[str, Sequence[Tensor]], Tensor]
+    advance: Advance
+
+    def write(self, job: Job, facts: Mapping[str, object], hashes: Hashes) -> None:
+        infos = list(self.layout.infos.values())
+        entries = [Entry(info.stored_name, info.dtype, info.shape) for info in infos]
+        names = {info.stored_name: info.name for info in infos}
+        spec = self.found[0].symmetry.spec
+        given = spec if job.settings.spec or "deepalign.spec" in self.opened[0].metadata else None
+        metadata = provenance(self.layout, self.opened, given, facts)
+
+        def finish() -> dict[str, str]:
+            values = hashes.values()
+            for found, moving in zip(self.found, values[1:], strict=True):
+                if not job.settings.force:
+                    found.check_hashes(values[0], moving)
+            return with_hashes(metadata, values)
+
+        write_safetensors(
+            job.output, entries, lambda stored: self.read(names[stored]), metadata,
+            force=job.settings.force, inputs=job.inputs, finish=finish,
+        )  # fmt: skip
+
+    def read(self, name: str) -> Tensor:
+        tensors = [self.opened[0][name]]
+        for checkpoint, found in zip(self.opened[1:], self.found, strict=True):
+            tensors.append(found.symmetry.act(found.element, name, checkpoint[name]))
+        made = self.combine(name, tensors)
+        if made.is_floating_point() and not is_finite(made):
+            self.blame(name)
+        self.advance(made.nbytes)
+        return made
+
+    def blame(self, name: str) -> None:
+        for checkpoint in self.opened:
+            if not is_finite(checkpoint[name]):
+                raise NonFiniteError(f"'{name}' in '{checkpoint.path}' holds NaN or Inf.", "take an earlier checkpoint.")
+        raise MismatchError(f"'{name}' overflows its type when it is combined.", "convert the inputs to float32 first.")
+
+
+def _report(job: Job, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float) -> Report:
+    notes = [note for checkpoint in opened for note in checkpoint.notes]
+    notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
+    averaged = any(name.rpartition(".")[2] in STATISTICS for name in opened[0])
+    if command == "merge" and averaged:
+        notes.append(BATCHNORM_HINT)
+    return Report(
+        job.output, found[0].method, seconds, tuple(f.distances for f in found),
+        group_rows(found[0].symmetry, found[0].element),
+        sum(info.nbytes for info in opened[0].infos.values()), tuple(dict.fromkeys(notes)),
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""Finding the element that carries one input onto the reference: computed, or read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepalign_cli.align.artifact import SavedAlignment, check_element, load_alignment, save_alignment
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.operations.settings import Settings, bind, check_finite
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
+from deepalign_cli.symmetry.symmetry import Symmetry
+
+
+@dataclass(frozen=True)
+class Found:
+    """An element for one moving input. `hashes` are those that a saved alignment was made for."""
+
+    symmetry: Symmetry
+    element: Element
+    method: str
+    distances: tuple[float, float]
+    hashes: tuple[str, str] | None = None
+
+    def check_hashes(self, reference: str, moving: str) -> None:
+        """Check that a saved alignment belongs to the inputs of these hashes.
+
+        Raises:
+            MismatchError: it was made for others.
+        """
+        if self.hashes not in (None, (reference, moving)):
+            which = "reference" if self.hashes and self.hashes[0] != reference else "moving input"
+            raise MismatchError(
+                f"the alignment was made for another {which}: the sha256 differs.",
+                "align these inputs anew, or use it all the same with --force.",
+            )
+
+    def save(self, path: Path, hashes: tuple[str, str], *, force: bool, inputs: tuple[Path, ...]) -> None:
+        """Keep the alignment as a file."""
+        saved = SavedAlignment(self.element, self.symmetry.spec, self.method, self.distances, hashes)
+        save_alignment(path, saved, force=force, inputs=inputs)
+
+
+def find_all(
+    reference: Checkpoint, moving: Sequence[Checkpoint], settings: Settings, saved: Sequence[Path]
+) -> list[Found]:
+    """An element for every moving input, from `saved` where files are given.
+
+    Raises:
+        UsageError: there are not as many files as moving inputs.
+        MismatchError, NonFiniteError, SpecError: the inputs do not fit each other or the spec.
+    """
+    if saved and len(saved) != len(moving):
+        raise UsageError(
+            f"{len(saved)} alignments are given for {len(moving)} moving inputs.", "repeat --alignment once for each."
+        )
+    for other in moving:
+        check_same_layout(reference, other)
+    if saved:
+        return [_load(path, reference) for path in saved]
+    for checkpoint in (reference, *moving):
+        check_finite(checkpoint)
+    symmetry = bind(reference, settings)
+    return [_compute(symmetry, reference, other, settings) for other in moving]
+
+
+def _compute(symmetry: Symmetry, reference: Checkpoint, moving: Checkpoint, settings: Settings) -> Found:
+    found = settings.aligner()(symmetry, reference, moving, rng=settings.rng())
+    return Found(symmetry, found.element, found.method, (found.distance_before, found.distance_after))
+
+
+def _load(path: Path, reference: Checkpoint) -> Found:
+    saved = load_alignment(path)
+    symmetry = Symmetry(saved.spec, shapes_of(reference))
+    check_element(saved.element, symmetry)
+    return Found(symmetry, saved.element, saved.method, saved.distances, saved.hashes)

@@ -1,0 +1,56 @@
+"""Where an output comes from, said in its metadata; the inputs are hashed while the work goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from deepalign_cli import __version__
+from deepalign_cli.checkpoint import Checkpoint, tied_metadata
+from deepalign_cli.symmetry.resolve import SPEC_KEY
+from deepalign_cli.symmetry.spec import Spec, format_spec
+
+_UNKNOWN = "0" * 64
+
+
+class Hashes:
+    """The sha256 of some checkpoints, computed in the background."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self._pool = ThreadPoolExecutor(len(checkpoints), thread_name_prefix="sha256")
+        self._futures = [self._pool.submit(checkpoint.sha256) for checkpoint in checkpoints]
+
+    def __enter__(self) -> Hashes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def values(self) -> tuple[str, ...]:
+        """The hashes in the order of the checkpoints; waits for them."""
+        return tuple(future.result() for future in self._futures)
+
+
+def provenance(
+    layout: Checkpoint, inputs: Sequence[Checkpoint], spec: Spec | None, facts: Mapping[str, object]
+) -> dict[str, str]:
+    """The metadata of an output that takes its names from `layout`; `facts` are the method, seed, and so on.
+
+    The hashes are left at zero: `with_hashes` fills them in without changing the length. A spec that
+    was given, and not read off names, is handed on.
+    """
+    kept = {key: value for key, value in layout.metadata.items() if not key.startswith("deepalign.")}
+    made = {f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    names = {f"deepalign.input.{i}": checkpoint.path.name for i, checkpoint in enumerate(inputs)}
+    spec_entry = {SPEC_KEY: format_spec(spec)} if spec else {}
+    own = {"deepalign.version": __version__, **made, **names, **tied_metadata(layout.infos.values()), **spec_entry}
+    return {"format": "pt", **kept, **own, **with_hashes({}, [_UNKNOWN] * len(inputs))}
+
+
+def with_hashes(metadata: Mapping[str, str], hashes: Sequence[str]) -> dict[str, str]:
+    """The metadata with the inputs' sha256 in it."""
+    return {**metadata, **{f"deepalign.sha256.{i}": value for i, value in enumerate(hashes)}}

@@ -1,0 +1,98 @@
+"""`verify`: are two checkpoints the same function up to a symmetry, and does the spec hold?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from deepalign_cli.align.alignment import widened
+from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.evaluate.models import input_shape_of, load_model, load_weights
+from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
+from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.settings import Method, Settings, group_rows
+from deepalign_cli.symmetry.symmetry import Symmetry
+
+_ROUNDINGS = 16.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`residual` is the largest difference of any tensor relative to that tensor's largest entry, after
+    the recovered element has acted; `worst` names the tensor. `spec` is there with a model only."""
+
+    same: bool
+    residual: float
+    tolerance: float
+    worst: str
+    seconds: float
+    groups: Mapping[str, Mapping[str, int]]
+    spec: SpecCheck | None
+    notes: tuple[str, ...]
+
+
+def verify_files(
+    reference: Path,
+    moving: Path,
+    settings: Settings,
+    *,
+    model: str | None = None,
+    input_shape: str | None = None,
+    tolerance: float | None = None,
+) -> Verdict:
+    """Recover the element that carries `moving` onto `reference`, and say what remains.
+
+    With `model`, run the user's own factory and check the spec on it. `tolerance` defaults to a few
+    roundings of the coarsest type in the files.
+
+    Raises:
+        DeepalignError: the inputs do not fit each other or the spec; the model does not run.
+    """
+    started = time.perf_counter()
+    a, b = open_checkpoint(reference), open_checkpoint(moving)
+    settings = replace(settings, method=Method.WEIGHTS, restarts=settings.restarts or 10)
+    found = find_all(a, [b], settings, ())[0]
+    residual, worst = _residual(a, b, found)
+    limit = default_tolerance(a, b) if tolerance is None else tolerance
+    spec = _check_model(model, input_shape, a, found.symmetry, settings) if model else None
+    return Verdict(
+        residual <= limit, residual, limit, worst, time.perf_counter() - started,
+        group_rows(found.symmetry, found.element), spec,
+        tuple(dict.fromkeys((*a.notes, *b.notes, *(f"doubt: {d}" for d in found.symmetry.spec.doubts)))),
+    )  # fmt: skip
+
+
+def default_tolerance(*checkpoints: Checkpoint) -> float:
+    """A few roundings of the coarsest floating-point type in the checkpoints."""
+    codes = {info.dtype for checkpoint in checkpoints for info in checkpoint.infos.values() if info.is_float}
+    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return _ROUNDINGS * max((torch.finfo(known[c]).eps for c in codes if c in known), default=0.0)
+
+
+def _residual(a: Checkpoint, b: Checkpoint, found: Found) -> tuple[float, str]:
+    residual, worst = 0.0, ""
+    for name in a:
+        own, other = a[name], found.symmetry.act(found.element, name, b[name])
+        own, other = (widened(x) if x.is_floating_point() else x.double() for x in (own, other))
+        if own.numel() == 0:
+            continue
+        size = max(float(own.abs().max()), float(other.abs().max()))
+        apart = float((own - other).abs().max()) / size if size else 0.0
+        if apart > residual:
+            residual, worst = apart, name
+    return residual, worst
+
+
+def _check_model(
+    reference: str, shape: str | None, checkpoint: Checkpoint, symmetry: Symmetry, settings: Settings
+) -> SpecCheck:
+    model = load_model(reference)
+    weights = {name: checkpoint[name] for name in checkpoint}
+    load_weights(model, weights)
+    return check_spec(model, symmetry, dict(model.state_dict()), input_shape_of(model, shape), settings.rng())
+
+
