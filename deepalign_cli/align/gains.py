@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,13 @@ from deepalign_cli.align.alignment import is_trained, widened
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
-from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
+
+Counted = Callable[[str, Tensor], bool]  # whether a tensor counts in the objective
+
+_KEEP_BYTES = 2**28 + 2**20  # gains are kept between sweeps only up to this size
+_MOST_UPDATES = 8  # before they are computed whole again, lest rounding adds up
+_WORTHWHILE = 0.4  # of the units may have moved for an update to be cheaper
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,20 @@ class Step:
     sign: Float[Tensor, " n"] | None
     rise: float
 
+    def element(self, group: str) -> Element:
+        """The step as an element of the symmetry group."""
+        return Element({group: self.perm}, {} if self.sign is None else {group: self.sign.double()})
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The gains under `element`: of entries that only move, and (sign groups) of entries that also flip."""
+
+    plain: Float[Tensor, "n n"]
+    flipping: Float[Tensor, "n n"] | None
+    element: Element
+    age: int = 0  # updates since they were computed whole
+
 
 class Gains:
     """The matching problem of two networks: its objective is sum_t <A_t, (g B)_t>.
@@ -32,61 +53,85 @@ class Gains:
     of the current element, so that the identity is always the step that changes nothing.
     """
 
-    def __init__(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> None:
+    def __init__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, counted: Counted = is_trained
+    ) -> None:
         self.symmetry, self.reference, self.moving = symmetry, reference, moving
+        self._counted = counted
         self.names = {g: self._tensors(g) for g in symmetry.sizes}
         self.neighbours = {
             g: {h for name in names for h in symmetry.groups_of(name)} - {g} for g, names in self.names.items()
         }
+        self._keeps = sum(8 * n * n for n in symmetry.sizes.values()) <= _KEEP_BYTES
+        self._kept: dict[str, Matrices] = {}
 
-    def matrices(self, group: str, g: Element) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"] | None]:
-        """The gains under `g`: of entries that only move, and (sign groups) of entries that also flip."""
-        signed = self.symmetry.kinds[group] is Kind.SIGN
+    def matrices(self, group: str, g: Element) -> Matrices:
+        """The gains of `group` under `g`, from all tensors that it moves, brought up to date from the last ones where that is cheaper."""
+        kept = self._kept.pop(group, None)
+        found = (kept and update(self, group, kept, g)) or self._fresh(group, g)
+        if self._keeps:
+            self._kept[group] = found
+        return found
+
+    def partial(self, group: str, g: Element, names: Iterable[str]) -> Matrices:
+        """The gains of `group` under `g` from some tensors only."""
+        return self._fresh(group, g, names)
+
+    def acted(self, name: str, g: Element) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """The reference's tensor and the moving one's under `g`, in one type."""
+        a, b = widened(self.reference[name]), self.symmetry.act(g, name, widened(self.moving[name]))
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        return a.to(dtype), b.to(dtype)
+
+    def flips(self, place: Occurrence, group: str) -> bool:
+        """Whether the entries at `place` change sign with the units of `group`."""
+        return self.symmetry.kinds[group] is Kind.SIGN and bool(place.mark)
+
+    def _fresh(self, group: str, g: Element, names: Iterable[str] | None = None) -> Matrices:
         parts: dict[bool, Tensor | None] = {False: None, True: None}
-        for name in self.names[group]:
-            a = widened(self.reference[name])
-            b = self.symmetry.act(g, name, widened(self.moving[name]))
+        for name in self.names[group] if names is None else names:
+            a, b = self.acted(name, g)
             for place in self.symmetry.occurrences[group]:
                 if place.name == name:
-                    flips = signed and bool(place.mark)
-                    parts[flips] = _accumulate(parts[flips], self.symmetry.unfold(place, a), self.symmetry.unfold(place, b))
+                    flips = self.flips(place, group)
+                    rows = self.symmetry.unfold(place, a), self.symmetry.unfold(place, b)
+                    parts[flips] = accumulate(parts[flips], *rows)
         plain, flipping = parts[False], parts[True]
         if plain is None:
             plain = torch.zeros_like(flipping) if flipping is not None else torch.zeros([self.symmetry.sizes[group]] * 2)
-        return plain, flipping
+        return Matrices(plain, flipping, g)
 
     def best_step(self, group: str, g: Element) -> Step:
-        """The best relative move of one group while all others stay.
-
-        For sign groups the assignment is solved on |C| and the sign of C taken at the chosen entries,
-        which is optimal for odd activations (Boufalis et al. 2025, Proposition 1); 0 counts as +.
-        """
-        plain, flipping = self.matrices(group, g)
-        value = plain if flipping is None else plain + flipping.abs()
-        perm = assign(value)
-        units = torch.arange(len(perm))
-        still = plain.diagonal() if flipping is None else plain.diagonal() + flipping.diagonal()
-        rise = float(value[units, perm].sum(dtype=torch.float64) - still.sum(dtype=torch.float64))
-        sign = None if flipping is None else torch.where(flipping[units, perm] < 0, -1.0, 1.0)
-        return Step(perm, sign, rise)
+        """The best relative move of one group while all others stay."""
+        return best_step(self.matrices(group, g))
 
     def objective(self, g: Element, group: str | None = None) -> float:
         """The objective under `g`, over all moved tensors or those that `group` moves."""
         names = self.names[group] if group else dict.fromkeys(n for names in self.names.values() for n in names)
         total = 0.0
         for name in names:
-            b = self.symmetry.act(g, name, widened(self.moving[name]))
-            total += float((widened(self.reference[name]) * b).sum(dtype=torch.float64))
+            a, b = self.acted(name, g)
+            total += float((a * b).sum(dtype=torch.float64))
         return total
 
     @cached_property
-    def scale(self) -> float:
-        """|A| |B| over the moved tensors: the largest value that the objective can take."""
+    def energies(self) -> tuple[float, float]:
+        """|A|^2 and |B|^2 over the moved tensors."""
         energy = [0.0, 0.0]
         for name in dict.fromkeys(n for names in self.names.values() for n in names):
             for side, weights in enumerate((self.reference, self.moving)):
                 energy[side] += float(torch.linalg.vector_norm(widened(weights[name]), dtype=torch.float64)) ** 2
-        return (energy[0] * energy[1]) ** 0.5
+        return energy[0], energy[1]
+
+    @property
+    def energy(self) -> float:
+        """|A|^2 + |B|^2: the squared distance under g is this less twice the objective."""
+        return sum(self.energies)
+
+    @property
+    def scale(self) -> float:
+        """|A| |B|: the largest value that the objective can take."""
+        return (self.energies[0] * self.energies[1]) ** 0.5
 
     def is_linear(self, group: str) -> bool:
         """Whether no tensor carries the group twice, so that a step's rise is exact."""
@@ -95,13 +140,95 @@ class Gains:
 
     def _tensors(self, group: str) -> tuple[str, ...]:
         names = dict.fromkeys(place.name for place in self.symmetry.occurrences[group])
-        return tuple(name for name in names if is_trained(name, self.reference[name]))
+        return tuple(name for name in names if self._counted(name, self.reference[name]))
 
 
-def _accumulate(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    a, b = a.to(torch.promote_types(a.dtype, b.dtype)), b.to(torch.promote_types(a.dtype, b.dtype))
+def best_step(gains: Matrices) -> Step:
+    """The best relative move of one group while all others stay.
+
+    For sign groups the assignment is solved on |C| and the sign of C taken at the chosen entries,
+    which is optimal for odd activations (Boufalis et al. 2025, Proposition 1); 0 counts as +.
+    """
+    plain, flipping = gains.plain, gains.flipping
+    value = plain if flipping is None else plain + flipping.abs()
+    perm = assign(value)
+    units = torch.arange(len(perm))
+    still = plain.diagonal() if flipping is None else plain.diagonal() + flipping.diagonal()
+    rise = float(value[units, perm].sum(dtype=torch.float64) - still.sum(dtype=torch.float64))
+    sign = None if flipping is None else torch.where(flipping[units, perm] < 0, -1.0, 1.0)
+    return Step(perm, sign, rise)
+
+
+def accumulate(total: Float[Tensor, "n n"] | None, a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, "n n"]:
+    """total + a b^T, in place where the types allow it."""
     if total is None:
         return a @ b.T
     if total.dtype != a.dtype:
         return total + a @ b.T
     return total.addmm_(a, b.T)
+
+
+def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices | None:
+    """The gains under `g` from those under an earlier element, or None where that saves nothing.
+
+    Only the columns of the units that neighbours have moved since are multiplied anew, which late in
+    a descent are few.
+    """
+    symmetry, old = problem.symmetry, kept.element
+    changed = {h: c for h in problem.neighbours[group] if len(c := _changed(old, g, h))}
+    cost = sum(len(c) / symmetry.sizes[h] for h, c in changed.items())
+    if kept.age >= _MOST_UPDATES or cost > _WORTHWHILE * len(changed) or not _is_simple(problem, group, changed):
+        return None
+    # Everything is brought into the own group's present frame first: columns of B's units move.
+    relative = torch.argsort(old.perm[group])[g.perm[group]]
+    parts = [None if m is None else m[:, relative] for m in (kept.plain, kept.flipping)]
+    if parts[1] is not None and group in g.scale:
+        before = old.scale[group][relative] if group in old.scale else 1.0
+        parts[1] = parts[1] * (g.scale[group] * before).to(parts[1].dtype)
+    for h, units in changed.items():
+        behind = Element({**g.perm, h: old.perm[h]}, _scale_of(g, old, h))
+        for name in problem.names[group]:
+            if h in symmetry.groups_of(name):
+                _add_difference(problem, group, name, h, units, (behind, g), parts)
+    assert parts[0] is not None
+    return Matrices(parts[0], parts[1], g, kept.age + 1)
+
+
+def _add_difference(
+    problem: Gains, group: str, name: str, h: str, units: Tensor, elements: tuple[Element, Element], parts: list[Tensor | None]
+) -> None:
+    symmetry = problem.symmetry
+    place = next(o for o in symmetry.occurrences[h] if o.name == name)
+    outer, size, inner = place.factors
+    places = torch.arange(place.start, place.stop).reshape(outer, size, inner)[:, units].flatten()
+    a, before = (w.index_select(place.axis, places) for w in problem.acted(name, elements[0]))
+    after = problem.acted(name, elements[1])[1].index_select(place.axis, places)
+    own = next(o for o in symmetry.occurrences[group] if o.name == name)
+    which = int(problem.flips(own, group))
+    parts[which] = accumulate(parts[which], symmetry.unfold(own, a), symmetry.unfold(own, after - before))
+
+
+def _changed(old: Element, new: Element, h: str) -> Int64[Tensor, " m"]:
+    moved = old.perm[h] != new.perm[h]
+    if h in old.scale or h in new.scale:
+        one = torch.ones(len(moved), dtype=torch.float64)
+        moved |= old.scale.get(h, one) != new.scale.get(h, one)
+    return moved.nonzero().flatten()
+
+
+def _scale_of(g: Element, old: Element, h: str) -> dict[str, Tensor]:
+    scale = {k: v for k, v in g.scale.items() if k != h}
+    return {**scale, h: old.scale[h]} if h in old.scale else scale
+
+
+def _is_simple(problem: Gains, group: str, changed: Iterable[str]) -> bool:
+    """Whether each tensor that ties the group to a changed one carries both once and no third of them."""
+    symmetry = problem.symmetry
+    for name in problem.names[group]:
+        on = [g for axis in symmetry.spec.axes[name] for g in axis.groups()]
+        met = [g for g in on if g in set(changed)]
+        if met and (len(met) > 1 or on.count(group) > 1):
+            return False
+        if len({o.axis for h in (*met, group) for o in symmetry.occurrences[h] if o.name == name}) < len(met) + 1:
+            return False
+    return True

@@ -28,7 +28,7 @@ def profile_element(problem: Gains) -> Element:
     g = Element(perm)
     for group, kind in problem.symmetry.kinds.items():
         if kind is Kind.SIGN:
-            _, flipping = problem.matrices(group, Element(g.perm, scale))
+            flipping = problem.matrices(group, Element(g.perm, scale)).flipping
             if flipping is not None:
                 scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
     return Element(perm, scale)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.align.alignment import Alignment, distance, is_trained
 from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.profile import profile_element
+from deepalign_cli.align.gains import Counted, Gains
+from deepalign_cli.align.starts import front_start, planted_element
 from deepalign_cli.align.view import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -25,10 +25,14 @@ _RESOLUTION = 1e-7  # of |A| |B|: a smaller rise is rounding
 
 
 class WeightMatching:
-    """Weight matching for any spec; `restarts` None chooses by the cost of one run."""
+    """Weight matching for any spec.
 
-    def __init__(self, restarts: int | None = None) -> None:
-        self.restarts = restarts
+    `restarts` None chooses by the cost of one run. `counted` says which tensors enter the objective;
+    all that the group moves do move.
+    """
+
+    def __init__(self, restarts: int | None = None, counted: Counted = is_trained) -> None:
+        self.restarts, self.counted = restarts, counted
 
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
@@ -36,7 +40,7 @@ class WeightMatching:
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
         own, other = canonical_scales(symmetry, reference), canonical_scales(symmetry, moving)
-        problem = Gains(symmetry, Acted(symmetry, own, reference), Acted(symmetry, other, moving))
+        problem = Gains(symmetry, Acted(symmetry, own, reference), Acted(symmetry, other, moving), self.counted)
         found, objective, restarts = self._best(problem, rng)
         element = own.inverse() @ found @ other
         after = distance(symmetry, reference, moving, element)
@@ -44,19 +48,18 @@ class WeightMatching:
         return Alignment(element, "weights", time.perf_counter() - started, before, after, tuple(objective), details)
 
     def _best(self, problem: Gains, rng: torch.Generator) -> tuple[Element, list[float], int]:
+        """The best of several descents: the first in the spec's order, the others in random ones."""
+        planted = planted_element(problem)
+        if planted is not None:
+            return *descend(problem, planted, rng), 1
         groups = list(problem.symmetry.sizes)
         restarts = self.restarts or default_restarts(problem.symmetry)
-        start = _start(problem)
-        best: tuple[Element, list[float]] | None = None
+        found = []
         for attempt in range(restarts):
-            order = groups if attempt == 0 else None
-            found = descend(problem, start, rng, order)
-            if best is None or found[1][-1] > best[1][-1]:
-                best = found
-            if best[1][-1] >= (1 - _RESOLUTION) * problem.scale:
-                break  # the networks are equal: nothing is closer
-        assert best is not None
-        return *best, attempt + 1
+            order = groups if attempt < 2 else _shuffled(groups, rng)
+            start = front_start(problem, order) if attempt % 2 else problem.symmetry.identity()
+            found.append(descend(problem, start, rng, order if attempt < 2 else None))
+        return *max(found, key=lambda pair: pair[1][-1]), restarts
 
 
 def default_restarts(symmetry: Symmetry) -> int:
@@ -77,8 +80,7 @@ def descend(
     g, objective = start, [problem.objective(start)]
     least, waiting = _RESOLUTION * problem.scale, set(groups)
     for _ in range(_SWEEPS):
-        shuffled = order or [groups[i] for i in torch.randperm(len(groups), generator=rng)]
-        for group in shuffled:
+        for group in order or _shuffled(groups, rng):
             if group not in waiting:
                 continue
             waiting.discard(group)
@@ -95,15 +97,11 @@ def descend(
 
 def _try(problem: Gains, group: str, g: Element) -> tuple[Element, float]:
     step = problem.best_step(group, g)
-    scale = {} if step.sign is None else {group: step.sign.double()}
-    moved = Element({group: step.perm}, scale) @ g
+    moved = step.element(group) @ g
     if problem.is_linear(group):
         return moved, step.rise
     return moved, problem.objective(moved, group) - problem.objective(g, group)
 
 
-def _start(problem: Gains) -> Element:
-    """The identity, or the match of unit profiles where that is already much closer (a planted element)."""
-    identity = problem.symmetry.identity()
-    profile = profile_element(problem)
-    return profile if problem.objective(profile) > 0.5 * problem.scale > problem.objective(identity) else identity
+def _shuffled(groups: Sequence[str], rng: torch.Generator) -> list[str]:
+    return [groups[i] for i in torch.randperm(len(groups), generator=rng)]

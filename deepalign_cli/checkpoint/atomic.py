@@ -43,7 +43,7 @@ def _written(path: Path, name: str, folder: int, size: int, force: bool) -> Iter
         _reserve(file, size)
         yield file
         os.fsync(file)
-        temporary = _publish(file, temporary, path, name, folder, force)
+        _publish(file, temporary, path, name, folder, force)
         os.fsync(folder)
     finally:
         os.close(file)
@@ -80,38 +80,33 @@ def _reserve(file: int, size: int) -> None:
                 raise
 
 
-def _publish(file: int, temporary: str | None, path: Path, name: str, folder: int, force: bool) -> str | None:
-    """Give the file its name; what is returned is still to be removed."""
-    if temporary is None and not force:
-        _link(f"/proc/self/fd/{file}", name, path, folder)
-        return None
-    if temporary is None:
-        temporary = _partial(name)
-        _link(f"/proc/self/fd/{file}", temporary, path, folder)
-    elif not force:
-        _link_or_rename(temporary, name, path, folder)
-        return temporary
-    try:
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
-    return None
-
-
-def _link(source: str, name: str, path: Path, folder: int) -> None:
+def _publish(file: int, temporary: str | None, path: Path, name: str, folder: int, force: bool) -> None:
+    """Give the file its name, in one step; a temporary name is the caller's to remove."""
+    source = temporary or f"/proc/self/fd/{file}"
     try:
         os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        return
     except FileExistsError:
-        raise UsageError(f"{path} exists", "name another output, or overwrite it with --force") from None
+        if not force:
+            raise UsageError(f"{path} exists", "name another output, or overwrite it with --force") from None
+    except OSError:
+        if temporary is None:
+            raise
+    _replace(temporary, file, name, folder)  # it is there already, or the file system has no hard links
 
 
-def _link_or_rename(temporary: str, name: str, path: Path, folder: int) -> None:
+def _replace(temporary: str | None, file: int, name: str, folder: int) -> None:
+    beside = temporary or _partial(name)
     try:
-        _link(temporary, name, path, folder)
-    except OSError:  # a file system without hard links
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        if temporary is None:
+            os.link(
+                f"/proc/self/fd/{file}", beside, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True
+            )
+        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        raise
 
 
 @contextmanager

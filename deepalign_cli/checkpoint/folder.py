@@ -104,7 +104,7 @@ def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Conte
             raise Malformed(f"tensor {shown(name)} is not in its shard {shown(shard)}")
     notes = [note for part in contents.values() for note in part.notes]
     if unlisted:
-        notes.append(f"{unlisted} tensors that the index does not list were left out")
+        notes.append(f"tensors that the index does not list were left out: {unlisted}")
     ordered = all(part.ordered for part in contents.values())
     return Contents(_retied(infos), metadata, ordered, tuple(dict.fromkeys(notes)))
 

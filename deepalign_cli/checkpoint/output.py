@@ -35,8 +35,14 @@ def check_output(path: str | Path, *, force: bool, inputs: Sequence[Path]) -> No
 
 
 def real_target(path: Path) -> Path:
-    """The file that is written: where the output is a link, what it points to."""
-    return Path(os.path.realpath(path))
+    """The file that is written: where the output is a link, what it points to.
+
+    Raises OutputError where it is no path at all.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        raise OutputError(f"{str(path)!a} is not a path", "name another output") from None
 
 
 def _status(path: Path) -> os.stat_result | None:

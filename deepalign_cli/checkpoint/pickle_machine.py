@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 
-from deepalign_cli.checkpoint.pickle_values import INERT, Inert, Name, look_up
+from deepalign_cli.checkpoint.pickle_names import look_up
+from deepalign_cli.checkpoint.pickle_values import INERT, Inert, Name
 from deepalign_cli.checkpoint.problems import Forbidden, Malformed, shown
 
 MAX_STEPS = 4_000_000

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from deepalign_cli.checkpoint.info import DTYPES, Contents, TensorInfo
+from deepalign_cli.checkpoint.info import Contents, TensorInfo
 from deepalign_cli.checkpoint.pickle_machine import PickleMachine
-from deepalign_cli.checkpoint.pickle_values import ODD_ITEMSIZE, Name, Storage, View
+from deepalign_cli.checkpoint.pickle_values import Name, Storage, View
 from deepalign_cli.checkpoint.problems import Malformed, shown
 from deepalign_cli.checkpoint.state_dict import find_state_dict
 from deepalign_cli.checkpoint.zip_index import Member, locate, read_member, read_zip_index
@@ -70,13 +70,12 @@ class _Storages:
         member = self._members.get(f"{self._root}data/{key}")
         if member is None:
             raise Malformed(f"its pickle names the storage {shown(key)}, which the file does not hold")
-        itemsize = DTYPES[kind.code].itemsize if kind.code else ODD_ITEMSIZE.get(kind.name, 1)
-        if numel * itemsize > member.size:
-            needed = shown(numel * itemsize)
-            raise Malformed(f"its storage {shown(key)} has {member.size} bytes where {needed} belong")
+        size = numel * kind.itemsize
+        if size > member.size:
+            raise Malformed(f"its storage {shown(key)} has {member.size} bytes where {shown(size)} belong")
         if key not in self._offsets:
             self._offsets[key] = locate(self._file, member)
-        return Storage(kind.code, self._offsets[key], numel * itemsize, kind.unsupported)
+        return Storage(kind.code, self._offsets[key], size, kind.unsupported)
 
 
 def _parse_id(pid: object) -> tuple[Name, str, int]:
@@ -84,7 +83,7 @@ def _parse_id(pid: object) -> tuple[Name, str, int]:
         _, kind, key, device, numel = pid
         if (
             isinstance(kind, Name)
-            and kind.storage
+            and kind.itemsize
             and isinstance(key, str)
             and isinstance(device, str)
             and type(numel) is int

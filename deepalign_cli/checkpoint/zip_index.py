@@ -64,7 +64,7 @@ def locate(file: BinaryIO, member: Member) -> int:
     name = read_exactly(file, member.header + _LOCAL.size, fields[9], what)
     if fields[0] != b"PK\3\4" or fields[3] != 0 or name != member.name.encode():
         raise Malformed(f"{what} does not lie where the index says")
-    begin = member.header + _LOCAL.size + fields[9] + fields[10]
+    begin: int = member.header + _LOCAL.size + fields[9] + fields[10]
     if begin + member.size > member.limit:
         raise Malformed(f"{what} would reach beyond the end of the data")
     return begin

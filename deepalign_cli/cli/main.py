@@ -18,8 +18,8 @@ from deepalign_cli.cli.align import align
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.merge import merge
-from deepalign_cli.cli.verify import verify
 from deepalign_cli.cli.output import is_terminal, show_error
+from deepalign_cli.cli.verify import verify
 from deepalign_cli.errors import DeepalignError, UsageError
 
 PROGRAM = "deepalign"

@@ -1,0 +1,38 @@
+"""What every test rests on: shapes are checked, randomness is seeded, threads are few."""
+
+import sys
+
+import hypothesis
+import jaxtyping
+import pytest
+from beartype import BeartypeConf, beartype
+
+# As a static checker has it, an int is good where a float is asked for.
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+# Before anything imports the package: every signature's types and shapes are checked from here on.
+assert not any(name.partition(".")[0] == "deepalign_cli" for name in sys.modules)
+jaxtyping.install_import_hook("deepalign_cli", "tests.conftest.checked")
+
+import torch  # noqa: E402 (the hook comes first)
+
+torch.set_num_threads(1)  # the networks are small, and tests may run side by side
+
+hypothesis.settings.register_profile(
+    "deepalign",
+    deadline=None,  # the first example pays for imports
+    derandomize=True,  # the same examples everywhere; a failure is never luck
+    print_blob=True,
+)
+hypothesis.settings.load_profile("deepalign")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "DEEPALIGN_DEBUG", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
