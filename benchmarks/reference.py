@@ -32,7 +32,9 @@ def prepared(
     return layout, out
 
 
-def permuted(name: str, w: Tensor, layout: Layout, perm: Mapping[str, Tensor], skip: int | None = None) -> Tensor:
+def permuted(
+    name: str, w: Tensor, layout: Layout, perm: Mapping[str, Tensor], skip: int | None = None
+) -> Tensor:
     """The tensor with all axes but `skip` permuted."""
     for axis, group in enumerate(layout[name]):
         if group is not None and axis != skip:
@@ -40,7 +42,9 @@ def permuted(name: str, w: Tensor, layout: Layout, perm: Mapping[str, Tensor], s
     return w
 
 
-def objective(layout: Layout, a: Mapping[str, Tensor], b: Mapping[str, Tensor], perm: Mapping[str, Tensor]) -> float:
+def objective(
+    layout: Layout, a: Mapping[str, Tensor], b: Mapping[str, Tensor], perm: Mapping[str, Tensor]
+) -> float:
     """sum_t <A_t, (g B)_t>."""
     return sum(float((a[n] * permuted(n, b[n], layout, perm)).sum(dtype=torch.float64)) for n in layout)
 
@@ -62,7 +66,11 @@ def weight_matching(
             gain: Tensor | float = 0.0
             for name, axis in places[group]:
                 left = a[name].movedim(axis, 0).reshape(len(perm[group]), -1)
-                right = permuted(name, b[name], layout, perm, skip=axis).movedim(axis, 0).reshape(len(perm[group]), -1)
+                right = (
+                    permuted(name, b[name], layout, perm, skip=axis)
+                    .movedim(axis, 0)
+                    .reshape(len(perm[group]), -1)
+                )
                 gain = gain + left @ right.T
             assert isinstance(gain, Tensor)
             _, columns = linear_sum_assignment(gain.numpy(), maximize=True)

@@ -51,12 +51,18 @@ def compare(first: Path, second: Path, seed: int, restarts: int | None) -> None:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--restarts", type=int, default=None, help="as of the aligner; its own default otherwise")
+    parser.add_argument(
+        "--restarts", type=int, default=None, help="as of the aligner; its own default otherwise"
+    )
     arguments = parser.parse_args()
-    print(f"{'A':>14} {'B':>14} {'widest':>6} {'scipy <A,gB>':>12} {'ours <A,gB>':>12} {'diff %':>8} {'sweeps':>6} {'scipy s':>9} {'ours s':>9} {'ratio':>6}")
+    print(
+        f"{'A':>14} {'B':>14} {'widest':>6} {'scipy <A,gB>':>12} {'ours <A,gB>':>12} {'diff %':>8} {'sweeps':>6} {'scipy s':>9} {'ours s':>9} {'ratio':>6}"
+    )
     for first, second in zip(arguments.files[::2], arguments.files[1::2], strict=True):
         compare(first, second, arguments.seed, arguments.restarts)
 

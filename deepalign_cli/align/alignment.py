@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Alignment:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Aligner(Protocol):
     """A method: from two networks to the element that carries the second onto the first."""
 

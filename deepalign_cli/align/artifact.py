@@ -31,7 +31,9 @@ class SavedAlignment:
     hashes: tuple[str, str]
 
 
-def save_alignment(path: Path, saved: SavedAlignment, *, force: bool = False, inputs: tuple[Path, ...] = ()) -> None:
+def save_alignment(
+    path: Path, saved: SavedAlignment, *, force: bool = False, inputs: tuple[Path, ...] = ()
+) -> None:
     """Write an alignment as safetensors.
 
     Raises:
@@ -92,7 +94,9 @@ def check_element(element: Element, symmetry: Symmetry) -> None:
             kind is Kind.SCALE and bool((scale > 0).all() and scale.isfinite().all())
         )
         if not allowed or len(scale) != symmetry.sizes[group]:
-            raise MismatchError(f"the alignment scales the units of '{group}' in a way that its kind forbids.", _HINT)
+            raise MismatchError(
+                f"the alignment scales the units of '{group}' in a way that its kind forbids.", _HINT
+            )
 
 
 def _read_element(path: Path, file: Checkpoint) -> Element:

@@ -60,7 +60,8 @@ class Gains:
         self._counted = counted
         self.names = {g: self._tensors(g) for g in symmetry.sizes}
         self.neighbours = {
-            g: {h for name in names for h in symmetry.groups_of(name)} - {g} for g, names in self.names.items()
+            g: {h for name in names for h in symmetry.groups_of(name)} - {g}
+            for g, names in self.names.items()
         }
         self._keeps = sum(8 * n * n for n in symmetry.sizes.values()) <= _KEEP_BYTES
         self._kept: dict[str, Matrices] = {}
@@ -77,7 +78,7 @@ class Gains:
         """The gains of `group` under `g` from some tensors only."""
         return self._fresh(group, g, names)
 
-    def acted(self, name: str, g: Element) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    def acted(self, name: str, g: Element) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
         """The reference's tensor and the moving one's under `g`, in one type."""
         a, b = widened(self.reference[name]), self.symmetry.act(g, name, widened(self.moving[name]))
         dtype = torch.promote_types(a.dtype, b.dtype)
@@ -98,7 +99,11 @@ class Gains:
                     parts[flips] = accumulate(parts[flips], *rows)
         plain, flipping = parts[False], parts[True]
         if plain is None:
-            plain = torch.zeros_like(flipping) if flipping is not None else torch.zeros([self.symmetry.sizes[group]] * 2)
+            plain = (
+                torch.zeros_like(flipping)
+                if flipping is not None
+                else torch.zeros([self.symmetry.sizes[group]] * 2)
+            )
         return Matrices(plain, flipping, g)
 
     def best_step(self, group: str, g: Element) -> Step:
@@ -107,7 +112,9 @@ class Gains:
 
     def objective(self, g: Element, group: str | None = None) -> float:
         """The objective under `g`, over all moved tensors or those that `group` moves."""
-        names = self.names[group] if group else dict.fromkeys(n for names in self.names.values() for n in names)
+        names = (
+            self.names[group] if group else dict.fromkeys(n for names in self.names.values() for n in names)
+        )
         total = 0.0
         for name in names:
             a, b = self.acted(name, g)
@@ -120,7 +127,9 @@ class Gains:
         energy = [0.0, 0.0]
         for name in dict.fromkeys(n for names in self.names.values() for n in names):
             for side, weights in enumerate((self.reference, self.moving)):
-                energy[side] += float(torch.linalg.vector_norm(widened(weights[name]), dtype=torch.float64)) ** 2
+                energy[side] += (
+                    float(torch.linalg.vector_norm(widened(weights[name]), dtype=torch.float64)) ** 2
+                )
         return energy[0], energy[1]
 
     @property
@@ -159,8 +168,10 @@ def best_step(gains: Matrices) -> Step:
     return Step(perm, sign, rise)
 
 
-def accumulate(total: Float[Tensor, "n n"] | None, a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, "n n"]:
-    """total + a b^T, in place where the types allow it."""
+def accumulate(
+    total: Float[Tensor, "n n"] | None, a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]
+) -> Float[Tensor, "n n"]:
+    """Total + a b^T, in place where the types allow it."""
     if total is None:
         return a @ b.T
     if total.dtype != a.dtype:
@@ -177,7 +188,11 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
     symmetry, old = problem.symmetry, kept.element
     changed = {h: c for h in problem.neighbours[group] if len(c := _changed(old, g, h))}
     cost = sum(len(c) / symmetry.sizes[h] for h, c in changed.items())
-    if kept.age >= _MOST_UPDATES or cost > _WORTHWHILE * len(changed) or not _is_simple(problem, group, changed):
+    if (
+        kept.age >= _MOST_UPDATES
+        or cost > _WORTHWHILE * len(changed)
+        or not _is_simple(problem, group, changed)
+    ):
         return None
     # Everything is brought into the own group's present frame first: columns of B's units move.
     relative = torch.argsort(old.perm[group])[g.perm[group]]
@@ -195,7 +210,13 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
 
 
 def _add_difference(
-    problem: Gains, group: str, name: str, h: str, units: Tensor, elements: tuple[Element, Element], parts: list[Tensor | None]
+    problem: Gains,
+    group: str,
+    name: str,
+    h: str,
+    units: Tensor,
+    elements: tuple[Element, Element],
+    parts: list[Tensor | None],
 ) -> None:
     symmetry = problem.symmetry
     place = next(o for o in symmetry.occurrences[h] if o.name == name)
@@ -229,6 +250,9 @@ def _is_simple(problem: Gains, group: str, changed: Iterable[str]) -> bool:
         met = [g for g in on if g in set(changed)]
         if met and (len(met) > 1 or on.count(group) > 1):
             return False
-        if len({o.axis for h in (*met, group) for o in symmetry.occurrences[h] if o.name == name}) < len(met) + 1:
+        if (
+            len({o.axis for h in (*met, group) for o in symmetry.occurrences[h] if o.name == name})
+            < len(met) + 1
+        ):
             return False
     return True

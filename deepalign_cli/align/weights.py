@@ -40,12 +40,16 @@ class WeightMatching:
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
         own, other = canonical_scales(symmetry, reference), canonical_scales(symmetry, moving)
-        problem = Gains(symmetry, Acted(symmetry, own, reference), Acted(symmetry, other, moving), self.counted)
+        problem = Gains(
+            symmetry, Acted(symmetry, own, reference), Acted(symmetry, other, moving), self.counted
+        )
         found, objective, restarts = self._best(problem, rng)
         element = own.inverse() @ found @ other
         after = distance(symmetry, reference, moving, element)
         details = {"restarts": restarts, "steps": len(objective) - 1}
-        return Alignment(element, "weights", time.perf_counter() - started, before, after, tuple(objective), details)
+        return Alignment(
+            element, "weights", time.perf_counter() - started, before, after, tuple(objective), details
+        )
 
     def _best(self, problem: Gains, rng: torch.Generator) -> tuple[Element, list[float], int]:
         """The best of several descents: the first in the spec's order, the others in random ones."""

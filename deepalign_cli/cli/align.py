@@ -70,7 +70,9 @@ def check_alignment_options(alignments: tuple[Path, ...], spec: Path | None) -> 
     from deepalign_cli.errors import UsageError
 
     if alignments and spec is not None:
-        raise UsageError("--alignment and --spec exclude each other.", "a saved alignment holds the spec it was made with.")
+        raise UsageError(
+            "--alignment and --spec exclude each other.", "a saved alignment holds the spec it was made with."
+        )
 
 
 def default_output(source: Path, word: str) -> Path:
@@ -101,7 +103,9 @@ def show(out: Output, report: Report, more: dict[str, object]) -> None:
     }
     moved = sum(row["moved"] for row in report.groups.values())
     units = sum(row["size"] for row in report.groups.values())
-    lines = [f"wrote {report.output} ({report.bytes / 1e6:.1f} MB) by {report.method} in {report.seconds:.2f} s"]
+    lines = [
+        f"wrote {report.output} ({report.bytes / 1e6:.1f} MB) by {report.method} in {report.seconds:.2f} s"
+    ]
     lines += [f"distance {x:.4g} -> {y:.4g} ({_change(x, y)})" for x, y in report.distances]
     lines.append(f"{moved} of {units} units moved in {len(report.groups)} groups")
     out.result(payload, lambda console: [console.print(line) for line in lines] and None, report.output)

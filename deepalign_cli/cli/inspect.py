@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 def inspect(
     a: options.CheckpointA,
     print_spec: Annotated[
-        bool, typer.Option("--spec", help="Print the symmetry spec as TOML, to be edited and passed to --spec elsewhere.")
+        bool,
+        typer.Option(
+            "--spec", help="Print the symmetry spec as TOML, to be edited and passed to --spec elsewhere."
+        ),
     ] = False,
     blank: Annotated[
-        bool, typer.Option("--blank", help="With --spec: a skeleton in which nothing moves yet, for any architecture.")
+        bool,
+        typer.Option(
+            "--blank", help="With --spec: a skeleton in which nothing moves yet, for any architecture."
+        ),
     ] = False,
     from_spec: Annotated[
-        options.OptionalPath, typer.Option("--from", metavar="FILE.toml", help="Show this spec on the checkpoint instead of finding one.")
+        options.OptionalPath,
+        typer.Option(
+            "--from", metavar="FILE.toml", help="Show this spec on the checkpoint instead of finding one."
+        ),
     ] = None,
     activation: options.Activation = None,
     heads: options.Heads = None,
@@ -77,21 +86,35 @@ def _payload(checkpoint: Checkpoint, spec: Spec, sizes: dict[str, int]) -> dict[
         }
         for name, info in checkpoint.infos.items()
     }
-    carriers = {g: sum(any(g in axis.groups() for axis in axes) for axes in spec.axes.values()) for g in sizes}
-    groups = {
-        g: {"size": n, "kind": spec.kinds.get(g, Kind.PERMUTATION).value, "tensors": carriers[g]} for g, n in sizes.items()
+    carriers = {
+        g: sum(any(g in axis.groups() for axis in axes) for axes in spec.axes.values()) for g in sizes
     }
-    return {"source": spec.source, "prefix": checkpoint.prefix, "doubts": list(spec.doubts), "groups": groups, "tensors": tensors}
+    groups = {
+        g: {"size": n, "kind": spec.kinds.get(g, Kind.PERMUTATION).value, "tensors": carriers[g]}
+        for g, n in sizes.items()
+    }
+    return {
+        "source": spec.source,
+        "prefix": checkpoint.prefix,
+        "doubts": list(spec.doubts),
+        "groups": groups,
+        "tensors": tensors,
+    }
 
 
 def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) -> None:
     tensors, groups = payload["tensors"], payload["groups"]
     assert isinstance(tensors, dict) and isinstance(groups, dict)
     parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
-    console.print(f"{checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters")
+    console.print(
+        f"{checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters"
+    )
     if checkpoint.prefix:
         console.print(f"names are shown without the prefix '{checkpoint.prefix}'")
-    rows = [[n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"] for n, t in tensors.items()]
+    rows = [
+        [n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"]
+        for n, t in tensors.items()
+    ]
     console.print(table(["tensor", "type", "shape", "axes"], rows))
     if not groups:
         console.print("no group of units can move")

@@ -15,7 +15,8 @@ from deepalign_cli.errors import UsageError
 _PANEL = "How to merge"
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="A B [C ...]", help="Two or more checkpoints; all are aligned to the first.")
+    list[Path],
+    typer.Argument(metavar="A B [C ...]", help="Two or more checkpoints; all are aligned to the first."),
 ]
 Alpha = Annotated[
     float | None,
@@ -47,7 +48,9 @@ def merge(
     weights: Shares = None,
     path: Annotated[
         options.PathName,
-        typer.Option("--path", rich_help_panel=_PANEL, help="The straight line, or the arc (slerp, for two inputs)."),
+        typer.Option(
+            "--path", rich_help_panel=_PANEL, help="The straight line, or the arc (slerp, for two inputs)."
+        ),
     ] = options.PathName.LINEAR,
     method: options.Method = options.MethodName.WEIGHTS,
     restarts: options.Restarts = None,
@@ -88,7 +91,9 @@ def merge(
 
 def _shares(inputs: list[Path], alpha: float | None, weights: str | None) -> list[float]:
     if alpha is not None and (weights is not None or len(inputs) > 2):
-        raise UsageError("--alpha is for two inputs, without --weights.", "give every input its share: --weights 2,1,1")
+        raise UsageError(
+            "--alpha is for two inputs, without --weights.", "give every input its share: --weights 2,1,1"
+        )
     if weights is None:
         other = 0.5 if alpha is None else alpha
         return [1 - other, other] if len(inputs) == 2 else [1 / len(inputs)] * len(inputs)

@@ -24,11 +24,17 @@ def verify(
     model: options.Model = None,
     input_shape: Annotated[
         str | None,
-        typer.Option("--input-shape", metavar="CxHxW", help="One example's shape for --model; found by trying otherwise."),
+        typer.Option(
+            "--input-shape",
+            metavar="CxHxW",
+            help="One example's shape for --model; found by trying otherwise.",
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option("--tolerance", metavar="X", min=0.0, help="The residual up to which the two count as the same."),
+        typer.Option(
+            "--tolerance", metavar="X", min=0.0, help="The residual up to which the two count as the same."
+        ),
     ] = None,
     restarts: options.Restarts = None,
     seed: options.Seed = 0,
@@ -92,8 +98,12 @@ def _show(console: Console, verdict: Verdict) -> None:
 
 def _show_spec(console: Console, check: SpecCheck) -> None:
     if check.passed:
-        console.print(f"the spec holds: a random element changes the outputs by {check.residual:.1e} (relative, float64)")
+        console.print(
+            f"the spec holds: a random element changes the outputs by {check.residual:.1e} (relative, float64)"
+        )
         return
-    console.print(f"the spec is wrong: a random element changes the outputs by {check.residual:.1e} (relative, float64)")
+    console.print(
+        f"the spec is wrong: a random element changes the outputs by {check.residual:.1e} (relative, float64)"
+    )
     for group, suspects in check.broken.items():
         console.print(f"  group '{group}': suspect {'; '.join(suspects)}")

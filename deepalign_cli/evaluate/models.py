@@ -38,9 +38,15 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     given = {name: tuple(w.shape) for name, w in weights.items()}
     differing = [n for n in (*own, *(m for m in given if m not in own)) if own.get(n) != given.get(n)]
     if differing:
-        shown = ", ".join(f"'{n}' ({own.get(n, 'absent')} in the model, {given.get(n, 'absent')} in the file)" for n in differing[:4])
+        shown = ", ".join(
+            f"'{n}' ({own.get(n, 'absent')} in the model, {given.get(n, 'absent')} in the file)"
+            for n in differing[:4]
+        )
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
-        raise MismatchError(f"the model does not fit the checkpoint: {shown}{more}.", "the factory must build this very architecture.")
+        raise MismatchError(
+            f"the model does not fit the checkpoint: {shown}{more}.",
+            "the factory must build this very architecture.",
+        )
     model.load_state_dict(dict(weights))
 
 
@@ -56,7 +62,9 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
         except ValueError:
             shape = ()
         if not shape or min(shape) < 1:
-            raise UsageError(f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis.")
+            raise UsageError(
+                f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
+            )
         return shape
     for shape in _usual_shapes(model):
         try:
@@ -65,7 +73,10 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
         except (RuntimeError, ValueError, TypeError, IndexError):
             continue
         return shape
-    raise UsageError("no usual input shape goes through the model.", "say it: --input-shape 3x32x32, without the batch axis.")
+    raise UsageError(
+        "no usual input shape goes through the model.",
+        "say it: --input-shape 3x32x32, without the batch axis.",
+    )
 
 
 def _usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -99,4 +110,7 @@ def _call(function: Callable[[], object], reference: str) -> object:
     try:
         return function()
     except Exception as error:  # the user's own code may raise anything
-        raise DeepalignError(f"'{reference}' raised {type(error).__name__}: {error}.", "run the factory on its own to see where.") from error
+        raise DeepalignError(
+            f"'{reference}' raised {type(error).__name__}: {error}.",
+            "run the factory on its own to see where.",
+        ) from error

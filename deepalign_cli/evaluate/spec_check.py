@@ -48,7 +48,7 @@ def check_spec(
 
 class _Probe:
     def __init__(
-        self, model: nn.Module, symmetry: Symmetry, weights: Weights, inputs: Float64[Tensor, "..."]
+        self, model: nn.Module, symmetry: Symmetry, weights: Weights, inputs: Float64[Tensor, ...]
     ) -> None:
         self.model, self.symmetry, self.inputs = model, symmetry, inputs
         self.weights = {n: w.double() if w.is_floating_point() else w for n, w in weights.items()}

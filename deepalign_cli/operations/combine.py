@@ -75,7 +75,10 @@ def merge_files(
         UsageError: the weights do not fit the inputs.
     """
     if len(weights) != len(job.inputs):
-        raise UsageError(f"{len(weights)} weights are given for {len(job.inputs)} inputs.", "give one weight to each input.")
+        raise UsageError(
+            f"{len(weights)} weights are given for {len(job.inputs)} inputs.",
+            "give one weight to each input.",
+        )
     if path is Interpolation.SLERP and len(job.inputs) > 2:
         raise UsageError("slerp is a path between two networks.", "merge more than two with the linear path.")
     try:
@@ -104,7 +107,9 @@ def _run(
         check_output(out, force=job.settings.force, inputs=job.inputs)
     opened = [open_checkpoint(path) for path in job.inputs]
     if job.save and len(opened) > 2:
-        raise UsageError("a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`.")
+        raise UsageError(
+            "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
+        )
     with Hashes(opened) as hashes:
         found = find_all(opened[0], opened[1:], job.settings, job.alignments)
         facts = {"command": command, "method": found[0].method, "seed": job.settings.seed, **facts}
@@ -112,7 +117,9 @@ def _run(
         stream.write(job, facts, hashes)
         if job.save:
             pair = hashes.values()
-            found[0].save(job.save, (pair[0], pair[1]), force=job.settings.force, inputs=(*job.inputs, job.output))
+            found[0].save(
+                job.save, (pair[0], pair[1]), force=job.settings.force, inputs=(*job.inputs, job.output)
+            )
     return _report(job, command, opened, found, time.perf_counter() - started)
 
 
@@ -159,11 +166,17 @@ class _Stream:
     def blame(self, name: str) -> None:
         for checkpoint in self.opened:
             if not is_finite(checkpoint[name]):
-                raise NonFiniteError(f"'{name}' in '{checkpoint.path}' holds NaN or Inf.", "take an earlier checkpoint.")
-        raise MismatchError(f"'{name}' overflows its type when it is combined.", "convert the inputs to float32 first.")
+                raise NonFiniteError(
+                    f"'{name}' in '{checkpoint.path}' holds NaN or Inf.", "take an earlier checkpoint."
+                )
+        raise MismatchError(
+            f"'{name}' overflows its type when it is combined.", "convert the inputs to float32 first."
+        )
 
 
-def _report(job: Job, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float) -> Report:
+def _report(
+    job: Job, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float
+) -> Report:
     notes = [note for checkpoint in opened for note in checkpoint.notes]
     notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
     averaged = any(name.rpartition(".")[2] in STATISTICS for name in opened[0])

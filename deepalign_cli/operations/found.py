@@ -55,7 +55,8 @@ def find_all(
     """
     if saved and len(saved) != len(moving):
         raise UsageError(
-            f"{len(saved)} alignments are given for {len(moving)} moving inputs.", "repeat --alignment once for each."
+            f"{len(saved)} alignments are given for {len(moving)} moving inputs.",
+            "repeat --alignment once for each.",
         )
     for other in moving:
         check_same_layout(reference, other)

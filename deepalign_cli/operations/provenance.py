@@ -44,10 +44,19 @@ def provenance(
     was given, and not read off names, is handed on.
     """
     kept = {key: value for key, value in layout.metadata.items() if not key.startswith("deepalign.")}
-    made = {f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    made = {
+        f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in facts.items()
+    }
     names = {f"deepalign.input.{i}": checkpoint.path.name for i, checkpoint in enumerate(inputs)}
     spec_entry = {SPEC_KEY: format_spec(spec)} if spec else {}
-    own = {"deepalign.version": __version__, **made, **names, **tied_metadata(layout.infos.values()), **spec_entry}
+    own = {
+        "deepalign.version": __version__,
+        **made,
+        **names,
+        **tied_metadata(layout.infos.values()),
+        **spec_entry,
+    }
     return {"format": "pt", **kept, **own, **with_hashes({}, [_UNKNOWN] * len(inputs))}
 
 

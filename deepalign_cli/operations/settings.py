@@ -75,7 +75,8 @@ def check_finite(checkpoint: Checkpoint) -> None:
     for name, info in checkpoint.infos.items():
         if info.is_float and not is_finite(checkpoint[name]):
             raise NonFiniteError(
-                f"'{name}' in '{checkpoint.path}' holds NaN or Inf.", "the training has diverged; take an earlier checkpoint."
+                f"'{name}' in '{checkpoint.path}' holds NaN or Inf.",
+                "the training has diverged; take an earlier checkpoint.",
             )
 
 

@@ -23,7 +23,8 @@ _ROUNDINGS = 16.0
 @dataclass(frozen=True)
 class Verdict:
     """`residual` is the largest difference of any tensor relative to that tensor's largest entry, after
-    the recovered element has acted; `worst` names the tensor. `spec` is there with a model only."""
+    the recovered element has acted; `worst` names the tensor. `spec` is there with a model only.
+    """
 
     same: bool
     residual: float
@@ -94,5 +95,3 @@ def _check_model(
     weights = {name: checkpoint[name] for name in checkpoint}
     load_weights(model, weights)
     return check_spec(model, symmetry, dict(model.state_dict()), input_shape_of(model, shape), settings.rng())
-
-

@@ -74,7 +74,9 @@ def without_marks(axes: Axes, keep: frozenset[str] = frozenset()) -> Axes:
 
 
 def _parse_axis(text: str, where: str) -> Axis:
-    axis = Axis(tuple(tuple(_parse_atom(a, text, where) for a in term.split("*")) for term in text.split("|")))
+    axis = Axis(
+        tuple(tuple(_parse_atom(a, text, where) for a in term.split("*")) for term in text.split("|"))
+    )
     for term in axis.terms:
         names = [atom.name for atom in term if atom.name]
         if len(names) != len(set(names)):

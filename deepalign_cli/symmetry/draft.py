@@ -26,7 +26,9 @@ class Draft:
     pooled: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
 
-    def linear(self, module: Module, out: str, into: str, *, marked: bool = True, transposed: bool = False) -> None:
+    def linear(
+        self, module: Module, out: str, into: str, *, marked: bool = True, transposed: bool = False
+    ) -> None:
         """A linear or convolution layer from axis `into` to axis `out`.
 
         `marked` says that the unit's scale is applied here, not in a norm after it.

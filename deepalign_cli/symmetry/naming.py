@@ -41,7 +41,11 @@ def place_of(name: str) -> Place:
 
 def pieces(path: str) -> tuple[tuple[str, int], ...]:
     """`features.10.conv2` as ((`features.`, 10), (`.conv`, 2)); a tail without a number counts as -1."""
-    return tuple((text, int(number) if number else -1) for text, number in re.findall(r"(\D*)(\d{1,9}|$)", path) if text or number)
+    return tuple(
+        (text, int(number) if number else -1)
+        for text, number in re.findall(r"(\D*)(\d{1,9}|$)", path)
+        if text or number
+    )
 
 
 def numbers(path: str) -> tuple[int, ...]:

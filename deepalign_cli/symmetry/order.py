@@ -39,7 +39,8 @@ class _Search:
         self.feeds, self.contiguous, self.left = feeds, contiguous, _BUDGET
         self.word = [pieces(path)[0][0] if path else "" for path in paths]
         self.before = [
-            frozenset(j for j in range(self.count) if j != i and stands_before(paths[j], paths[i])) for i in range(self.count)
+            frozenset(j for j in range(self.count) if j != i and stands_before(paths[j], paths[i]))
+            for i in range(self.count)
         ]
         self.natural = sorted(range(self.count), key=lambda i: natural_key(paths[i]))
 

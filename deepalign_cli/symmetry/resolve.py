@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
-from deepalign_cli.symmetry.axes import Axis, Atom
+from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
@@ -20,7 +20,10 @@ ACTIVATION_KEY = "activation"
 
 
 def resolve_spec(
-    checkpoint: Checkpoint, path: Path | None = None, activation: Activation | None = None, heads: int | None = None
+    checkpoint: Checkpoint,
+    path: Path | None = None,
+    activation: Activation | None = None,
+    heads: int | None = None,
 ) -> Spec:
     """The spec of a checkpoint, by the first of these that there is: the file at `path`, the spec in
     the metadata, a known family.
@@ -89,7 +92,12 @@ def _given(checkpoint: Checkpoint, path: Path | None) -> Spec | None:
 def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:
     """Names in a spec may be written as they stand in the file."""
     stored = {info.stored_name: name for name, info in checkpoint.infos.items()}
-    return replace(spec, axes={name if name in checkpoint.infos else stored.get(name, name): a for name, a in spec.axes.items()})
+    return replace(
+        spec,
+        axes={
+            name if name in checkpoint.infos else stored.get(name, name): a for name, a in spec.axes.items()
+        },
+    )
 
 
 def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:

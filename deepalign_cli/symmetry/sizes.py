@@ -21,7 +21,9 @@ def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     """
     _check_ranks(spec, shapes)
     equations = [
-        (name, number, axis, shapes[name][number]) for name, axes in spec.axes.items() for number, axis in enumerate(axes)
+        (name, number, axis, shapes[name][number])
+        for name, axes in spec.axes.items()
+        for number, axis in enumerate(axes)
     ]
     sizes, found_in = dict(spec.sizes), dict.fromkeys(spec.sizes, "the table [sizes]")
     open_ones = equations
@@ -42,7 +44,10 @@ def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     if waiting:
         name, number, axis, _ = waiting[0]
         group = next(g for g in axis.groups() if g not in sizes)
-        raise SpecError(f"the size of the group '{group}' on axis {number} of '{name}' is open.", f"say it: [sizes] {group} = N.")
+        raise SpecError(
+            f"the size of the group '{group}' on axis {number} of '{name}' is open.",
+            f"say it: [sizes] {group} = N.",
+        )
     for name, number, axis, length in equations:
         _check(name, number, axis, length, sizes, found_in)
     return {group: sizes[group] for group in spec.groups()}

@@ -81,7 +81,9 @@ class Spec:
         given = {g: kind for g in self.groups() if g in self.marked() - barred}
         doubts = self.doubts
         if barred & self.marked():
-            doubts += ("signs of convolution channels stay as they are: a max-pool, which shapes do not show, would not pass them.",)
+            doubts += (
+                "signs of convolution channels stay as they are: a max-pool, which shapes do not show, would not pass them.",
+            )
         return replace(self, kinds={**given, **self.kinds}, doubts=doubts)
 
     def with_prefix(self, prefix: str) -> Spec:
@@ -120,10 +122,18 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
         raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
     unknown = sorted(set(table) - {"format", "axes", "kinds", "sizes", "pooled"})
     if unknown:
-        raise SpecError(f"the spec '{source}' has an unknown entry '{unknown[0]}'.", "it may hold format, axes, kinds, sizes and pooled.")
+        raise SpecError(
+            f"the spec '{source}' has an unknown entry '{unknown[0]}'.",
+            "it may hold format, axes, kinds, sizes and pooled.",
+        )
     if table.get("format", FORMAT) != FORMAT:
-        raise SpecError(f"the spec '{source}' has format {table['format']!r}; this version reads {FORMAT}.", _HINT)
-    axes = {name: parse_axes(_text(line, name, source), name) for name, line in _table(table, "axes", source).items()}
+        raise SpecError(
+            f"the spec '{source}' has format {table['format']!r}; this version reads {FORMAT}.", _HINT
+        )
+    axes = {
+        name: parse_axes(_text(line, name, source), name)
+        for name, line in _table(table, "axes", source).items()
+    }
     kinds = {name: _kind(value, name, source) for name, value in _table(table, "kinds", source).items()}
     sizes = {name: _size(value, name, source) for name, value in _table(table, "sizes", source).items()}
     pooled = table.get("pooled", [])
@@ -136,7 +146,10 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
 
 def format_spec(spec: Spec) -> str:
     """The TOML text of a spec; `parse_spec` reads it back."""
-    lines = [f"# deepalign symmetry spec, from {spec.source}", *(f"# doubt: {doubt}" for doubt in spec.doubts)]
+    lines = [
+        f"# deepalign symmetry spec, from {spec.source}",
+        *(f"# doubt: {doubt}" for doubt in spec.doubts),
+    ]
     lines.append(f"format = {FORMAT}")
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
@@ -168,7 +181,10 @@ def _table(table: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]
 
 def _text(value: object, name: str, source: str) -> str:
     if not isinstance(value, str):
-        raise SpecError(f"the axes of '{name}' in the spec '{source}' are not a string.", 'quote both: "fc.weight" = "10 h".')
+        raise SpecError(
+            f"the axes of '{name}' in the spec '{source}' are not a string.",
+            'quote both: "fc.weight" = "10 h".',
+        )
     return value
 
 
@@ -176,7 +192,10 @@ def _kind(value: object, name: str, source: str) -> Kind:
     try:
         return Kind(value)  # type: ignore[arg-type]
     except ValueError:
-        raise SpecError(f"the kind of '{name}' in the spec '{source}' is {value!r}.", f"a kind is one of {', '.join(Kind)}.") from None
+        raise SpecError(
+            f"the kind of '{name}' in the spec '{source}' is {value!r}.",
+            f"a kind is one of {', '.join(Kind)}.",
+        ) from None
 
 
 def _size(value: object, name: str, source: str) -> int:
@@ -189,7 +208,9 @@ def _check_names(spec: Spec) -> None:
     known = set(spec.groups())
     for name in (*spec.kinds, *spec.sizes, *spec.pooled):
         if name not in known or not GROUP_NAME.fullmatch(name):
-            raise SpecError(f"the spec '{spec.source}' speaks of a group '{name}' that no axis carries.", _HINT)
+            raise SpecError(
+                f"the spec '{spec.source}' speaks of a group '{name}' that no axis carries.", _HINT
+            )
     for name, kind in spec.kinds.items():
         if kind is not Kind.PERMUTATION and name not in spec.marked():
             raise SpecError(

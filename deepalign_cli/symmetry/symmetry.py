@@ -45,7 +45,7 @@ class Symmetry:
         self.shapes = dict(shapes)
         self.sizes: Mapping[str, int] = solve_sizes(spec, shapes)
         self.kinds: Mapping[str, Kind] = {g: spec.kinds.get(g, Kind.PERMUTATION) for g in self.sizes}
-        self.occurrences: dict[str, tuple[Occurrence, ...]] = {g: () for g in self.sizes}
+        self.occurrences: dict[str, tuple[Occurrence, ...]] = dict.fromkeys(self.sizes, ())
         for name, axes in spec.axes.items():
             for number, axis in enumerate(axes):
                 self._index(name, number, axis)
@@ -61,7 +61,7 @@ class Symmetry:
         """The groups that move this tensor."""
         return tuple(dict.fromkeys(g for axis in self.spec.axes.get(name, ()) for g in axis.groups()))
 
-    def act(self, g: Element, name: str, w: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    def act(self, g: Element, name: str, w: Shaped[Tensor, ...]) -> Shaped[Tensor, ...]:
         """The tensor `name` after the element has moved its units; the same tensor where none do.
 
         Permuting is exact in every dtype. Scales are applied in float32 or wider and rounded once.
@@ -80,12 +80,12 @@ class Symmetry:
         """All tensors after the element has acted."""
         return {name: self.act(g, name, w) for name, w in weights.items()}
 
-    def rows(self, group: str, name: str, w: Num[Tensor, "..."]) -> Num[Tensor, "n rest"]:
+    def rows(self, group: str, name: str, w: Num[Tensor, ...]) -> Num[Tensor, "n rest"]:
         """The tensor's entries by unit of `group`: one row a unit, all its places side by side."""
         return torch.cat([self.unfold(o, w) for o in self.occurrences[group] if o.name == name], dim=1)
 
     @staticmethod
-    def unfold(place: Occurrence, w: Num[Tensor, "..."]) -> Num[Tensor, "n rest"]:
+    def unfold(place: Occurrence, w: Num[Tensor, ...]) -> Num[Tensor, "n rest"]:
         """The entries that one occurrence of a group moves, one row a unit."""
         part = w.movedim(place.axis, 0)[place.start : place.stop]
         outer, size, inner = place.factors
@@ -110,7 +110,9 @@ class Symmetry:
     def only(self, g: Element, groups: Iterable[str]) -> Element:
         """The part of an element that acts on `groups`."""
         keep = set(groups)
-        return Element({k: v for k, v in g.perm.items() if k in keep}, {k: v for k, v in g.scale.items() if k in keep})
+        return Element(
+            {k: v for k, v in g.perm.items() if k in keep}, {k: v for k, v in g.scale.items() if k in keep}
+        )
 
     def _index(self, name: str, number: int, axis: Axis) -> None:
         start = 0
@@ -159,10 +161,10 @@ class Symmetry:
 def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
     if not w.is_floating_point():
         raise SpecError(
-            f"'{name}' holds {w.dtype} and cannot be scaled.", "take the + or - mark off this tensor in the spec."
+            f"'{name}' holds {w.dtype} and cannot be scaled.",
+            "take the + or - mark off this tensor in the spec.",
         )
     wide = w if w.dtype in (torch.float32, torch.float64) else w.float()
     for number, factor in factors:
         wide = wide * factor.to(wide.dtype).reshape([-1 if d == number else 1 for d in range(w.ndim)])
     return wide.to(w.dtype)
-

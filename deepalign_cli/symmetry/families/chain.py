@@ -49,8 +49,10 @@ class Layer:
     def feeds(self, other: Layer) -> bool:
         """Whether this layer's output fits the other's input, flattening where a conv meets a linear."""
         if other.is_conv:
-            return self.is_conv and self.module.rank == other.module.rank and (
-                self.out == other.into or other.depthwise_after(self)
+            return (
+                self.is_conv
+                and self.module.rank == other.module.rank
+                and (self.out == other.into or other.depthwise_after(self))
             )
         return other.into % self.out == 0 if self.is_conv else self.out == other.into
 
@@ -84,7 +86,11 @@ def _is_plain(module: Module) -> bool:
 
 def _orders(matrices: list[Module], transposed: bool) -> list[list[Layer]]:
     layers = [Layer(m, transposed) for m in matrices]
-    if not layers or not all(layer.fits_bias for layer in layers) or (transposed and any(x.is_conv for x in layers)):
+    if (
+        not layers
+        or not all(layer.fits_bias for layer in layers)
+        or (transposed and any(x.is_conv for x in layers))
+    ):
         return []
     paths = [m.path for m in matrices]
     for contiguous in (True, False):
@@ -176,5 +182,7 @@ def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer]
 def _skip_doubt(chain: list[Layer]) -> list[str]:
     widths = [layer.out for layer in chain[:-1]]
     if len(widths) > 1 and len(set(widths)) < len(widths):
-        return ["layers of equal width are taken to follow one another without skip connections, which names and shapes cannot show"]
+        return [
+            "layers of equal width are taken to follow one another without skip connections, which names and shapes cannot show"
+        ]
     return []

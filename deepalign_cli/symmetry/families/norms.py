@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
@@ -11,6 +11,7 @@ from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.naming import numbers, pieces, stands_before
 
 
+@runtime_checkable
 class ChainLayer(Protocol):
     """What is asked of a layer here: its module, and its extents."""
 
@@ -38,7 +39,9 @@ def host_of(norm: Module, chain: Sequence[ChainLayer], norms: Sequence[Module]) 
     if placed is not None:
         found = [i for i in (*inputs, *fitting) if i == placed]
     else:
-        found = _by_number(norm, chain, fitting, norms) or (fitting if len(fitting) == 1 else fitting + inputs)
+        found = _by_number(norm, chain, fitting, norms) or (
+            fitting if len(fitting) == 1 else fitting + inputs
+        )
     if not found:
         raise SpecError(f"'{norm.path}' has {size} units, which fits no layer before it.", HOW_A_SPEC_HELPS)
     if len(found) > 1:

@@ -86,7 +86,10 @@ def _read_block(path: str, modules: list[Module]) -> Block | None:
     pairs = zip(convs, norms, strict=True) if norms else ()
     if any(numbers(c.path[cut:]) != numbers(n.path[cut:]) for c, n in pairs):
         return None
-    if any(m.rank not in (1, 4) and not m.is_norm for m in shortcut) or sum(m.rank == 4 for m in shortcut) > 1:
+    if (
+        any(m.rank not in (1, 4) and not m.is_norm for m in shortcut)
+        or sum(m.rank == 4 for m in shortcut) > 1
+    ):
         return None
     return Block(path, tuple(convs), tuple(norms), tuple(sorted(shortcut, key=lambda m: -m.rank)))
 
@@ -114,7 +117,10 @@ def _write(net: Net) -> Spec:
 
 def _write_block(draft: Draft, block: Block, stream: str, width: int, before: bool) -> tuple[str, int]:
     if block.into != width:
-        raise SpecError(f"'{block.convs[0].path}' reads {block.into} channels but the stream has {width}.", HOW_A_SPEC_HELPS)
+        raise SpecError(
+            f"'{block.convs[0].path}' reads {block.into} channels but the stream has {width}.",
+            HOW_A_SPEC_HELPS,
+        )
     out = _next_stream(block, stream, width)
     axis = stream
     for number, conv in enumerate(block.convs):
@@ -175,27 +181,37 @@ def _next_stream(block: Block, stream: str, width: int) -> str:
 
 def _norms_come_first(net: Net) -> bool:
     """Whether the blocks are pre-activation: each norm fits the input of its convolution, not the output."""
-    pairs = [(c.shapes["weight"], _size(n)) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)]
+    pairs = [
+        (c.shapes["weight"], _size(n)) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)
+    ]
     after = all(shape[0] == size for shape, size in pairs)
     before = all(shape[1] == size for shape, size in pairs)
     if after and before and pairs:
-        raise AmbiguousError("the norms may stand before or after their convolutions; all widths are equal.", HOW_A_SPEC_HELPS)
+        raise AmbiguousError(
+            "the norms may stand before or after their convolutions; all widths are equal.", HOW_A_SPEC_HELPS
+        )
     if not after and not before:
-        raise SpecError("the norms fit neither the inputs nor the outputs of their convolutions.", HOW_A_SPEC_HELPS)
+        raise SpecError(
+            "the norms fit neither the inputs nor the outputs of their convolutions.", HOW_A_SPEC_HELPS
+        )
     return before and bool(pairs)
 
 
 def _write_norm(draft: Draft, norm: Module, axis: str, size: int) -> None:
     refuse_group_norm(norm)
     if _size(norm) != size:
-        raise SpecError(f"'{norm.path}' has {_size(norm)} units but {size} channels come in.", HOW_A_SPEC_HELPS)
+        raise SpecError(
+            f"'{norm.path}' has {_size(norm)} units but {size} channels come in.", HOW_A_SPEC_HELPS
+        )
     draft.norm(norm, axis)
 
 
 def _write_head(draft: Draft, head: Module, stream: str, width: int) -> None:
     classes, features = head.shapes["weight"]
     if features % width:
-        raise SpecError(f"'{head.path}' reads {features} features, which {width} channels do not make.", HOW_A_SPEC_HELPS)
+        raise SpecError(
+            f"'{head.path}' reads {features} features, which {width} channels do not make.", HOW_A_SPEC_HELPS
+        )
     draft.linear(head, str(classes), stream if features == width else f"{stream}*{features // width}")
 
 

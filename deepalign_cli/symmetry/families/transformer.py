@@ -35,7 +35,9 @@ def match(layout: Layout) -> Spec | None:
     if not blocks:
         return None
     inside = {block + part for block in blocks for part in _PARTS if block + part in layout.shapes}
-    if any(name.startswith(block) for block in blocks if block for name in layout.shapes if name not in inside):
+    if any(
+        name.startswith(block) for block in blocks if block for name in layout.shapes if name not in inside
+    ):
         return None
     widths = {layout.shapes[block + "self_attn.in_proj_weight"][1] for block in blocks}
     if len(widths) > 1:
@@ -46,7 +48,9 @@ def match(layout: Layout) -> Spec | None:
         _write_block(draft, layout, block, width)
     _write_outside(draft, layout.shapes, inside, width)
     if layout.heads is None:
-        draft.doubts.append("the number of attention heads is not in the shapes, so heads stay in place; --heads N moves them")
+        draft.doubts.append(
+            "the number of attention heads is not in the shapes, so heads stay in place; --heads N moves them"
+        )
     return draft.spec()
 
 
@@ -71,18 +75,25 @@ def _write_block(draft: Draft, layout: Layout, block: str, width: int) -> None:
 
 def _check_rank(name: str, shape: tuple[int, ...], text: str) -> None:
     if len(shape) != len(text.split()):
-        raise SpecError(f"'{name}' has the shape {list(shape)}, which no transformer block has.", HOW_A_SPEC_HELPS)
+        raise SpecError(
+            f"'{name}' has the shape {list(shape)}, which no transformer block has.", HOW_A_SPEC_HELPS
+        )
 
 
 def _heads_axis(block: str, width: int, heads: int | None) -> str:
     if heads is None:
         return str(width)
     if heads < 1 or width % heads:
-        raise UsageError(f"{heads} heads do not divide the width {width}.", "give the model's own number of heads to --heads.")
+        raise UsageError(
+            f"{heads} heads do not divide the width {width}.",
+            "give the model's own number of heads to --heads.",
+        )
     return f"{group_name(block + 'heads')}*{width // heads}"
 
 
-def _write_outside(draft: Draft, shapes: dict[str, tuple[int, ...]] | object, inside: set[str], width: int) -> None:
+def _write_outside(
+    draft: Draft, shapes: dict[str, tuple[int, ...]] | object, inside: set[str], width: int
+) -> None:
     assert isinstance(shapes, dict)
     modules = Layout(shapes).modules()
     for name, shape in shapes.items():
@@ -91,7 +102,8 @@ def _write_outside(draft: Draft, shapes: dict[str, tuple[int, ...]] | object, in
         carriers = _carriers(name, shape, width, modules)
         if len(carriers) > 1:
             raise AmbiguousError(
-                f"the residual stream of width {width} may stand on either axis of '{name}' {list(shape)}.", HOW_A_SPEC_HELPS
+                f"the residual stream of width {width} may stand on either axis of '{name}' {list(shape)}.",
+                HOW_A_SPEC_HELPS,
             )
         if carriers:
             draft.axes[name] = " ".join("stream" if i == carriers[0] else str(n) for i, n in enumerate(shape))

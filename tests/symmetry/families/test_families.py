@@ -7,7 +7,7 @@ import torch
 
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
-from deepalign_cli.symmetry.spec import Activation, Kind, Spec, format_spec, parse_spec
+from deepalign_cli.symmetry.spec import Spec, format_spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests import nets
 
