@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 Weights = Mapping[str, Tensor]
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels / 255
@@ -36,7 +36,7 @@ class MLP(nn.Module):
         x = x.flatten(1)
         layers = list(self.children())
         for layer in layers[:-1]:
-            x = F.relu(layer(x))
+            x = functional.relu(layer(x))
         out: Tensor = layers[-1](x)
         return out
 
@@ -63,9 +63,9 @@ class CNN(nn.Module):
             x = self.get_submodule(f"conv{i}")(x)
             if self.norm:
                 x = self.get_submodule(f"bn{i}")(x)
-            x = F.max_pool2d(F.relu(x), 2)
+            x = functional.max_pool2d(functional.relu(x), 2)
         x = self.fc1(x.flatten(1))
-        return x if self.fc2 is None else self.fc2(F.relu(x))
+        return x if self.fc2 is None else self.fc2(functional.relu(x))
 
 
 class Block(nn.Module):
@@ -85,8 +85,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + skip)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(x)) + skip)
 
 
 class ResNet(nn.Module):
@@ -106,7 +106,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn1(self.conv1(x)))
         for i in range(1, self.stages + 1):
             x = self.get_submodule(f"layer{i}")(x)
         out: Tensor = self.fc(x.mean((2, 3)))
@@ -173,7 +173,7 @@ def loss_accuracy(net: nn.Module, x: Tensor, y: Tensor, batch: int = 500) -> tup
     loss, right = 0.0, 0
     for rows_x, rows_y in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
         logits = net(rows_x)
-        loss += float(F.cross_entropy(logits, rows_y, reduction="sum"))
+        loss += float(functional.cross_entropy(logits, rows_y, reduction="sum"))
         right += int((logits.argmax(1) == rows_y).sum())
     return loss / len(x), right / len(x)
 

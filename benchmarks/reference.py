@@ -60,8 +60,9 @@ def weight_matching(
                 places.setdefault(group, []).append((name, axis))
     perm = {g: torch.arange(a[p[0][0]].shape[p[0][1]]) for g, p in places.items()}
     rng, names = np.random.default_rng(seed), list(places)
-    for sweep in range(1, 101):
-        progress = False
+    sweep, progress = 0, True
+    while progress and sweep < 100:
+        sweep, progress = sweep + 1, False
         for group in rng.permutation(names):
             gain: Tensor | float = 0.0
             for name, axis in places[group]:
@@ -78,6 +79,4 @@ def weight_matching(
             units = torch.arange(len(new))
             if float(gain[units, new].double().sum() - gain[units, perm[group]].double().sum()) > 1e-4:
                 perm[group], progress = new, True
-        if not progress:
-            break
     return perm, sweep

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from peer_nets import NETS, Data, build, load_data, loss_accuracy
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 
 REQUIRED = 0.95
 
@@ -56,7 +56,7 @@ def train(name: str, seed: int, data: Data, recipe: Recipe) -> nn.Module:
     for epoch in range(1, recipe.epochs + 1):
         start, total = time.perf_counter(), 0.0
         for rows in torch.split(torch.randperm(len(data.train_x)), recipe.batch):
-            loss = F.cross_entropy(net(data.train_x[rows]), data.train_y[rows])
+            loss = functional.cross_entropy(net(data.train_x[rows]), data.train_y[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -75,6 +75,7 @@ def save(net: nn.Module, path: Path, metadata: dict[str, str]) -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train pairs of MNIST networks to compare tools on.")
     parser.add_argument("--data", type=Path, required=True, help="MNIST as .npz (see the top of this file)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -85,6 +86,7 @@ def arguments() -> argparse.Namespace:
 
 
 def train_one(name: str, seed: int, data: Data, path: Path) -> None:
+    """Train one network, judge it, and write it."""
     recipe, start = RECIPES[name], time.perf_counter()
     print(f"{name} seed {seed}", flush=True)
     net = train(name, seed, data, recipe)
@@ -107,6 +109,7 @@ def train_one(name: str, seed: int, data: Data, path: Path) -> None:
 
 
 def main() -> None:
+    """Train every network that is not there yet."""
     args = arguments()
     torch.set_num_threads(args.threads)
     data = load_data(args.data)

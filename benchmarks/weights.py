@@ -43,8 +43,8 @@ def compare(first: Path, second: Path, seed: int, restarts: int | None) -> None:
     plain, mine = objective(layout, left, right, perm), objective(layout, left, right, found.element.perm)
     widest = max(symmetry.sizes.values())
     print(
-        f"{first.stem:>14} {second.stem:>14} {widest:6d} {plain:12.4f} {mine:12.4f} {100 * (mine / plain - 1):+8.3f} "
-        f"{sweeps:6d} {theirs:9.3f} {ours:9.3f} {ours / theirs:6.2f}",
+        f"{first.stem:>14} {second.stem:>14} {widest:6d} {plain:12.4f} {mine:12.4f} "
+        f"{100 * (mine / plain - 1):+8.3f} {sweeps:6d} {theirs:9.3f} {ours:9.3f} {ours / theirs:6.2f}",
         flush=True,
     )
 
@@ -61,7 +61,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(
-        f"{'A':>14} {'B':>14} {'widest':>6} {'scipy <A,gB>':>12} {'ours <A,gB>':>12} {'diff %':>8} {'sweeps':>6} {'scipy s':>9} {'ours s':>9} {'ratio':>6}"
+        f"{'A':>14} {'B':>14} {'widest':>6} {'scipy <A,gB>':>12} {'ours <A,gB>':>12} "
+        f"{'diff %':>8} {'sweeps':>6} {'scipy s':>9} {'ours s':>9} {'ratio':>6}"
     )
     for first, second in zip(arguments.files[::2], arguments.files[1::2], strict=True):
         compare(first, second, arguments.seed, arguments.restarts)

@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 SIZES = (784, 128, 128, 128, 10)
 MEAN, STD = 0.1307, 0.3081  # of the training pixels / 255
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self.children())
         for layer in layers[:-1]:
-            x = F.relu(layer(x))
+            x = functional.relu(layer(x))
         out: Tensor = layers[-1](x)
         return out
 
@@ -81,6 +81,7 @@ def normalise(images: np.ndarray) -> Tensor:
 
 
 def load(path: Path) -> Data:
+    """Read MNIST from an `.npz` (see the top of this file)."""
     with np.load(path) as npz:
         return Data(
             train_x=normalise(npz["train_images"]),
@@ -92,6 +93,7 @@ def load(path: Path) -> Data:
 
 @torch.no_grad()
 def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The share of right answers, from 0 to 1."""
     return float((net(x).argmax(1) == y).float().mean())
 
 
@@ -105,7 +107,7 @@ def train(seed: int, data: Data, recipe: Recipe) -> Classifier:
     for epoch in range(1, recipe.epochs + 1):
         start, total = time.perf_counter(), 0.0
         for rows in torch.split(torch.randperm(len(data.train_x)), recipe.batch):
-            loss = F.cross_entropy(net(data.train_x[rows]), data.train_y[rows])
+            loss = functional.cross_entropy(net(data.train_x[rows]), data.train_y[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -121,6 +123,7 @@ def train(seed: int, data: Data, recipe: Recipe) -> Classifier:
 
 
 def save_net(net: Classifier, path: Path, seed: int, score: float, recipe: Recipe) -> None:
+    """Write a network with its making in the metadata."""
     metadata = {
         "format": "pt",
         "activation": "relu",
@@ -136,6 +139,7 @@ def save_net(net: Classifier, path: Path, seed: int, score: float, recipe: Recip
 
 
 def save_digits(source: Path, path: Path) -> None:
+    """Write the first test images and their digits."""
     with np.load(source) as npz:
         images = npz["test_images"][:DIGITS].reshape(DIGITS, -1)
         labels = npz["test_labels"][:DIGITS].astype(np.uint8)
@@ -150,6 +154,7 @@ def save_digits(source: Path, path: Path) -> None:
 
 
 def arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train the two networks of `deepalign demo`.")
     parser.add_argument("--data", type=Path, required=True, help="MNIST as .npz (see the top of this file)")
     parser.add_argument("--out", type=Path, default=Path("deepalign_cli/demo"), help="folder to write to")
@@ -161,6 +166,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Train both networks, and write them and the digits."""
     args = arguments()
     torch.set_num_threads(args.threads)
     recipe = Recipe(args.epochs, args.batch, args.lr, args.weight_decay)

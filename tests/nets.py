@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Literal["batch", "layer"] | None
 
@@ -179,8 +179,10 @@ class PlainCNN(nn.Module):
             x = self.get_submodule(f"conv{i}")(x)
             if self.norm:
                 x = self.get_submodule(f"bn{i}")(x)
-            x = F.max_pool2d(F.relu(x), 2)
-        out: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1)))) if self.flat else self.fc(x.mean((2, 3)))
+            x = functional.max_pool2d(functional.relu(x), 2)
+        out: Tensor = (
+            self.fc2(functional.relu(self.fc1(x.flatten(1)))) if self.flat else self.fc(x.mean((2, 3)))
+        )
         return out
 
 
@@ -274,8 +276,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + skip)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(x)) + skip)
 
 
 class Bottleneck(nn.Module):
@@ -295,9 +297,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        return F.relu(self.bn3(self.conv3(x)) + skip)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return functional.relu(self.bn3(self.conv3(x)) + skip)
 
 
 class ResNet(nn.Module):
@@ -328,7 +330,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
         for i in range(1, self.stages + 1):
             x = self.get_submodule(f"layer{i}")(x)
         out: Tensor = self.fc(x.mean((2, 3)))
@@ -353,7 +355,7 @@ class PadShortcut(nn.Module):
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad, self.pad))
 
 
 class CifarBlock(nn.Module):
@@ -372,8 +374,8 @@ class CifarBlock(nn.Module):
             self.shortcut = nn.Sequential(conv1x1(c_in, width, stride), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 class PreActBlock(nn.Module):
@@ -390,9 +392,9 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(conv1x1(c_in, width, stride))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(x))
+        out = functional.relu(self.bn1(x))
         skip = self.shortcut(out) if self.projects else x
-        out = self.conv2(F.relu(self.bn2(self.conv1(out))))
+        out = self.conv2(functional.relu(self.bn2(self.conv1(out))))
         total: Tensor = out + skip
         return total
 
@@ -410,7 +412,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn1(self.conv1(x)))
         for name in self.stages:
             x = self.get_submodule(name)(x)
         out: Tensor = self.linear(x.mean((2, 3)))
@@ -431,7 +433,7 @@ class PreActResNet(nn.Module):
         x = self.conv1(x)
         for name in self.stages:
             x = self.get_submodule(name)(x)
-        out: Tensor = self.linear(F.relu(self.bn(x)).mean((2, 3)))
+        out: Tensor = self.linear(functional.relu(self.bn(x)).mean((2, 3)))
         return out
 
 

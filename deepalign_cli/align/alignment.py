@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -44,7 +45,7 @@ def is_trained(name: str, w: Tensor) -> bool:
     """Whether a tensor counts in distances: floating point, and not a running statistic.
 
     Statistics move with their units but do not count: with them in the cost the fixed midpoint of
-    residual networks with BatchNorm falls (`benchmarks/statistics.py`).
+    residual networks with BatchNorm falls (`benchmarks/peers.py`).
     """
     return w.is_floating_point() and name.rpartition(".")[2] not in STATISTICS
 
@@ -62,4 +63,4 @@ def distance(symmetry: Symmetry, reference: Weights, moving: Weights, g: Element
         if is_trained(name, a):
             b = symmetry.act(g, name, b) if g else b
             total += float(torch.linalg.vector_norm(widened(a) - widened(b), dtype=torch.float64)) ** 2
-    return total**0.5
+    return math.sqrt(total)

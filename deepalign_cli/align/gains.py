@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,7 +141,7 @@ class Gains:
     @property
     def scale(self) -> float:
         """|A| |B|: the largest value that the objective can take."""
-        return (self.energies[0] * self.energies[1]) ** 0.5
+        return math.sqrt(self.energies[0] * self.energies[1])
 
     def is_linear(self, group: str) -> bool:
         """Whether no tensor carries the group twice, so that a step's rise is exact."""
@@ -197,9 +198,10 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
     # Everything is brought into the own group's present frame first: columns of B's units move.
     relative = torch.argsort(old.perm[group])[g.perm[group]]
     parts = [None if m is None else m[:, relative] for m in (kept.plain, kept.flipping)]
-    if parts[1] is not None and group in g.scale:
-        before = old.scale[group][relative] if group in old.scale else 1.0
-        parts[1] = parts[1] * (g.scale[group] * before).to(parts[1].dtype)
+    if parts[1] is not None:
+        one = torch.ones(symmetry.sizes[group], dtype=torch.float64)
+        turned = g.scale.get(group, one) * old.scale.get(group, one)[relative]
+        parts[1] = parts[1] * turned.to(parts[1].dtype)
     for h, units in changed.items():
         behind = Element({**g.perm, h: old.perm[h]}, _scale_of(g, old, h))
         for name in problem.names[group]:

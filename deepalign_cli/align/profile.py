@@ -21,14 +21,15 @@ _QUANTILES = 64
 
 def profile_element(problem: Gains) -> Element:
     """For every group the assignment between the units' profiles; signs follow from the signed rows."""
-    perm, scale = {}, {}
+    perm: dict[str, Tensor] = {}
+    scale: dict[str, Tensor] = {}
     for group in problem.symmetry.sizes:
         a, b = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
         perm[group] = assign(-torch.cdist(a, b))
     g = Element(perm)
     for group, kind in problem.symmetry.kinds.items():
         if kind is Kind.SIGN:
-            flipping = problem.matrices(group, Element(g.perm, scale)).flipping
+            flipping = problem.matrices(group, Element(g.perm, dict(scale))).flipping
             if flipping is not None:
                 scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
     return Element(perm, scale)

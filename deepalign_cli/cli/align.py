@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.output import Output
+from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.combine import Report
@@ -55,7 +56,7 @@ def make_settings(
     restarts: int | None,
     seed: int,
     spec: Path | None,
-    activation: options.ActivationName | None,
+    activation: ActivationName | None,
     heads: int | None,
     force: bool,
 ) -> Settings:
@@ -108,7 +109,7 @@ def show(out: Output, report: Report, more: dict[str, object]) -> None:
     ]
     lines += [f"distance {x:.4g} -> {y:.4g} ({_change(x, y)})" for x, y in report.distances]
     lines.append(f"{moved} of {units} units moved in {len(report.groups)} groups")
-    out.result(payload, lambda console: [console.print(line) for line in lines] and None, report.output)
+    out.result(payload, lambda console: console.print("\n".join(lines)), report.output)
 
 
 def _change(before: float, after: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, open_checkpoint, write_safetensors
+from deepalign_cli.checkpoint.output import real_target
 from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
 from deepalign_cli.merge import Path as Interpolation
 from deepalign_cli.merge import merged, normalised
@@ -105,6 +106,11 @@ def _run(
     started = time.perf_counter()
     for out in filter(None, (job.output, job.save)):
         check_output(out, force=job.settings.force, inputs=job.inputs)
+    if job.save and real_target(job.save) == real_target(job.output):
+        raise UsageError(
+            f"'{job.save}' would hold both the output and the alignment.",
+            "give --save-alignment a file of its own.",
+        )
     opened = [open_checkpoint(path) for path in job.inputs]
     if job.save and len(opened) > 2:
         raise UsageError(

@@ -39,9 +39,7 @@ def host_of(norm: Module, chain: Sequence[ChainLayer], norms: Sequence[Module]) 
     if placed is not None:
         found = [i for i in (*inputs, *fitting) if i == placed]
     else:
-        found = _by_number(norm, chain, fitting, norms) or (
-            fitting if len(fitting) == 1 else fitting + inputs
-        )
+        found = _by_number(norm, chain, fitting, norms) or fitting + inputs
     if not found:
         raise SpecError(f"'{norm.path}' has {size} units, which fits no layer before it.", HOW_A_SPEC_HELPS)
     if len(found) > 1:

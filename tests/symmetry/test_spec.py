@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deepalign_cli.errors import SpecError, UsageError
+from deepalign_cli.symmetry.spec import Activation, Kind, Spec, format_spec, parse_spec, plain, read_spec
+from tests.symmetry.builders import CASES, HEADS, family_spec
+
+CHAIN = """
+[axes]
+"0.weight" = "+h 5"
+"2.weight" = "3 -h"
+"""
+
+
+def same(one: Spec, other: Spec) -> bool:
+    parts = ("axes", "kinds", "sizes", "pooled")
+    return all(getattr(one, part) == getattr(other, part) for part in parts) and list(one.axes) == list(
+        other.axes
+    )
+
+
+@pytest.mark.parametrize("activation", [None, *Activation])
+@pytest.mark.parametrize("name", CASES)
+def test_every_familys_spec_survives_toml(name: str, activation: Activation | None) -> None:
+    spec = family_spec(CASES[name]()[0], HEADS.get(name)).with_activation(activation)
+    assert same(parse_spec(format_spec(spec)), spec)
+    assert same(parse_spec(format_spec(plain(spec))), plain(spec))
+
+
+def test_odd_names_and_all_tables_survive_toml() -> None:
+    text = CHAIN.replace("0.weight", r"a\"b\\c\u007f ü\n=#")
+    spec = parse_spec(f'format = 1\npooled = ["h"]\n{text}[kinds]\nh = "sign"\n[sizes]\nh = 4\n')
+    assert 'a"b\\c\x7f ü\n=#' in spec.axes
+    assert (spec.kinds, spec.sizes, spec.pooled) == ({"h": Kind.SIGN}, {"h": 4}, {"h"})
+    assert same(parse_spec(format_spec(spec)), spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("axes = [", "is not TOML"),
+        ("[" * 20_000, "is not TOML"),
+        ("[axis]", "unknown entry 'axis'"),
+        ("format = 2", "format 2; this version reads 1"),
+        ("axes = 3", "'axes' in the spec 'x' is not a table"),
+        ("[axes]\nw = 3", "the axes of 'w' .* are not a string"),
+        ("[axes]\nfc.weight = '3 h'", "the axes of 'fc' .* are not a string"),
+        (CHAIN + "[kinds]\nh = 'orthogonal'", "kind of 'h' .* is 'orthogonal'"),
+        (CHAIN + "[kinds]\nh = ['sign']", "kind of 'h'"),
+        (CHAIN + "[kinds]\nk = 'sign'", "a group 'k' that no axis carries"),
+        (CHAIN + "[sizes]\nk = 3", "a group 'k' that no axis carries"),
+        ("pooled = ['k']\n" + CHAIN, "a group 'k' that no axis carries"),
+        ("pooled = 'h'\n" + CHAIN, "'pooled' .* is not a list"),
+        *((CHAIN + f"[sizes]\nh = {n}", "size of 'h' .* positive") for n in ("0", "-1", "4.0", "true", "'4'")),
+        *(
+            (CHAIN.replace("+", "").replace("-h", "h") + f"[kinds]\nh = '{kind}'", rf"kind {kind} but no axis")
+            for kind in ("sign", "scale")
+        ),
+    ],
+)
+def test_what_is_not_a_spec_is_refused(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        parse_spec(text, source="x")
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+
+
+def test_a_spec_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(CHAIN)
+    assert read_spec(path).groups() == ("h",)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SpecError, match=r"a\.toml' cannot be read"):
+        read_spec(path)
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_spec(tmp_path)
+    with pytest.raises(UsageError, match="no spec file"):
+        read_spec(tmp_path / "b.toml")
+
+
+def test_the_activation_says_what_kind_the_marked_groups_have() -> None:
+    spec = parse_spec('pooled = ["c"]\n[axes]\na = "+h +c s"\nb = "-h -c s +k"\n[kinds]\nk = "sign"\n')
+    assert spec.with_activation(None) is spec
+    assert spec.with_activation(Activation.GELU) is spec
+    for activation in (Activation.RELU, Activation.LEAKY_RELU):
+        assert spec.with_activation(activation).kinds == {"h": Kind.SCALE, "c": Kind.SCALE, "k": Kind.SIGN}
+    for activation in (Activation.TANH, Activation.SIN):
+        signed = spec.with_activation(activation)
+        assert signed.kinds == {"h": Kind.SIGN, "k": Kind.SIGN}  # a max-pool lets no sign pass
+        assert "max-pool" in signed.doubts[-1]
+
+
+def test_marks_that_no_kind_uses_are_not_shown() -> None:
+    spec = plain(parse_spec('[axes]\na = "+h +k"\n[kinds]\nk = "scale"\n'))
+    assert '"h +k"' in format_spec(spec)
