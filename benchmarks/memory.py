@@ -77,7 +77,8 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=64)
-    parser.add_argument("--keep", action="store_true", help="leave the checkpoints and the alignment there, and use those that are there")
+    keep_help = "leave the checkpoints and the alignment there, and use those that are there"
+    parser.add_argument("--keep", action="store_true", help=keep_help)
     arguments = parser.parse_args()
     a, b, out, saved = (
         arguments.folder / f"{name}.safetensors" for name in ("big-a", "big-b", "big-out", "big-align")
@@ -90,7 +91,8 @@ def main() -> None:
     tool = [sys.executable, "-m", "deepalign_cli", "merge", str(a), str(b), "-q", "--force", "-o", str(out)]
     if not saved.exists():
         seconds, peak = watched([*tool, "--save-alignment", str(saved)])
-        print(f"align by weights and merge: {seconds:7.2f} s, {(peak - base) / 1e6:6.0f} MB above torch", flush=True)
+        above = (peak - base) / 1e6
+        print(f"align by weights and merge: {seconds:7.2f} s, {above:6.0f} MB above torch", flush=True)
     merges, copies = [], []
     for _ in range(3):
         copies.append(copied(a, out))

@@ -94,7 +94,8 @@ def main() -> None:
     parser.add_argument("--nets", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--alphas", type=int, default=25)
-    parser.add_argument("names", nargs="*", default=["mlp128", "mlp512", "cnn", "cnn_bn", "resnet_bn", "resnet32_bn"])
+    nets = ["mlp128", "mlp512", "cnn", "cnn_bn", "resnet_bn", "resnet32_bn"]
+    parser.add_argument("names", nargs="*", default=nets)
     arguments = parser.parse_args()
     data = load_data(arguments.data)
     for name in arguments.names:

@@ -46,7 +46,7 @@ def auction_prices(gain: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     prices = np.zeros(n, gain.dtype)
     owner = np.full(n, -1)  # the row that holds each column
     held = np.full(n, -1)  # the column that each row holds
-    increment = _INCREMENT * gain.std() + 1e-30
+    increment = float(_INCREMENT * gain.std(dtype=np.float64)) + 1e-30
     for _ in range(_ROUNDS):
         free = np.flatnonzero(held < 0)
         if len(free) * _LEFT_OVER <= n:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import torch
-from jaxtyping import Num
+from jaxtyping import Shaped
 from torch import Tensor
 
 from deepalign_cli.align.alignment import is_trained, widened
@@ -23,8 +23,8 @@ class Path(StrEnum):
 
 
 def merged(
-    name: str, tensors: Sequence[Num[Tensor, "*shape"]], weights: Sequence[float], path: Path = Path.LINEAR
-) -> Num[Tensor, "*shape"]:
+    name: str, tensors: Sequence[Shaped[Tensor, "*shape"]], weights: Sequence[float], path: Path = Path.LINEAR
+) -> Shaped[Tensor, "*shape"]:
     """The tensor `name` of the merged network, in the dtype of the first input.
 
     `weights` sum to 1. Half types are summed in float32 and rounded once. What is not floating point
@@ -65,7 +65,7 @@ def _same_type(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     a, b = _same_type(a, b)
     lengths = [float(torch.linalg.vector_norm(x, dtype=torch.float64)) for x in (a, b)]
-    if min(lengths) == 0.0:
+    if min(lengths) == 0.0 or t in (0.0, 1.0):
         return torch.lerp(a, b, t)
     cosine = float((a * b).sum(dtype=torch.float64)) / (lengths[0] * lengths[1])
     angle = math.acos(max(-1.0, min(1.0, cosine)))

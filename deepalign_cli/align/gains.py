@@ -21,7 +21,7 @@ Counted = Callable[[str, Tensor], bool]  # whether a tensor counts in the object
 
 _KEEP_BYTES = 2**28 + 2**20  # gains are kept between sweeps only up to this size
 _MOST_UPDATES = 8  # before they are computed whole again, lest rounding adds up
-_WORTHWHILE = 0.4  # of the units may have moved for an update to be cheaper
+_WORTHWHILE = 0.6  # of the units may have moved for an update to be cheaper
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ class Gains:
         self._kept: dict[str, Matrices] = {}
 
     def matrices(self, group: str, g: Element) -> Matrices:
-        """The gains of `group` under `g`, from all tensors that it moves, brought up to date from the last ones where that is cheaper."""
+        """The gains of `group` under `g`, from all tensors that it moves.
+
+        They are brought up to date from the last ones where that is cheaper.
+        """
         kept = self._kept.pop(group, None)
         found = (kept and update(self, group, kept, g)) or self._fresh(group, g)
         if self._keeps:
@@ -203,10 +206,10 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
         turned = g.scale.get(group, one) * old.scale.get(group, one)[relative]
         parts[1] = parts[1] * turned.to(parts[1].dtype)
     for h, units in changed.items():
-        behind = Element({**g.perm, h: old.perm[h]}, _scale_of(g, old, h))
+        steps = _only_units(g, old, h, units), _only_units(g, g, h, units)
         for name in problem.names[group]:
             if h in symmetry.groups_of(name):
-                _add_difference(problem, group, name, h, units, (behind, g), parts)
+                _add_difference(problem, group, name, (h, units), steps, parts)
     assert parts[0] is not None
     return Matrices(parts[0], parts[1], g, kept.age + 1)
 
@@ -215,20 +218,23 @@ def _add_difference(
     problem: Gains,
     group: str,
     name: str,
-    h: str,
-    units: Tensor,
-    elements: tuple[Element, Element],
+    units: tuple[str, Tensor],
+    steps: tuple[Element, Element],
     parts: list[Tensor | None],
 ) -> None:
+    """Take some units' entries off the gains as they were, and put them on as they are.
+
+    `steps` are the elements before and after, with only these units on the axis of their group.
+    """
     symmetry = problem.symmetry
-    place = next(o for o in symmetry.occurrences[h] if o.name == name)
-    outer, size, inner = place.factors
-    places = torch.arange(place.start, place.stop).reshape(outer, size, inner)[:, units].flatten()
-    a, before = (w.index_select(place.axis, places) for w in problem.acted(name, elements[0]))
-    after = problem.acted(name, elements[1])[1].index_select(place.axis, places)
-    own = next(o for o in symmetry.occurrences[group] if o.name == name)
+    place, own = (next(o for o in symmetry.occurrences[h] if o.name == name) for h in (units[0], group))
+    places = torch.arange(place.stop).reshape(*place.factors)[:, units[1]].flatten()
+    a, b = widened(problem.reference[name]).index_select(place.axis, places), widened(problem.moving[name])
+    difference = symmetry.act(steps[1], name, b) - symmetry.act(steps[0], name, b)
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    rows = (symmetry.unfold(own, w.to(dtype)) for w in (a, difference))
     which = int(problem.flips(own, group))
-    parts[which] = accumulate(parts[which], symmetry.unfold(own, a), symmetry.unfold(own, after - before))
+    parts[which] = accumulate(parts[which], *rows)
 
 
 def _changed(old: Element, new: Element, h: str) -> Int64[Tensor, " m"]:
@@ -239,22 +245,22 @@ def _changed(old: Element, new: Element, h: str) -> Int64[Tensor, " m"]:
     return moved.nonzero().flatten()
 
 
-def _scale_of(g: Element, old: Element, h: str) -> dict[str, Tensor]:
+def _only_units(g: Element, source: Element, h: str, units: Tensor) -> Element:
+    """The element g with the group h as in `source`, cut down to some places."""
     scale = {k: v for k, v in g.scale.items() if k != h}
-    return {**scale, h: old.scale[h]} if h in old.scale else scale
+    if h in source.scale:
+        scale[h] = source.scale[h][units]
+    return Element({**g.perm, h: source.perm[h][units]}, scale)
 
 
 def _is_simple(problem: Gains, group: str, changed: Iterable[str]) -> bool:
-    """Whether each tensor that ties the group to a changed one carries both once and no third of them."""
-    symmetry = problem.symmetry
+    """Whether every tensor that ties the group to a changed one has each once, on an axis of its own."""
+    symmetry, moved = problem.symmetry, set(changed)
     for name in problem.names[group]:
-        on = [g for axis in symmetry.spec.axes[name] for g in axis.groups()]
-        met = [g for g in on if g in set(changed)]
-        if met and (len(met) > 1 or on.count(group) > 1):
+        axes = [tuple(axis.groups()) for axis in symmetry.spec.axes[name]]
+        met = [h for axis in axes for h in axis if h in moved]
+        if met and not (len(met) == 1 and axes.count((met[0],)) == 1 and axes.count((group,)) == 1):
             return False
-        if (
-            len({o.axis for h in (*met, group) for o in symmetry.occurrences[h] if o.name == name})
-            < len(met) + 1
-        ):
+        if met and any(len(axis.terms) > 1 for axis in symmetry.spec.axes[name]):
             return False
     return True

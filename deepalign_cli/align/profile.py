@@ -8,7 +8,7 @@ share little of it: for them this is no more than a start.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from deepalign_cli.align.gains import Gains
@@ -24,8 +24,7 @@ def profile_element(problem: Gains) -> Element:
     perm: dict[str, Tensor] = {}
     scale: dict[str, Tensor] = {}
     for group in problem.symmetry.sizes:
-        a, b = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
-        perm[group] = assign(-torch.cdist(a, b))
+        perm[group] = profile_match(problem, group)[0]
     g = Element(perm)
     for group, kind in problem.symmetry.kinds.items():
         if kind is Kind.SIGN:
@@ -33,6 +32,14 @@ def profile_element(problem: Gains) -> Element:
             if flipping is not None:
                 scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
     return Element(perm, scale)
+
+
+def profile_match(problem: Gains, group: str) -> tuple[Int64[Tensor, " n"], float]:
+    """The assignment between the units' profiles, and the matched profiles' distance over the mean one."""
+    apart = torch.cdist(*(profiles(problem, group, reference=side) for side in (True, False)))
+    perm = assign(-apart)
+    mean = float(apart.mean())
+    return perm, float(apart[torch.arange(len(perm)), perm].mean()) / mean if mean else 0.0
 
 
 def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n features"]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepalign_cli.align.gains import Gains, best_step
-from deepalign_cli.align.profile import profile_element
+from deepalign_cli.align.profile import profile_element, profile_match
 from deepalign_cli.symmetry.element import Element
 
+_ALIKE = 0.5  # of the mean distance of two units' profiles: matched ones of a planted element are nearer
 _PLANTED = 0.1  # of the identity's squared distance: unrelated networks never come this near
 
 
@@ -29,6 +30,9 @@ def front_start(problem: Gains, order: Sequence[str]) -> Element:
 
 def planted_element(problem: Gains) -> Element | None:
     """The element that carries one network onto the other where they are nearly equal up to it."""
+    smallest = min(problem.symmetry.sizes, key=problem.symmetry.sizes.__getitem__, default=None)
+    if smallest is None or profile_match(problem, smallest)[1] > _ALIKE:
+        return None
     identity, profile = problem.symmetry.identity(), profile_element(problem)
     energy = problem.energy
     apart = [energy - 2 * problem.objective(g) for g in (identity, profile)]

@@ -32,9 +32,9 @@ def align(
 ) -> None:
     """Move B's units onto A's.
 
-    The output is B with its hidden units in A's order (and, with --activation, A's signs or scales): exactly the
-    same function, now close to A weight by weight, so that averaging works. Without -o it is written to
-    B's name with '.aligned.safetensors', in this folder.
+    The output is B with its hidden units in A's order (and, with --activation, A's signs or scales):
+    exactly the same function, now close to A weight by weight, so that averaging works. Without -o it is
+    written to B's name with '.aligned.safetensors', in this folder.
 
     Example:
         deepalign align a.pt b.pt -o b-aligned.safetensors

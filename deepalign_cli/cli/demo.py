@@ -58,7 +58,8 @@ def _show(console: Console, result: DemoResult) -> None:
     (before, after), groups = result.report.distances[0], result.report.groups
     moved = sum(row["moved"] for row in groups.values())
     console.print(
-        f"{result.images} held-out digits; aligned by {result.report.method} in {result.report.seconds:.2f} s: "
+        f"{result.images} held-out digits; "
+        f"aligned by {result.report.method} in {result.report.seconds:.2f} s: "
         f"{moved} units moved, distance {before:.1f} -> {after:.1f}"
     )
 

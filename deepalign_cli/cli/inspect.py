@@ -10,11 +10,11 @@ from rich.console import Console
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.output import Output, table
-from deepalign_cli.errors import UsageError
+from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
     from deepalign_cli.checkpoint import Checkpoint
-    from deepalign_cli.symmetry.spec import Spec
+    from deepalign_cli.symmetry.spec import Spec as SpecType
 
 
 def inspect(
@@ -56,10 +56,17 @@ def inspect(
     from deepalign_cli.checkpoint import open_checkpoint
     from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
-    from deepalign_cli.symmetry.spec import format_spec, plain
+    from deepalign_cli.symmetry.spec import Spec, format_spec, plain
 
     checkpoint = open_checkpoint(a)
-    spec = blank_spec(checkpoint) if blank else resolve_spec(checkpoint, from_spec, activation, heads)
+    try:
+        spec = blank_spec(checkpoint) if blank else resolve_spec(checkpoint, from_spec, activation, heads)
+    except SpecError:
+        if not print_spec and from_spec is None:
+            unknown = Spec({}, source="no spec was found")
+            payload = _payload(checkpoint, unknown, {})
+            out.result(payload, lambda console: _show(console, checkpoint, payload))
+        raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if print_spec and not json:
         sys.stdout.write(format_spec(spec if activation else plain(spec)))
@@ -72,7 +79,7 @@ def inspect(
     out.result(payload, lambda console: _show(console, checkpoint, payload))
 
 
-def _payload(checkpoint: Checkpoint, spec: Spec, sizes: dict[str, int]) -> dict[str, object]:
+def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> dict[str, object]:
     from deepalign_cli.symmetry.axes import format_axes
     from deepalign_cli.symmetry.spec import Kind, plain
 
@@ -104,7 +111,8 @@ def _payload(checkpoint: Checkpoint, spec: Spec, sizes: dict[str, int]) -> dict[
 
 def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) -> None:
     tensors, groups = payload["tensors"], payload["groups"]
-    assert isinstance(tensors, dict) and isinstance(groups, dict)
+    assert isinstance(tensors, dict)
+    assert isinstance(groups, dict)
     parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
     console.print(
         f"{checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters"

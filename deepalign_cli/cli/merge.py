@@ -67,7 +67,8 @@ def merge(
     """Align checkpoints to the first and average them.
 
     Two inputs give (1 - alpha) A + alpha aligned(B). Integer buffers come from A. BatchNorm statistics
-    are averaged too, with a note. Without -o the output is A's name with '.merged.safetensors', in this folder.
+    are averaged too, with a note. Without -o the output is A's name with '.merged.safetensors', in this
+    folder.
 
     Example:
         deepalign merge a.pt b.pt --alpha 0.5 -o merged.safetensors

@@ -104,6 +104,7 @@ Seed = Annotated[
         "--seed",
         metavar="N",
         min=0,
+        max=2**63 - 1,  # torch's generators take no more
         help="Where the random numbers start; the same seed gives the same result.",
         rich_help_panel=_METHOD,
     ),

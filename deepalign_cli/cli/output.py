@@ -112,18 +112,24 @@ class Output:
 
 
 def show_error(error: DeepalignError, *, as_json: bool = False, traceback: str = "") -> None:
-    """Show `error` on stderr: a sentence and a hint, or one JSON object."""
+    """Show `error` on stderr: a sentence and a hint, both without a final full stop, or one JSON object."""
+    message, hint = (_without_full_stop(text) for text in (error.message, error.hint))
     if as_json:
-        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        body = {"code": error.code, "message": message, "hint": hint}
         if traceback:
             body["traceback"] = traceback
         write_json(sys.stderr, {"schema": SCHEMA, "error": body})
         return
     sys.stderr.write(traceback)
     stderr = console(sys.stderr)
-    stderr.print(Text.assemble(("error: ", "bold red"), printable(error.message)), soft_wrap=True)
-    if error.hint:
-        stderr.print(Text.assemble(("hint: ", "bold cyan"), printable(error.hint)), soft_wrap=True)
+    stderr.print(Text.assemble(("error: ", "bold red"), printable(message)), soft_wrap=True)
+    if hint:
+        stderr.print(Text.assemble(("hint: ", "bold cyan"), printable(hint)), soft_wrap=True)
+
+
+def _without_full_stop(text: str) -> str:
+    # So that a path or a command at the end can be copied; an ellipsis stays.
+    return text if text.endswith("..") else text.removesuffix(".")
 
 
 def console(stream: Stream) -> Console:

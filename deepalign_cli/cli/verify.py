@@ -89,21 +89,18 @@ def _show(console: Console, verdict: Verdict) -> None:
         console.print(f"same function: {moved} units moved, residual {verdict.residual:.3g}")
     else:
         console.print(
-            f"not the same function up to this symmetry: residual {verdict.residual:.3g} in '{verdict.worst}' "
-            f"(tolerance {verdict.tolerance:.3g})"
+            "not the same function up to this symmetry: "
+            f"residual {verdict.residual:.3g} in '{verdict.worst}' (tolerance {verdict.tolerance:.3g})"
         )
     if verdict.spec is not None:
         _show_spec(console, verdict.spec)
 
 
 def _show_spec(console: Console, check: SpecCheck) -> None:
+    change = f"a random element changes the outputs by {check.residual:.1e} (relative, float64)"
     if check.passed:
-        console.print(
-            f"the spec holds: a random element changes the outputs by {check.residual:.1e} (relative, float64)"
-        )
+        console.print(f"the spec holds: {change}")
         return
-    console.print(
-        f"the spec is wrong: a random element changes the outputs by {check.residual:.1e} (relative, float64)"
-    )
+    console.print(f"the spec is wrong: {change}")
     for group, suspects in check.broken.items():
         console.print(f"  group '{group}': suspect {'; '.join(suspects)}")

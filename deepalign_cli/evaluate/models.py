@@ -65,18 +65,31 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
             raise UsageError(
                 f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
             )
+        problem = _try(model, shape)
+        if problem is not None:
+            reason = " ".join(str(problem).split())
+            raise UsageError(
+                f"an input of shape {text} does not go through the model: {reason}.",
+                "give one example's shape, without the batch axis, or leave --input-shape out.",
+            )
         return shape
     for shape in _usual_shapes(model):
-        try:
-            with torch.no_grad():
-                model(torch.zeros(2, *shape, dtype=torch.float64))
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            continue
-        return shape
+        if _try(model, shape) is None:
+            return shape
     raise UsageError(
         "no usual input shape goes through the model.",
         "say it: --input-shape 3x32x32, without the batch axis.",
     )
+
+
+def _try(model: nn.Module, shape: tuple[int, ...]) -> Exception | None:
+    """What the model raises on an input of this shape."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, *shape, dtype=torch.float64))
+    except Exception as error:  # the user's own code may raise anything
+        return error
+    return None
 
 
 def _usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -109,8 +122,8 @@ def _factory(reference: str) -> Callable[[], object]:
 def _call(function: Callable[[], object], reference: str) -> object:
     try:
         return function()
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise DeepalignError(
-            f"'{reference}' raised {type(error).__name__}: {error}.",
+            f"'{reference}' raised {type(error).__name__}: {' '.join(str(error).split())}.",
             "run the factory on its own to see where.",
         ) from error

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from deepalign_cli.errors import DeepalignError
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
@@ -90,5 +91,9 @@ class _Probe:
             out = next(iter(out.values()))
         if isinstance(out, tuple | list):
             out = out[0]
-        assert isinstance(out, Tensor)
+        if not isinstance(out, Tensor):
+            raise DeepalignError(
+                f"the model returned {type(out).__name__}, not a tensor.",
+                "let the factory return a module whose forward returns a tensor.",
+            )
         return out.double()

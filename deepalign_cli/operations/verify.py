@@ -15,14 +15,18 @@ from deepalign_cli.evaluate.models import input_shape_of, load_model, load_weigh
 from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
 from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.settings import Method, Settings, group_rows
+from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 _ROUNDINGS = 16.0
+_SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`residual` is the largest difference of any tensor relative to that tensor's largest entry, after
+    """The answer.
+
+    `residual` is the largest difference of any tensor relative to that tensor's largest entry, after
     the recovered element has acted; `worst` names the tensor. `spec` is there with a model only.
     """
 
@@ -58,7 +62,9 @@ def verify_files(
     settings = replace(settings, method=Method.WEIGHTS, restarts=settings.restarts or 10)
     found = find_all(a, [b], settings, ())[0]
     residual, worst = _residual(a, b, found)
-    limit = default_tolerance(a, b) if tolerance is None else tolerance
+    scaled = Kind.SCALE in found.symmetry.kinds.values()
+    default = max(default_tolerance(a, b), _SCALES if scaled else 0.0)
+    limit = default if tolerance is None else tolerance
     spec = _check_model(model, input_shape, a, found.symmetry, settings) if model else None
     return Verdict(
         residual <= limit, residual, limit, worst, time.perf_counter() - started,

@@ -25,9 +25,9 @@ def resolve_spec(
     activation: Activation | None = None,
     heads: int | None = None,
 ) -> Spec:
-    """The spec of a checkpoint, by the first of these that there is: the file at `path`, the spec in
-    the metadata, a known family.
+    """The spec of a checkpoint.
 
+    The first that there is of: the file at `path`, the spec in the metadata, a known family.
     `activation` sets the kinds of the groups that carry marks; without it the permutations alone move.
 
     Raises:

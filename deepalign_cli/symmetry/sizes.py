@@ -66,7 +66,8 @@ def _check_ranks(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, axes in spec.axes.items():
         if len(axes) != len(shapes[name]):
             raise SpecError(
-                f"the spec gives '{name}' {len(axes)} axes ('{format_axes(axes)}') but its shape is {list(shapes[name])}.",
+                f"the spec gives '{name}' {len(axes)} axes ('{format_axes(axes)}') "
+                f"but its shape is {list(shapes[name])}.",
                 _HINT,
             )
 

@@ -82,7 +82,8 @@ class Spec:
         doubts = self.doubts
         if barred & self.marked():
             doubts += (
-                "signs of convolution channels stay as they are: a max-pool, which shapes do not show, would not pass them.",
+                "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
+                "would not pass them",
             )
         return replace(self, kinds={**given, **self.kinds}, doubts=doubts)
 
@@ -215,5 +216,6 @@ def _check_names(spec: Spec) -> None:
         if kind is not Kind.PERMUTATION and name not in spec.marked():
             raise SpecError(
                 f"the group '{name}' is of kind {kind} but no axis of it has a + or - mark.",
-                f"write +{name} where a tensor is multiplied by the unit's {kind} and -{name} where it is divided.",
+                f"write +{name} where a tensor is multiplied by the unit's {kind}, "
+                f"-{name} where it is divided.",
             )

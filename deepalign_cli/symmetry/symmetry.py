@@ -150,7 +150,8 @@ class Symmetry:
         return torch.cat([self._term_factor(term, g) for term in axis.terms]) if marked else None
 
     def _term_factor(self, term: Term, g: Element) -> Tensor:
-        factor = torch.ones([self._extent(a.name, a.size) for a in term], dtype=torch.float64)
+        sizes = [len(g.scale[a.name]) if a.name in g.scale else self._extent(a.name, a.size) for a in term]
+        factor = torch.ones(sizes, dtype=torch.float64)
         for dim, atom in enumerate(term):
             if atom.mark and atom.name in g.scale:
                 scale = g.scale[atom.name] if atom.mark == "+" else 1.0 / g.scale[atom.name]

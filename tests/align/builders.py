@@ -58,11 +58,17 @@ def trained(activation: str = "relu", width: int = 24) -> Pair:
 
 def residual(symmetry: Symmetry, a: dict[str, Tensor], b: dict[str, Tensor], g: Element) -> float:
     """The largest difference between a and g b over all tensors, relative to each one's largest entry."""
-    apart = [(a[n].double() - symmetry.act(g, n, b[n]).double()).abs().max() / a[n].double().abs().max() for n in a]
+    apart = [
+        (a[n].double() - symmetry.act(g, n, b[n]).double()).abs().max() / a[n].double().abs().max() for n in a
+    ]
     return float(max(apart))
 
 
 def inner_product(symmetry: Symmetry, a: dict[str, Tensor], b: dict[str, Tensor], g: Element) -> float:
     """sum_t <A_t, (g B)_t> over all trained tensors that move."""
     moved = symmetry.apply(g, b)
-    return sum(float((a[n].double() * moved[n].double()).sum()) for n in a if symmetry.moves(n) and is_trained(n, a[n]))
+    return sum(
+        float((a[n].double() * moved[n].double()).sum())
+        for n in a
+        if symmetry.moves(n) and is_trained(n, a[n])
+    )

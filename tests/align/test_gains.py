@@ -23,7 +23,7 @@ def nudged(symmetry: Symmetry, g: Element, seed: int) -> Element:
     """The element with two units of every group swapped and one sign turned."""
     perm, scale = dict(g.perm), dict(g.scale)
     for group, size in symmetry.sizes.items():
-        i, j = torch.randperm(size, generator=seeded(seed))[:2] if size > 1 else (0, 0)
+        i, j = torch.randperm(size, generator=seeded(seed))[:2].tolist()
         index = torch.arange(size)
         index[[i, j]] = index[[j, i]]
         perm[group] = perm[group][index]
@@ -39,7 +39,9 @@ def close(one: Matrices, other: Matrices) -> bool:
 
 
 @pytest.mark.parametrize("activation", [None, Activation.TANH])
-@pytest.mark.parametrize("name", ["mlp", "mlp_layernorm", "plain_cnn", "resnet_bottleneck", "transformer_prenorm"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "mlp_layernorm", "plain_cnn", "resnet_bottleneck", "transformer_prenorm"]
+)
 def test_updated_gains_are_those_computed_afresh(name: str, activation: Activation | None) -> None:
     problem, updated = pair(name, activation), 0
     for group in problem.symmetry.sizes:
@@ -134,7 +136,9 @@ def test_energies_bound_the_objective() -> None:
 
 def test_products_are_summed_in_the_wider_type() -> None:
     def sum_of(first: torch.dtype, second: torch.dtype) -> Tensor:
-        return accumulate(torch.ones(2, 2, dtype=first), torch.ones(2, 3, dtype=second), torch.ones(2, 3, dtype=second))
+        return accumulate(
+            torch.ones(2, 2, dtype=first), torch.ones(2, 3, dtype=second), torch.ones(2, 3, dtype=second)
+        )
 
     assert sum_of(torch.float32, torch.float64).dtype == torch.float64
     assert torch.equal(sum_of(torch.float32, torch.float32), torch.full((2, 2), 4.0))

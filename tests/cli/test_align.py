@@ -79,9 +79,7 @@ def test_signs_and_scales_keep_the_function(activation: str, tmp_path: Path) -> 
         save(generic(make, seed, torch.float64), tmp_path / f"{name}.safetensors")
         for seed, name in enumerate("ab")
     )
-    done = deepalign(
-        "align", a, b, "-o", tmp_path / "o.safetensors", "--activation", activation, "--json"
-    )
+    done = deepalign("align", a, b, "-o", tmp_path / "o.safetensors", "--activation", activation, "--json")
 
     assert done.code == 0
     assert apart(make().eval(), b, tmp_path / "o.safetensors", (6,)) <= 1e-12
@@ -221,7 +219,10 @@ def test_types_are_kept(dtype: torch.dtype, tmp_path: Path) -> None:
         assert made["conv1.weight"].dtype == dtype
         source = torch.load(b if command == "align" else a)
         assert made["bn1.num_batches_tracked"].equal(source["bn1.num_batches_tracked"])
-    values = [w.double().sort().values for w in (tensors(tmp_path / "align.safetensors")["fc1.bias"], torch.load(b)["fc1.bias"])]
+    values = [
+        w.double().sort().values
+        for w in (tensors(tmp_path / "align.safetensors")["fc1.bias"], torch.load(b)["fc1.bias"])
+    ]
     assert values[0].equal(values[1])
 
 
@@ -235,7 +236,11 @@ def test_the_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert deepalign("align", "there/a.pt", "there/b.pt", "-q").out == "b.aligned.safetensors\n"
     assert deepalign("merge", "there/a.pt", "there/b.pt", "-q").out == "a.merged.safetensors\n"
 
-    assert {path.name for path in tmp_path.iterdir()} == {"there", "b.aligned.safetensors", "a.merged.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "there",
+        "b.aligned.safetensors",
+        "a.merged.safetensors",
+    }
 
 
 def test_the_default_output_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +330,9 @@ def test_an_alignment_of_another_architecture_is_refused_even_with_force(tmp_pat
     (tmp_path / "cnn").mkdir()
     c, d = pair(tmp_path / "cnn", "plain_cnn")
     deepalign("align", a, b, "-o", tmp_path / "1", "--save-alignment", tmp_path / "kept")
-    done = deepalign("align", c, d, "--alignment", tmp_path / "kept", "-o", tmp_path / "2", "--force", "--json")
+    done = deepalign(
+        "align", c, d, "--alignment", tmp_path / "kept", "-o", tmp_path / "2", "--force", "--json"
+    )
 
     assert done.code == 3
     assert not (tmp_path / "2").exists()

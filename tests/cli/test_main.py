@@ -179,13 +179,13 @@ def test_version(run: Run) -> None:
 @pytest.mark.parametrize(
     ("problem", "exit_code", "code", "message", "hint"),
     [
-        ("mismatch", 3, "mismatch", "The tensors 'a' and 'b\\x1b[31m' do not fit.", "Look at both."),
+        ("mismatch", 3, "mismatch", "The tensors 'a' and 'b\\x1b[31m' do not fit", "Look at both"),
         ("bug", 1, "internal", "deepalign failed unexpectedly: ZeroDivisionError: one over zero", "DEBUG=1"),
         ("wordless", 1, "internal", "deepalign failed unexpectedly: ValueError", "DEEPALIGN_DEBUG=1"),
-        ("memory", 1, "memory", "There is not enough memory for this.", "larger"),
-        ("torch-memory", 1, "memory", "There is not enough memory for this.", "larger"),
-        ("missing", 1, "system", "a.safetensors: No such file or directory.", ""),
-        ("interrupt", 130, "interrupted", "Interrupted.", ""),
+        ("memory", 1, "memory", "There is not enough memory for this", "larger"),
+        ("torch-memory", 1, "memory", "There is not enough memory for this", "larger"),
+        ("missing", 1, "system", "a.safetensors: No such file or directory", ""),
+        ("interrupt", 130, "interrupted", "Interrupted", ""),
         ("bad-parameter", 2, "usage", "Invalid value: two words", "deepalign"),
     ],
 )
@@ -213,11 +213,11 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(
 @pytest.mark.parametrize(
     ("argv", "message", "hint"),
     [
-        (["fail-with"], "Missing argument 'problem'.", "deepalign fail-with --help"),
-        (["fail"], "No such command 'fail'.", "deepalign --help"),
+        (["fail-with"], "Missing argument 'problem'", "deepalign fail-with --help"),
+        (["fail"], "No such command 'fail'", "deepalign --help"),
         (["fail-wiht"], "No such command 'fail-wiht'. Did you mean 'fail-with'?", "deepalign --help"),
         (["fail-with", "none", "--jsn"], "No such option: --jsn", "deepalign fail-with --help"),
-        (["many-options", "a", "b", "-o"], "Option '-o' requires an argument.", "deepalign many-options"),
+        (["many-options", "a", "b", "-o"], "Option '-o' requires an argument", "deepalign many-options"),
         (["many-options", "a", "b", "c"], "Got unexpected extra argument(s) (c)", "deepalign many-options"),
         (["many-options", "a", "b", "--heads", "0"], "Invalid value for '--heads': ", "deepalign many"),
         (
@@ -225,7 +225,7 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(
             "Invalid value for '--activation': 'reluu' is not one of 'relu', ",
             "deepalign many-options --help",
         ),
-        (["fail-with", "none", "--json", "-q"], "--json and -q exclude each other.", "--json prints"),
+        (["fail-with", "none", "--json", "-q"], "--json and -q exclude each other", "--json prints"),
     ],
 )
 def test_a_wrong_command_line_exits_2_with_a_sentence_and_the_help_to_read(
@@ -321,7 +321,7 @@ def test_ctrl_c_exits_130() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
 
-    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "error: Interrupted.\n")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "error: Interrupted\n")
 
 
 def test_the_module_runs_like_the_program() -> None:

@@ -40,7 +40,8 @@ def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     told = deepalign("merge", a, b, "-o", tmp_path / "m", "--json").json
 
     assert set(told) == {
-        "schema", "command", "output", "method", "alpha", "seconds", "distance_before", "distance_after", "groups",
+        "schema", "command", "output", "method", "alpha", "seconds",
+        "distance_before", "distance_after", "groups",
     }  # fmt: skip
     assert (told["schema"], told["command"], told["output"]) == (1, "merge", str(tmp_path / "m"))
     assert isinstance(told["distance_before"], float)
@@ -121,7 +122,9 @@ def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: 
     made = tensors(tmp_path / "m")
     assert made["bn1.num_batches_tracked"].equal(own["bn1.num_batches_tracked"])
     assert not own["bn1.num_batches_tracked"].equal(other["bn1.num_batches_tracked"])
-    torch.testing.assert_close(made["bn1.running_var"], (own["bn1.running_var"] + other["bn1.running_var"]) / 2)
+    torch.testing.assert_close(
+        made["bn1.running_var"], (own["bn1.running_var"] + other["bn1.running_var"]) / 2
+    )
 
 
 def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def pair(folder: Path, kind: str = "named_mlp", dtype: torch.dtype = torch.float
 
 
 def apart(module: nn.Module, a: Path, b: Path, shape: tuple[int, ...]) -> float:
-    """The largest difference of the outputs under the weights of two files, relative to the largest output."""
+    """The largest difference of the outputs under the weights of two files, relative to the largest."""
     runs = []
     for path in (a, b):
         state = dict(open_checkpoint(path))

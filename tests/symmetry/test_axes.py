@@ -17,7 +17,10 @@ AXES = st.lists(st.lists(TERMS, min_size=1, max_size=3), max_size=4)
 # The types are built in the test: beartype draws random numbers, which strategies must not.
 @given(AXES)
 def test_what_is_written_is_read_back(parts: list[list[list[tuple[str, str, int]]]]) -> None:
-    terms = [[{name or i: Atom(name, mark, size) for i, (name, mark, size) in enumerate(term)} for term in axis] for axis in parts]
+    terms = [
+        [{name or i: Atom(name, mark, size) for i, (name, mark, size) in enumerate(term)} for term in axis]
+        for axis in parts
+    ]
     axes: Axes = tuple(Axis(tuple(tuple(term.values()) for term in axis)) for axis in terms)
     assert parse_axes(format_axes(axes)) == axes
 
@@ -33,7 +36,24 @@ def test_a_line_is_read_as_sums_of_products() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "k*", "*k", "k||h", "|k", "k|", "k**h", "3k", "+3", "-", "k-", "k,h", "k+h", "1" * 13, "é", "k*ké!"],
+    [
+        "0",
+        "k*",
+        "*k",
+        "k||h",
+        "|k",
+        "k|",
+        "k**h",
+        "3k",
+        "+3",
+        "-",
+        "k-",
+        "k,h",
+        "k+h",
+        "1" * 13,
+        "é",
+        "k*ké!",
+    ],
 )
 def test_what_is_not_in_the_grammar_is_refused_by_name(text: str) -> None:
     with pytest.raises(SpecError, match=r"'fc\.weight' is neither a number nor a group's name") as caught:

@@ -25,7 +25,9 @@ r = "scale"
 SIZES = {"s": 4, "r": 3, "p": 5}
 SHAPES = {"a": (4, 2), "b": (3, 4), "c": (17, 3), "d": (5, 11)}
 SYMMETRY = Symmetry(parse_spec(TEXT), SHAPES)
-WEIGHTS = {n: torch.randn(s, generator=seeded(i), dtype=torch.float64) for i, (n, s) in enumerate(SHAPES.items())}
+WEIGHTS = {
+    n: torch.randn(s, generator=seeded(i), dtype=torch.float64) for i, (n, s) in enumerate(SHAPES.items())
+}
 
 
 @st.composite

@@ -54,9 +54,15 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
         (CHAIN + "[sizes]\nk = 3", "a group 'k' that no axis carries"),
         ("pooled = ['k']\n" + CHAIN, "a group 'k' that no axis carries"),
         ("pooled = 'h'\n" + CHAIN, "'pooled' .* is not a list"),
-        *((CHAIN + f"[sizes]\nh = {n}", "size of 'h' .* positive") for n in ("0", "-1", "4.0", "true", "'4'")),
         *(
-            (CHAIN.replace("+", "").replace("-h", "h") + f"[kinds]\nh = '{kind}'", rf"kind {kind} but no axis")
+            (CHAIN + f"[sizes]\nh = {n}", "size of 'h' .* positive")
+            for n in ("0", "-1", "4.0", "true", "'4'")
+        ),
+        *(
+            (
+                CHAIN.replace("+", "").replace("-h", "h") + f"[kinds]\nh = '{kind}'",
+                rf"kind {kind} but no axis",
+            )
             for kind in ("sign", "scale")
         ),
     ],

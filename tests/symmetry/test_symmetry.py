@@ -42,7 +42,12 @@ def entries(axis: Axis) -> list[tuple[int, list[tuple[str, str, int]]]]:
     for number, term in enumerate(axis.terms):
         sizes = [SYMMETRY.sizes[a.name] if a.name else a.size for a in term]
         for multi in itertools.product(*map(range, sizes)):
-            out.append((number, [(a.name or str(p), a.mark, i) for p, (a, i) in enumerate(zip(term, multi, strict=True))]))
+            out.append(
+                (
+                    number,
+                    [(a.name or str(p), a.mark, i) for p, (a, i) in enumerate(zip(term, multi, strict=True))],
+                )
+            )
     return out
 
 
@@ -109,7 +114,9 @@ def test_an_untouched_tensor_is_not_copied() -> None:
     assert SYMMETRY.groups_of("thrice") == ("k", "h", "p")
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.int64, torch.bool]
+)
 def test_permuting_is_exact_in_every_type(dtype: torch.dtype) -> None:
     bits = torch.randint(0, 2, (24, 12), generator=seeded(0), dtype=torch.int64)
     width = torch.empty(0, dtype=dtype).element_size()
@@ -145,7 +152,9 @@ def test_integers_cannot_be_scaled() -> None:
 
 def test_random_elements_follow_the_kinds_and_the_seed() -> None:
     g, h = SYMMETRY.random(seeded(0)), SYMMETRY.random(seeded(0))
-    assert {k: sorted(p.tolist()) for k, p in g.perm.items()} == {k: list(range(n)) for k, n in SYMMETRY.sizes.items()}
+    assert {k: sorted(p.tolist()) for k, p in g.perm.items()} == {
+        k: list(range(n)) for k, n in SYMMETRY.sizes.items()
+    }
     assert g.scale.keys() == {"k", "h"}
     assert set(g.scale["h"].tolist()) <= {-1.0, 1.0}
     assert bool(((g.scale["k"] >= 0.5) & (g.scale["k"] <= 2)).all())

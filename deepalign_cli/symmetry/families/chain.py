@@ -98,7 +98,7 @@ def _orders(matrices: list[Module], transposed: bool) -> list[list[Layer]]:
             found = chain_orders(paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous)
         except SearchBudgetError:
             raise AmbiguousError(
-                "the layers can be put in so many orders that their shapes and names do not tell which is right.",
+                "the layers can be put in so many orders that shapes and names do not tell which is right",
                 HOW_A_SPEC_HELPS,
             ) from None
         if found:
@@ -183,6 +183,7 @@ def _skip_doubt(chain: list[Layer]) -> list[str]:
     widths = [layer.out for layer in chain[:-1]]
     if len(widths) > 1 and len(set(widths)) < len(widths):
         return [
-            "layers of equal width are taken to follow one another without skip connections, which names and shapes cannot show"
+            "layers of equal width are taken to follow one another without skip connections, "
+            "which names and shapes cannot show"
         ]
     return []

@@ -17,7 +17,8 @@ from deepalign_cli.symmetry.spec import Spec
 
 _BLOCK = re.compile(r"(?P<block>.*?)self_attn\.in_proj_weight")
 _PARTS = {
-    "self_attn.in_proj_weight", "self_attn.in_proj_bias", "self_attn.out_proj.weight", "self_attn.out_proj.bias",
+    "self_attn.in_proj_weight", "self_attn.in_proj_bias",
+    "self_attn.out_proj.weight", "self_attn.out_proj.bias",
     "linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias",
     "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias",
 }  # fmt: skip

@@ -48,7 +48,7 @@ def test_shapes_put_layers_without_numbers_in_order() -> None:
 def test_so_many_orders_that_they_are_not_counted_are_ambiguous_too() -> None:
     names = [f"{letter}.weight" for letter in "abcdefghijkl"]
     # Every order dies at the last layer, which nothing feeds.
-    shapes: Shapes = {name: (8, 8) for name in names} | {"z.weight": (4, 5)}
+    shapes: Shapes = dict.fromkeys(names, (8, 8)) | {"z.weight": (4, 5)}
     with pytest.raises(AmbiguousError, match="so many orders"):
         chain.match(Layout(shapes))
 
@@ -91,7 +91,12 @@ def test_what_is_no_chain_is_left_to_others(shapes: Shapes) -> None:
 
 
 def test_a_flattened_convolution_gives_each_channel_its_entries() -> None:
-    shapes: Shapes = {"conv1.weight": (8, 3, 3, 3), "conv2.weight": (4, 8, 1, 1), "fc1.weight": (10, 64), "fc2.weight": (2, 10)}
+    shapes: Shapes = {
+        "conv1.weight": (8, 3, 3, 3),
+        "conv2.weight": (4, 8, 1, 1),
+        "fc1.weight": (10, 64),
+        "fc2.weight": (2, 10),
+    }
     spec = chain.match(Layout(shapes))
     assert lines(spec) == {
         "conv1.weight": "+conv1 3 3 3",
@@ -139,9 +144,7 @@ def test_a_norm_over_the_inputs_moves_nothing() -> None:
 
 
 def test_a_norm_behind_the_flattened_features_has_their_axis() -> None:
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, 5)
-    )
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, 5))
     spec = family_spec(module)
     assert lines(spec)["3.weight"].lstrip("+") == "h0*4"
     assert outputs_change(module, (3, 4, 4), spec) <= 1e-12

@@ -82,6 +82,10 @@ def test_the_order_of_the_names_does_not_matter(name: str) -> None:
 def test_every_tensor_of_a_unit_is_in_the_spec(name: str) -> None:
     module, _ = CASES[name]()
     spec = family_spec(module, HEADS.get(name))
-    still = {n for n in module.state_dict() if not any(True for axis in spec.axes.get(n, ()) for _ in axis.groups())}
+    still = {
+        n
+        for n in module.state_dict()
+        if not any(True for axis in spec.axes.get(n, ()) for _ in axis.groups())
+    }
     last = list(module.state_dict())[-1]
     assert all(n == last or n.endswith("num_batches_tracked") for n in still)

@@ -37,7 +37,12 @@ def test_a_norm_with_its_own_name_belongs_to_the_layer_with_its_number() -> None
 
 
 def test_convolution_norms_are_not_given_to_linear_layers_of_the_same_number() -> None:
-    shapes: Shapes = {"conv1.weight": (8, 3, 3, 3), "fc1.weight": (8, 8), "fc2.weight": (2, 8), **norm("bn1", 8)}
+    shapes: Shapes = {
+        "conv1.weight": (8, 3, 3, 3),
+        "fc1.weight": (8, 8),
+        "fc2.weight": (2, 8),
+        **norm("bn1", 8),
+    }
     assert line(shapes, "bn1.weight") == "+conv1"
 
 

@@ -18,7 +18,11 @@ KINDS = [None, Activation.RELU]
 def option_a_spec() -> Spec:
     """The stream's new channels on both sides are groups of their own."""
     stream = {1: "+r", 2: "+p2a|+r|+p2b", 3: "+p3a|+p2a|+r|+p2b|+p3b"}
-    lines = {"conv1.weight": "r 3 3 3", "linear.weight": f"10 {stream[3].replace('+', '-')}", "linear.bias": "10"}
+    lines = {
+        "conv1.weight": "r 3 3 3",
+        "linear.weight": f"10 {stream[3].replace('+', '-')}",
+        "linear.bias": "10",
+    }
     norms = {"bn1": "+r"}
     for stage, block in ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0)):
         path = f"layer{stage}.{block}"

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from deepalign_cli.align.gains import Gains
+from deepalign_cli.align.starts import front_start, planted_element
+from tests.align.builders import planted
+from tests.symmetry.builders import case, same_element
+
+
+@pytest.mark.parametrize("name", ["mlp", "plain_cnn_bn", "vgg"])
+def test_the_front_solves_a_planted_chain_in_one_sweep(name: str) -> None:
+    symmetry, a, b, wanted = planted(name)
+    assert same_element(front_start(Gains(symmetry, a, b), list(symmetry.sizes)), wanted)
+
+
+def test_the_front_starts_closer_than_the_identity_in_any_order() -> None:
+    symmetry, a, b, _ = planted("cifar_resnet", noise=0.3)
+    problem, groups = Gains(symmetry, a, b), list(symmetry.sizes)
+    for order in (groups, groups[::-1]):
+        assert problem.objective(front_start(problem, order)) > problem.objective(symmetry.identity())
+
+
+def test_a_planted_element_is_told_from_none() -> None:
+    symmetry, a, b, wanted = planted("cifar_resnet")
+    found = planted_element(Gains(symmetry, a, b))
+    assert found is not None
+    assert same_element(found, wanted)
+    assert planted_element(Gains(symmetry, a, case("cifar_resnet", seed=1)[1])) is None
+
+
+def test_equal_networks_need_no_planted_element() -> None:
+    symmetry, a, _, _ = planted("mlp")
+    found = planted_element(Gains(symmetry, a, a))
+    assert found is None or same_element(found, symmetry.identity())

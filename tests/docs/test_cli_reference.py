@@ -1,0 +1,95 @@
+"""docs/cli.md holds the help texts of this version and the keys that `--json` prints."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from deepalign_cli.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+A, B = (str(ROOT / "deepalign_cli" / "demo" / f"{name}.safetensors") for name in "ab")
+
+
+@pytest.fixture(scope="module")
+def make_cli() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page() -> str:
+    return (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_fresh(make_cli: ModuleType) -> None:
+    assert page() == make_cli.refreshed(page()), "run: python docs/make_cli.py"
+
+
+@pytest.mark.parametrize("width", ["20", "300"])
+def test_the_terminal_does_not_matter(
+    make_cli: ModuleType, width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    assert page() == make_cli.refreshed(page())
+
+
+def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) -> None:
+    assert make_cli.refreshed(page().replace("--seed N", "--seed M")) == page()
+    with pytest.raises(ValueError, match="has the blocks"):
+        make_cli.refreshed(page().replace("<!-- help: merge -->", ""))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo"],
+        ["inspect", A, "--spec"],
+        ["align", A, B, "--restarts", "1", "-o", "o"],
+        ["merge", A, B, "--restarts", "1", "-o", "o"],
+        ["merge", A, A, A, "-o", "o"],
+        ["verify", A, B, "--restarts", "1"],
+        ["verify", A, A, "--model", "net.py:make"],
+    ],
+    ids=" ".join,
+)
+def test_every_json_key_is_documented(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = "(784, 128), (128, 128), (128, 128), (128, 10)"
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        for i, size in enumerate([{sizes}], 1):\n"
+        "            self.add_module(f'fc{i}', nn.Linear(*size))\n"
+        "    def forward(self, x):\n"
+        "        return self.fc4(self.fc3(self.fc2(self.fc1(x).relu()).relu()).relu())\n"
+        "make = Net\n"
+    )
+
+    main([*words, "--json"])
+
+    keys = set(json.loads(capsys.readouterr().out))
+    optional = {"alpha", "weights", "spec", "notes"}
+    assert keys <= documented("JSON") | documented(words[0])
+    assert documented(words[0]) - optional <= keys
+
+
+def documented(section: str) -> set[str]:
+    """The keys in the bullets of a section, before each colon."""
+    text = page().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    bullets = re.findall(r"^- ((?:`\w+`(?:, )?)+):", text, re.MULTILINE)
+    return {key for bullet in bullets for key in re.findall(r"`(\w+)`", bullet)}
