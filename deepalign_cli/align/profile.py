@@ -36,7 +36,8 @@ def profile_element(problem: Gains) -> Element:
 
 def profile_match(problem: Gains, group: str) -> tuple[Int64[Tensor, " n"], float]:
     """The assignment between the units' profiles, and the matched profiles' distance over the mean one."""
-    apart = torch.cdist(*(profiles(problem, group, reference=side) for side in (True, False)))
+    own, other = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
+    apart = torch.cdist(own, other)
     perm = assign(-apart)
     mean = float(apart.mean())
     return perm, float(apart[torch.arange(len(perm)), perm].mean()) / mean if mean else 0.0

@@ -19,7 +19,7 @@ from tests.align.builders import inner_product, planted, residual, trained
 from tests.symmetry.builders import CASES, case, family_spec, generic, same_element, seeded, shapes_of
 
 SCALED = [
-    "named_mlp", "mlp_batchnorm", "mlp_layernorm", "plain_cnn_bn", "vgg", "cifar_resnet", "preact_resnet",
+    "named_mlp", "mlp_batchnorm", "mlp_layernorm", "plain_cnn_bn", "cifar_resnet", "preact_resnet",
     "transformer_postnorm",
 ]  # fmt: skip
 

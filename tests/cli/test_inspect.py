@@ -67,7 +67,6 @@ def test_kinds_follow_the_activation(tmp_path: Path) -> None:
         ("vgg", []),
         ("cifar_resnet", []),
         ("tanh_mlp", ["--activation", "tanh"]),
-        ("named_mlp", ["--activation", "relu"]),
     ],
 )
 def test_a_spec_goes_round(kind: str, activation: list[str], tmp_path: Path) -> None:
@@ -130,7 +129,8 @@ def test_an_architecture_that_is_not_known(tmp_path: Path) -> None:
     a = save({"what.is": torch.randn(3, 4), "this": torch.randn(4)}, tmp_path / "a.pt")
     done = deepalign("inspect", a, "--json")
 
-    assert (done.code, done.out) == (3, "")
+    assert done.code == 3
+    assert set(done.json["tensors"]) == {"what.is", "this"}  # headers are shown all the same
     assert done.error["code"] in ("spec", "ambiguous")
     assert "--spec" in done.error["hint"]
 
@@ -141,7 +141,8 @@ def test_an_ambiguous_chain_is_not_guessed(tmp_path: Path) -> None:
         for command in (["inspect", path], ["align", path, path, "-o", tmp_path / "o"]):
             done = deepalign(*command)
             lines = done.err.splitlines()
-            assert (done.code, done.out, len(lines)) == (3, "", 2), done.err
+            assert (done.code, len(lines)) == (3, 2), done.err
+            assert ("no group of units can move" in done.out) == (command[0] == "inspect")
             assert "--spec --blank" in lines[1]
             assert deepalign(*command, "--json").error["code"] == "ambiguous"
     assert not (tmp_path / "o").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from deepalign_cli.symmetry import order
 from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
 
 Ends = list[tuple[int, int]]  # what each layer reads and writes
@@ -12,7 +13,7 @@ def orders(paths: list[str], ends: Ends, contiguous: bool = False, limit: int = 
         return ends[i][1] == ends[j][0]
 
     return [
-        [paths[i] for i in order] for order in chain_orders(paths, feeds, contiguous=contiguous, limit=limit)
+        [paths[i] for i in chain] for chain in chain_orders(paths, feeds, contiguous=contiguous, limit=limit)
     ]
 
 
@@ -45,7 +46,8 @@ def test_nothing_is_one_empty_order() -> None:
     assert orders([], []) == [[]]
 
 
-def test_a_hopeless_search_is_given_up() -> None:
+def test_a_hopeless_search_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "_BUDGET", 1000)
     paths = list("abcdefghijk")
     with pytest.raises(SearchBudgetError):
         orders([*paths, "z"], [(4, 4)] * len(paths) + [(5, 5)])

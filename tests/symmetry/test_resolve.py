@@ -92,7 +92,7 @@ def test_tied_tensors_must_move_alike(tmp_path: Path) -> None:
     shared = torch.randn(6, 6)
     torch.save({"fc1.weight": shared, "fc2.weight": shared}, tmp_path / "a.pt")
     file = open_checkpoint(tmp_path / "a.pt")
-    with pytest.raises(SpecError, match="'fc2.weight' and 'fc1.weight' share their memory"):
+    with pytest.raises(SpecError, match=r"'fc2\.weight' and 'fc1\.weight' share their memory"):
         resolve_spec(file)
     toml = tmp_path / "a.toml"
     toml.write_text('[axes]\n"fc1.weight" = "k k"\n"fc2.weight" = "k k"\n')

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import relu
 
 from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.axes import format_axes
@@ -59,9 +59,9 @@ class GroupedBlock(nn.Module):
         self.conv3, self.bn3 = nets.conv1x1(width, 8), nn.BatchNorm2d(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + x)
+        out = relu(self.bn1(self.conv1(x)))
+        out = relu(self.bn2(self.conv2(out)))
+        return relu(self.bn3(self.conv3(out)) + x)
 
 
 class GroupedNet(nn.Module):
@@ -72,7 +72,7 @@ class GroupedNet(nn.Module):
         self.fc = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc(self.layer1(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
+        out: Tensor = self.fc(self.layer1(relu(self.bn1(self.conv1(x)))).mean((2, 3)))
         return out
 
 
