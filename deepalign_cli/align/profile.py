@@ -7,8 +7,9 @@ share little of it: for them this is no more than a start.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from deepalign_cli.align.gains import Gains
@@ -17,6 +18,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 
 _QUANTILES = 64
+_ROWS = 128  # sorted at a time
 
 
 def profile_element(problem: Gains) -> Element:
@@ -49,8 +51,14 @@ def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n
     parts = []
     for place in problem.symmetry.occurrences[group]:
         if place.name in problem.names[group]:
-            rows = problem.symmetry.unfold(place, weights[place.name]).float().abs()
-            ordered = rows.sort(dim=1).values
-            columns = torch.linspace(0, rows.shape[1] - 1, min(_QUANTILES, rows.shape[1])).round().long()
-            parts.append(ordered[:, columns] / (rows.square().mean().sqrt() + 1e-30))
+            rows = problem.symmetry.unfold(place, weights[place.name])
+            size = float(torch.linalg.vector_norm(rows, dtype=torch.float64)) / rows.numel() ** 0.5
+            parts.append(_quantiles(rows) / (size + 1e-30))
     return torch.cat(parts, dim=1) if parts else torch.zeros(problem.symmetry.sizes[group], 1)
+
+
+def _quantiles(rows: Num[Tensor, "n rest"]) -> Float[Tensor, "n quantiles"]:
+    """Evenly spaced order statistics of each row's absolute entries, some rows at a time."""
+    columns = np.linspace(0, rows.shape[1] - 1, min(_QUANTILES, rows.shape[1])).round().astype(np.int64)
+    parts = [np.sort(part.float().abs().numpy(), axis=1)[:, columns] for part in rows.split(_ROWS)]
+    return torch.from_numpy(np.concatenate(parts))

@@ -8,7 +8,7 @@ from deepalign_cli.align.gains import Gains, best_step
 from deepalign_cli.align.profile import profile_element, profile_match
 from deepalign_cli.symmetry.element import Element
 
-_ALIKE = 0.5  # of the mean distance of two units' profiles: matched ones of a planted element are nearer
+_ALIKE = 0.2  # of the mean distance of two units' profiles: matched ones of a planted element are nearer
 _PLANTED = 0.1  # of the identity's squared distance: unrelated networks never come this near
 
 
