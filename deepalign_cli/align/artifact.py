@@ -16,7 +16,7 @@ from deepalign_cli.symmetry.spec import Kind, Spec, format_spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 FORMAT = "1"
-_KEY = "deepalign.alignment"
+ALIGNMENT_KEY = "deepalign.alignment"
 _HINT = "make it with `deepalign align A B --save-alignment FILE`."
 
 
@@ -45,7 +45,7 @@ def save_alignment(
     codes = {torch.int32: "I32", torch.float64: "F64"}
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
-        _KEY: FORMAT,
+        ALIGNMENT_KEY: FORMAT,
         "deepalign.spec": format_spec(saved.spec),
         "deepalign.method": saved.method,
         "deepalign.distance_before": repr(saved.distances[0]),
@@ -64,7 +64,7 @@ def load_alignment(path: Path) -> SavedAlignment:
         CheckpointError: it is not an alignment, or a broken one.
     """
     file = open_checkpoint(path)
-    if file.metadata.get(_KEY) != FORMAT:
+    if file.metadata.get(ALIGNMENT_KEY) != FORMAT:
         raise CheckpointError(f"'{path}' is not an alignment that this version reads.", _HINT)
     try:
         spec = parse_spec(file.metadata["deepalign.spec"], source=f"the alignment {path.name}")

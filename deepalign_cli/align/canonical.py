@@ -17,22 +17,29 @@ from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _SWEEPS = 200
-_SETTLED = 1e-9
+_SETTLED = {torch.float64: 1e-12}  # relative change of a scale; in narrower types rounding stops at
+_ROUNDED = 3e-7
 
 
 def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
     """The element that balances every unit of every `scale` group; empty where there is none."""
     groups = [g for g, kind in symmetry.kinds.items() if kind is Kind.SCALE]
     scale = {g: torch.ones(symmetry.sizes[g], dtype=torch.float64) for g in groups}
+    settled = max((_settled(symmetry, weights, g) for g in groups), default=_ROUNDED)
     for _ in range(_SWEEPS if groups else 0):
         change = 0.0
         for group in groups:
             step = _balance(symmetry, weights, Element({}, scale), group)
             scale[group] = scale[group] * step
             change = max(change, float(step.log().abs().max()))
-        if change < _SETTLED:
+        if change < settled:
             break
     return Element({}, scale)
+
+
+def _settled(symmetry: Symmetry, weights: Weights, group: str) -> float:
+    dtypes = {widened(weights[place.name]).dtype for place in symmetry.occurrences[group] if place.mark}
+    return max((_SETTLED.get(dtype, _ROUNDED) for dtype in dtypes), default=_ROUNDED)
 
 
 def _balance(symmetry: Symmetry, weights: Weights, g: Element, group: str) -> Float64[Tensor, " n"]:

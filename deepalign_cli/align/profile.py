@@ -60,5 +60,5 @@ def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n
 def _quantiles(rows: Num[Tensor, "n rest"]) -> Float[Tensor, "n quantiles"]:
     """Evenly spaced order statistics of each row's absolute entries, some rows at a time."""
     columns = np.linspace(0, rows.shape[1] - 1, min(_QUANTILES, rows.shape[1])).round().astype(np.int64)
-    parts = [np.sort(part.float().abs().numpy(), axis=1)[:, columns] for part in rows.split(_ROWS)]
+    parts = [np.sort(part.float().abs().numpy(), axis=1)[:, columns] for part in torch.split(rows, _ROWS)]
     return torch.from_numpy(np.concatenate(parts))

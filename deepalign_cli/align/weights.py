@@ -18,6 +18,7 @@ from deepalign_cli.align.gains import Counted, Gains
 from deepalign_cli.align.starts import front_start, planted_element
 from deepalign_cli.align.view import Acted
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _SWEEPS = 100
@@ -39,17 +40,28 @@ class WeightMatching:
     ) -> Alignment:
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
-        own, other = canonical_scales(symmetry, reference), canonical_scales(symmetry, moving)
-        problem = Gains(
-            symmetry, Acted(symmetry, own, reference), Acted(symmetry, other, moving), self.counted
-        )
-        found, objective, restarts = self._best(problem, rng)
-        element = own.inverse() @ found @ other
+        element, objective, details = self._closest(symmetry, reference, moving, rng)
         after = distance(symmetry, reference, moving, element)
-        details = {"restarts": restarts, "steps": len(objective) - 1}
         return Alignment(
             element, "weights", time.perf_counter() - started, before, after, tuple(objective), details
         )
+
+    def _closest(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator
+    ) -> tuple[Element, list[float], dict[str, object]]:
+        """The closer of two: matched in canonical scales, where there are any, and matched as they are."""
+        tried = []
+        for scaled in (True, False) if Kind.SCALE in symmetry.kinds.values() else (False,):
+            nothing = Element({})
+            own = canonical_scales(symmetry, reference) if scaled else nothing
+            other = canonical_scales(symmetry, moving) if scaled else nothing
+            a, b = Acted(symmetry, own, reference), Acted(symmetry, other, moving)
+            found, objective, restarts = self._best(Gains(symmetry, a, b, self.counted), rng)
+            element = own.inverse() @ found @ other
+            steps = len(objective) - 1
+            details: dict[str, object] = {"restarts": restarts, "steps": steps, "scaled": scaled}
+            tried.append((distance(symmetry, reference, moving, element), element, objective, details))
+        return min(tried, key=lambda one: one[0])[1:]
 
     def _best(self, problem: Gains, rng: torch.Generator) -> tuple[Element, list[float], int]:
         """The best of several descents: the first in the spec's order, the others in random ones."""

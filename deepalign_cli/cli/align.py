@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.cli import options
-from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.output import Output, quantity
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def show(out: Output, report: Report, more: dict[str, object]) -> None:
     moved = sum(row["moved"] for row in report.groups.values())
     units = sum(row["size"] for row in report.groups.values())
     lines = [
-        f"wrote {report.output} ({report.bytes / 1e6:.1f} MB) by {report.method} in {report.seconds:.2f} s"
+        f"wrote {report.output} ({quantity(report.bytes, 'B')}) by {report.method} in {report.seconds:.2f} s"
     ]
     lines += [f"distance {x:.4g} -> {y:.4g} ({_change(x, y)})" for x, y in report.distances]
     lines.append(f"{moved} of {units} units moved in {len(report.groups)} groups")

@@ -140,7 +140,11 @@ SaveAlignment = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--force",
+        help="Overwrite files that exist, and use an alignment of other inputs.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Json = Annotated[
     bool,
@@ -148,5 +152,10 @@ Json = Annotated[
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print the output's path and nothing else.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print the output's path, if there is one, and nothing else.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]

@@ -78,7 +78,7 @@ class Output:
         if self.json:
             self._notes.append(text)
         elif not self.quiet:
-            self._stderr.print(text, soft_wrap=True)
+            self._stderr.print(text if text.startswith("doubt: ") else f"note: {text}", soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Advance]:

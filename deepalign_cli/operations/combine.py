@@ -9,14 +9,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, open_checkpoint, write_safetensors
+from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, write_safetensors
 from deepalign_cli.checkpoint.output import real_target
 from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
 from deepalign_cli.merge import Path as Interpolation
 from deepalign_cli.merge import merged, normalised
 from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.memory import return_large_blocks
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
-from deepalign_cli.operations.settings import Settings, group_rows, is_finite
+from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
 from deepalign_cli.symmetry.naming import STATISTICS
 
 Advance = Callable[[float], None]
@@ -111,7 +112,8 @@ def _run(
             f"'{job.save}' would hold both the output and the alignment.",
             "give --save-alignment a file of its own.",
         )
-    opened = [open_checkpoint(path) for path in job.inputs]
+    return_large_blocks()
+    opened = [open_network(path) for path in job.inputs]
     if job.save and len(opened) > 2:
         raise UsageError(
             "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
@@ -121,6 +123,7 @@ def _run(
         facts = {"command": command, "method": found[0].method, "seed": job.settings.seed, **facts}
         stream = _Stream(opened, found, opened[job_layout], tensor, advance)
         stream.write(job, facts, hashes)
+        found = [f.measured_for(opened[0], m) for f, m in zip(found, opened[1:], strict=True)]
         if job.save:
             pair = hashes.values()
             found[0].save(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from deepalign_cli.align import distance
 from deepalign_cli.align.artifact import SavedAlignment, check_element, load_alignment, save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
@@ -37,6 +38,16 @@ class Found:
                 f"the alignment was made for another {which}: the sha256 differs.",
                 "align these inputs anew, or use it all the same with --force.",
             )
+
+    def measured_for(self, reference: Checkpoint, moving: Checkpoint) -> Found:
+        """The same with these inputs' distances, where a saved alignment was made for others."""
+        if self.hashes in (None, (reference.sha256(), moving.sha256())):
+            return self
+        apart = (
+            distance(self.symmetry, reference, moving),
+            distance(self.symmetry, reference, moving, self.element),
+        )
+        return replace(self, distances=apart)
 
     def save(self, path: Path, hashes: tuple[str, str], *, force: bool, inputs: tuple[Path, ...]) -> None:
         """Keep the alignment as a file."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.align import Aligner, NoAlignment, WeightMatching
-from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import NonFiniteError
+from deepalign_cli.align.artifact import ALIGNMENT_KEY
+from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.errors import CheckpointError, NonFiniteError
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.resolve import check_same_layout, resolve_spec, shapes_of
+from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -55,15 +56,19 @@ def bind(reference: Checkpoint, settings: Settings) -> Symmetry:
     return Symmetry(spec, shapes_of(reference))
 
 
-def check_pair(reference: Checkpoint, moving: Checkpoint) -> None:
-    """Check that two inputs can be aligned: same names and shapes, finite weights.
+def open_network(path: Path) -> Checkpoint:
+    """Open a checkpoint of a network.
 
     Raises:
-        MismatchError: names or shapes differ. NonFiniteError: a tensor holds NaN or Inf.
+        UsageError: there is no such file. CheckpointError: it is broken, or a saved alignment.
     """
-    check_same_layout(reference, moving)
-    for checkpoint in (reference, moving):
-        check_finite(checkpoint)
+    checkpoint = open_checkpoint(path)
+    if ALIGNMENT_KEY in checkpoint.metadata:
+        raise CheckpointError(
+            f"'{path}' is a saved alignment, not a network.",
+            "give it to --alignment, after the two networks.",
+        )
+    return checkpoint
 
 
 def check_finite(checkpoint: Checkpoint) -> None:

@@ -10,16 +10,18 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.align.alignment import widened
-from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.evaluate.models import input_shape_of, load_model, load_weights
 from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
 from deepalign_cli.operations.found import Found, find_all
-from deepalign_cli.operations.settings import Method, Settings, group_rows
+from deepalign_cli.operations.memory import return_large_blocks
+from deepalign_cli.operations.settings import Method, Settings, group_rows, open_network
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 _ROUNDINGS = 16.0
 _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
+_UNSCALED = "only permutations were tried; --activation also tries the signs or scales that it allows"
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,23 @@ def verify_files(
         DeepalignError: the inputs do not fit each other or the spec; the model does not run.
     """
     started = time.perf_counter()
-    a, b = open_checkpoint(reference), open_checkpoint(moving)
+    return_large_blocks()
+    a, b = open_network(reference), open_network(moving)
     settings = replace(settings, method=Method.WEIGHTS, restarts=settings.restarts or 10)
     found = find_all(a, [b], settings, ())[0]
     residual, worst = _residual(a, b, found)
-    scaled = Kind.SCALE in found.symmetry.kinds.values()
-    default = max(default_tolerance(a, b), _SCALES if scaled else 0.0)
-    limit = default if tolerance is None else tolerance
+    limit = tolerance
+    if limit is None:
+        limit = default_tolerance(a, b)
+        limit = max(4 * limit, _SCALES) if Kind.SCALE in found.symmetry.kinds.values() else limit
     spec = _check_model(model, input_shape, a, found.symmetry, settings) if model else None
+    doubts = [f"doubt: {doubt}" for doubt in found.symmetry.spec.doubts]
+    bare = settings.activation is None and not found.symmetry.spec.kinds
+    hints = [_UNSCALED] if residual > limit and bare and found.symmetry.spec.marked() else []
     return Verdict(
         residual <= limit, residual, limit, worst, time.perf_counter() - started,
         group_rows(found.symmetry, found.element), spec,
-        tuple(dict.fromkeys((*a.notes, *b.notes, *(f"doubt: {d}" for d in found.symmetry.spec.doubts)))),
+        tuple(dict.fromkeys((*a.notes, *b.notes, *doubts, *hints))),
     )  # fmt: skip
 
 

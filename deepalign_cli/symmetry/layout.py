@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepalign_cli.symmetry.naming import place_of
 
@@ -35,10 +35,14 @@ class Module:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes in the file's order; `heads` is the number of attention heads where known."""
+    """Names and shapes in the file's order, which means something where `ordered` (a state dict).
+
+    `heads` is the number of attention heads where known.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     heads: int | None = None
+    ordered: bool = False
 
     def modules(self) -> dict[str, Module]:
         """The tensors gathered by module, in the file's order."""
@@ -56,4 +60,5 @@ class Layout:
     def within(self, prefix: str) -> Layout:
         """The tensors below `prefix`, without it."""
         cut = len(prefix)
-        return Layout({n[cut:]: s for n, s in self.shapes.items() if n.startswith(prefix)}, self.heads)
+        below = {n[cut:]: s for n, s in self.shapes.items() if n.startswith(prefix)}
+        return replace(self, shapes=below)

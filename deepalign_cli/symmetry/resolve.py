@@ -101,7 +101,7 @@ def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:
 
 
 def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:
-    layout = Layout(shapes_of(checkpoint), heads or _configured_heads(checkpoint))
+    layout = Layout(shapes_of(checkpoint), heads or _configured_heads(checkpoint), checkpoint.ordered)
     for match in FAMILIES:
         spec = match(layout)
         if spec is not None:

@@ -9,6 +9,7 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.axes import Axis, Term, format_axes
 from deepalign_cli.symmetry.spec import Spec
 
+_MISSING = "`deepalign inspect A` lists the checkpoint's tensors; take the others out of the spec."
 _HINT = "compare the spec with `deepalign inspect A`; every axis must multiply out to the tensor's extent."
 
 
@@ -62,7 +63,7 @@ def _check_ranks(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
     missing = [name for name in spec.axes if name not in shapes]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise SpecError(f"the spec names '{missing[0]}'{more}, which the checkpoint does not hold.", _HINT)
+        raise SpecError(f"the spec names '{missing[0]}'{more}, which the checkpoint does not hold.", _MISSING)
     for name, axes in spec.axes.items():
         if len(axes) != len(shapes[name]):
             raise SpecError(

@@ -50,7 +50,7 @@ def test_the_three_modes(capsys: pytest.CaptureFixture[str]) -> None:
         elif flags.get("quiet"):
             assert (stdout, stderr) == ("o\n", "")
         else:
-            assert (stdout, stderr) == ("Aligned.\n", "B was f16\n")
+            assert (stdout, stderr) == ("Aligned.\n", "note: B was f16\n")
 
 
 def test_quiet_without_a_path_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,14 @@ the names and from the shapes; where these leave two readings, neither is guesse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from deepalign_cli.errors import AmbiguousError
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft, refuse_group_norm
 from deepalign_cli.symmetry.families.norms import host_of
 from deepalign_cli.symmetry.layout import Layout, Module
-from deepalign_cli.symmetry.naming import group_name
+from deepalign_cli.symmetry.naming import group_name, stands_before
 from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
 from deepalign_cli.symmetry.spec import Spec
 
@@ -75,7 +76,32 @@ def match(layout: Layout) -> Spec | None:
         return None
     if len(orders) > 1:
         raise _two_orders(orders)
-    return _write(orders[0], [m for m in modules if m.is_norm])
+    unsaid = _unnumbered(orders[0])
+    if layout.ordered and unsaid and orders[0] != _in_file_order(orders[0], matrices):
+        raise AmbiguousError(
+            f"the shapes put '{unsaid[0]}' before '{unsaid[1]}', "
+            "but the file lists the layers in another order.",
+            HOW_A_SPEC_HELPS,
+        )
+    spec = _write(orders[0], [m for m in modules if m.is_norm])
+    if unsaid and not layout.ordered:
+        doubt = f"'{unsaid[0]}' is taken to come before '{unsaid[1]}' by their shapes alone"
+        spec = replace(spec, doubts=(*spec.doubts, doubt))
+    return spec
+
+
+def _in_file_order(chain: list[Layer], matrices: list[Module]) -> list[Layer]:
+    place = {module.path: number for number, module in enumerate(matrices)}
+    return sorted(chain, key=lambda layer: place[layer.module.path])
+
+
+def _unnumbered(chain: list[Layer]) -> tuple[str, str] | None:
+    """The first two neighbours of the same rank whose order the numbers in their names do not tell."""
+    for first, second in pairwise(chain):
+        same_rank = first.module.rank == second.module.rank
+        if same_rank and not stands_before(first.module.path, second.module.path):
+            return first.module.path, second.module.path
+    return None
 
 
 def _is_plain(module: Module) -> bool:

@@ -43,7 +43,7 @@ def test_shapes_put_layers_without_numbers_in_order() -> None:
         "head.weight": "3 -mix",
     }
     assert spec is not None
-    assert not spec.doubts
+    assert spec.doubts == ("'encode' is taken to come before 'mix' by their shapes alone",)
 
 
 def test_so_many_orders_that_they_are_not_counted_are_ambiguous_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +150,12 @@ def test_a_norm_behind_the_flattened_features_has_their_axis() -> None:
     spec = family_spec(module)
     assert lines(spec)["3.weight"].lstrip("+") == "h0*4"
     assert outputs_change(module, (3, 4, 4), spec) <= 1e-12
+
+
+def test_shapes_that_contradict_the_order_of_a_state_dict_are_not_believed() -> None:
+    shapes = {"gate_up.weight": (48, 16), "down.weight": (16, 24)}
+    with pytest.raises(AmbiguousError, match=r"'down' before 'gate_up'"):
+        chain.match(Layout(shapes, ordered=True))
+    unordered = chain.match(Layout(shapes))
+    assert unordered is not None
+    assert any("'down'" in doubt for doubt in unordered.doubts)
