@@ -63,9 +63,7 @@ def inspect(
         spec = blank_spec(checkpoint) if blank else resolve_spec(checkpoint, from_spec, activation, heads)
     except SpecError:
         if not print_spec and from_spec is None:
-            unknown = Spec({}, source="no spec was found")
-            payload = _payload(checkpoint, unknown, {})
-            out.result(payload, lambda console: _show(console, checkpoint, payload))
+            _report(out, checkpoint, Spec({}, source="no spec was found"), {})
         raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if print_spec and not json:
@@ -73,9 +71,17 @@ def inspect(
         return
     for note in (*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)):
         out.note(note)
-    payload = _payload(checkpoint, spec, sizes)
-    if print_spec:
-        payload["spec"] = format_spec(spec)
+    _report(out, checkpoint, spec, sizes, {"spec": format_spec(spec)} if print_spec else {})
+
+
+def _report(
+    out: Output,
+    checkpoint: Checkpoint,
+    spec: SpecType,
+    sizes: dict[str, int],
+    more: dict[str, object] | None = None,
+) -> None:
+    payload = _payload(checkpoint, spec, sizes) | (more or {})
     out.result(payload, lambda console: _show(console, checkpoint, payload))
 
 
