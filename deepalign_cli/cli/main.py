@@ -111,7 +111,8 @@ def split_help(command: Command) -> tuple[str, str]:
     starts = [i for i, line in enumerate(lines) if line.strip() in {"Example:", "Examples:"}]
     if not starts:
         raise TypeError(f"The docstring of {command.__name__} has no 'Example:' section.")
-    summary = "\n".join([lines[0], *(line.removeprefix("    ") for line in lines[1 : starts[0]])]).strip()
+    told = "\n".join(line.strip() for line in lines[: starts[0]]).strip()
+    summary = "\n\n".join(_one_line(paragraph) for paragraph in told.split("\n\n"))
     examples = [line.strip() for line in lines[starts[0] + 1 :] if line.strip()]
     return summary, "\n".join([lines[starts[0]].strip(), *(f"  {line}" for line in examples)])
 
