@@ -15,7 +15,7 @@ from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
 from deepalign_cli.merge import Path as Interpolation
 from deepalign_cli.merge import merged, normalised
 from deepalign_cli.operations.found import Found, find_all
-from deepalign_cli.operations.memory import return_large_blocks
+from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
 from deepalign_cli.symmetry.naming import STATISTICS
@@ -112,7 +112,7 @@ def _run(
             f"'{job.save}' would hold both the output and the alignment.",
             "give --save-alignment a file of its own.",
         )
-    return_large_blocks()
+    reuse_large_blocks() if job.alignments else return_large_blocks()
     opened = [open_network(path) for path in job.inputs]
     if job.save and len(opened) > 2:
         raise UsageError(

@@ -16,10 +16,10 @@ _UNKNOWN = "0" * 64
 
 
 class Hashes:
-    """The sha256 of some checkpoints, computed in the background."""
+    """The sha256 of some checkpoints, computed by one thread beside the work, which needs the other cores."""
 
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
-        self._pool = ThreadPoolExecutor(len(checkpoints), thread_name_prefix="sha256")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
         self._futures = [self._pool.submit(checkpoint.sha256) for checkpoint in checkpoints]
 
     def __enter__(self) -> Hashes:
