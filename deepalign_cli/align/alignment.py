@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.naming import STATISTICS
+from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 
@@ -47,7 +47,7 @@ def is_trained(name: str, w: Tensor) -> bool:
     Statistics move with their units but do not count: with them in the cost the fixed midpoint of
     residual networks with BatchNorm falls (`benchmarks/peers.py`).
     """
-    return w.is_floating_point() and name.rpartition(".")[2] not in STATISTICS
+    return w.is_floating_point() and not is_statistic(name)
 
 
 def widened(w: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.resolve import SPEC_KEY
 from deepalign_cli.symmetry.spec import Kind, Spec, format_spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -46,7 +47,7 @@ def save_alignment(
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
         ALIGNMENT_KEY: FORMAT,
-        "deepalign.spec": format_spec(saved.spec),
+        SPEC_KEY: format_spec(saved.spec),
         "deepalign.method": saved.method,
         "deepalign.distance_before": repr(saved.distances[0]),
         "deepalign.distance_after": repr(saved.distances[1]),
@@ -67,7 +68,7 @@ def load_alignment(path: Path) -> SavedAlignment:
     if file.metadata.get(ALIGNMENT_KEY) != FORMAT:
         raise CheckpointError(f"'{path}' is not an alignment that this version reads.", _HINT)
     try:
-        spec = parse_spec(file.metadata["deepalign.spec"], source=f"the alignment {path.name}")
+        spec = parse_spec(file.metadata[SPEC_KEY], source=f"the alignment {path.name}")
         distances = (_number(file.metadata, "before"), _number(file.metadata, "after"))
         hashes = (file.metadata["deepalign.sha256.reference"], file.metadata["deepalign.sha256.moving"])
         method = file.metadata["deepalign.method"]

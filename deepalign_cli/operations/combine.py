@@ -18,7 +18,8 @@ from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
-from deepalign_cli.symmetry.naming import STATISTICS
+from deepalign_cli.symmetry.naming import is_statistic
+from deepalign_cli.symmetry.resolve import SPEC_KEY
 
 Advance = Callable[[float], None]
 BATCHNORM_HINT = (
@@ -147,7 +148,7 @@ class _Stream:
         entries = [Entry(info.stored_name, info.dtype, info.shape) for info in infos]
         names = {info.stored_name: info.name for info in infos}
         spec = self.found[0].symmetry.spec
-        given = spec if job.settings.spec or "deepalign.spec" in self.opened[0].metadata else None
+        given = spec if job.settings.spec or SPEC_KEY in self.opened[0].metadata else None
         metadata = provenance(self.layout, self.opened, given, facts)
 
         def finish() -> dict[str, str]:
@@ -188,7 +189,7 @@ def _report(
 ) -> Report:
     notes = [note for checkpoint in opened for note in checkpoint.notes]
     notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
-    averaged = any(name.rpartition(".")[2] in STATISTICS for name in opened[0])
+    averaged = any(map(is_statistic, opened[0]))
     if command == "merge" and averaged:
         notes.append(BATCHNORM_HINT)
     return Report(

@@ -71,6 +71,11 @@ def natural_key(path: str) -> tuple[tuple[str, int], ...]:
     return pieces(path)
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a tensor is a running statistic of a norm."""
+    return name.rpartition(".")[2] in STATISTICS
+
+
 def group_name(path: str) -> str:
     """A module's path as a name in the axis grammar."""
     clean = re.sub(r"[^\w.]", "_", path, flags=re.ASCII).strip(".")

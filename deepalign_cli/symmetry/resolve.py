@@ -12,11 +12,9 @@ from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
-from deepalign_cli.symmetry.naming import STATISTICS
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec, read_spec
 
 SPEC_KEY = "deepalign.spec"
-ACTIVATION_KEY = "activation"
 
 
 def resolve_spec(
@@ -75,11 +73,6 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
 def shapes_of(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
     """The shapes by name, in the file's order."""
     return {name: info.shape for name, info in checkpoint.infos.items()}
-
-
-def is_statistic(name: str) -> bool:
-    """Whether a tensor is a running statistic of a norm."""
-    return name.rpartition(".")[2] in STATISTICS
 
 
 def _given(checkpoint: Checkpoint, path: Path | None) -> Spec | None:

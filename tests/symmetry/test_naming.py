@@ -7,6 +7,7 @@ from deepalign_cli.symmetry.naming import (
     Place,
     common_prefix,
     group_name,
+    is_statistic,
     natural_key,
     numbers,
     pieces,
@@ -78,3 +79,8 @@ def test_the_prefix_is_what_all_dotted_names_share() -> None:
     assert common_prefix(["ab.weight", "ac.weight"]) == ""
     assert common_prefix(["a.weight"]) == "a."
     assert common_prefix([]) == ""
+
+
+def test_running_statistics_are_known_by_name() -> None:
+    assert is_statistic("bn.running_var")
+    assert not is_statistic("running_var.weight")

@@ -16,7 +16,6 @@ from deepalign_cli.symmetry.resolve import (
     SPEC_KEY,
     blank_spec,
     check_same_layout,
-    is_statistic,
     resolve_spec,
     shapes_of,
 )
@@ -132,8 +131,3 @@ def test_shapes_and_types_that_differ_are_named_on_both_sides(tmp_path: Path, va
         check_same_layout(one, other)
     halves = saved(tmp_path / "c.safetensors", {n: w.half() for n, w in MLP.items()})
     check_same_layout(one, halves)  # float types may differ
-
-
-def test_running_statistics_are_known_by_name() -> None:
-    assert is_statistic("bn.running_var")
-    assert not is_statistic("running_var.weight")
