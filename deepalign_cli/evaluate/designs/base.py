@@ -1,0 +1,94 @@
+"""What every design is, and the layers that several share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from deepalign_cli.symmetry.symmetry import Weights
+
+Statistics = dict[str, Tensor]
+
+
+class Design(Protocol):
+    """An architecture: how its weights begin, and what it computes with them."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        ...
+
+    def init(self, rng: torch.Generator) -> dict[str, Tensor]:
+        """Fresh weights, as PyTorch's layers initialise theirs."""
+        ...
+
+    def __call__(
+        self, weights: Weights, x: Float[Tensor, "batch ..."], statistics: Statistics | None = None
+    ) -> Float[Tensor, "batch out"]:
+        """The outputs. With `statistics`, norms use the batch's, and write them into the tensors it holds."""
+        ...
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "leaky_relu": functional.leaky_relu,
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "sin": torch.sin,
+}
+
+
+def uniform(rng: torch.Generator, bound: float, *shape: int) -> Tensor:
+    """Uniform numbers in [-bound, bound]."""
+    return (torch.rand(shape, generator=rng) * 2 - 1) * bound
+
+
+def linear_init(rng: torch.Generator, name: str, n_out: int, n_in: int) -> dict[str, Tensor]:
+    """`nn.Linear`'s initial weight and bias."""
+    bound = n_in**-0.5
+    return {f"{name}.weight": uniform(rng, bound, n_out, n_in), f"{name}.bias": uniform(rng, bound, n_out)}
+
+
+def conv_init(
+    rng: torch.Generator, name: str, c_out: int, c_in: int, kernel: int, *, bias: bool
+) -> dict[str, Tensor]:
+    """`nn.Conv2d`'s initial weight and, perhaps, bias."""
+    bound = (c_in * kernel**2) ** -0.5
+    made = {f"{name}.weight": uniform(rng, bound, c_out, c_in, kernel, kernel)}
+    return {**made, f"{name}.bias": uniform(rng, bound, c_out)} if bias else made
+
+
+def norm_init(name: str, n: int) -> dict[str, Tensor]:
+    """`nn.BatchNorm2d`'s parameters and statistics."""
+    one, zero = torch.ones(n), torch.zeros(n)
+    return {
+        f"{name}.weight": one,
+        f"{name}.bias": zero,
+        f"{name}.running_mean": zero.clone(),
+        f"{name}.running_var": one.clone(),
+    }
+
+
+def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """`nn.Linear`."""
+    return functional.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+
+def batch_norm(weights: Weights, name: str, x: Tensor, statistics: Statistics | None) -> Tensor:
+    """`nn.BatchNorm2d` with stored statistics, or with the batch's, which `statistics` takes if it has a place."""
+    mean, var = f"{name}.running_mean", f"{name}.running_var"
+    w, b = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if statistics is None:
+        return functional.batch_norm(x, weights[mean], weights[var], w, b)
+    return functional.batch_norm(x, statistics.get(mean), statistics.get(var), w, b, training=True, momentum=1.0)
+
+
+def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """`nn.LayerNorm` over the last axis."""
+    return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])

@@ -1,0 +1,25 @@
+"""The product: how alike two networks' units are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def similarities(
+    a: Mapping[str, Float[Tensor, "batch n c"]], b: Mapping[str, Float[Tensor, "batch n c"]]
+) -> dict[str, Float[Tensor, "batch n n"]]:
+    """Per group the cosine of every unit's features with every other's, centred over the units.
+
+    Navon et al. 2024, section 4: the product of the activation maps.
+    """
+    return {g: directions(a[g]) @ directions(b[g]).transpose(1, 2) for g in a}
+
+
+def directions(x: Float[Tensor, "batch n c"]) -> Float[Tensor, "batch n c"]:
+    """Features centred over the units, of length one."""
+    x = x - x.mean(1, keepdim=True)
+    return x / (x.norm(dim=2, keepdim=True) + 1e-12)
+

@@ -1,0 +1,181 @@
+"""How strongly each unit is driven and is read: the scales by which messages are weighed.
+
+For independent inputs of variance one, unit t of a layer has the variance sum_s W_ts^2 rho_s^2, whatever
+the order of the units; from the outputs backwards the same sum gives how much unit s matters. Dividing by
+both makes the messages, and so the prediction, blind to a rescaling of ReLU units, and to the scale of
+whatever a BatchNorm follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.network.basis import grid_basis
+from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.symmetry.symmetry import Weights
+
+_TINY = 1e-12
+
+
+@dataclass
+class Matrix:
+    """An edge's entries in the grid's waves, and the four scales of its messages.
+
+    A message onward is `down * (w @ (rho * h))`, one back is `up * (w^T @ (pull * h))`, where rho belongs
+    to the source's units, pull and down to the target's, up to the source's.
+    """
+
+    w: Float[Tensor, "batch target source waves"]
+    down: Float[Tensor, "batch target 1"]
+    pull: Float[Tensor, "batch target 1"]
+    up: Float[Tensor, "batch source 1"]
+
+
+@dataclass
+class Strengths:
+    """A stack of networks as the encoder reads them.
+
+    `drive` (rho) is each unit's root mean square under random inputs, `importance` its drive times how
+    strongly it is read, as a logarithm with mean zero.
+    """
+
+    matrices: dict[int, Matrix]
+    drive: dict[str, Float[Tensor, "batch n 1"]]
+    importance: dict[str, Float[Tensor, "batch n"]]
+    vectors: dict[str, Float[Tensor, "batch n features"]]
+
+
+VECTOR_FEATURES = 4
+
+
+def strengths(graph: Graph, weights: Weights) -> Strengths:
+    """Read a stack of networks; every tensor of `weights` has a leading batch axis.
+
+    Computed in the weights' own type, float32 or float64.
+    """
+    entries = [_entries(edge, weights[edge.cell.name]) for edge in graph.edges]
+    first = entries[0]
+    one = {
+        g: torch.ones(first.shape[0], n, 1, dtype=first.dtype, device=first.device)
+        for g, n in graph.symmetry.sizes.items()
+    }
+    gamma = {g: _norm_scale(graph, weights, g, one[g]) for g in graph.symmetry.sizes}
+    drive, rows = _onward(graph, entries, one, gamma)
+    pull, columns, read = _back(graph, entries, one, gamma, rows)
+    matrices = {
+        i: Matrix(w, 1 / rows[i], pull[i], 1 / columns[i]) for i, w in enumerate(entries)
+    }
+    importance = {g: (drive[g] * read[g] + _TINY).log().squeeze(-1) for g in one}
+    importance = {g: x - x.mean(1, keepdim=True) for g, x in importance.items()}
+    vectors = {g: _vector_features(graph, weights, g, rows, gamma[g], one[g]) for g in one}
+    return Strengths(matrices, drive, importance, vectors)
+
+
+def _entries(edge: Edge, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch target source waves"]:
+    matrix = edge.matrix(w)
+    if matrix.shape[-1] == 1:
+        return matrix
+    return matrix @ grid_basis(edge.grid).to(matrix.device, matrix.dtype)
+
+
+def _onward(
+    graph: Graph, entries: list[Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
+    """Each group's drive, and each edge's root mean square by target unit."""
+    drive, rows = dict(one), dict[int, Tensor]()
+    number = {id(edge): i for i, edge in enumerate(graph.edges)}
+    for level in graph.levels(graph.depth):
+        fresh = {}
+        for g in level:
+            found = []
+            for edge in graph.writers[g]:
+                w = entries[number[id(edge)]]
+                found.append(_rms(w, drive.get(edge.source), dim=2))
+            fresh[g] = _combined(found, gamma[g] if g in graph.normed else None, one[g])
+        drive |= fresh
+    for i, edge in enumerate(graph.edges):  # with the settled drives
+        rows[i] = _rms(entries[i], drive.get(edge.source), dim=2)
+    return drive, rows
+
+
+def _back(
+    graph: Graph, entries: list[Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor],
+    rows: dict[int, Tensor],
+) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:  # fmt: skip
+    """Each edge's pull by target unit, its root mean square by source unit, and how each group is read."""
+    read = dict(one)
+    number = {id(edge): i for i, edge in enumerate(graph.edges)}
+
+    def pull_of(i: int, edge: Edge) -> Tensor:
+        if edge.ends is Ends.OUTPUTS:
+            return torch.ones_like(rows[i])
+        g = edge.target
+        return read[g] * gamma[g] / rows[i] if g in graph.normed else read[g]
+
+    for level in graph.levels(graph.height):
+        fresh = {}
+        for g in level:
+            found = []
+            for edge in graph.readers[g]:
+                i = number[id(edge)]
+                found.append(_rms(entries[i], pull_of(i, edge), dim=1))
+            fresh[g] = _combined(found, None, one[g])
+        read |= fresh
+    pull = {i: pull_of(i, edge) for i, edge in enumerate(graph.edges)}
+    columns = {i: _rms(entries[i], pull[i], dim=1) for i in pull}
+    return pull, columns, read
+
+
+def _rms(w: Tensor, scale: Tensor | None, dim: int) -> Float[Tensor, "batch n 1"]:
+    """The root of sum w^2 scale^2 over axis `dim` (1: targets, 2: sources) and the waves."""
+    energy = w.square().sum(-1) if w.shape[-1] > 1 else w.square().squeeze(-1)
+    energy = energy.transpose(1, 2) if dim == 1 else energy
+    total = energy.sum(2, keepdim=True) if scale is None else energy @ scale.square()
+    return (total + _TINY**2).sqrt()
+
+
+def _combined(found: list[Tensor], norm: Tensor | None, one: Tensor) -> Tensor:
+    """A group's strength from its edges'. One edge is taken as it is; several, each over its mean."""
+    if norm is not None:
+        return norm
+    if not found:
+        return one
+    if len(found) == 1:
+        return found[0]
+    relative = [(x.square() / x.square().mean(1, keepdim=True)) for x in found]
+    return torch.stack(relative).mean(0).sqrt()
+
+
+def _norm_scale(graph: Graph, weights: Weights, group: str, one: Tensor) -> Tensor:
+    scales = [
+        v.cell.block(weights[v.cell.name]).square()
+        for v in graph.vectors
+        if v.group == group and v.role == "weight"
+    ]
+    return torch.stack(scales).mean(0).sqrt().reshape(one.shape) + _TINY if scales else one
+
+
+def _vector_features(
+    graph: Graph, weights: Weights, group: str, rows: dict[int, Tensor], gamma: Tensor, one: Tensor
+) -> Float[Tensor, "batch n features"]:
+    """Per unit: the bias over its drive, the same against the other units, and the norms' parameters."""
+    of_role: dict[str, list[Tensor]] = {}
+    for v in graph.vectors:
+        if v.group == group:
+            of_role.setdefault(v.role, []).append(v.cell.block(weights[v.cell.name]).reshape(one.shape))
+    writers = [rows[i] for i, e in enumerate(graph.edges) if e.target == group]
+    known = ("weight", "running_mean", "running_var")
+    shifts = [x for role, found in of_role.items() if role not in known for x in found]
+    scale = gamma if group in graph.normed else torch.stack(writers).mean(0) if writers else one
+    bias = torch.stack(shifts).mean(0) / scale if shifts else torch.zeros_like(one)
+    spread = bias.square().mean(1, keepdim=True).sqrt() + _TINY
+    log_gamma = gamma.log() if group in graph.normed else torch.zeros_like(one)
+    variance = torch.stack(of_role["running_var"]).clamp(min=0).mean(0) if group in graph.normed else one
+    mean = torch.stack(of_role.get("running_mean", [torch.zeros_like(one)])).mean(0)
+    level = mean / (variance + 1e-5).sqrt()
+    centred = log_gamma - log_gamma.mean(1, keepdim=True)
+    return torch.cat([bias.clamp(-10, 10), bias / spread, centred, level.clamp(-10, 10)], dim=2)

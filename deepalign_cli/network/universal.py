@@ -1,0 +1,185 @@
+"""The universal encoder: one set of weights for every architecture that has a symmetry.
+
+Instead of one layer a tensor, as in the paper's DWSNet, there are two maps a sweep, one for messages
+onward and one for messages back, which every tensor of every network shares. A sweep goes through the
+groups from the labelled inputs to the outputs and back again, so that news crosses the deepest network
+in one sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepalign_cli.network.basis import WAVES, sketch
+from deepalign_cli.network.graph import Ends, Graph
+from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths
+
+Features = Mapping[str, Float[Tensor, "batch n channels"]]
+_PLACE = 6
+
+
+@dataclass(frozen=True)
+class UniversalConfig:
+    """The encoder's sizes: `channels` a unit, `sketch` columns of labels, `sweeps`, `out` features."""
+
+    channels: int = 64
+    hidden: int = 128
+    sketch: int = 64
+    sweeps: int = 3
+    out: int = 128
+
+
+class Universal(nn.Module):
+    """Weights -> per-unit features, equivariant: when a unit moves, its features move with it."""
+
+    def __init__(self, config: UniversalConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.config = config
+        self.enter = nn.Linear(2 * config.sketch + 1 + VECTOR_FEATURES + _PLACE, c)
+        self.onward = nn.ModuleList(_Update(config) for _ in range(config.sweeps))
+        self.back = nn.ModuleList(_Update(config) for _ in range(config.sweeps))
+        self.norm = nn.LayerNorm(c)
+        self.leave = nn.Linear(c, config.out)
+
+    def forward(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> Features:
+        """The features of a stack of networks under one label sketch for each of `seeds`.
+
+        Either one network and many seeds, or as many networks as seeds, or one seed for all; the batch
+        axis of the result is the longer one.
+        """
+        state = self._enter(graph, strengths, seeds)
+        places = {g: x for g, x in _places(graph, next(iter(state.values()))).items()}
+        for onward, back in zip(self.onward, self.back, strict=True):
+            for update, levels, ends in (
+                (onward, graph.levels(graph.depth), "target"),
+                (back, graph.levels(graph.height), "source"),
+            ):
+                for level in levels:
+                    state |= {g: update(graph, strengths, state, places, g, ends) for g in level}
+        return {g: self.leave(self.norm(h)) for g, h in state.items()}
+
+    def _enter(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> dict[str, Tensor]:
+        batch = max(len(seeds), len(next(iter(strengths.matrices.values())).w))
+        labels = _label_messages(graph, strengths, seeds, self.config.sketch)
+        state = {}
+        for g in graph.symmetry.sizes:
+            own = torch.cat([strengths.importance[g].unsqueeze(-1), strengths.vectors[g]], dim=2)
+            parts = [*labels[g], own.expand(batch, -1, -1)]
+            x = torch.cat([p.expand(batch, -1, -1) for p in parts], dim=2)
+            place = _places(graph, x)[g].expand(batch, x.shape[1], -1)
+            state[g] = self.enter(torch.cat([x, place], dim=2))
+        return state
+
+
+class _Update(nn.Module):
+    """A residual step of a group's features from the messages of one direction."""
+
+    def __init__(self, config: UniversalConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.norm = nn.LayerNorm(c)
+        self.values = nn.Parameter(torch.randn(WAVES, c, c) * c**-0.5)
+        self.first = nn.Linear(3 * c + _PLACE, config.hidden)
+        self.second = nn.Linear(config.hidden, c)
+
+    def forward(
+        self, graph: Graph, strengths: Strengths, state: Mapping[str, Tensor],
+        places: Mapping[str, Tensor], group: str, ends: str,
+    ) -> Tensor:  # fmt: skip
+        h = state[group]
+        normed = self.norm(h)
+        messages = []
+        for i, edge in enumerate(graph.edges):
+            if edge.ends is Ends.GROUPS and getattr(edge, ends) == group:
+                other = edge.source if ends == "target" else edge.target
+                messages.append(self._message(strengths, i, state[other], ends, other))
+        news = torch.stack(messages).sum(0) * len(messages) ** -0.5 if messages else torch.zeros_like(h)
+        mean = normed.mean(1, keepdim=True).expand_as(normed)
+        place = places[group].expand(h.shape[0], h.shape[1], -1)
+        x = torch.cat([normed, news, mean, place], dim=2)
+        made: Tensor = h + self.second(nn.functional.gelu(self.first(x)))
+        return made
+
+    def _message(
+        self, strengths: Strengths, index: int, h: Tensor, ends: str, other: str
+    ) -> Float[Tensor, "batch n channels"]:
+        matrix = strengths.matrices[index]
+        waves = matrix.w.shape[-1]
+        x = self.norm(h)
+        if ends == "target":
+            return matrix.down * onward(matrix, x * strengths.drive[other], self.values[:waves])
+        return matrix.up * back(matrix, x * matrix.pull, self.values[:waves])
+
+
+def onward(
+    matrix: Matrix, x: Float[Tensor, "batch source c"], values: Float[Tensor, "waves c d"]
+) -> Float[Tensor, "batch target d"]:
+    """sum over sources and waves of w[t, s, k] (x[s] values[k])."""
+    b, t, s, k = matrix.w.shape
+    spread = torch.einsum("bsc,kcd->bskd", x, values).reshape(len(x), s * k, -1)
+    return _multiply(matrix.w.reshape(b, t, s * k), spread)
+
+
+def back(
+    matrix: Matrix, x: Float[Tensor, "batch target c"], values: Float[Tensor, "waves c d"]
+) -> Float[Tensor, "batch source d"]:
+    """sum over targets and waves of w[t, s, k] (x[t] values[k])."""
+    b, t, s, k = matrix.w.shape
+    spread = torch.einsum("btc,kcd->btkd", x, values).reshape(len(x), t * k, -1)
+    return _multiply(matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k), spread)
+
+
+def _multiply(w: Float[Tensor, "b n m"], x: Float[Tensor, "batch m d"]) -> Float[Tensor, "batch n d"]:
+    """w @ x; one network under many sketches is one product, in which w is read once."""
+    if len(w) == 1 and len(x) > 1:
+        b, m, d = x.shape
+        return (w[0] @ x.movedim(0, 1).reshape(m, b * d)).reshape(-1, b, d).movedim(1, 0)
+    return w @ x
+
+
+def _label_messages(
+    graph: Graph, strengths: Strengths, seeds: list[int], channels: int
+) -> dict[str, list[Float[Tensor, "batch n channels"]]]:
+    """For every group the sketched labelled inputs and outputs, unit by unit of about unit variance."""
+    found: dict[str, dict[Ends, list[Tensor]]] = {
+        g: {Ends.INPUTS: [], Ends.OUTPUTS: []} for g in graph.symmetry.sizes
+    }
+    for i, edge in enumerate(graph.edges):
+        matrix = strengths.matrices[i]
+        b, t, s, k = matrix.w.shape
+        if edge.ends is Ends.INPUTS:
+            z = torch.stack([sketch(seed, s, k, channels, matrix.w) for seed in seeds])
+            sum_ = _multiply(matrix.w.reshape(b, t, s * k), z.reshape(len(seeds), s * k, -1))
+            found[edge.target][edge.ends].append(matrix.down * sum_)
+        elif edge.ends is Ends.OUTPUTS:
+            z = torch.stack([sketch(seed, t, k, channels, matrix.w) for seed in seeds])
+            turned = matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k)
+            found[edge.source][edge.ends].append(
+                matrix.up * _multiply(turned, z.reshape(len(seeds), t * k, -1))
+            )
+    messages = {}
+    for g, ends in found.items():
+        nothing = strengths.drive[g].new_zeros(1, graph.symmetry.sizes[g], channels)
+        messages[g] = [
+            torch.stack(parts).sum(0) * len(parts) ** -0.5 if parts else nothing for parts in ends.values()
+        ]
+    return messages
+
+
+def _places(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, "1 1 place"]]:
+    """What a group knows of where it stands."""
+    made = {}
+    for g, n in graph.symmetry.sizes.items():
+        down, up = graph.depth[g], graph.height[g]
+        facts = [
+            down / (down + up), 1 / down, 1 / up, float(g in graph.normed),
+            len(graph.writers[g]) ** -0.5 if graph.writers[g] else 0.0, 10 / (10 + n**0.5),
+        ]  # fmt: skip
+        made[g] = torch.tensor(facts, dtype=like.dtype, device=like.device).reshape(1, 1, -1)
+    return made

@@ -1,0 +1,1 @@
+"""Zoos of trained networks, and the training of aligners on them."""

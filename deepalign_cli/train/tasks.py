@@ -1,0 +1,89 @@
+"""What zoo networks are trained on: images with labels, or one image as a function of its pixels' places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+from deepalign_cli.errors import UsageError
+
+_HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set by name, and how its images are read.
+
+    `side` is the side of the images after mean-pooling; `images` and `test` how many are taken, evenly
+    spaced. A `field` is no classification: network k of a family learns training image k as a map from
+    pixel coordinates in [-1, 1] to brightness in [-1, 1].
+    """
+
+    data: str
+    side: int = 28
+    grey: bool = True
+    images: int = 20000
+    test: int = 2000
+    field: bool = False
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and answers, for training and for testing; labels, or values for a field."""
+
+    train_x: Float[Tensor, "n ..."]
+    train_y: Shaped[Tensor, "n ..."]
+    test_x: Float[Tensor, "m ..."]
+    test_y: Shaped[Tensor, "m ..."]
+
+
+def load_examples(task: Task, folder: Path) -> Examples:
+    """Read a task's examples from `folder`, normalised by the training pixels' mean and deviation.
+
+    Raises:
+        UsageError: there is no such data set, or its images are smaller than `side`.
+    """
+    path = folder / f"{task.data}.npz"
+    try:
+        with np.load(path) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        train, labels = _some(arrays["train_images"], arrays["train_labels"], task.images)
+        test, test_labels = _some(arrays["test_images"], arrays["test_labels"], task.test)
+    except FileNotFoundError:
+        raise UsageError(f"there is no data set '{path}'.", _HINT) from None
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"'{path}' is not a data set: {error}.", _HINT) from None
+    x, test_x = (_images(part, task) for part in (train, test))
+    if task.field:
+        return _field(x)
+    mean, deviation = x.mean(), x.std()
+    return Examples((x - mean) / deviation, labels.long(), (test_x - mean) / deviation, test_labels.long())
+
+
+def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    step = max(1, len(images) // count)
+    return torch.from_numpy(images[::step][:count]), torch.from_numpy(labels[::step][:count])
+
+
+def _images(raw: Tensor, task: Task) -> Float[Tensor, "n colours side side"]:
+    """Brightness in [0, 1], pooled to the task's side."""
+    x = raw.float() / 255
+    x = x.unsqueeze(1) if x.ndim == 3 else x.movedim(-1, 1) if x.shape[-1] in (1, 3) else x
+    x = x.mean(1, keepdim=True) if task.grey else x
+    if x.shape[-1] < task.side:
+        raise UsageError(f"the images of '{task.data}' are smaller than side {task.side}.", _HINT)
+    return x if x.shape[-1] == task.side else functional.adaptive_avg_pool2d(x, task.side)
+
+
+def _field(images: Float[Tensor, "n 1 side side"]) -> Examples:
+    """Coordinates of the pixels, shared by all; one row of brightness an image."""
+    line = torch.linspace(-1, 1, images.shape[-1])
+    places = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    values = images.flatten(1) * 2 - 1
+    return Examples(places, values, places, values)
