@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepalign_cli.network.graph import Graph
-from deepalign_cli.network.similarity import similarities
-from deepalign_cli.network.strengths import strengths
-from deepalign_cli.network.universal import Features, Universal, UniversalConfig
+from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.symmetry import Weights
 
 _SHARPEST = 40.0
 
 
 class DeepAlign(nn.Module):
-    """Encoder, product and one learned temperature; the projection is `assignment.assign`."""
+    """An encoder and one learned temperature; the product is `similarities`, the projection `assign`.
 
-    def __init__(self, encoder: Universal) -> None:
+    `encoder` is any of `encoders.ENCODERS`.
+    """
+
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -33,5 +33,5 @@ class DeepAlign(nn.Module):
 
     def encode(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
         """The features of a stack of networks; `weights` have a leading batch axis."""
-        made: Features = self.encoder(graph, strengths(graph, weights), seeds)
+        made: Features = self.encoder(graph, weights, seeds)
         return made

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from deepalign_cli.network.basis import WAVES, sketch
 from deepalign_cli.network.graph import Ends, Graph
-from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths
+from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, strengths
+from deepalign_cli.symmetry.symmetry import Weights
 
 Features = Mapping[str, Float[Tensor, "batch n channels"]]
 _PLACE = 6
@@ -47,21 +48,22 @@ class Universal(nn.Module):
         self.norm = nn.LayerNorm(c)
         self.leave = nn.Linear(c, config.out)
 
-    def forward(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> Features:
+    def forward(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
         """The features of a stack of networks under one label sketch for each of `seeds`.
 
         Either one network and many seeds, or as many networks as seeds, or one seed for all; the batch
         axis of the result is the longer one.
         """
-        state = self._enter(graph, strengths, seeds)
-        places = {g: x for g, x in _places(graph, next(iter(state.values()))).items()}
+        read = strengths(graph, weights)
+        state = self._enter(graph, read, seeds)
+        places = _places(graph, next(iter(state.values())))
         for onward, back in zip(self.onward, self.back, strict=True):
             for update, levels, ends in (
                 (onward, graph.levels(graph.depth), "target"),
                 (back, graph.levels(graph.height), "source"),
             ):
                 for level in levels:
-                    state |= {g: update(graph, strengths, state, places, g, ends) for g in level}
+                    state |= {g: update(graph, read, state, places, g, ends) for g in level}
         return {g: self.leave(self.norm(h)) for g, h in state.items()}
 
     def _enter(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> dict[str, Tensor]:

@@ -65,6 +65,8 @@ def _resnet(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     stages = rng.randint(*ranges.get("stages", (2, 3)))
     low, high = ranges.get("width", (12, 48))
     widths = tuple(sorted(_log_uniform(low, high, rng) for _ in range(stages)))
+    if widths[0] == widths[-1]:  # whose shapes do not tell norms before from norms after
+        widths = (*widths[:-1], widths[-1] + 4)
     blocks = rng.randint(*ranges.get("blocks", (1, 2)))
     return ResNet(widths, blocks, task.side, 1 if task.grey else 3, stride=2 if task.side > 16 else 1)
 

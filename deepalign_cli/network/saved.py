@@ -1,0 +1,56 @@
+"""An aligner as a safetensors file: its weights, its configuration, and a format version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
+from deepalign_cli.errors import CheckpointError
+from deepalign_cli.network.encoders import encoder_table, make_encoder
+from deepalign_cli.network.model import DeepAlign
+
+FORMAT = "1"
+NETWORK_KEY = "deepalign.network"
+_HINT = "`--network universal-v1` is the one that comes with deepalign."
+
+
+def save_network(
+    path: Path, model: DeepAlign, facts: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
+    """Write an aligner; `facts` go into the metadata.
+
+    Raises:
+        UsageError: the file exists, without `force`. OutputError: it cannot be written.
+    """
+    tensors = {name: w.detach().float().contiguous() for name, w in model.state_dict().items()}
+    metadata = {
+        NETWORK_KEY: FORMAT,
+        "deepalign.config": json.dumps(encoder_table(model.encoder)),
+        **{f"deepalign.{key}": value for key, value in (facts or {}).items()},
+    }
+    entries = [Entry(name, "F32", tuple(w.shape)) for name, w in tensors.items()]
+    write_safetensors(path, entries, tensors.__getitem__, metadata, force=force)
+
+
+def load_network(path: Path) -> DeepAlign:
+    """Read an aligner back, ready to be used.
+
+    Raises:
+        UsageError: there is no such file. CheckpointError: it is no aligner, or of another format.
+    """
+    file = open_checkpoint(path)
+    if file.metadata.get(NETWORK_KEY) != FORMAT:
+        raise CheckpointError(f"'{path}' is not an aligner that this version reads.", _HINT)
+    try:
+        table = json.loads(file.metadata["deepalign.config"])
+        with torch.device("meta"):
+            model = DeepAlign(make_encoder(table))
+        model.load_state_dict({name: file[name].clone() for name in file}, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        problem = " ".join(str(error).split())
+        raise CheckpointError(f"'{path}' is not a whole aligner: {problem}.", _HINT) from None
+    return model.requires_grad_(False).eval()

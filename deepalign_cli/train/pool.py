@@ -1,0 +1,96 @@
+"""The networks that an aligner is trained on: families with their graphs, examples and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from deepalign_cli.errors import UsageError
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.symmetry.families import FAMILIES
+from deepalign_cli.symmetry.layout import Layout
+from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.train.tasks import Examples, Task, load_examples
+from deepalign_cli.train.zoo import Family, load_family
+
+HELD_OUT = 2  # the last networks of a family (of each member's) are for validation
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A family, ready to be learned from; `train` and `held` are indices of its networks."""
+
+    name: str
+    family: Family
+    graph: Graph
+    examples: Examples
+    train: Int64[Tensor, " t"]
+    held: Int64[Tensor, " v"]
+
+    def stack(self, indices: Int64[Tensor, " k"]) -> dict[str, Tensor]:
+        """The weights of some networks, stacked."""
+        return {name: w[indices] for name, w in self.family.weights.items()}
+
+
+def load_pool(zoo: Path, data: Path) -> list[Entry]:
+    """Every family of a zoo's folder, in the order of the names; data sets are read once.
+
+    Raises:
+        UsageError: the folder holds no zoo, or a data set is missing.
+    """
+    paths = sorted(zoo.glob("*.safetensors"))
+    if not paths:
+        raise UsageError(f"there is no zoo in '{zoo}'.", "`deepalign zoo RECIPE.toml --data D --out ZOO`.")
+    read: dict[Task, Examples] = {}
+    pool = []
+    for path in paths:
+        family = load_family(path)
+        if family.task not in read:
+            read[family.task] = load_examples(family.task, data)
+        train, held = _split(family.member)
+        pool.append(Entry(path.stem, family, graph_of(family), read[family.task], train, held))
+    return pool
+
+
+def graph_of(family: Family) -> Graph:
+    """The graph of a family's design, whose spec is read off names and shapes as for any checkpoint."""
+    shapes = {name: tuple(w.shape[1:]) for name, w in family.weights.items()}
+    heads = getattr(family.design, "heads", None)
+    layout = Layout(shapes, heads, ordered=True)
+    spec = next(spec for match in FAMILIES if (spec := match(layout)) is not None)
+    return Graph(Symmetry(spec, shapes))
+
+
+def _split(member: Int64[Tensor, " networks"]) -> tuple[Tensor, Tensor]:
+    """Indices for training and for validation. Where there are members, whole members are held out."""
+    members = member.unique()
+    indices = torch.arange(len(member))
+    if len(members) == 1:
+        return indices[:-HELD_OUT], indices[-HELD_OUT:]
+    held = torch.isin(member, members[-HELD_OUT:])
+    pair = torch.cat([indices[member == m][:2] for m in members[-HELD_OUT:]])
+    return indices[~held], pair
+
+
+def pairs_of(entry: Entry, nets: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of networks to encode, and two rows of places in them: who is aligned to whom."""
+    member = entry.family.member[entry.train]
+    chosen = member.unique()
+    if len(chosen) == 1:
+        order = entry.train[torch.randperm(len(entry.train), generator=rng)[:nets]]
+        places = torch.arange(len(order))
+        return order, places, places.roll(-1)
+    picked = chosen[torch.randperm(len(chosen), generator=rng)[: nets // 2]]
+    both = []
+    for m in picked:
+        own = entry.train[member == m]
+        both.append(own[torch.randperm(len(own), generator=rng)[:2]])
+    places = torch.arange(2 * len(both)).reshape(-1, 2)
+    return torch.cat(both), torch.cat([places[:, 0], places[:, 1]]), torch.cat([places[:, 1], places[:, 0]])
+
+

@@ -1,0 +1,50 @@
+"""Judging an aligner on held-out pairs: the loss half-way above the mean of the ends'."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.assignment import assign
+from deepalign_cli.train.losses import Stack, carried
+from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.zoo import losses
+
+FLOOR = 0.005  # added to every barrier before ratios and logarithms are taken
+_IMAGES = 1000
+
+Predict = Callable[[Entry, Stack, Stack], Mapping[str, Tensor]]  # similarities, with a batch axis of one
+
+
+@torch.no_grad()
+def validate(pool: Sequence[Entry], predict: Predict) -> dict[str, float]:
+    """For every family the excess of the midpoint's loss on test data, mean over its held-out pairs."""
+    return {entry.name: _excess(entry, predict) for entry in pool}
+
+
+def score(excess: Mapping[str, float]) -> float:
+    """The mean logarithm of the excesses, each at least 0, plus the floor."""
+    return sum(math.log(max(0.0, x) + FLOOR) for x in excess.values()) / len(excess)
+
+
+def _excess(entry: Entry, predict: Predict) -> float:
+    found = []
+    for i, j in entry.held.reshape(-1, 2).tolist():
+        a, b = entry.stack(torch.tensor([i])), entry.stack(torch.tensor([j]))
+        perms = {g: assign(s[0]) for g, s in predict(entry, a, b).items()}
+        hard = {g: torch.eye(len(p))[p].unsqueeze(0) for g, p in perms.items()}
+        moved = carried(entry.graph.symmetry, hard, b)
+        middle = {n: (a[n] + moved[n]) / 2 for n in a}
+        ends = [_loss(entry, w, i) for w in (a, b, middle)]
+        found.append(ends[2] - (ends[0] + ends[1]) / 2)
+    return sum(found) / len(found)
+
+
+def _loss(entry: Entry, weights: Stack, index: int) -> float:
+    """The loss on test images; norms use the batch's statistics, so that they fit every network."""
+    x, y = entry.examples.test_x[:_IMAGES], entry.examples.test_y
+    y = y[entry.family.member[index]] if entry.family.task.field else y[:_IMAGES]
+    return float(losses(entry.family.design, entry.family.task, weights, x[None], y[None]))
