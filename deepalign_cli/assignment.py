@@ -37,9 +37,7 @@ def assign(gain: Float[Tensor, "n n"]) -> Int64[Tensor, " n"]:
     return torch.from_numpy(columns).long()
 
 
-def log_sinkhorn(
-    logits: Float[Tensor, "*batch n n"], iterations: int = 20
-) -> Float[Tensor, "*batch n n"]:
+def log_sinkhorn(logits: Float[Tensor, "*batch n n"], iterations: int = 20) -> Float[Tensor, "*batch n n"]:
     """The logarithm of the doubly stochastic matrix that scales exp(logits), differentiable by unrolling.
 
     Rows and columns are scaled at once, each by the root of what it lacks, so that the transposed logits

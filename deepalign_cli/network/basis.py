@@ -35,7 +35,8 @@ def grid_basis(grid: tuple[int, ...]) -> Float[Tensor, "places waves"]:
 def _cosines(n: int) -> Float[Tensor, "n n"]:
     k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
     waves = torch.cos(math.pi * k * (i + 0.5) / n)
-    return waves / waves.norm(dim=1, keepdim=True)
+    unit: Tensor = waves / waves.norm(dim=1, keepdim=True)
+    return unit
 
 
 def sketch(

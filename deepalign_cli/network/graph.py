@@ -106,9 +106,7 @@ class Graph:
 
     def levels(self, distance: Mapping[str, int]) -> list[list[str]]:
         """The groups by distance, nearest first."""
-        return [
-            [g for g, d in distance.items() if d == level] for level in sorted(set(distance.values()))
-        ]
+        return [[g for g, d in distance.items() if d == level] for level in sorted(set(distance.values()))]
 
     def _read(self, cell: Cell) -> None:
         places = [i for i, f in enumerate(cell.factors) if f.group]
@@ -138,14 +136,10 @@ class Graph:
         size = math.prod(cell.factors[i].size for i in labels)
         if unit.axis == 0:
             order = (place, *labels, *grid)
-            edge = Edge(
-                cell, Ends.INPUTS, unit.group, "", order, (unit.size, size), _grid_of(cell, grid)
-            )
+            edge = Edge(cell, Ends.INPUTS, unit.group, "", order, (unit.size, size), _grid_of(cell, grid))
         else:
             order = (*labels, place, *grid)
-            edge = Edge(
-                cell, Ends.OUTPUTS, "", unit.group, order, (size, unit.size), _grid_of(cell, grid)
-            )
+            edge = Edge(cell, Ends.OUTPUTS, "", unit.group, order, (size, unit.size), _grid_of(cell, grid))
         self.edges.append(edge)
 
     def _distances(self, ends: Ends) -> dict[str, int]:

@@ -21,5 +21,5 @@ def similarities(
 def directions(x: Float[Tensor, "batch n c"]) -> Float[Tensor, "batch n c"]:
     """Features centred over the units, of length one."""
     x = x - x.mean(1, keepdim=True)
-    return x / (x.norm(dim=2, keepdim=True) + 1e-12)
-
+    unit: Tensor = x / (x.norm(dim=2, keepdim=True) + 1e-12)
+    return unit

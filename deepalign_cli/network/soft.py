@@ -30,7 +30,7 @@ def soft_act(
             part = w.narrow(number + 1, start, math.prod(sizes))
             start += math.prod(sizes)
             shape = part.shape
-            part = part.unflatten(number + 1, sizes)
+            part = part.reshape(*shape[: number + 1], *sizes, *shape[number + 2 :])
             for place, atom in enumerate(term):
                 if atom.name in matrices:
                     part = _multiplied(matrices[atom.name], part, number + 1 + place)
@@ -41,4 +41,5 @@ def soft_act(
 
 def _multiplied(p: Float[Tensor, "batch n n"], w: Float[Tensor, "batch ..."], axis: int) -> Tensor:
     front = w.movedim(axis, 1)
-    return (p @ front.flatten(2) if front.ndim > 2 else p @ front.unsqueeze(2)).reshape(front.shape).movedim(1, axis)
+    made = p @ (front.flatten(2) if front.ndim > 2 else front.unsqueeze(2))
+    return made.reshape(front.shape).movedim(1, axis)

@@ -66,9 +66,7 @@ def strengths(graph: Graph, weights: Weights) -> Strengths:
     gamma = {g: _norm_scale(graph, weights, g, one[g]) for g in graph.symmetry.sizes}
     drive, rows = _onward(graph, entries, one, gamma)
     pull, columns, read = _back(graph, entries, one, gamma, rows)
-    matrices = {
-        i: Matrix(w, 1 / rows[i], pull[i], 1 / columns[i]) for i, w in enumerate(entries)
-    }
+    matrices = {i: Matrix(w, 1 / rows[i], pull[i], 1 / columns[i]) for i, w in enumerate(entries)}
     importance = {g: (drive[g] * read[g] + _TINY).log().squeeze(-1) for g in one}
     importance = {g: x - x.mean(1, keepdim=True) for g, x in importance.items()}
     vectors = {g: _vector_features(graph, weights, g, rows, gamma[g], one[g]) for g in one}

@@ -56,7 +56,7 @@ class Universal(nn.Module):
         """
         read = strengths(graph, weights)
         state = self._enter(graph, read, seeds)
-        places = _places(graph, next(iter(state.values())))
+        places = places_of(graph, next(iter(state.values())))
         for onward, back in zip(self.onward, self.back, strict=True):
             for update, levels, ends in (
                 (onward, graph.levels(graph.depth), "target"),
@@ -74,7 +74,7 @@ class Universal(nn.Module):
             own = torch.cat([strengths.importance[g].unsqueeze(-1), strengths.vectors[g]], dim=2)
             parts = [*labels[g], own.expand(batch, -1, -1)]
             x = torch.cat([p.expand(batch, -1, -1) for p in parts], dim=2)
-            place = _places(graph, x)[g].expand(batch, x.shape[1], -1)
+            place = places_of(graph, x)[g].expand(batch, x.shape[1], -1)
             state[g] = self.enter(torch.cat([x, place], dim=2))
         return state
 
@@ -122,7 +122,7 @@ class _Update(nn.Module):
 def onward(
     matrix: Matrix, x: Float[Tensor, "batch source c"], values: Float[Tensor, "waves c d"]
 ) -> Float[Tensor, "batch target d"]:
-    """sum over sources and waves of w[t, s, k] (x[s] values[k])."""
+    """Sum over sources and waves of w[t, s, k] (x[s] values[k])."""
     b, t, s, k = matrix.w.shape
     spread = torch.einsum("bsc,kcd->bskd", x, values).reshape(len(x), s * k, -1)
     return _multiply(matrix.w.reshape(b, t, s * k), spread)
@@ -131,14 +131,14 @@ def onward(
 def back(
     matrix: Matrix, x: Float[Tensor, "batch target c"], values: Float[Tensor, "waves c d"]
 ) -> Float[Tensor, "batch source d"]:
-    """sum over targets and waves of w[t, s, k] (x[t] values[k])."""
+    """Sum over targets and waves of w[t, s, k] (x[t] values[k])."""
     b, t, s, k = matrix.w.shape
     spread = torch.einsum("btc,kcd->btkd", x, values).reshape(len(x), t * k, -1)
     return _multiply(matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k), spread)
 
 
 def _multiply(w: Float[Tensor, "b n m"], x: Float[Tensor, "batch m d"]) -> Float[Tensor, "batch n d"]:
-    """w @ x; one network under many sketches is one product, in which w is read once."""
+    """The product w @ x; one network under many sketches is one product, in which w is read once."""
     if len(w) == 1 and len(x) > 1:
         b, m, d = x.shape
         return (w[0] @ x.movedim(0, 1).reshape(m, b * d)).reshape(-1, b, d).movedim(1, 0)
@@ -174,7 +174,7 @@ def _label_messages(
     return messages
 
 
-def _places(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, "1 1 place"]]:
+def places_of(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, "1 1 place"]]:
     """What a group knows of where it stands."""
     made = {}
     for g, n in graph.symmetry.sizes.items():

@@ -29,7 +29,9 @@ def draw_design(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> De
     try:
         return _DRAWS[kind](ranges, task, rng)
     except (TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"the ranges of '{kind}' are not usable: {error}.", "write depth = [2, 7].") from None
+        raise UsageError(
+            f"the ranges of '{kind}' are not usable: {error}.", "write depth = [2, 7]."
+        ) from None
 
 
 def _mlp(ranges: Ranges, task: Task, rng: random.Random) -> Design:

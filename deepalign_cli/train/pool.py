@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def graph_of(family: Family) -> Graph:
 
 def _split(member: Int64[Tensor, " networks"]) -> tuple[Tensor, Tensor]:
     """Indices for training and for validation. Where there are members, whole members are held out."""
-    members = member.unique()
+    members = torch.unique(member)
     indices = torch.arange(len(member))
     if len(members) == 1:
         return indices[:-HELD_OUT], indices[-HELD_OUT:]
@@ -80,7 +79,7 @@ def _split(member: Int64[Tensor, " networks"]) -> tuple[Tensor, Tensor]:
 def pairs_of(entry: Entry, nets: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of networks to encode, and two rows of places in them: who is aligned to whom."""
     member = entry.family.member[entry.train]
-    chosen = member.unique()
+    chosen = torch.unique(member)
     if len(chosen) == 1:
         order = entry.train[torch.randperm(len(entry.train), generator=rng)[:nets]]
         places = torch.arange(len(order))
@@ -92,5 +91,3 @@ def pairs_of(entry: Entry, nets: int, rng: torch.Generator) -> tuple[Tensor, Ten
         both.append(own[torch.randperm(len(own), generator=rng)[:2]])
     places = torch.arange(2 * len(both)).reshape(-1, 2)
     return torch.cat(both), torch.cat([places[:, 0], places[:, 1]]), torch.cat([places[:, 1], places[:, 0]])
-
-

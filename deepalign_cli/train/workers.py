@@ -35,7 +35,7 @@ class Workers:
 
     def _join(self) -> None:
         try:
-            from accelerate import Accelerator
+            from accelerate import Accelerator  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise UsageError(
                 "training in several processes needs accelerate.", "pip install 'deepalign[train]'"

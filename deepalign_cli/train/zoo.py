@@ -121,7 +121,7 @@ def train_family(
     for step, rows in enumerate(_orders(len(examples.train_x), count, schedule.batch, steps, rng)):
         x, y = batch_of(examples, task, rows, member)
         optimiser.zero_grad()
-        losses(design, task, trained, x, y).sum().backward()
+        torch.autograd.backward(losses(design, task, trained, x, y).sum())
         optimiser.step()
         rate.step()
         if step % 20 == 0:
@@ -236,8 +236,8 @@ def load_family(path: Path) -> Family:
     try:
         design, task = json.loads(file.metadata["design"]), json.loads(file.metadata["task"])
         weights = {n.removeprefix("weights/"): file[n].clone() for n in file if n.startswith("weights/")}
-        return Family(
-            design_of(design), Task(**task), weights, file["score"].clone(), file["member"].clone()
-        )
+        return Family(design_of(design), Task(**task), weights, file["score"].clone(), file["member"].clone())
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"'{path}' is not a whole file of a zoo: {error}.", "`deepalign zoo`.") from None
+        raise CheckpointError(
+            f"'{path}' is not a whole file of a zoo: {error}.", "`deepalign zoo`."
+        ) from None

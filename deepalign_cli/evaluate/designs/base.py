@@ -81,12 +81,14 @@ def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def batch_norm(weights: Weights, name: str, x: Tensor, statistics: Statistics | None) -> Tensor:
-    """`nn.BatchNorm2d` with stored statistics, or with the batch's, which `statistics` takes if it has a place."""
+    """`nn.BatchNorm2d` with stored statistics, or the batch's, which are kept where `statistics` has a place."""
     mean, var = f"{name}.running_mean", f"{name}.running_var"
     w, b = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if statistics is None:
         return functional.batch_norm(x, weights[mean], weights[var], w, b)
-    return functional.batch_norm(x, statistics.get(mean), statistics.get(var), w, b, training=True, momentum=1.0)
+    return functional.batch_norm(
+        x, statistics.get(mean), statistics.get(var), w, b, training=True, momentum=1.0
+    )
 
 
 def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
