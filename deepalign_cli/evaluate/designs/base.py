@@ -81,7 +81,7 @@ def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def batch_norm(weights: Weights, name: str, x: Tensor, statistics: Statistics | None) -> Tensor:
-    """`nn.BatchNorm2d` with stored statistics, or the batch's, which are kept where `statistics` has a place."""
+    """`nn.BatchNorm2d` with stored statistics, or the batch's, written where `statistics` has room."""
     mean, var = f"{name}.running_mean", f"{name}.running_var"
     w, b = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if statistics is None:
