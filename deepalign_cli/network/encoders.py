@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from deepalign_cli.network.dws import Dws, DwsConfig
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.universal import Features, Universal, UniversalConfig
 from deepalign_cli.symmetry.symmetry import Weights
 
 ENCODERS: Mapping[str, tuple[type[Any], type[Any]]] = {
     "universal": (UniversalConfig, Universal),
+    "dws": (DwsConfig, Dws),
 }
 
 

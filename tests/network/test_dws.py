@@ -1,10 +1,12 @@
 """The paper's encoder on chains: laws, recovery, files, training, and what it refuses."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepalign_cli.assignment import assign
 from deepalign_cli.errors import MismatchError, UsageError
@@ -15,32 +17,26 @@ from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import load_network, save_network
 from deepalign_cli.network.similarity import similarities
-from deepalign_cli.symmetry.families import FAMILIES
-from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.train.draws import draw_design
 from deepalign_cli.train.pool import Entry, graph_of
 from deepalign_cli.train.recipes import make, read_recipe
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.training import _step, read_plan, start
-from deepalign_cli.train.workers import Workers
+from deepalign_cli.train.training import read_plan, start, train
 from deepalign_cli.train.zoo import Schedule, train_family
 from tests import nets
+from tests.symmetry.builders import CASES, case, family_spec, shapes_of
 
 SIZES = (12, 16, 20, 16, 5)
 CONFIG = DwsConfig(SIZES, channels=8, layers=4, out=16, reduced=4)
+CHAINS = {"mlp", "mlp_leaky_relu", "mlp_gelu", "named_mlp", "tanh_mlp", "siren"}
 RECIPES = Path(__file__).parents[2] / "pretrained"
 
 
-def graph_for(module: nn.Module) -> Graph:
-    shapes = {name: tuple(w.shape) for name, w in module.state_dict().items() if w.ndim}
-    layout = Layout(shapes, None, ordered=True)
-    return Graph(Symmetry(next(spec for match in FAMILIES if (spec := match(layout)) is not None), shapes))
-
-
 def chain(sizes: tuple[int, ...] = SIZES) -> Graph:
-    return graph_for(nets.mlp(sizes))
+    module = nets.mlp(sizes)
+    return Graph(Symmetry(family_spec(module), shapes_of(module.state_dict())))
 
 
 def network(seed: int, sizes: tuple[int, ...] = SIZES) -> dict[str, Tensor]:
@@ -180,10 +176,10 @@ def test_unusable_sizes_are_a_recipes_error(table: dict[str, object]) -> None:
 # --- what it refuses ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(nets.ALL) - {"mlp", "named_mlp", "tanh_mlp", "siren"}))
+@pytest.mark.parametrize("name", sorted(set(CASES) - CHAINS))
 def test_other_architectures_are_refused(name: str) -> None:
-    module, _ = nets.ALL[name]
-    refused(graph_for(module), module.state_dict())
+    symmetry, weights = case(name)
+    refused(Graph(symmetry), weights)
 
 
 def test_other_sizes_are_refused_with_both_named() -> None:
@@ -209,7 +205,8 @@ def test_other_sizes_are_refused_with_both_named() -> None:
 def test_what_is_no_plain_chain_is_refused(axes: dict[str, str]) -> None:
     size = {"k": 16, "k*4": 64, "k|3": 19}
     shapes = {n: tuple(size.get(a, 0) or int(a) for a in text.split()) for n, text in axes.items()}
-    graph = Graph(Symmetry(parse_spec({"axes": axes}), shapes))
+    lines = [f'"{name}" = "{text}"' for name, text in axes.items()]
+    graph = Graph(Symmetry(parse_spec("\n".join(["[axes]", *lines])), shapes))
     refused(graph, {name: torch.zeros(shape) for name, shape in shapes.items()})
 
 
@@ -234,23 +231,16 @@ def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> Entry:
     return Entry("points", family, graph_of(family), examples, torch.arange(6), torch.tensor([6, 7]))
 
 
-def test_some_steps_of_training_lower_the_loss() -> None:
-    entry = tiny_entry()
+def test_some_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
     table = {"encoder": "dws", "sizes": [8, 10, 10, 3], "channels": 8, "out": 16, "reduced": 4}
-    network, plan = read_plan(
-        {"network": table, "train": {"steps": 60, "rate": 3e-3, "networks": 6, "planted_every": 2}}
-    )
+    schedule = {"steps": 80, "rate": 3e-3, "networks": 6, "planted_every": 2, "validate_every": 10}
+    network, plan = read_plan({"network": table, "train": schedule})
     run = start(network, plan)
-    rng = torch.Generator().manual_seed(1)
-    found = [_step(run, plan, entry, rng, Workers()) for _ in range(60)]
-
-    def mean(key: str, part: list[dict[str, float]]) -> float:
-        kept = [f[key] for f in part if key in f]
-        return sum(kept) / len(kept)
-
-    assert run.step == 60
-    assert mean("planted", found[-12:]) < 0.5 * mean("planted", found[:12])
-    assert mean("distance", found[-12:]) < mean("distance", found[:12])
+    train(run, plan, [tiny_entry()], tmp_path, lambda step, text: None)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert run.step == lines[-1]["step"] == 80
+    assert lines[-1]["planted"] < 0.5 * lines[0]["planted"]
+    assert lines[-1]["distance"] < lines[0]["distance"]
 
 
 # --- the recipes --------------------------------------------------------------------------------------------
@@ -261,7 +251,7 @@ def test_the_recipes_describe_one_architecture() -> None:
     network, plan = read_plan(read_recipe(RECIPES / "dws-mnist-mlp-v1.toml"))
     (table,) = zoo["set"]
     task = make(Task, table.pop("task"), "task")
-    design = draw_design(table.pop("kind"), table, task, __import__("random").Random(0))
+    design = draw_design(table.pop("kind"), table, task, random.Random(0))
     config = make_encoder(network).config
     assert config.sizes == design.sizes == (784, 128, 128, 128, 10)
     assert plan.steps > 0
