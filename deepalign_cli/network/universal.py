@@ -137,8 +137,11 @@ def back(
     return _multiply(matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k), spread)
 
 
-def _multiply(w: Float[Tensor, "b n m"], x: Float[Tensor, "batch m d"]) -> Float[Tensor, "batch n d"]:
-    """The product w @ x; one network under many sketches is one product, in which w is read once."""
+def _multiply(w: Float[Tensor, "nets n m"], x: Float[Tensor, "sketches m d"]) -> Float[Tensor, "batch n d"]:
+    """The product w @ x, where either side may be one for all.
+
+    One network under many sketches is a single product, in which w is read once.
+    """
     if len(w) == 1 and len(x) > 1:
         b, m, d = x.shape
         return (w[0] @ x.movedim(0, 1).reshape(m, b * d)).reshape(-1, b, d).movedim(1, 0)

@@ -49,7 +49,7 @@ def test_names_and_storage_order_mean_nothing(model: DeepAlign, name: str) -> No
     (symmetry, a), (_, b) = network(name), network(name, seed=7)
     tensors = {n: f"m{i}.{n.rpartition('.')[2]}" for i, n in enumerate(symmetry.spec.axes)}
     groups = {g: f"g{i}" for i, g in enumerate(symmetry.sizes)}
-    axes = {tensors[n]: _renamed(axes, groups) for n, axes in reversed(symmetry.spec.axes.items())}
+    axes = {tensors[n]: _renamed(axes, groups) for n, axes in reversed(list(symmetry.spec.axes.items()))}
     shapes = {tensors[n]: s for n, s in symmetry.shapes.items() if n in tensors}
     c, d = ({tensors[n]: w for n, w in x.items() if n in tensors} for x in (a, b))
     before = compared(model, symmetry, a, b)
