@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from deepalign_cli.assignment import assign, auction_prices
+from deepalign_cli.assignment import assign, auction_prices, log_sinkhorn
 from tests.symmetry.builders import seeded
 
 SIZES = [1, 2, 255, 256, 300]
@@ -92,3 +92,72 @@ def test_prices_leave_most_rows_with_a_favourite_of_their_own() -> None:
 
     assert pleased(matrix) < 0.7
     assert pleased(matrix - prices) > 0.9
+
+
+def logits(n: int, batch: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> Tensor:
+    return 3 * torch.randn(*batch, n, n, generator=seeded(n), dtype=dtype)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_rows_and_columns_sum_to_one_in_the_end(n: int, batch: tuple[int, ...]) -> None:
+    made = log_sinkhorn(logits(n, batch), iterations=2000).exp()
+    assert made.shape == (*batch, n, n)
+    ones = torch.ones(*batch, n, dtype=torch.float64)
+    assert torch.allclose(made.sum(-1), ones, atol=1e-6)
+    assert torch.allclose(made.sum(-2), ones, atol=1e-6)
+
+
+def test_a_doubly_stochastic_matrix_stays_as_it_is() -> None:
+    balanced = log_sinkhorn(logits(9), iterations=2000)
+    assert torch.allclose(log_sinkhorn(balanced, iterations=2000), balanced, atol=1e-6)
+
+
+def test_what_is_added_to_rows_and_columns_is_scaled_away() -> None:
+    plain = logits(9)
+    rows, columns = torch.randn(2, 9, generator=seeded(1), dtype=torch.float64)
+    shifted = plain + rows[:, None] + columns
+    assert torch.allclose(log_sinkhorn(shifted, 2000), log_sinkhorn(plain, 2000), atol=1e-6)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 2, 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_transposed_logits_give_the_transposed_matrix(iterations: int, dtype: torch.dtype) -> None:
+    matrix = logits(17, (3,), dtype)
+    made, turned = log_sinkhorn(matrix, iterations), log_sinkhorn(matrix.mT, iterations)
+    # To rounding: a library sums the rows of a matrix and of its transpose in different orders.
+    assert torch.allclose(turned, made.mT, rtol=0, atol=64 * torch.finfo(dtype).eps)
+
+
+def test_permuting_the_logits_permutes_the_matrix() -> None:
+    matrix, rows, columns = logits(11), *(torch.randperm(11, generator=seeded(i)) for i in (1, 2))
+    made = log_sinkhorn(matrix[rows][:, columns])
+    assert torch.allclose(made, log_sinkhorn(matrix)[rows][:, columns], atol=1e-12)
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_sinkhorns_gradient_is_right(iterations: int) -> None:
+    matrix = logits(4, (2,)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: log_sinkhorn(x, iterations), (matrix,))
+
+
+@pytest.mark.parametrize("span", [1.0, 40.0, 80.0])
+def test_float32_bears_logits_that_span_eighty(span: float) -> None:
+    draw = torch.rand(40, 40, generator=seeded(3))
+    draw[0, 0], draw[0, 1] = 0.0, 1.0
+    matrix = (span * draw).requires_grad_()
+    made = log_sinkhorn(matrix)
+    (gradient,) = torch.autograd.grad(made.exp().square().sum(), [matrix])
+    assert made.isfinite().all()
+    assert gradient.isfinite().all()
+    exact = log_sinkhorn(matrix.detach().double())
+    assert torch.allclose(made.detach().double().exp(), exact.exp(), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sharp_logits_give_nearly_the_assigned_permutation(dtype: torch.dtype) -> None:
+    planted = torch.randperm(12, generator=seeded(1))
+    gains = torch.eye(12, dtype=dtype)[planted] + 0.3 * torch.rand(12, 12, generator=seeded(2)).to(dtype)
+    assert torch.equal(assign(gains), planted)
+    soft = log_sinkhorn(40 * gains).exp()
+    assert torch.allclose(soft, torch.eye(12, dtype=dtype)[planted], atol=1e-3)
