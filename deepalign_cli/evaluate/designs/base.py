@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from deepalign_cli.symmetry.symmetry import Weights
 Statistics = dict[str, Tensor]
 
 
+@runtime_checkable
 class Design(Protocol):
     """An architecture: how its weights begin, and what it computes with them."""
 
