@@ -1,0 +1,108 @@
+"""The methods that `alignment.py` compares: a name -> a function from a pair to an element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from activations import activation_matching
+from jaxtyping import Float
+from sinkhorn_rebasin import Problem, Rebasin
+from torch import Tensor
+
+from deepalign_cli.align import WeightMatching
+from deepalign_cli.align.alignment import Aligner
+from deepalign_cli.align.gains import Gains
+from deepalign_cli.align.weights import descend
+from deepalign_cli.assignment import assign
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.similarity import similarities
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.train.tasks import Examples
+from deepalign_cli.train.zoo import Family
+
+SKETCHES = 8
+SLOW = "sinkhorn"
+
+
+@dataclass(frozen=True)
+class Context:
+    """One pair: `b` is to be carried onto `a`. `member` is the field's image; `rng` begins anew each time."""
+
+    graph: Graph
+    family: Family
+    examples: Examples
+    a: Weights
+    b: Weights
+    member: int
+    rng: torch.Generator
+
+    @property
+    def symmetry(self) -> Symmetry:
+        return self.graph.symmetry
+
+
+Method = Callable[[Context], Element]
+
+
+def method_table(
+    network: DeepAlign | None = None, dws: DeepAlign | None = None, rebasin: Rebasin | None = None
+) -> dict[str, Method]:
+    """All methods by name; those of a trained network only where there is one."""
+    table: dict[str, Method] = {
+        "none": lambda context: context.symmetry.identity(),
+        "weights": aligner(WeightMatching(restarts=5)),
+        "activations": activations,
+        SLOW: lambda context: problem_of(context).rebasin(rebasin or Rebasin(), context.rng),
+    }
+    if dws is not None:
+        table["dws"] = lambda context: predicted(dws, context, [0])
+    if network is not None:
+        table["universal, 1 sketch"] = lambda context: predicted(network, context, [0])
+        table["universal"] = lambda context: predicted(network, context)
+        table["universal + weights"] = lambda context: refined(network, context)
+    return table
+
+
+def aligner(method: Aligner) -> Method:
+    """An aligner of the library as a method."""
+    return lambda context: method(context.symmetry, context.a, context.b, rng=context.rng).element
+
+
+def activations(context: Context) -> Element:
+    """Activation matching on all training images of the task."""
+    return activation_matching(
+        context.family.design, context.graph, context.a, context.b, context.examples.train_x
+    )
+
+
+def problem_of(context: Context) -> Problem:
+    """The pair as Sinkhorn re-basin takes it."""
+    return Problem(context.symmetry, context.family, context.examples, context.a, context.b, context.member)
+
+
+@torch.no_grad()
+def prediction(
+    network: DeepAlign, graph: Graph, a: Weights, b: Weights, seeds: Sequence[int] = range(SKETCHES)
+) -> Mapping[str, Float[Tensor, "n n"]]:
+    """The network's similarities of the units of two networks, averaged over sketches."""
+    features = [
+        network.encode(graph, {n: w.unsqueeze(0) for n, w in weights.items()}, list(seeds))
+        for weights in (a, b)
+    ]
+    return {g: s.mean(0) for g, s in similarities(*features).items()}
+
+
+def predicted(network: DeepAlign, context: Context, seeds: Sequence[int] = range(SKETCHES)) -> Element:
+    """The network's prediction, rounded."""
+    found = prediction(network, context.graph, context.a, context.b, seeds)
+    return Element({g: assign(s) for g, s in found.items()})
+
+
+def refined(network: DeepAlign, context: Context) -> Element:
+    """One descent of weight matching from the prediction."""
+    start = predicted(network, context)
+    return descend(Gains(context.symmetry, context.a, context.b), start, context.rng)[0]
