@@ -1,9 +1,8 @@
-"""Deep-Align as a method: one pass over each network, the product, and Hungarian rounding."""
+"""Deep-Align as a method: one pass over each network, the product, Hungarian rounding, and refinement."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from enum import StrEnum
 
 import torch
@@ -11,14 +10,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance, widened
+from deepalign_cli.align.canonical import canonical_scales
+from deepalign_cli.align.choice import Candidate, Prediction, choose
+from deepalign_cli.align.gains import Gains
+from deepalign_cli.align.prior import descend_with_prior, with_signs
+from deepalign_cli.align.view import Acted
+from deepalign_cli.align.weights import descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.signs import canonical_signs
 from deepalign_cli.network.similarity import directions
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-
-Similarity = Mapping[str, Float[Tensor, "n n"]]
 
 
 class Refine(StrEnum):
@@ -35,7 +40,8 @@ class LearnedAligner:
 
     `sketches` is how many random readings of the labelled axes are averaged. The reference's features are
     kept from one call to the next, so that N networks cost N passes. `details` of the alignment name the
-    network, the candidate that was kept and why (`why`), and remarks for the user (`notes`, a list).
+    network, the candidate that was kept (`kept`) and the reason (`why`), and remarks for the user
+    (`notes`, a list).
     """
 
     def __init__(
@@ -49,12 +55,20 @@ class LearnedAligner:
     ) -> Alignment:
         started = time.perf_counter()
         similar = self.similarity(symmetry, reference, moving, rng)
-        element = Element({g: assign(s) for g, s in similar.items()})
-        details = {"network": self.name, "sketches": self.sketches, "kept": "none", "why": "", "notes": []}
+        perms = Element({g: assign(s) for g, s in similar.items()})
+        prediction = Prediction(similar, perms)
+        tried = _Candidates(symmetry, reference, moving, prediction, rng)
+        if self.refine is Refine.AUTO:
+            kept, why, notes = choose(prediction, tried)
+        else:
+            kept, why, notes = tried.get(self.refine.value), "as asked for", []
+        details = {
+            "network": self.name, "sketches": self.sketches, "refine": self.refine.value,
+            "kept": kept.name, "why": why, "notes": notes, "agreement": prediction.agreement,
+        }  # fmt: skip
         return Alignment(
-            element, "deepalign", time.perf_counter() - started,
-            distance(symmetry, reference, moving), distance(symmetry, reference, moving, element),
-            (), details,
+            kept.element, "deepalign", time.perf_counter() - started,
+            distance(symmetry, reference, moving), kept.distance, (), details,
         )  # fmt: skip
 
     def similarity(
@@ -65,7 +79,7 @@ class LearnedAligner:
         graph = Graph(symmetry)
         own = self._reference_directions(symmetry, graph, reference, seeds)
         other = self._directions(graph, moving, seeds)
-        return {g: _mean_product(own[g], other[g]) for g in own}
+        return {g: mean_product(own[g], other[g]) for g in own}
 
     def _reference_directions(
         self, symmetry: Symmetry, graph: Graph, reference: Weights, seeds: list[int]
@@ -80,17 +94,67 @@ class LearnedAligner:
     def _directions(
         self, graph: Graph, weights: Weights, seeds: list[int]
     ) -> dict[str, Float[Tensor, "sketches n out"]]:
-        stack = {name: widened(weights[name]).unsqueeze(0) for name in graph.names}
-        dtype = next(iter(stack.values())).dtype
+        read = {name: widened(weights[name]) for name in graph.names}
+        dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize)
+        read = {name: w.to(dtype) for name, w in read.items()}
+        if Kind.SIGN in graph.symmetry.kinds.values():
+            stack = _each_canonical(graph, read, seeds)
+        else:
+            stack = {name: w.unsqueeze(0) for name, w in read.items()}
         with torch.no_grad():
             features = self.network.to(dtype).encode(graph, stack, seeds)
         return {g: directions(f) for g, f in features.items()}
 
 
-def _mean_product(
+class _Candidates:
+    """The alignments that can be made of a prediction, each made when it is asked for."""
+
+    def __init__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, prediction: Prediction,
+        rng: torch.Generator,
+    ) -> None:  # fmt: skip
+        self._symmetry, self._pair = symmetry, (reference, moving)
+        self._prediction, self._rng = prediction, rng
+        scaled = Kind.SCALE in symmetry.kinds.values()
+        self._own = canonical_scales(symmetry, reference) if scaled else Element({})
+        self._other = canonical_scales(symmetry, moving) if scaled else Element({})
+        self._problem = Gains(
+            symmetry, Acted(symmetry, self._own, reference), Acted(symmetry, self._other, moving)
+        )
+
+    def get(self, name: str) -> Candidate:
+        """The prediction itself (`none`), or refined by `prior` or `weights`."""
+        order = list(self._symmetry.sizes)
+        start = with_signs(self._problem, self._prediction.element)
+        if name == "prior":
+            start = descend_with_prior(self._problem, self._prediction.similarity, start, order)
+        elif name == "weights":
+            start = descend(self._problem, start, self._rng, order)[0]
+        return self._closest(name, start)
+
+    def _closest(self, name: str, found: Element) -> Candidate:
+        """Between canonical scales or, where that is closer, as the networks came."""
+        elements = [self._own.inverse() @ found @ self._other]
+        if self._own.scale:
+            elements.append(found)
+        apart = [distance(self._symmetry, *self._pair, element) for element in elements]
+        best = min(range(len(elements)), key=apart.__getitem__)
+        return Candidate(name, elements[best], apart[best])
+
+
+def _each_canonical(
+    graph: Graph, weights: Weights, seeds: list[int]
+) -> dict[str, Float[Tensor, "sketches ..."]]:
+    """The network under the canonical signs of every sketch."""
+    signs = [canonical_signs(graph, weights, seed) for seed in seeds]
+    return {
+        name: torch.stack([graph.symmetry.act(g, name, w) for g in signs]) for name, w in weights.items()
+    }
+
+
+def mean_product(
     a: Float[Tensor, "sketches n out"], b: Float[Tensor, "sketches n out"]
 ) -> Float[Tensor, "n n"]:
     """The mean over the sketches of a b^T, as one product."""
-    flat = (x.movedim(0, 1).flatten(1) for x in (a, b))
-    left, right = flat
+    left, right = (x.movedim(0, 1).flatten(1) for x in (a, b))
     return left @ right.T / len(a)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError
 from deepalign_cli.network.encoders import encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.refiner import Refiner, RefinerConfig
 
 FORMAT = "1"
 NETWORK_KEY = "deepalign.network"
@@ -30,6 +32,7 @@ def save_network(
     metadata = {
         NETWORK_KEY: FORMAT,
         "deepalign.config": json.dumps(encoder_table(model.encoder)),
+        **({"deepalign.refiner": json.dumps(asdict(model.refiner.config))} if model.refiner else {}),
         **{f"deepalign.{key}": value for key, value in (facts or {}).items()},
     }
     entries = [Entry(name, "F32", tuple(w.shape)) for name, w in tensors.items()]
@@ -48,9 +51,13 @@ def load_network(path: Path) -> DeepAlign:
     try:
         table = json.loads(file.metadata["deepalign.config"])
         with torch.device("meta"):
-            model = DeepAlign(make_encoder(table))
+            model = DeepAlign(make_encoder(table), _refiner(file.metadata.get("deepalign.refiner")))
         model.load_state_dict({name: file[name].clone() for name in file}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         problem = " ".join(str(error).split())
         raise CheckpointError(f"'{path}' is not a whole aligner: {problem}.", _HINT) from None
     return model.requires_grad_(False).eval()
+
+
+def _refiner(text: str | None) -> Refiner | None:
+    return Refiner(RefinerConfig(**json.loads(text))) if text else None
