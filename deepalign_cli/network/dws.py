@@ -1,9 +1,9 @@
 """The paper's encoder for chains of linear layers: one set of weights for one architecture.
 
-DWSNet (Navon et al., ICML 2023, section 5; as used by Deep-Align, ICML 2024): features on the entries of
-every weight and bias, and linear equivariant maps between neighbouring tensors, with a ReLU between. All
-maps from a tensor to itself or to a neighbour go through sums over units, so a layer is written here by
-group: what its units know from the tensors beside it (`_contexts`) is mapped onto the tensors beside it.
+DWSNet (Navon et al., ICML 2023; as used by Deep-Align, ICML 2024): features on the entries of every weight
+and bias, and linear equivariant maps between neighbouring tensors, with a ReLU between. But for the map of
+an entry onto itself, all of them go by way of a group's units, so a layer is written here by group: what
+its units know from the tensors beside it (`_contexts`) is mapped onto the tensors beside it.
 
 Other than in the authors' code, labelled inputs and outputs are never pooled: their places are channels.
 Pooling is by the mean (theirs by the maximum), and in BatchNorm's place every unit's channels are
@@ -36,14 +36,14 @@ class DwsConfig:
     """The one architecture (`sizes`: inputs, hidden layers, outputs), and the encoder's own sizes.
 
     `channels` an entry, `layers` with the last, which gives `out` features a unit; the inputs are first
-    mapped to `reduced`.
+    mapped to `reduced`. What a layer costs is channels^2 products for each entry between hidden layers.
 
     Raises:
         ValueError: there is no hidden layer, or a size is no positive number.
     """
 
     sizes: tuple[int, ...]
-    channels: int = 24
+    channels: int = 32
     layers: int = 4
     out: int = 64
     reduced: int = 8

@@ -227,18 +227,18 @@ def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> Entry:
     y = torch.arange(300) % sizes[-1]
     x = centres[y] + 0.5 * torch.randn(300, sizes[0], generator=rng)
     examples = Examples(x[:200], y[:200], x[200:], y[200:])
-    family = train_family(MLP(sizes), Task("points"), examples, Schedule(8, epochs=4, batch=20), 0)
+    family = train_family(MLP(sizes), Task("points"), examples, Schedule(8, epochs=3, batch=20), 0)
     return Entry("points", family, graph_of(family), examples, torch.arange(6), torch.tensor([6, 7]))
 
 
 def test_some_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
     table = {"encoder": "dws", "sizes": [8, 10, 10, 3], "channels": 8, "out": 16, "reduced": 4}
-    schedule = {"steps": 80, "rate": 3e-3, "networks": 6, "planted_every": 2, "validate_every": 10}
+    schedule = {"steps": 40, "rate": 3e-3, "networks": 4, "planted_every": 2, "validate_every": 10}
     network, plan = read_plan({"network": table, "train": schedule})
     run = start(network, plan)
     train(run, plan, [tiny_entry()], tmp_path, lambda step, text: None)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert run.step == lines[-1]["step"] == 80
+    assert run.step == lines[-1]["step"] == 40
     assert lines[-1]["planted"] < 0.5 * lines[0]["planted"]
     assert lines[-1]["distance"] < lines[0]["distance"]
 
