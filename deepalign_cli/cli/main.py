@@ -19,7 +19,9 @@ from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.merge import merge
 from deepalign_cli.cli.output import is_terminal, show_error
+from deepalign_cli.cli.train import train
 from deepalign_cli.cli.verify import verify
+from deepalign_cli.cli.zoo import zoo
 from deepalign_cli.errors import DeepalignError, UsageError
 
 PROGRAM = "deepalign"
@@ -30,7 +32,7 @@ HUNG_UP = 141  # 128 + SIGPIPE: what every Unix tool reports when its reader has
 Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
-COMMANDS: tuple[Command, ...] = (demo, inspect, align, merge, verify)
+COMMANDS: tuple[Command, ...] = (demo, inspect, align, merge, verify, zoo, train)
 
 
 class _Internal(DeepalignError):

@@ -1,25 +1,28 @@
 """The training loop of the encoder: every step one family, some of its networks, all their pairs.
 
-All randomness of a step comes from (seed, step, worker), so that a run that was stopped and resumed takes
-the very steps that an unbroken one takes.
+All randomness of a step comes from (step, worker), and the kept state holds everything else, so that a run
+that was stopped and resumed takes the very steps that an unbroken one takes, and leaves the same log.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepalign_cli.assignment import log_sinkhorn
-from deepalign_cli.errors import UsageError
-from deepalign_cli.network.encoders import encoder_table, make_encoder
+from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.errors import CheckpointError, UsageError
+from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.similarity import similarities
@@ -32,13 +35,19 @@ from deepalign_cli.train.losses import (
     planted_loss,
     straight_through,
 )
-from deepalign_cli.train.pool import Entry, pairs_of
+from deepalign_cli.train.pool import HELD_OUT, Entry, pairs_of
 from deepalign_cli.train.recipes import make
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers
 
+STATE, BEST, LOG = "last.pt", "best.safetensors", "log.jsonl"
 _SINKHORN = 12
 _VALIDATION_SEEDS = [1, 2, 3, 4]
+_KEEP_EVERY = 50  # steps: what an interruption may cost
+_LOSSES = ("planted", "distance", "path")
+_APART = 2654435761  # between two workers' random streams: 2**32 over the golden ratio, which is far
+# The least of each whole number; a tenth of the steps is the warm-up.
+_LEAST = {"steps": 10, "networks": 2, "images": 1, "planted_every": 1, "validate_every": 1, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -61,21 +70,50 @@ class Plan:
     seed: int = 0
     families: Mapping[str, float] = field(default_factory=dict)  # name's beginning -> how often
 
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value < 2**63:
+                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
+        if not isinstance(self.weights, tuple) or len(self.weights) != len(_LOSSES):
+            raise ValueError(f"weights = {self.weights!r} are not three numbers")
+        if not isinstance(self.families, Mapping):
+            raise ValueError(f"families = {self.families!r} is no table")
+        numbers = {"rate": self.rate, "decay": self.decay, "hard": self.hard}
+        numbers |= {f"weights[{i}]": w for i, w in enumerate(self.weights)}
+        numbers |= {f"families.{name}": share for name, share in self.families.items()}
+        for name, number in numbers.items():
+            if type(number) not in (int, float) or not 0 <= number < math.inf:
+                raise ValueError(f"{name} = {number!r} is not a number of at least 0")
+
     @property
     def halfway(self) -> int:
         """The step from which hard paths are taken."""
         return self.steps // 2
 
 
+Losses = Callable[[DeepAlign, Plan, Entry, torch.Generator, int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained: the losses of a step, and how a pair is predicted when it is judged."""
+
+    losses: Losses
+    predict: Callable[[DeepAlign, Entry, Stack, Stack], dict[str, Tensor]]
+
+
 @dataclass
 class Run:
-    """A training run's state, all of which a checkpoint holds."""
+    """A training run's state, all of which a checkpoint holds; `recent` are the losses not yet logged."""
 
     model: DeepAlign
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     step: int = 0
     best: float = math.inf
+    seconds: float = 0.0
+    recent: list[dict[str, float]] = field(default_factory=list)
 
 
 def read_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
@@ -89,6 +127,9 @@ def read_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
         raise UsageError(
             f"the recipe has an unknown table '{min(unknown)}'.", "it may hold [network], [train], [refiner]."
         )
+    for name, table in recipe.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"'{name}' of the recipe is not a table.", f"write [{name}] above its entries.")
     return recipe.get("network", {}), make(Plan, recipe.get("train", {}), "train")
 
 
@@ -102,46 +143,102 @@ def start(network: Mapping[str, Any], plan: Plan) -> Run:
         torch.manual_seed(plan.seed)
         try:
             model = DeepAlign(make_encoder(network))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"[network] of the recipe is not usable: {error}.", "encoder = 'universal'.") from None
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, plan.steps + 1, pct_start=0.1)
+        except KeyError:
+            raise UsageError(
+                f"[network] of the recipe: there is no encoder {network['encoder']!r}.",
+                f"encoder is one of {', '.join(ENCODERS)}.",
+            ) from None
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise UsageError(
+                f"[network] of the recipe is not usable: {error}.",
+                "docs/training.md has the entries of each encoder.",
+            ) from None
+    return run_of(model, model, plan)
+
+
+def run_of(model: DeepAlign, part: nn.Module, plan: Plan) -> Run:
+    """A run that trains one part of an aligner: AdamW under a one-cycle rate."""
+    optimiser = torch.optim.AdamW(part.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, plan.steps + 1, pct_start=0.05)
     return Run(model, optimiser, schedule)
+
+
+def check_pool(pool: Sequence[Entry], plan: Plan) -> None:
+    """See that there is something to learn from every family, and something to draw.
+
+    Raises:
+        UsageError: a family has too few networks, or the plan's shares do not fit the families.
+    """
+    for entry in pool:
+        member = entry.family.member
+        counts = torch.unique(member[entry.train], return_counts=True)[1]
+        held = member[entry.held]
+        paired = len(held) % 2 == 0 and bool((held[::2] == held[1::2]).all())
+        if not len(counts) or int(counts.min()) < 2 or not len(held) or not paired:
+            raise UsageError(
+                f"the family '{entry.name}' has too few networks to learn from.",
+                f"{HELD_OUT} are held out for validation and 2 must be left; of fields, {HELD_OUT} members "
+                "are, and every member needs 2.",
+            )
+    for start_of_name in plan.families:
+        if not any(entry.name.startswith(start_of_name) for entry in pool):
+            raise UsageError(
+                f"[train.families] of the recipe: no family's name begins with '{start_of_name}'.",
+                f"the zoo has {pool[0].name}, ...",
+            )
+    if not any(_share(entry.name, plan.families) for entry in pool):
+        raise UsageError("[train.families] of the recipe leaves no family to draw.", "raise a share above 0.")
 
 
 def train(
     run: Run, plan: Plan, pool: Sequence[Entry], out: Path, advance: Callable[[int, str], None],
-    workers: Workers | None = None, stop: int | None = None,
+    workers: Workers | None = None, stop: int | None = None, lesson: Lesson | None = None,
 ) -> None:  # fmt: skip
     """Train up to the plan's last step (or `stop`), writing `last.pt`, `best.safetensors` and `log.jsonl`.
 
+    `advance` is told each step's number and, in words, its loss.
+
     Raises:
-        OutputError: a file cannot be written.
+        UsageError: the families do not do. OutputError: a file cannot be written.
     """
-    workers = workers or Workers()
-    shares = torch.tensor([_share(entry.name, plan.families) for entry in pool])
-    out.mkdir(parents=True, exist_ok=True)
-    recent: list[dict[str, float]] = []
-    clock = time.perf_counter()
-    while run.step < (stop or plan.steps):
-        rng = torch.Generator().manual_seed(((plan.seed * 1000 + workers.rank) << 32) + run.step)
+    check_pool(pool, plan)
+    workers, lesson = workers or Workers(), lesson or ENCODER
+    workers.wait()  # until all have looked at what is in `out`
+    if workers.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        _forget_after(out / LOG, run.step)
+        save_state(run, plan, pool, out / STATE)
+    shares = torch.tensor([_share(entry.name, plan.families) for entry in pool], dtype=torch.float32)
+    last = min(stop or plan.steps, plan.steps)
+    started = time.perf_counter() - run.seconds
+    while run.step < last:
+        rng = _rng(workers.rank, run.step)
         entry = pool[int(torch.multinomial(shares, 1, generator=rng))]
-        found = _step(run, plan, entry, rng, workers)
-        recent.append(found)
-        advance(run.step, f"loss {found['path']:.3f}")
+        run.recent.append(_step(run, plan, entry, rng, workers, lesson))
+        run.seconds = time.perf_counter() - started
+        advance(run.step, f"loss {run.recent[-1]['path']:.3f}")
         if run.step % plan.validate_every == 0 or run.step == plan.steps:
-            _report(run, plan, pool, out, recent, time.perf_counter() - clock, workers)
-            recent = []
+            if workers.rank == 0:
+                _report(run, pool, out, lesson)
+            run.recent = []
+            workers.wait()
+        if workers.rank == 0 and (run.step % min(_KEEP_EVERY, plan.validate_every) == 0 or run.step == last):
+            save_state(run, plan, pool, out / STATE)
+
+
+def _rng(rank: int, step: int) -> torch.Generator:
+    """The random numbers of one step of one worker; a CPU's generator reads 32 bits of its seed."""
+    return torch.Generator().manual_seed((rank * _APART + step) % 2**32)
 
 
 def _step(
-    run: Run, plan: Plan, entry: Entry, rng: torch.Generator, workers: Workers
+    run: Run, plan: Plan, entry: Entry, rng: torch.Generator, workers: Workers, lesson: Lesson
 ) -> dict[str, float]:
-    parts = pair_losses(run.model, plan, entry, rng, run.step)
-    loss = sum((w * parts[k] for w, k in zip(plan.weights, ("planted", "distance", "path"), strict=True)
-                if k in parts), start=torch.zeros(()))  # fmt: skip
+    parts = lesson.losses(run.model, plan, entry, rng, run.step)
+    loss = sum((w * parts[k] for w, k in zip(plan.weights, _LOSSES, strict=True) if k in parts),
+               start=torch.zeros(()))  # fmt: skip
     run.optimiser.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     workers.average(run.model)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     if norm.isfinite():
@@ -187,57 +284,104 @@ def predict(model: DeepAlign, entry: Entry, a: Stack, b: Stack) -> dict[str, Ten
     return {g: s.mean(0, keepdim=True) for g, s in found.items()}
 
 
-def _report(
-    run: Run, plan: Plan, pool: Sequence[Entry], out: Path, recent: Sequence[Mapping[str, float]],
-    seconds: float, workers: Workers,
-) -> None:  # fmt: skip
-    """Validate, log, and keep the state; the best network by validation is kept apart."""
-    if workers.rank:
-        return
-    excess = validate(pool, lambda entry, a, b: predict(run.model, entry, a, b))
+ENCODER = Lesson(pair_losses, predict)
+
+
+def _report(run: Run, pool: Sequence[Entry], out: Path, lesson: Lesson) -> None:
+    """Validate, keep the network if it is the best so far, and add a line to the log."""
+    excess = validate(pool, lambda entry, a, b: lesson.predict(run.model, entry, a, b))
     value = score(excess)
     better = value < run.best
-    run.best = min(run.best, value)
-    means = {
-        key: sum(r[key] for r in recent if key in r) / max(1, sum(key in r for r in recent))
-        for key in ("planted", "distance", "path")
-    }
-    line = {"step": run.step, "score": value, "best": better, "seconds": seconds, **means,
-            "temperature": float(run.model.temperature.detach()), "excess": excess}  # fmt: skip
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
-    save_state(run, out / "last.pt")
     if better:
-        save_network(out / "best.safetensors", run.model, {"step": str(run.step)}, force=True)
+        run.best = value
+        facts = {"step": str(run.step), "score": f"{value:.6g}"}
+        save_network(out / BEST, run.model, facts, force=True)
+    line = {"step": run.step, "score": _number(value), "best": better, "seconds": round(run.seconds, 3),
+            **{key: _mean([r[key] for r in run.recent if key in r]) for key in _LOSSES},
+            "temperature": float(run.model.temperature.detach()),
+            "excess": {name: _number(x) for name, x in excess.items()}}  # fmt: skip
+    with (out / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
 
 
-def save_state(run: Run, path: Path) -> None:
-    """Write everything that going on needs; the file appears whole or not at all."""
+def _mean(values: Sequence[float]) -> float | None:
+    return _number(sum(values) / len(values)) if values else None
+
+
+def _number(x: float) -> float | None:
+    """JSON has no word for infinity."""
+    return x if math.isfinite(x) else None
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop a log's lines after `step`: those of steps that will be taken again, and what a kill cut off."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_bytes().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line)
+    whole = b"".join(kept)
+    _write(log, whole)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_file(path, len(content), force=True) as target, open(target, "wb", closefd=False) as file:
+        file.write(content)
+
+
+def save_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
+    """Write everything that going on needs; the file appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     state = {
         "model": run.model.state_dict(), "optimiser": run.optimiser.state_dict(),
         "schedule": run.schedule.state_dict(), "step": run.step, "best": run.best,
-        "config": encoder_table(run.model.encoder),
+        "seconds": run.seconds, "recent": run.recent, "config": encoder_table(run.model.encoder),
+        "plan": asdict(plan), "families": [entry.name for entry in pool],
     }  # fmt: skip
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    made = io.BytesIO()
+    torch.save(state, made)
+    _write(path, made.getvalue())
 
 
-def load_state(run: Run, path: Path) -> None:
+def load_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
     """Go on from a saved state.
 
     Raises:
-        UsageError: there is none, or it is of another network.
+        UsageError: there is none, or it is of another network, plan or zoo. CheckpointError: it is broken.
     """
     if not path.exists():
         raise UsageError(f"there is no run to resume in '{path.parent}'.", "leave --resume out.")
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True)
+        _check_same(state, run, plan, pool)
+        run.model.load_state_dict(state["model"])
+        run.optimiser.load_state_dict(state["optimiser"])
+        run.schedule.load_state_dict(state["schedule"])
+        run.step, run.best = state["step"], state["best"]
+        run.seconds, run.recent = state["seconds"], state["recent"]
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"'{path}' is not a whole state of a run: {problem}.", "start anew.") from None
+
+
+def _check_same(state: Mapping[str, Any], run: Run, plan: Plan, pool: Sequence[Entry]) -> None:
+    """A resumed run is only the unbroken one if all that made it is the same."""
+    hint = "go on with the recipe and the zoo that it was started with, or take another --out."
     if state["config"] != encoder_table(run.model.encoder):
-        raise UsageError("the saved run is of another network than the recipe's.", "take another --out.")
-    run.model.load_state_dict(state["model"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    run.schedule.load_state_dict(state["schedule"])
-    run.step, run.best = state["step"], state["best"]
+        raise UsageError("the saved run is of another [network] than the recipe's.", hint)
+    changed = [name for name, value in asdict(plan).items() if state["plan"].get(name) != value]
+    if changed:
+        raise UsageError(f"the saved run has another {changed[0]} in [train] than the recipe.", hint)
+    if state["families"] != [entry.name for entry in pool]:
+        raise UsageError("the saved run is on other families than the zoo's.", hint)
 
 
 def _share(name: str, families: Mapping[str, float]) -> float:

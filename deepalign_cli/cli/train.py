@@ -1,0 +1,87 @@
+"""`deepalign train`: an aligner from a zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepalign_cli.cli import options
+from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.zoo import Data, Recipe
+
+if TYPE_CHECKING:
+    from deepalign_cli.operations.training import TrainReport
+
+
+def train(
+    recipe: Recipe,
+    zoo: Annotated[
+        Path,
+        typer.Option(
+            "--zoo", metavar="DIR", exists=True, file_okay=False, help="The zoo: what 'deepalign zoo' wrote."
+        ),
+    ],
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            file_okay=False,
+            help="The folder of the run: best.safetensors, log.jsonl, last.pt.",
+        ),
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, as if it had not stopped.")
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            min=1,
+            help="Stop after step N, on the recipe's schedule; --resume goes on.",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train an aligner on a zoo.
+
+    The network that validates best is kept in best.safetensors; 'deepalign align' takes it by --network.
+    An interrupted run goes on by --resume, with the same result. Under 'accelerate launch' or torchrun
+    the processes average their gradients.
+
+    Example:
+        deepalign train universal-v1.toml --zoo zoo --data data --out run
+    """
+    output = Output("train", json=json, quiet=quiet)
+    from deepalign_cli.operations.training import prepare
+    from deepalign_cli.train.workers import Workers
+
+    workers = Workers()
+    shown = output if workers.rank == 0 else Output("train", quiet=True)  # one process speaks for all
+    with shown.progress("reading the zoo"):
+        session = prepare(recipe, zoo, data, out, resume, workers)
+    with shown.progress("training", session.left(steps), "step") as advance:
+        report = session.go(steps, lambda _step, _words: advance())
+    if workers.rank == 0:
+        _show(output, report)
+
+
+def _show(output: Output, report: TrainReport) -> None:
+    payload = {
+        "output": report.output,
+        "steps": report.steps,
+        "score": report.score,
+        "seconds": report.seconds,
+    }
+    lines = [f"step {report.steps} of {report.of}, in {report.seconds:.1f} s"]
+    if report.output is None:
+        lines.append("not validated yet: there is no best network")
+    else:
+        lines.append(f"wrote {report.output} (best score {report.score:.4f}; less is better)")
+    output.result(payload, lambda console: console.print("\n".join(lines)), report.output)
