@@ -35,12 +35,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and answers, for training and for testing; labels, or values for a field."""
+    """Inputs and answers, for training and for testing.
+
+    The answers are labels (one an example) or, for a field, values (a row of all examples for each image).
+    """
 
     train_x: Float[Tensor, "n ..."]
-    train_y: Shaped[Tensor, "n ..."]
+    train_y: Shaped[Tensor, "*images n"]
     test_x: Float[Tensor, "m ..."]
-    test_y: Shaped[Tensor, "m ..."]
+    test_y: Shaped[Tensor, "*images m"]
 
 
 def load_examples(task: Task, folder: Path) -> Examples:

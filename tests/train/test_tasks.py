@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepalign_cli.errors import UsageError
+from deepalign_cli.train.tasks import Task, load_examples
+from tests.train.builders import FIELD, TINY, write_data
+
+
+def test_pixels_are_normalised_by_the_training_images(tmp_path: Path) -> None:
+    found = load_examples(TINY, write_data(tmp_path))
+    assert found.train_x.shape == (200, 1, 8, 8)
+    assert found.test_x.shape == (100, 1, 8, 8)
+    assert abs(float(found.train_x.mean())) < 1e-5
+    assert float(found.train_x.std()) == pytest.approx(1, rel=1e-5)
+    assert found.train_y.dtype == torch.int64
+    assert found.train_y.tolist() == [i % 4 for i in range(200)]
+    with np.load(tmp_path / "tiny.npz") as stored:
+        raw, test = (torch.from_numpy(stored[f"{part}_images"]) / 255 for part in ("train", "test"))
+    assert torch.allclose(found.test_x[:, 0], (test - raw.mean()) / raw.std(), atol=1e-5)
+
+
+def test_fewer_images_are_taken_evenly(tmp_path: Path) -> None:
+    folder = write_data(tmp_path)
+    whole = load_examples(TINY, folder)
+    few = load_examples(Task("tiny", side=8, images=50, test=3), folder)
+    assert (len(few.train_x), len(few.test_x)) == (50, 3)
+    assert torch.equal(few.train_y, whole.train_y[::4])
+    assert torch.equal(few.test_y, whole.test_y[::33][:3])
+
+
+def test_images_are_pooled_to_the_side(tmp_path: Path) -> None:
+    folder = write_data(tmp_path)
+    whole, half = load_examples(TINY, folder), load_examples(Task("tiny", side=4, images=200), folder)
+    pooled = torch.nn.functional.avg_pool2d(whole.train_x, 2)
+    assert torch.allclose(half.train_x, (pooled - pooled.mean()) / pooled.std(), atol=1e-4)
+
+
+def test_colours_are_kept_or_averaged(tmp_path: Path) -> None:
+    folder = write_data(tmp_path, colours=3)
+    colour = load_examples(Task("tiny", side=8, images=200, grey=False), folder)
+    grey = load_examples(TINY, folder)
+    assert colour.train_x.shape == (200, 3, 8, 8)
+    assert grey.train_x.shape == (200, 1, 8, 8)
+    mean = colour.train_x.mean(1, keepdim=True)
+    assert torch.allclose(grey.train_x, (mean - mean.mean()) / mean.std(), atol=1e-4)
+
+
+def test_a_field_maps_places_to_brightness(tmp_path: Path) -> None:
+    found = load_examples(FIELD, write_data(tmp_path))
+    assert found.train_x.shape == (64, 2)
+    assert found.train_y.shape == (4, 64)
+    assert found.train_x[0].tolist() == [-1, -1]
+    assert found.train_x[7].tolist() == [-1, 1]  # rows first, as images are stored
+    assert found.train_x[63].tolist() == [1, 1]
+    with np.load(tmp_path / "tiny.npz") as stored:
+        images = torch.from_numpy(stored["train_images"][::50])
+    assert torch.allclose(found.train_y.reshape(4, 8, 8), images / 127.5 - 1, atol=1e-6)
+    assert torch.equal(found.test_y, found.train_y)
+
+
+def test_a_data_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tiny\.npz") as caught:
+        load_examples(TINY, tmp_path)
+    assert "--data" in caught.value.hint
+
+
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "tiny.npz", train_images=np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(UsageError, match="train_labels"):
+        load_examples(TINY, tmp_path)
+    (tmp_path / "tiny.npz").write_bytes(b"no archive at all")
+    with pytest.raises(UsageError, match="not a data set"):
+        load_examples(TINY, tmp_path)
+
+
+def test_images_are_not_made_larger(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="smaller than side 9"):
+        load_examples(Task("tiny", side=9), write_data(tmp_path))
