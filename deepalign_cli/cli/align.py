@@ -1,30 +1,48 @@
-"""`deepalign align`: B's units carried onto A's; B stays the same function."""
+"""`deepalign align`: the units of one or more networks carried onto A's; each stays the same function."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.output import Output, quantity
+from deepalign_cli.errors import UsageError
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.combine import Report
     from deepalign_cli.operations.settings import Settings
 
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(metavar="A B [C ...]", help="Two or more checkpoints; all are aligned to the first."),
+]
+Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="OUT", rich_help_panel="Output",
+        help="The .safetensors file to write; for more than two inputs the folder, made if it is missing.",
+    ),
+]  # fmt: skip
+
 
 def align(
-    a: options.CheckpointA,
-    b: options.CheckpointB,
-    output: options.OutputPath = None,
-    method: options.Method = options.MethodName.WEIGHTS,
+    inputs: Inputs,
+    output: Target = None,
+    method: options.Method = None,
+    network: options.Network = None,
+    refine: options.Refine = None,
+    sketches: options.Sketches = None,
     restarts: options.Restarts = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     spec: options.Spec = None,
     activation: options.Activation = None,
     heads: options.Heads = None,
-    alignment: options.AlignmentFile = None,
+    alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -36,44 +54,70 @@ def align(
     exactly the same function, now close to A weight by weight, so that averaging works. Without -o it is
     written to B's name with '.aligned.safetensors', in this folder.
 
+    Several inputs are aligned to A one by one, each to a file of its own under that name. -o is the folder.
+
     Example:
         deepalign align a.pt b.pt -o b-aligned.safetensors
+        deepalign align a.pt b.pt c.pt d.pt -o aligned/
     """
     out = Output("align", json=json, quiet=quiet)
-    settings = make_settings(method, restarts, seed, spec, activation, heads, force)
-    from deepalign_cli.operations.combine import Job, align_files
+    if len(inputs) < 2:
+        raise UsageError("align needs at least two checkpoints.", "deepalign align A B -o B-ALIGNED")
+    settings = make_settings(
+        method, restarts, seed, spec, activation, heads, force,
+        network=network, refine=refine, sketches=sketches, alignments=alignment,
+    )  # fmt: skip
+    from deepalign_cli.operations.combine import Job, align_each, align_files
 
-    target = output or default_output(b, "aligned")
-    job = Job((a, b), target, settings, (alignment,) if alignment else (), save_alignment)
-    check_alignment_options(job.alignments, spec)
-    with out.progress(f"aligning {b.name}", total_bytes(b), "B") as advance:
-        report = align_files(job, advance)
-    show(out, report, {})
+    several = len(inputs) > 2
+    moving = [inputs[1].name] if not several else [f"{len(inputs) - 1} networks"]
+    names = [default_output(path, "aligned") for path in inputs[1:]]
+    target = output or (Path() if several else names[0])
+    job = Job(tuple(inputs), target, settings, tuple(alignment or ()), save_alignment)
+    sizes = [total_bytes(path) for path in inputs[1:]]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    with out.progress(f"aligning {moving[0]}", total, "B", then=f"writing {moving[0]}") as advance:
+        if several:
+            reports = align_each(job, [target / name for name in names], advance)
+        else:
+            reports = (align_files(job, advance),)
+    if several:
+        _show_each(out, target, reports)
+    else:
+        show(out, reports[0], {})
 
 
 def make_settings(
-    method: options.MethodName,
+    method: options.MethodName | None,
     restarts: int | None,
-    seed: int,
+    seed: int | None,
     spec: Path | None,
     activation: ActivationName | None,
     heads: int | None,
     force: bool,
+    *,
+    network: str | None = None,
+    refine: options.RefineName | None = None,
+    sketches: int | None = None,
+    alignments: Sequence[Path] | None = None,
 ) -> Settings:
-    """The settings that the shared options make."""
-    from deepalign_cli.operations.settings import Method, Settings
+    """The settings that the shared options make; None stands for what was not given.
 
-    return Settings(Method(method), spec, activation, heads, restarts, seed, force)
+    Raises:
+        UsageError: an option was given that has no effect.
+    """
+    tuning = {
+        "network": network, "refine": refine, "sketches": sketches, "restarts": restarts, "seed": seed,
+    }  # fmt: skip
+    inputs = {"spec": spec, "activation": activation, "heads": heads}
+    chosen = method or options.MethodName.DEEPALIGN
+    options.check_used(chosen, alignments, {"method": method, **tuning, **inputs})
+    from deepalign_cli.operations.settings import Method, Refine, Settings
 
-
-def check_alignment_options(alignments: tuple[Path, ...], spec: Path | None) -> None:
-    """A saved alignment carries its own spec."""
-    from deepalign_cli.errors import UsageError
-
-    if alignments and spec is not None:
-        raise UsageError(
-            "--alignment and --spec exclude each other.", "a saved alignment holds the spec it was made with."
-        )
+    given: dict[str, Any] = {name: value for name, value in {**tuning, **inputs}.items() if value is not None}
+    if refine is not None:
+        given["refine"] = Refine(refine)
+    return Settings(Method(chosen), force=force, **given)
 
 
 def default_output(source: Path, word: str) -> Path:
@@ -88,29 +132,69 @@ def total_bytes(source: Path) -> float | None:
 
 
 def show(out: Output, report: Report, more: dict[str, object]) -> None:
-    """Show what `align` and `merge` did."""
+    """Show what `align` and `merge` did for one output."""
     for note in report.notes:
         out.note(note)
-    before, after = zip(*report.distances, strict=True)
-    several = len(report.distances) > 1
-    payload = {
+    payload = _payload(report, report.distances, more, report.details)
+    lines = [
+        f"wrote {report.output} ({quantity(report.bytes, 'B')}) by {report.method} in {report.seconds:.2f} s"
+    ]
+    lines += [_distance(before, after) for before, after in report.distances]
+    lines.append(f"{_moved(report)} in {len(report.groups)} groups")
+    out.result(payload, lambda console: console.print("\n".join(lines)), report.output)
+
+
+def _show_each(out: Output, folder: Path, reports: Sequence[Report]) -> None:
+    """Show what `align` did for several outputs."""
+    for note in dict.fromkeys(note for report in reports for note in report.notes):
+        out.note(note)
+    paths, last = [report.output for report in reports], reports[-1]
+    distances = [report.distances[0] for report in reports]
+    details = [one for report in reports for one in report.details]
+    payload = _payload(reports[0], distances, {"outputs": paths}, details)
+    payload |= {"output": folder, "seconds": last.seconds}
+    lines = [f"wrote {r.output}: {_distance(*r.distances[0])}, {_moved(r)}" for r in reports]
+    lines.append(f"{len(reports)} networks by {last.method} in {last.seconds:.2f} s")
+    out.result(payload, lambda console: console.print("\n".join(lines)), "\n".join(map(str, paths)))
+
+
+def _payload(
+    report: Report,
+    distances: Sequence[tuple[float, float]],
+    more: dict[str, object],
+    details: Sequence[Mapping[str, object]],
+) -> dict[str, object]:
+    """The JSON object; distances and what was kept are lists for several moving inputs."""
+    before, after = zip(*distances, strict=True)
+    return {
         "output": report.output,
         "method": report.method,
         **more,
         "seconds": report.seconds,
-        "distance_before": list(before) if several else before[0],
-        "distance_after": list(after) if several else after[0],
+        "distance_before": _one_or_all(before),
+        "distance_after": _one_or_all(after),
         "groups": report.groups,
+        **_prediction(details),
     }
+
+
+def _prediction(details: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Of a network's predictions: whose they are, and what was kept of each and why."""
+    if not details or "network" not in details[0]:
+        return {}
+    common = {key: details[0].get(key) for key in ("network", "sketches", "refine")}
+    return common | {key: _one_or_all([one.get(key) for one in details]) for key in ("kept", "why")}
+
+
+def _one_or_all(values: Sequence[object]) -> object:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _distance(before: float, after: float) -> str:
+    change = f"{100 * (after / before - 1):+.1f} %" if before else "already equal"
+    return f"distance {before:.4g} -> {after:.4g} ({change})"
+
+
+def _moved(report: Report) -> str:
     moved = sum(row["moved"] for row in report.groups.values())
-    units = sum(row["size"] for row in report.groups.values())
-    lines = [
-        f"wrote {report.output} ({quantity(report.bytes, 'B')}) by {report.method} in {report.seconds:.2f} s"
-    ]
-    lines += [f"distance {x:.4g} -> {y:.4g} ({_change(x, y)})" for x, y in report.distances]
-    lines.append(f"{moved} of {units} units moved in {len(report.groups)} groups")
-    out.result(payload, lambda console: console.print("\n".join(lines)), report.output)
-
-
-def _change(before: float, after: float) -> str:
-    return f"{100 * (after / before - 1):+.1f} %" if before else "already equal"
+    return f"{moved} of {sum(row['size'] for row in report.groups.values())} units moved"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deepalign_cli.cli import options
-from deepalign_cli.cli.align import check_alignment_options, default_output, make_settings, show, total_bytes
+from deepalign_cli.cli.align import default_output, make_settings, show, total_bytes
 from deepalign_cli.cli.output import Output
 from deepalign_cli.errors import UsageError
 
@@ -32,13 +32,6 @@ Shares = Annotated[
         help="The share of each input, divided by their sum; equal by default.",
     ),
 ]  # fmt: skip
-Alignments = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--alignment", metavar="FILE", rich_help_panel="How to align",
-        help="Use this saved alignment instead of computing one; repeat it for each input after the first.",
-    ),
-]  # fmt: skip
 
 
 def merge(
@@ -52,13 +45,16 @@ def merge(
             "--path", rich_help_panel=_PANEL, help="The straight line, or the arc (slerp, for two inputs)."
         ),
     ] = options.PathName.LINEAR,
-    method: options.Method = options.MethodName.WEIGHTS,
+    method: options.Method = None,
+    network: options.Network = None,
+    refine: options.Refine = None,
+    sketches: options.Sketches = None,
     restarts: options.Restarts = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     spec: options.Spec = None,
     activation: options.Activation = None,
     heads: options.Heads = None,
-    alignment: Alignments = None,
+    alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -78,14 +74,18 @@ def merge(
     if len(inputs) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
     shares = _shares(inputs, alpha, weights)
-    settings = make_settings(method, restarts, seed, spec, activation, heads, force)
+    settings = make_settings(
+        method, restarts, seed, spec, activation, heads, force,
+        network=network, refine=refine, sketches=sketches, alignments=alignment,
+    )  # fmt: skip
     from deepalign_cli.merge import Path as Interpolation
     from deepalign_cli.operations.combine import Job, merge_files
 
     target = output or default_output(inputs[0], "merged")
     job = Job(tuple(inputs), target, settings, tuple(alignment or ()), save_alignment)
-    check_alignment_options(job.alignments, spec)
-    with out.progress(f"merging {len(inputs)} networks", total_bytes(inputs[0]), "B") as advance:
+    what = f"{len(inputs)} networks"
+    size = total_bytes(inputs[0])
+    with out.progress(f"aligning {what}", size, "B", then=f"merging {what}") as advance:
         report = merge_files(job, shares, Interpolation(path), advance)
     show(out, report, {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]})
 

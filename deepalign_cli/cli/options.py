@@ -1,13 +1,16 @@
-"""The options that several commands share, each said once."""
+"""The options that several commands share, each said once, and which of them go together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path as _Path
 from typing import Annotated
 
 import typer
 
+from deepalign_cli.errors import UsageError
+from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 _INPUT = "What the networks are"
@@ -18,8 +21,18 @@ _OUTPUT = "Output"
 class MethodName(StrEnum):
     """The ways to find an alignment."""
 
+    DEEPALIGN = "deepalign"
     WEIGHTS = "weights"
     NONE = "none"
+
+
+class RefineName(StrEnum):
+    """What is done to a prediction of `deepalign` before it is used."""
+
+    AUTO = "auto"
+    NONE = "none"
+    WEIGHTS = "weights"
+    PRIOR = "prior"
 
 
 class PathName(StrEnum):
@@ -79,12 +92,45 @@ Model = Annotated[
     ),
 ]
 
+# Those of how to align are None where they are not given: what has no effect is refused.
 Method = Annotated[
-    MethodName,
+    MethodName | None,
     typer.Option(
         "--method",
         "-m",
-        help="weights: match units by their weights, no data needed. none: leave B as it is (the baseline).",
+        help="deepalign, the default: a trained network predicts the match in one pass. weights: units are "
+        "matched by their weights, step by step. none: B stays as it is (the baseline). None needs data.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NAME|PATH|hf://ORG/REPO",
+        help=f"The trained network of -m deepalign: one that comes with it ({DEFAULT_NETWORK} by default), a "
+        "file, or one of the Hugging Face Hub (hf://org/repo@revision/file).",
+        rich_help_panel=_METHOD,
+    ),
+]
+Refine = Annotated[
+    RefineName | None,
+    typer.Option(
+        "--refine",
+        help="What becomes of the prediction of -m deepalign. none: it is used as it is. prior: weights "
+        "decide where it hesitates. weights: weight matching starts from it. auto, the default: prior where "
+        "it is sure, else weights.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Sketches = Annotated[
+    int | None,
+    typer.Option(
+        "--sketches",
+        metavar="N",
+        min=1,
+        max=64,
+        help="How many random readings of inputs and outputs -m deepalign averages over; 8 by default.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -94,27 +140,28 @@ Restarts = Annotated[
         "--restarts",
         metavar="N",
         min=1,
-        help="Try N random orders and keep the closest; more by default for small networks.",
+        help="Weight matching tries N random orders and keeps the closest; more by default for small "
+        "networks.",
         rich_help_panel=_METHOD,
     ),
 ]
 Seed = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--seed",
         metavar="N",
         min=0,
         max=2**63 - 1,  # torch's generators take no more
-        help="Where the random numbers start; the same seed gives the same result.",
+        help="Where the random numbers start, 0 by default; the same seed gives the same result.",
         rich_help_panel=_METHOD,
     ),
 ]
-AlignmentFile = Annotated[
-    _Path | None,
+Alignments = Annotated[
+    list[_Path] | None,
     typer.Option(
         "--alignment",
         metavar="FILE",
-        help="Use this saved alignment instead of computing one.",
+        help="Use this saved alignment instead of computing one; repeat it for each input after the first.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -159,3 +206,31 @@ Quiet = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+
+# Which of the options on how to align each method uses.
+_USES: Mapping[MethodName, frozenset[str]] = {
+    MethodName.DEEPALIGN: frozenset({"network", "refine", "sketches", "seed"}),
+    MethodName.WEIGHTS: frozenset({"restarts", "seed"}),
+    MethodName.NONE: frozenset(),
+}
+
+
+def check_used(method: MethodName, alignments: Sequence[_Path] | None, given: Mapping[str, object]) -> None:
+    """Check that every option in `given` that is not None has an effect.
+
+    With `alignments` none of them has; otherwise those of another method have none.
+
+    Raises:
+        UsageError: one has none; it is named beside what leaves it without.
+    """
+    for name in (name for name, value in given.items() if value is not None):
+        users = [f"-m {other}" for other, used in _USES.items() if name in used]
+        if alignments:
+            raise UsageError(
+                f"--alignment and --{name} exclude each other.",
+                "a saved alignment holds the match, and the spec it was made with.",
+            )
+        if users and name not in _USES[method]:
+            raise UsageError(
+                f"-m {method} makes no use of --{name}.", f"leave it out, or give {' or '.join(users)}."
+            )

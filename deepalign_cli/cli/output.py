@@ -81,10 +81,14 @@ class Output:
             self._stderr.print(text if text.startswith("doubt: ") else f"note: {text}", soft_wrap=True)
 
     @contextmanager
-    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Advance]:
+    def progress(
+        self, label: str, total: float | None = None, unit: str = "", *, then: str = ""
+    ) -> Iterator[Advance]:
         """Show a bar with a rate and an ETA while the block runs; yield what moves it on.
 
-        The bar is on stderr, only where that is a terminal, and gone when the block ends.
+        Until the first step the bar pulses beside the time that has passed; from then on it counts, and
+        `then`, where it is given, takes the place of `label`. The bar is on stderr, only where that is a
+        terminal, and gone when the block ends.
         """
         if self.quiet or not self._stderr.is_terminal:
             yield _stand_still
@@ -99,13 +103,16 @@ class Output:
             bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=max(8, min(40, self._stderr.width // 3))),
             bars.TaskProgressColumn(),
+            bars.TimeElapsedColumn(),
             Rate(),
             bars.TimeRemainingColumn(compact=True),
         ]
         with bars.Progress(*columns, console=self._stderr, transient=True) as bar:
-            task = bar.add_task(printable(label), total=total)
+            task = bar.add_task(printable(label), total=None)
 
             def advance(step: float = 1) -> None:
+                if bar.tasks[0].completed == 0:
+                    bar.update(task, total=total, description=printable(then or label))
                 bar.advance(task, step)
 
             yield advance

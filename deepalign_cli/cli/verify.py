@@ -37,7 +37,7 @@ def verify(
         ),
     ] = None,
     restarts: options.Restarts = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     spec: options.Spec = None,
     activation: options.Activation = None,
     heads: options.Heads = None,

@@ -1,4 +1,4 @@
-"""`align` and `merge`: checkpoints in, one safetensors file out, one tensor of each in memory."""
+"""`align` and `merge`: checkpoints in, safetensors files out, one tensor of each in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ BATCHNORM_HINT = (
 
 @dataclass(frozen=True)
 class Job:
-    """Inputs and outputs: `inputs[0]` is the reference, the others move onto it."""
+    """Inputs and outputs: `inputs[0]` is the reference, the others move onto it.
+
+    `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept.
+    """
 
     inputs: tuple[Path, ...]
     output: Path
@@ -41,7 +44,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What was done. `groups` are those of the first moving input; distances are lists for several."""
+    """What was done for one output, `seconds` after the work began.
+
+    `distances` and `details` (what the aligner tells of its work) have an entry for each moving input,
+    `groups` are those of the first.
+    """
 
     output: Path
     method: str
@@ -50,6 +57,16 @@ class Report:
     groups: Mapping[str, Mapping[str, int]]
     bytes: int
     notes: tuple[str, ...] = ()
+    details: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One output: the places of its moving inputs, and of the input whose names and types it has."""
+
+    output: Path
+    moving: tuple[int, ...]
+    layout: int
 
 
 def align_files(job: Job, advance: Advance = lambda _: None) -> Report:
@@ -58,11 +75,21 @@ def align_files(job: Job, advance: Advance = lambda _: None) -> Report:
     Raises:
         DeepalignError: an input does not fit, or the output cannot be written.
     """
+    return _run(job, "align", {}, [_Part(job.output, (1,), 1)], _second, advance)[0]
 
-    def tensor(name: str, tensors: Sequence[Tensor]) -> Tensor:
-        return tensors[1]
 
-    return _run(job, "align", {}, job_layout=1, tensor=tensor, advance=advance)
+def align_each(job: Job, outputs: Sequence[Path], advance: Advance = lambda _: None) -> tuple[Report, ...]:
+    """Carry each moving input onto the reference and write it to its own place in the folder `job.output`.
+
+    The folder is made if it is missing. What can be checked is checked before anything is written; a
+    failure after that leaves whole outputs only.
+
+    Raises:
+        UsageError: two outputs are the same file, or the folder is none.
+        DeepalignError: an input does not fit, or an output cannot be written.
+    """
+    parts = [_Part(output, (i,), i) for i, output in enumerate(outputs, 1)]
+    return tuple(_run(job, "align", {}, parts, _second, advance))
 
 
 def merge_files(
@@ -93,44 +120,72 @@ def merge_files(
         return merged(name, tensors, shares, path)
 
     facts = {"weights": list(shares), "path": path.value}
-    return _run(job, "merge", facts, job_layout=0, tensor=tensor, advance=advance)
+    part = _Part(job.output, tuple(range(1, len(job.inputs))), 0)
+    return _run(job, "merge", facts, [part], tensor, advance)[0]
+
+
+def _second(name: str, tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[1]
 
 
 def _run(
     job: Job,
     command: str,
     facts: Mapping[str, object],
-    *,
-    job_layout: int,
-    tensor: Callable[[str, Sequence[Tensor]], Tensor],
+    parts: Sequence[_Part],
+    combine: Callable[[str, Sequence[Tensor]], Tensor],
     advance: Advance,
-) -> Report:
+) -> list[Report]:
     started = time.perf_counter()
-    for out in filter(None, (job.output, job.save)):
+    _check_outputs(job, [part.output for part in parts])
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    opened = [open_network(path) for path in job.inputs]
+    with Hashes(opened) as hashes:
+        found = find_all(opened[0], opened[1:], job.settings, job.alignments)
+        making = {} if job.alignments else job.settings.making()
+        told = {"command": command, "method": found[0].method, "seed": job.settings.seed, **making, **facts}
+        reports = []
+        for part in parts:
+            part.output.parent.mkdir(exist_ok=True)
+            used = [opened[i] for i in (0, *part.moving)]
+            elements = [found[i - 1] for i in part.moving]
+            stream = _Stream(used, elements, opened[part.layout], combine, advance)
+            stream.write(job, part.output, told, hashes.of(0, *part.moving))
+            elements = [f.measured_for(used[0], m) for f, m in zip(elements, used[1:], strict=True)]
+            seconds = time.perf_counter() - started
+            reports.append(_report(part.output, command, used, elements, seconds))
+        if job.save:
+            pair = hashes.values()
+            inputs = (*job.inputs, job.output)
+            elements[0].save(job.save, (pair[0], pair[1]), force=job.settings.force, inputs=inputs)
+    return reports
+
+
+def _check_outputs(job: Job, outputs: Sequence[Path]) -> None:
+    """Refuse, before any work, what could not be written in the end."""
+    folders = [out.parent for out in outputs if len(outputs) > 1]
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"'{folder}' is not a folder.", "several outputs need one: name it with -o.")
+    missing = [folder for folder in folders if not folder.exists()]  # where nothing can be in the way
+    there = [out for out in outputs if out.parent not in missing]
+    for out in (*missing, *there, *filter(None, [job.save])):
         check_output(out, force=job.settings.force, inputs=job.inputs)
-    if job.save and real_target(job.save) == real_target(job.output):
+    targets: dict[Path, int] = {}
+    for place, out in enumerate(outputs):
+        first = targets.setdefault(real_target(out), place)
+        if first != place:
+            pair = f"'{job.inputs[1 + first]}' and '{job.inputs[1 + place]}'"
+            raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
+    if job.save and len(job.inputs) > 2:
+        raise UsageError(
+            "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
+        )
+    if job.save and real_target(job.save) in targets:
         raise UsageError(
             f"'{job.save}' would hold both the output and the alignment.",
             "give --save-alignment a file of its own.",
         )
-    reuse_large_blocks() if job.alignments else return_large_blocks()
-    opened = [open_network(path) for path in job.inputs]
-    if job.save and len(opened) > 2:
-        raise UsageError(
-            "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
-        )
-    with Hashes(opened) as hashes:
-        found = find_all(opened[0], opened[1:], job.settings, job.alignments)
-        facts = {"command": command, "method": found[0].method, "seed": job.settings.seed, **facts}
-        stream = _Stream(opened, found, opened[job_layout], tensor, advance)
-        stream.write(job, facts, hashes)
-        found = [f.measured_for(opened[0], m) for f, m in zip(found, opened[1:], strict=True)]
-        if job.save:
-            pair = hashes.values()
-            found[0].save(
-                job.save, (pair[0], pair[1]), force=job.settings.force, inputs=(*job.inputs, job.output)
-            )
-    return _report(job, command, opened, found, time.perf_counter() - started)
 
 
 @dataclass
@@ -143,7 +198,9 @@ class _Stream:
     combine: Callable[[str, Sequence[Tensor]], Tensor]
     advance: Advance
 
-    def write(self, job: Job, facts: Mapping[str, object], hashes: Hashes) -> None:
+    def write(
+        self, job: Job, output: Path, facts: Mapping[str, object], hashes: Callable[[], tuple[str, ...]]
+    ) -> None:
         infos = list(self.layout.infos.values())
         entries = [Entry(info.stored_name, info.dtype, info.shape) for info in infos]
         names = {info.stored_name: info.name for info in infos}
@@ -152,14 +209,14 @@ class _Stream:
         metadata = provenance(self.layout, self.opened, given, facts)
 
         def finish() -> dict[str, str]:
-            values = hashes.values()
+            values = hashes()
             for found, moving in zip(self.found, values[1:], strict=True):
                 if not job.settings.force:
                     found.check_hashes(values[0], moving)
             return with_hashes(metadata, values)
 
         write_safetensors(
-            job.output, entries, lambda stored: self.read(names[stored]), metadata,
+            output, entries, lambda stored: self.read(names[stored]), metadata,
             force=job.settings.force, inputs=job.inputs, finish=finish,
         )  # fmt: skip
 
@@ -185,15 +242,19 @@ class _Stream:
 
 
 def _report(
-    job: Job, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float
+    output: Path, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float
 ) -> Report:
     notes = [note for checkpoint in opened for note in checkpoint.notes]
+    for one, moving in zip(found, opened[1:], strict=True):
+        who = f"{moving.path.name}: " if len(found) > 1 else ""
+        notes += [f"{who}{note}" for note in one.notes()]
     notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
     averaged = any(map(is_statistic, opened[0]))
     if command == "merge" and averaged:
         notes.append(BATCHNORM_HINT)
     return Report(
-        job.output, found[0].method, seconds, tuple(f.distances for f in found),
+        output, found[0].method, seconds, tuple(f.distances for f in found),
         group_rows(found[0].symmetry, found[0].element),
         sum(info.nbytes for info in opened[0].infos.values()), tuple(dict.fromkeys(notes)),
+        tuple(f.details for f in found),
     )  # fmt: skip

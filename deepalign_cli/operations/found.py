@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deepalign_cli.align import distance
+from deepalign_cli.align import Aligner, distance
 from deepalign_cli.align.artifact import SavedAlignment, check_element, load_alignment, save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
@@ -15,16 +15,26 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
 
+_KEPT = {
+    "none": "the prediction",
+    "prior": "weight matching with the prediction as its prior",
+    "weights": "weight matching from the prediction",
+}
+
 
 @dataclass(frozen=True)
 class Found:
-    """An element for one moving input. `hashes` are those that a saved alignment was made for."""
+    """An element for one moving input.
+
+    `hashes` are those that a saved alignment was made for, `details` what the aligner tells of its work.
+    """
 
     symmetry: Symmetry
     element: Element
     method: str
     distances: tuple[float, float]
     hashes: tuple[str, str] | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def check_hashes(self, reference: str, moving: str) -> None:
         """Check that a saved alignment belongs to the inputs of these hashes.
@@ -49,6 +59,16 @@ class Found:
         )
         return replace(self, distances=apart)
 
+    def notes(self) -> list[str]:
+        """What the user should know of a prediction: whose it is, what was kept and why, and remarks."""
+        if "network" not in self.details:
+            return []
+        network, sketches, kept, why = (self.details[key] for key in ("network", "sketches", "kept", "why"))
+        remarks = self.details["notes"]
+        count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
+        line = f"{network}, {count}; kept {_KEPT[str(kept)]}: {why}"
+        return [line, *(map(str, remarks) if isinstance(remarks, list) else ())]
+
     def save(self, path: Path, hashes: tuple[str, str], *, force: bool, inputs: tuple[Path, ...]) -> None:
         """Keep the alignment as a file."""
         saved = SavedAlignment(self.element, self.symmetry.spec, self.method, self.distances, hashes)
@@ -60,8 +80,10 @@ def find_all(
 ) -> list[Found]:
     """An element for every moving input, from `saved` where files are given.
 
+    One aligner serves all, from the same seed each time: what it makes of the reference it keeps.
+
     Raises:
-        UsageError: there are not as many files as moving inputs.
+        UsageError: there are not as many files as moving inputs, or the network of the aligner is unknown.
         MismatchError, NonFiniteError, SpecError: the inputs do not fit each other or the spec.
     """
     if saved and len(saved) != len(moving):
@@ -73,15 +95,18 @@ def find_all(
         check_same_layout(reference, other)
     if saved:
         return [_load(path, reference) for path in saved]
+    symmetry, aligner = bind(reference, settings), settings.aligner()
     for checkpoint in (reference, *moving):
         check_finite(checkpoint)
-    symmetry = bind(reference, settings)
-    return [_compute(symmetry, reference, other, settings) for other in moving]
+    return [_compute(symmetry, reference, other, aligner, settings) for other in moving]
 
 
-def _compute(symmetry: Symmetry, reference: Checkpoint, moving: Checkpoint, settings: Settings) -> Found:
-    found = settings.aligner()(symmetry, reference, moving, rng=settings.rng())
-    return Found(symmetry, found.element, found.method, (found.distance_before, found.distance_after))
+def _compute(
+    symmetry: Symmetry, reference: Checkpoint, moving: Checkpoint, aligner: Aligner, settings: Settings
+) -> Found:
+    found = aligner(symmetry, reference, moving, rng=settings.rng())
+    distances = found.distance_before, found.distance_after
+    return Found(symmetry, found.element, found.method, distances, details=found.details)
 
 
 def _load(path: Path, reference: Checkpoint) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
@@ -33,6 +33,10 @@ class Hashes:
     def values(self) -> tuple[str, ...]:
         """The hashes in the order of the checkpoints; waits for them."""
         return tuple(future.result() for future in self._futures)
+
+    def of(self, *places: int) -> Callable[[], tuple[str, ...]]:
+        """What waits for the hashes at some places, and returns them."""
+        return lambda: tuple(self._futures[place].result() for place in places)
 
 
 def provenance(

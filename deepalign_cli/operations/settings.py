@@ -9,37 +9,80 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.align import Aligner, NoAlignment, WeightMatching
-from deepalign_cli.align.artifact import ALIGNMENT_KEY
+from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
-from deepalign_cli.errors import CheckpointError, NonFiniteError
+from deepalign_cli.errors import NonFiniteError
+from deepalign_cli.network.pretrained import (
+    DEFAULT_NETWORK,
+    load_pretrained,
+    network_name,
+    resolve_network,
+)
+from deepalign_cli.operations.opening import open_network
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 
+__all__ = [
+    "Method", "Refine", "Settings", "bind", "check_finite", "group_rows", "is_finite", "open_network",
+]  # fmt: skip
+
 
 class Method(StrEnum):
     """The aligners by name."""
 
+    DEEPALIGN = "deepalign"
     WEIGHTS = "weights"
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to find the spec and the alignment; `force` overwrites files and overrides hashes."""
+    """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
 
-    method: Method = Method.WEIGHTS
+    `restarts` is for the method weights; `network` (see `resolve_network`), `refine` and `sketches` are
+    for the method deepalign.
+    """
+
+    method: Method = Method.DEEPALIGN
     spec: Path | None = None
     activation: Activation | None = None
     heads: int | None = None
     restarts: int | None = None
     seed: int = 0
     force: bool = False
+    network: str = DEFAULT_NETWORK
+    refine: Refine = Refine.AUTO
+    sketches: int = 8
 
     def aligner(self) -> Aligner:
-        """The aligner that these settings ask for."""
-        return NoAlignment() if self.method is Method.NONE else WeightMatching(self.restarts)
+        """The aligner that these settings ask for.
+
+        Raises:
+            UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
+        """
+        if self.method is Method.NONE:
+            return NoAlignment()
+        if self.method is Method.WEIGHTS:
+            return WeightMatching(self.restarts)
+        network = load_pretrained(self.network)
+        return LearnedAligner(network, network_name(self.network), self.sketches, self.refine)
+
+    def making(self) -> dict[str, object]:
+        """What an output's metadata say of the method, besides its name and the seed.
+
+        Raises:
+            UsageError, CheckpointError: as `aligner`.
+        """
+        if self.method is not Method.DEEPALIGN:
+            return {}
+        return {
+            "network.name": network_name(self.network),
+            "network.sha256": open_checkpoint(resolve_network(self.network)).sha256(),
+            "refine": self.refine.value,
+            "sketches": self.sketches,
+        }
 
     def rng(self) -> torch.Generator:
         """A generator seeded with `seed`."""
@@ -54,21 +97,6 @@ def bind(reference: Checkpoint, settings: Settings) -> Symmetry:
     """
     spec = resolve_spec(reference, settings.spec, settings.activation, settings.heads)
     return Symmetry(spec, shapes_of(reference))
-
-
-def open_network(path: Path) -> Checkpoint:
-    """Open a checkpoint of a network.
-
-    Raises:
-        UsageError: there is no such file. CheckpointError: it is broken, or a saved alignment.
-    """
-    checkpoint = open_checkpoint(path)
-    if ALIGNMENT_KEY in checkpoint.metadata:
-        raise CheckpointError(
-            f"'{path}' is a saved alignment, not a network.",
-            "give it to --alignment, after the two networks.",
-        )
-    return checkpoint
 
 
 def check_finite(checkpoint: Checkpoint) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 import deepalign_cli
 from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.pretrained import resolve_network
+from deepalign_cli.operations import combine
 from deepalign_cli.symmetry.spec import Activation
 from tests import nets
 from tests.operations.making import (
@@ -27,6 +31,7 @@ from tests.operations.making import (
 )
 
 KINDS = ["mlp", "named_mlp", "mlp_batchnorm", "plain_cnn_bn", "vgg_bn", "cifar_resnet", "resnet_basic"]
+FEW = ["named_mlp", "plain_cnn_bn", "cifar_resnet"]
 TIED_SPEC = """
 format = 1
 [axes]
@@ -49,18 +54,22 @@ def tied(seed: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(kind, ["-m", "weights", "--restarts", "2"]) for kind in KINDS]
+    + [(kind, ["--sketches", "2"]) for kind in FEW],
+)
 def test_the_output_is_the_same_function_as_b(
-    kind: str, dtype: torch.dtype, limit: float, tmp_path: Path
+    kind: str, how: list[str], dtype: torch.dtype, limit: float, tmp_path: Path
 ) -> None:
     a, b = pair(tmp_path, kind, dtype)
     out = tmp_path / "out.safetensors"
 
-    done = deepalign("align", a, b, "-o", out, "--restarts", 2, "--json")
+    done = deepalign("align", a, b, "-o", out, *how, "--json")
 
     assert done.code == 0
     assert sum(group["moved"] for group in done.json["groups"].values()) > 0
-    assert done.json["distance_after"] < done.json["distance_before"]
+    assert "weights" not in how or done.json["distance_after"] < done.json["distance_before"]
     module, shape = nets.ALL[kind]()
     module.eval()
     assert apart(module, b, out, shape) <= limit
@@ -79,22 +88,30 @@ def test_signs_and_scales_keep_the_function(activation: str, tmp_path: Path) -> 
         save(generic(make, seed, torch.float64), tmp_path / f"{name}.safetensors")
         for seed, name in enumerate("ab")
     )
-    done = deepalign("align", a, b, "-o", tmp_path / "o.safetensors", "--activation", activation, "--json")
+    how = ["-m", "weights", "--json"]
+    done = deepalign("align", a, b, "-o", tmp_path / "o.safetensors", "--activation", activation, *how)
 
     assert done.code == 0
     assert apart(make().eval(), b, tmp_path / "o.safetensors", (6,)) <= 1e-12
     if activation in ("tanh", "sin"):  # scales are matched in canonical form, which may cost distance
-        plain = deepalign("align", a, b, "-o", tmp_path / "p.safetensors", "--json")
+        plain = deepalign("align", a, b, "-o", tmp_path / "p.safetensors", *how)
         assert plain.json["distance_after"] > done.json["distance_after"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "plain_cnn", "resnet_bottleneck", "preact_resnet", "mlp_layernorm"])
-def test_a_planted_permutation_is_undone_exactly(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (kind, "weights")
+        for kind in [*KINDS, "plain_cnn", "resnet_bottleneck", "preact_resnet", "mlp_layernorm"]
+    ]
+    + [(kind, "deepalign") for kind in FEW],
+)
+def test_a_planted_permutation_is_undone_exactly(kind: str, method: str, tmp_path: Path) -> None:
     a = save(network(kind, 0), tmp_path / "a.pt")
     b, out = tmp_path / "b.pt", tmp_path / "o.safetensors"
     planted(a, b)
 
-    assert deepalign("align", a, b, "-o", out, "--json").json["distance_after"] == 0
+    assert deepalign("align", a, b, "-m", method, "-o", out, "--json").json["distance_after"] == 0
     state = torch.load(a)
     assert all(w.equal(state[name]) for name, w in tensors(out).items())
 
@@ -104,8 +121,9 @@ def test_a_planted_sign_is_undone_exactly(tmp_path: Path) -> None:
     b = tmp_path / "b.pt"
     planted(a, b, Activation.TANH)
 
-    signed = deepalign("align", a, b, "-o", tmp_path / "o.safetensors", "--activation", "tanh", "--json")
-    plain = deepalign("align", a, b, "-o", tmp_path / "p.safetensors", "--json")
+    how = ["-m", "weights", "--json"]
+    signed = deepalign("align", a, b, "-o", tmp_path / "o.safetensors", "--activation", "tanh", *how)
+    plain = deepalign("align", a, b, "-o", tmp_path / "p.safetensors", *how)
 
     assert signed.json["distance_after"] == 0
     assert plain.json["distance_after"] > 1
@@ -124,10 +142,11 @@ def test_method_none_leaves_b_as_it_is(tmp_path: Path) -> None:
 # --- what is in the file --------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [["--sketches", "2"], ["-m", "weights", "--restarts", "4"]], ids=" ".join)
+def test_the_same_seed_gives_the_same_bytes(how: list[str], tmp_path: Path) -> None:
     a, b = pair(tmp_path, "cifar_resnet")
     for name in ("1", "2"):
-        assert deepalign("align", a, b, "-o", tmp_path / name, "--restarts", 4, "--seed", 3).code == 0
+        assert deepalign("align", a, b, "-o", tmp_path / name, *how, "--seed", 3).code == 0
 
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
@@ -142,9 +161,24 @@ def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     assert (told["deepalign.sha256.0"], told["deepalign.sha256.1"]) == (sha256(a), sha256(b))
     assert (told["deepalign.input.0"], told["deepalign.input.1"]) == ("a.pt", "b.pt")
     assert told["deepalign.command"] == "align"
-    assert told["deepalign.method"] == "weights"
+    assert told["deepalign.method"] == "deepalign"
+    assert told["deepalign.network.name"] == "universal-v1"
+    assert told["deepalign.network.sha256"] == sha256(resolve_network("universal-v1"))
+    assert (told["deepalign.refine"], told["deepalign.sketches"]) == ("auto", "8")
     assert told["deepalign.seed"] == "7"
     assert told["deepalign.version"] == deepalign_cli.__version__
+
+
+def test_no_network_is_in_the_metadata_where_none_was_used(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    kept = tmp_path / "kept"
+    deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "1", "--save-alignment", kept)
+    deepalign("align", a, b, "--alignment", kept, "-o", tmp_path / "2")
+
+    for out in ("1", "2"):
+        told = metadata(tmp_path / out)
+        assert told["deepalign.method"] == "weights"
+        assert not any("network" in key or "sketches" in key for key in told)
 
 
 def test_metadata_of_b_is_kept(tmp_path: Path) -> None:
@@ -260,10 +294,14 @@ def test_the_three_ways_to_tell(tmp_path: Path) -> None:
 
     assert human.out.startswith(f"wrote {out} (")
     assert "distance " in human.out
-    assert human.err == ""
+    assert human.err.startswith("note: universal-v1, 8 sketches")
     assert (quiet.out, quiet.err) == (f"{out}\n", "")
     assert (told["schema"], told["command"], told["output"]) == (1, "align", str(out))
-    assert told["method"] == "weights"
+    assert told["method"] == "deepalign"
+    assert (told["network"], told["sketches"], told["refine"]) == ("universal-v1", 8, "auto")
+    assert isinstance(told["kept"], str)
+    assert isinstance(told["why"], str)
+    assert told["notes"] == [line.removeprefix("note: ") for line in human.err.splitlines()]
     assert told["seconds"] > 0
     assert told["groups"] == {
         "fc1": {"size": 16, "moved": told["groups"]["fc1"]["moved"]},
@@ -277,7 +315,7 @@ def test_the_three_ways_to_tell(tmp_path: Path) -> None:
 @pytest.mark.parametrize("activation", [[], ["--activation", "relu"]])
 def test_a_saved_alignment_gives_the_same_bytes(activation: list[str], tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    kept, how = tmp_path / "kept.safetensors", [*activation, "--restarts", 2]
+    kept, how = tmp_path / "kept.safetensors", [*activation, "-m", "weights", "--restarts", 2]
     assert deepalign("align", a, b, *how, "-o", tmp_path / "1", "--save-alignment", kept).code == 0
     assert deepalign("merge", a, b, *how, "-o", tmp_path / "2").code == 0
     assert deepalign("align", a, b, "--alignment", kept, "-o", tmp_path / "3").code == 0
@@ -396,3 +434,134 @@ def test_an_alignment_that_exists_stops_it_before_any_work(tmp_path: Path) -> No
     assert done.code == 2
     assert not (tmp_path / "o").exists()
     assert (tmp_path / "kept").read_text() == "mine"
+
+
+# --- several at once ------------------------------------------------------------------------------
+
+
+def four(folder: Path, kind: str = "named_mlp") -> list[Path]:
+    return [save(network(kind, seed), folder / f"{name}.pt") for seed, name in enumerate("abcd")]
+
+
+@pytest.mark.parametrize("how", [[], ["-m", "weights"]], ids=["deepalign", "weights"])
+def test_several_are_aligned_as_each_by_itself(how: list[str], tmp_path: Path) -> None:
+    a, *moving = four(tmp_path)
+    done = deepalign("align", a, *moving, *how, "-o", tmp_path / "new", "--json")
+
+    assert (done.code, done.err) == (0, "")
+    told = done.json
+    assert told["outputs"] == [str(tmp_path / "new" / f"{n}.aligned.safetensors") for n in "bcd"]
+    assert told["output"] == str(tmp_path / "new")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {Path(out).name for out in told["outputs"]}
+    assert len(told.get("kept", "xyz")) == len(told.get("why", "xyz")) == 3
+    for i, path in enumerate(moving):
+        alone = deepalign("align", a, path, *how, "-o", tmp_path / "alone", "--force", "--json").json
+        assert Path(told["outputs"][i]).read_bytes() == (tmp_path / "alone").read_bytes()
+        for key in ("distance_before", "distance_after"):
+            assert told[key][i] == alone[key]
+        assert i > 0 or told["groups"] == alone["groups"]
+
+
+def test_n_networks_cost_n_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = 0
+    encode = DeepAlign.encode
+
+    def counted(self: DeepAlign, *args: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return encode(self, *args)
+
+    monkeypatch.setattr(DeepAlign, "encode", counted)
+    for command, out in (("align", "new"), ("merge", "m")):
+        passes = 0
+        assert deepalign(command, *four(tmp_path), "--refine", "none", "-o", tmp_path / out).code == 0
+        assert passes == 4
+
+
+def test_several_go_to_this_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    four(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    inputs = [f"there/{name}.pt" for name in "abcd"]
+    names = [f"{name}.aligned.safetensors" for name in "bcd"]
+    quiet = deepalign("align", *inputs, "-m", "none", "-q")
+
+    assert (quiet.code, quiet.out.split(), quiet.err) == (0, names, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"there", *names}
+    again = deepalign("align", *inputs, "-m", "none")
+    assert (again.code, again.out) == (2, "")
+    assert "b.aligned.safetensors exists" in again.err
+
+
+def test_several_are_told_line_by_line(tmp_path: Path) -> None:
+    done = deepalign("align", *four(tmp_path), "-m", "none", "-o", tmp_path)
+
+    assert [line.partition(":")[0] for line in done.out.splitlines()[:3]] == [
+        f"wrote {tmp_path / name}.aligned.safetensors" for name in "bcd"
+    ]
+    assert done.out.splitlines()[3].startswith("3 networks by none in ")
+
+
+def test_saved_alignments_of_several(tmp_path: Path) -> None:
+    a, *moving = four(tmp_path)
+    kept: list[object] = []
+    for path in moving:
+        deepalign("align", a, path, "-m", "weights", "-o", f"{path}.out", "--save-alignment", f"{path}.kept")
+        kept += ["--alignment", f"{path}.kept"]
+    assert deepalign("align", a, *moving, *kept, "-o", tmp_path / "new").code == 0
+    for path in moving:
+        made = tmp_path / "new" / f"{path.stem}.aligned.safetensors"
+        assert made.read_bytes() == Path(f"{path}.out").read_bytes()
+
+    turned = [kept[i] for i in (0, 3, 2, 1, 4, 5)]
+    done = deepalign("align", a, *moving, *turned, "-o", tmp_path / "other")
+    assert done.code == 3
+    assert "made for another moving input" in done.err
+    few = deepalign("align", a, *moving, *kept[:4], "-o", tmp_path / "other")
+    assert few.code == 2
+    assert "2 alignments are given for 3 moving inputs" in few.err
+
+
+@pytest.mark.parametrize(
+    ("inputs", "args", "message"),
+    [
+        ("ab", ["-o", "folder"], "folder is a folder"),
+        ("abc", ["-o", "taken"], "'taken' is not a folder"),
+        ("abc", ["-o", "taken", "--force"], "'taken' is not a folder"),
+        ("abc", ["-o", "no/where"], "there is no folder"),
+        ("abc", ["-o", "folder"], "folder/b.aligned.safetensors exists"),
+        ("abb", ["-o", "new"], "'b.pt' and 'b.pt' would both be written to 'new/b.aligned.safetensors'"),
+        ("abc", ["--save-alignment", "kept"], "a saved alignment holds one pair"),
+        ("a", [], "align needs at least two checkpoints"),
+        ("", [], "Missing argument"),
+    ],
+)
+def test_what_cannot_be_written_stops_several_before_any_work(
+    inputs: str, args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    four(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "b.aligned.safetensors").write_text("mine")
+    before = listing(tmp_path)
+    monkeypatch.setattr(combine, "find_all", None)
+    done = deepalign("align", *(f"{name}.pt" for name in inputs), *args)
+
+    assert done.out == ""
+    assert done.code == (1 if "no/where" in args else 2)
+    assert message in done.err.splitlines()[0]
+    assert listing(tmp_path) == before
+
+
+def test_an_input_that_does_not_fit_stops_several_before_any_output(tmp_path: Path) -> None:
+    a, b, *_ = four(tmp_path)
+    other = save(network("named_mlp", 3, torch.float64), tmp_path / "other.pt")
+    state = torch.load(other)
+    state["fc1.bias"][2] = float("nan")
+    save(state, other)
+    done = deepalign("align", a, b, other, "-o", tmp_path / "new")
+
+    assert done.code == 3
+    assert "'fc1.bias'" in done.err
+    assert not (tmp_path / "new").exists()

@@ -77,8 +77,8 @@ def test_a_spec_goes_round(kind: str, activation: list[str], tmp_path: Path) -> 
     spec.write_text(printed.out)
     assert set(tomllib.loads(printed.out)["axes"]) <= set(torch.load(a))
 
-    assert deepalign("align", a, b, "-o", tmp_path / "1", "--restarts", 1, *activation).code == 0
-    assert deepalign("align", a, b, "-o", tmp_path / "2", "--restarts", 1, "--spec", spec).code == 0
+    assert deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "1", *activation).code == 0
+    assert deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "2", "--spec", spec).code == 0
     found, given = tensors(tmp_path / "1"), tensors(tmp_path / "2")
     assert all(w.equal(given[name]) for name, w in found.items())
     shown = [deepalign("inspect", a, *args, "--json").json for args in (activation, ["--from", spec])]
@@ -156,7 +156,7 @@ def test_doubts_are_shown(tmp_path: Path) -> None:
     assert "doubt: " not in done.out
     assert len(deepalign("inspect", a, "--json").json["doubts"]) == 1
     assert "# doubt: layers of equal width" in deepalign("inspect", a, "--spec").out
-    assert "doubt: " in deepalign("align", a, b, "-o", tmp_path / "o", "--restarts", 1).err
+    assert "doubt: " in deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "o").err
     assert deepalign("inspect", a, "-q").err == ""
 
 

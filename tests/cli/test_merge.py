@@ -37,13 +37,15 @@ def test_the_merge_is_the_point_on_the_line(alpha: float | None, tmp_path: Path)
 
 def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    told = deepalign("merge", a, b, "-o", tmp_path / "m", "--json").json
+    default = deepalign("merge", a, b, "-o", tmp_path / "o", "--json").json
+    told = deepalign("merge", a, b, "-m", "weights", "-o", tmp_path / "m", "--json").json
 
     assert set(told) == {
         "schema", "command", "output", "method", "alpha", "seconds",
         "distance_before", "distance_after", "groups",
     }  # fmt: skip
     assert (told["schema"], told["command"], told["output"]) == (1, "merge", str(tmp_path / "m"))
+    assert set(default) == {*told, "network", "sketches", "refine", "kept", "why", "notes"}
     assert isinstance(told["distance_before"], float)
     assert all(set(group) == {"size", "moved"} for group in told["groups"].values())
 
@@ -128,7 +130,20 @@ def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: 
 
 
 def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:
-    assert deepalign("merge", *pair(tmp_path), "-o", tmp_path / "m").err == ""
+    for method in ("deepalign", "weights"):
+        done = deepalign("merge", *pair(tmp_path), "-m", method, "-o", tmp_path / method)
+        assert done.code == 0
+        assert "BatchNorm" not in done.err
+    assert done.err == ""
+
+
+def test_notes_on_several_predictions_say_whose(tmp_path: Path) -> None:
+    paths = three(tmp_path)
+    told = deepalign("merge", *paths, "-o", tmp_path / "m", "--json").json
+
+    assert len(told["kept"]) == len(told["why"]) == 2
+    for path in paths[1:]:
+        assert any(note.startswith(f"{path.name}: universal-v1, 8 sketches") for note in told["notes"])
 
 
 def test_a_network_with_itself_is_itself(tmp_path: Path) -> None:
@@ -171,6 +186,8 @@ def test_half_types_are_rounded_once(tmp_path: Path) -> None:
         ("abc", ["--save-alignment", "kept"], "a saved alignment holds one pair"),
         ("abc", ["--alignment", "kept"], "1 alignments are given for 2 moving inputs"),
         ("ab", ["--alignment", "kept", "--spec", "s.toml"], "--alignment and --spec exclude each other"),
+        ("ab", ["--alignment", "kept", "--refine", "none"], "--alignment and --refine exclude each other"),
+        ("ab", ["--restarts", "3"], "-m deepalign makes no use of --restarts"),
         ("ab", ["--restarts", "0"], "--restarts"),
         ("ab", ["--seed", "-1"], "--seed"),
         ("ab", ["--heads", "4"], "has no attention heads"),

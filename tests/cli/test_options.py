@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.nets import named_mlp, transformer_classifier
-from tests.operations.making import deepalign, generic, listing, pair, save
+from tests.operations.making import aligner, deepalign, generic, listing, metadata, pair, save, sha256
 
 
 @pytest.mark.parametrize("command", ["align", "merge", "verify", "inspect", "demo"])
@@ -45,9 +45,15 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-m", "magic"], "'magic' is not one of 'weights', 'none'"),
+        (["-m", "magic"], "'magic' is not one of 'deepalign', 'weights', 'none'"),
         (["--activation", "relux"], "'relux' is not one of"),
         (["--restarts", "0"], "--restarts"),
+        (["--sketches", "0"], "--sketches"),
+        (["--sketches", "65"], "--sketches"),
+        (["--refine", "magic"], "'magic' is not one of 'auto', 'none', 'weights', 'prior'"),
+        (["--network", "magic"], "no network is called 'magic'; these come with deepalign: "),
+        (["--network", "gone.safetensors"], "gone.safetensors does not exist"),
+        (["--network", "hf://magic"], "'hf://magic' is not a reference"),
         (["--restarts", "many"], "--restarts"),
         (["--seed", "-1"], "--seed"),
         (["--seed", "1.5"], "--seed"),
@@ -55,7 +61,7 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
         (["--heads", "2"], "has no attention heads"),
         (["--spec", "gone.toml"], "there is no spec file 'gone.toml'"),
         (["--alignment", "gone"], "gone does not exist"),
-        (["extra"], "unexpected extra argument"),
+        (["extra"], "extra does not exist"),
     ],
 )
 def test_align_refuses(args: list[str], message: str, tmp_path: Path) -> None:
@@ -66,6 +72,84 @@ def test_align_refuses(args: list[str], message: str, tmp_path: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[0]
     assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("deepalign", ["--restarts", "3"]),
+        ("weights", ["--sketches", "8"]),
+        ("weights", ["--network", "universal-v1"]),
+        ("weights", ["--refine", "auto"]),
+        ("none", ["--restarts", "3"]),
+        ("none", ["--seed", "0"]),
+        ("none", ["--sketches", "8"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["align", "merge"])
+def test_an_option_without_effect_is_refused(
+    command: str, method: str, args: list[str], tmp_path: Path
+) -> None:
+    """Even where it says what is the default: it was meant to do something."""
+    done = deepalign(command, *pair(tmp_path), "-m", method, *args, "-o", tmp_path / "o")
+
+    assert (done.code, done.out) == (2, "")
+    assert f"-m {method} makes no use of {args[0]}" in done.err
+    assert "-m " in done.err.splitlines()[1]
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("command", ["align", "merge"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-m", "deepalign"],
+        ["--method", "none"],
+        ["--network", "universal-v1"],
+        ["--refine", "auto"],
+        ["--sketches", "8"],
+        ["--restarts", "1"],
+        ["--seed", "0"],
+        ["--activation", "relu"],
+        ["--heads", "2"],
+        ["--spec", "spec.toml"],
+    ],
+)
+def test_a_saved_alignment_leaves_nothing_to_choose(command: str, args: list[str], tmp_path: Path) -> None:
+    done = deepalign(command, *pair(tmp_path), "--alignment", "kept", *args, "-o", tmp_path / "o")
+
+    option = "--method" if args[0] == "-m" else args[0]
+    assert (done.code, done.out) == (2, "")
+    assert f"--alignment and {option} exclude each other" in done.err
+
+
+def test_a_network_of_ones_own(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    own = aligner(tmp_path / "own.safetensors")
+    told = deepalign("align", a, b, "--network", own, "--refine", "none", "-o", tmp_path / "o", "--json").json
+
+    assert (told["network"], told["refine"]) == ("own.safetensors", "none")
+    made = metadata(tmp_path / "o")
+    assert made["deepalign.network.name"] == "own.safetensors"
+    assert made["deepalign.network.sha256"] == sha256(own)
+    assert deepalign("inspect", tmp_path / "o").code == 0  # it names a network, and is none
+
+
+@pytest.mark.parametrize("command", ["inspect", "align", "merge", "verify"])
+def test_files_of_other_kinds_are_told_apart(command: str, tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    own, kept = aligner(tmp_path / "own.safetensors"), tmp_path / "kept"
+    deepalign("align", a, b, "-m", "none", "-o", tmp_path / "1", "--save-alignment", kept)
+    for other, what, option in (
+        (own, "is an aligner network", "--network"),
+        (kept, "is a saved alignment", "--alignment"),
+    ):
+        inputs = [other] if command == "inspect" else [a, other]
+        done = deepalign(command, *inputs)
+        assert (done.code, done.out) == (3, "")
+        message, hint = done.err.splitlines()
+        assert f"'{other}' {what}" in message
+        assert option in hint
 
 
 def test_a_seed_that_is_huge(tmp_path: Path) -> None:
@@ -83,8 +167,8 @@ def test_heads_are_asked_for_and_used(tmp_path: Path) -> None:
     asked = deepalign("align", a, b, "-o", tmp_path / "o")
     assert asked.code == 0
     assert "--heads N moves them" in asked.err
-    assert deepalign("align", a, b, "--heads", 4, "--restarts", 1, "-o", tmp_path / "p").code == 0
-    odd = deepalign("align", a, b, "--heads", 5, "--restarts", 1, "-o", tmp_path / "q")
+    assert deepalign("align", a, b, "--heads", 4, "-o", tmp_path / "p").code == 0
+    odd = deepalign("align", a, b, "--heads", 5, "-o", tmp_path / "q")
     assert (odd.code, odd.out) == (2, "")
     assert "5 heads do not divide the width 16" in odd.err
 

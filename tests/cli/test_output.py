@@ -173,6 +173,21 @@ def test_progress_is_on_a_terminal_only(terminal: Terminal, monkeypatch: pytest.
     assert terminal.getvalue().endswith("\x1b[2K")  # it leaves nothing behind
 
 
+def test_progress_claims_nothing_before_the_first_step(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Output("align").progress("aligning", total=4, then="writing") as advance:
+        pass
+    assert "aligning" in terminal.getvalue()
+    assert "%" not in terminal.getvalue()
+
+    with Output("align").progress("aligning", total=4, then="writing") as advance:
+        advance(2)
+    last = terminal.getvalue().rpartition("writing")[2]
+    assert "50%" in last
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "expected"),
     [

@@ -55,9 +55,10 @@ def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) ->
     [
         ["demo"],
         ["inspect", A, "--spec"],
-        ["align", A, B, "--restarts", "1", "-o", "o"],
-        ["merge", A, B, "--restarts", "1", "-o", "o"],
-        ["merge", A, A, A, "-o", "o"],
+        ["align", A, B, "--refine", "none", "-o", "o"],
+        ["align", A, A, A, "-m", "none", "-o", "."],
+        ["merge", A, B, "--refine", "none", "-o", "o"],
+        ["merge", A, A, A, "-m", "weights", "-o", "o"],
         ["verify", A, B, "--restarts", "1"],
         ["verify", A, A, "--model", "net.py:make"],
     ],
@@ -83,7 +84,8 @@ def test_every_json_key_is_documented(
     main([*words, "--json"])
 
     keys = set(json.loads(capsys.readouterr().out))
-    optional = {"alpha", "weights", "spec", "notes"}
+    prediction = {"network", "sketches", "refine", "kept", "why"}  # of the method deepalign
+    optional = {"alpha", "weights", "spec", "notes", "outputs"} | prediction
     assert keys <= documented("JSON") | documented(words[0])
     assert documented(words[0]) - optional <= keys
 

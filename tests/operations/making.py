@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.cli.main import main
+from deepalign_cli.network.encoders import make_encoder
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.saved import save_network
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
@@ -81,6 +84,14 @@ def pair(folder: Path, kind: str = "named_mlp", dtype: torch.dtype = torch.float
     """`a.pt` and `b.pt`: two networks of one architecture."""
     a, b = (save(network(kind, seed, dtype), folder / f"{n}.pt") for seed, n in enumerate("ab"))
     return a, b
+
+
+def aligner(path: Path, seed: int = 0) -> Path:
+    """A small aligner network that nobody has trained: it is equivariant all the same."""
+    sizes = {"channels": 16, "hidden": 32, "sketch": 16, "sweeps": 2, "out": 32}
+    torch.manual_seed(seed)
+    save_network(path, DeepAlign(make_encoder(sizes)))
+    return path
 
 
 def apart(module: nn.Module, a: Path, b: Path, shape: tuple[int, ...]) -> float:

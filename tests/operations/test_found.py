@@ -10,8 +10,12 @@ from deepalign_cli.align import distance
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.operations.combine import Job, merge_files
+from deepalign_cli.operations.found import Found
 from deepalign_cli.operations.settings import Settings, open_network
-from tests.operations.making import network, pair, save
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.symmetry import Symmetry
+from tests.operations.making import aligner, network, pair, save
 
 
 def saved(tmp_path: Path) -> tuple[Path, Path, Path]:
@@ -44,4 +48,25 @@ def test_an_alignment_is_no_network(tmp_path: Path) -> None:
     _, _, alignment = saved(tmp_path)
     with pytest.raises(CheckpointError, match="is a saved alignment"):
         open_network(alignment)
+    with pytest.raises(CheckpointError, match="is an aligner network"):
+        open_network(aligner(tmp_path / "aligner.safetensors"))
     assert open_network(save(network("named_mlp", 0), tmp_path / "n.pt"))
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"restarts": 10}, []),
+        (
+            {"network": "n-v1", "sketches": 1, "kept": "none", "why": "as asked for", "notes": []},
+            ["n-v1, 1 sketch; kept the prediction: as asked for"],
+        ),
+        (
+            {"network": "n-v1", "sketches": 8, "kept": "weights", "why": "it is unsure", "notes": ["a", "b"]},
+            ["n-v1, 8 sketches; kept weight matching from the prediction: it is unsure", "a", "b"],
+        ),
+    ],
+)
+def test_notes_tell_of_predictions(details: dict[str, object], expected: list[str]) -> None:
+    found = Found(Symmetry(Spec({}), {}), Element({}), "any", (1.0, 0.5), details=details)
+    assert found.notes() == expected

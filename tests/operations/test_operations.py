@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from deepalign_cli.align import NoAlignment, WeightMatching
+from deepalign_cli.align.artifact import ALIGNMENT_KEY
+from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, NonFiniteError, UsageError
-from deepalign_cli.operations.combine import Job, align_files, merge_files
+from deepalign_cli.network.saved import NETWORK_KEY
+from deepalign_cli.operations.combine import Job, align_each, align_files, merge_files
 from deepalign_cli.operations.demo import run_demo
 from deepalign_cli.operations.found import Found
+from deepalign_cli.operations.opening import OTHER_KINDS
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Method, Settings, check_finite, is_finite
 from deepalign_cli.operations.verify import default_tolerance, verify_files
@@ -42,8 +46,15 @@ def test_is_finite(dtype: torch.dtype) -> None:
 
 def test_settings_choose_the_aligner() -> None:
     assert isinstance(NONE.aligner(), NoAlignment)
-    assert isinstance(Settings().aligner(), WeightMatching)
+    assert isinstance(Settings(Method.WEIGHTS).aligner(), WeightMatching)
+    chosen = Settings(refine=Refine.PRIOR, sketches=3).aligner()
+    assert isinstance(chosen, LearnedAligner)
+    assert (chosen.name, chosen.refine, chosen.sketches) == ("universal-v1", Refine.PRIOR, 3)
     assert Settings(seed=3).rng().initial_seed() == 3
+
+
+def test_other_kinds_of_files_are_known_by_the_keys_that_they_are_written_with() -> None:
+    assert set(OTHER_KINDS) == {ALIGNMENT_KEY, NETWORK_KEY}
 
 
 def test_infinite_weights_are_found(tmp_path: Path) -> None:
@@ -70,6 +81,12 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> No
     save(network("named_mlp", 7), a)
     with pytest.raises(DeepalignError), Hashes([opened, open_checkpoint(b)]) as hashes:
         hashes.values()
+
+
+def test_some_hashes(tmp_path: Path) -> None:
+    files = pair(tmp_path)
+    with Hashes([open_checkpoint(path) for path in files]) as hashes:
+        assert hashes.of(1)() == (sha256(files[1]),)
 
 
 def test_metadata_keep_their_length_when_the_hashes_come(tmp_path: Path) -> None:
@@ -108,6 +125,18 @@ def test_progress_counts_every_byte(tmp_path: Path) -> None:
 
     assert sum(steps) == report.bytes == sum(w.nbytes for w in torch.load(a).values())
     assert len(steps) == len(torch.load(a))
+
+
+def test_progress_counts_every_byte_of_every_output(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    steps: list[float] = []
+    outputs = [tmp_path / "new" / name for name in ("1", "2")]
+    job = Job((a, b, save(network("named_mlp", 2), tmp_path / "c.pt")), tmp_path / "new", NONE)
+    reports = align_each(job, outputs, advance=steps.append)
+
+    assert [report.output for report in reports] == outputs
+    assert sum(steps) == sum(report.bytes for report in reports)
+    assert [sha256(out) != sha256(b) for out in outputs] == [True, True]
 
 
 def test_weights_must_fit_the_inputs(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Opening a checkpoint of a network, and telling what is none; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.errors import CheckpointError
+
+# The key in the metadata of each other kind of file that deepalign writes: what it is, and what it is for.
+OTHER_KINDS: Mapping[str, tuple[str, str]] = {
+    "deepalign.alignment": (
+        "is a saved alignment, not a network",
+        "give it to --alignment, after the two networks.",
+    ),
+    "deepalign.network": (
+        "is an aligner network, not one to be aligned",
+        "give it to --network, after the two networks.",
+    ),
+}
+
+
+def open_network(path: Path) -> Checkpoint:
+    """Open a checkpoint of a network.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is broken, or a saved alignment, or an aligner.
+    """
+    checkpoint = open_checkpoint(path)
+    for key, (what, hint) in OTHER_KINDS.items():
+        if key in checkpoint.metadata:
+            raise CheckpointError(f"'{path}' {what}.", hint)
+    return checkpoint

@@ -1,0 +1,117 @@
+"""The learned aligner as a method: what holds whatever its network has learned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepalign_cli.align import Aligner
+from deepalign_cli.align.deepalign import LearnedAligner, Refine
+from deepalign_cli.network.encoders import make_encoder
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.universal import Features
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from tests.align.builders import planted, trained
+from tests.symmetry.builders import seeded
+
+FAMILIES = ["named_mlp", "mlp_layernorm", "siren", "plain_cnn_bn", "vgg", "cifar_resnet", "resnet_bottleneck"]
+
+
+class Counting(DeepAlign):
+    """Counts the networks that it has encoded."""
+
+    passes = 0
+
+    def encode(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
+        self.passes += 1
+        return super().encode(graph, weights, seeds)
+
+
+@pytest.fixture
+def network() -> Counting:
+    """Small, and as it was initialised."""
+    sizes = {"channels": 16, "hidden": 32, "sketch": 16, "sweeps": 2, "out": 32}
+    return Counting(make_encoder(sizes)).requires_grad_(False).eval()
+
+
+def cast(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
+
+
+def same(g: Element, h: Element, symmetry: Symmetry) -> bool:
+    return all(g.perm[group].equal(h.perm[group]) for group in symmetry.sizes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_planted_permutation_is_recovered_exactly(name: str, dtype: torch.dtype, network: Counting) -> None:
+    symmetry, a, b, expected = planted(name)
+    aligner: Aligner = LearnedAligner(network, "untrained", 4, Refine.NONE)
+    found = aligner(symmetry, cast(a, dtype), cast(b, dtype), rng=seeded(0))
+
+    assert same(found.element, expected, symmetry)
+    assert not same(found.element, symmetry.identity(), symmetry)
+    assert found.method == "deepalign"
+    assert found.distance_after == 0 < found.distance_before
+
+
+def test_it_is_an_aligner_that_says_whose_prediction_it_is(network: Counting) -> None:
+    symmetry, a, b = trained()
+    aligner = LearnedAligner(network, "untrained", 3, Refine.NONE)
+    found = aligner(symmetry, a, b, rng=seeded(0))
+
+    assert isinstance(aligner, Aligner)
+    assert (found.details["network"], found.details["sketches"]) == ("untrained", 3)
+    assert isinstance(found.details["kept"], str)
+    assert isinstance(found.details["why"], str)
+    assert isinstance(found.details["notes"], list)
+    assert "\n" not in found.details["why"]
+    assert found.seconds > 0
+
+
+def test_the_reference_is_encoded_once(network: Counting) -> None:
+    symmetry, a, b, _ = planted("named_mlp")
+    moving = [b, {n: 2 * w for n, w in b.items()}, {n: w + 1 for n, w in b.items()}]
+    aligner = LearnedAligner(network, sketches=2, refine=Refine.NONE)
+    for other in moving:
+        aligner(symmetry, a, other, rng=seeded(0))
+    assert network.passes == 1 + len(moving)
+
+    aligner(symmetry, a, b, rng=seeded(1))  # other readings of the labels
+    assert network.passes == 1 + len(moving) + 2
+    aligner(symmetry, b, a, rng=seeded(1))  # another reference
+    assert network.passes == 1 + len(moving) + 2 + 2
+
+
+def test_the_same_seed_gives_the_same_element(network: Counting) -> None:
+    symmetry, a, b = trained()
+    found = [
+        LearnedAligner(network, sketches=2, refine=Refine.NONE)(symmetry, a, b, rng=seeded(seed)).element
+        for seed in (0, 0, 1)
+    ]
+    assert same(found[0], found[1], symmetry)
+    assert not same(found[0], found[2], symmetry)  # unrelated to an untrained network: the seed decides
+
+
+def test_what_is_kept_of_the_reference_changes_nothing(network: Counting) -> None:
+    symmetry, a, b = trained()
+    kept = LearnedAligner(network, sketches=2, refine=Refine.NONE)
+    kept(symmetry, a, a, rng=seeded(0))
+    fresh = LearnedAligner(network, sketches=2, refine=Refine.NONE)
+
+    results = [aligner(symmetry, a, b, rng=seeded(0)) for aligner in (kept, fresh)]
+    assert same(results[0].element, results[1].element, symmetry)
+
+
+def test_units_that_move_carry_their_match_with_them(network: Counting) -> None:
+    """Equivariance: aligner(a, h b) = aligner(a, b) h^-1."""
+    symmetry, a, b = trained()
+    h = symmetry.random(seeded(4))
+    aligner = LearnedAligner(network, sketches=4, refine=Refine.NONE)
+    one = aligner(symmetry, a, b, rng=seeded(0)).element
+    two = aligner(symmetry, a, symmetry.apply(h, b), rng=seeded(0)).element
+
+    assert same(two @ h, one, symmetry)
