@@ -27,7 +27,16 @@ from alignment_methods import SLOW, Context, Method, method_table
 from alignment_paths import Judge
 from alignment_speed import report_speed
 from alignment_starts import report_starts
-from alignment_tables import FamilyResult, Outcome, PairResult, family_table, summary, summary_table
+from alignment_tables import (
+    SECTIONS,
+    FamilyResult,
+    Outcome,
+    PairResult,
+    family_table,
+    section_of,
+    summary,
+    summary_table,
+)
 from sinkhorn_rebasin import Rebasin
 
 from deepalign_cli.errors import MismatchError
@@ -74,10 +83,11 @@ class Entry:
 def entries(zoo: Path, data: Path, sets: list[str]) -> Iterator[Entry]:
     """The families whose names begin with one of `sets`, in the sections' order."""
     read: dict[Task, Examples] = {}
-    order = {section: i for i, section in enumerate(("mlp", "conv", "deep", "shift"))}
-    for path in sorted(zoo.glob("*.safetensors"), key=lambda p: (order.get(p.stem.split("-")[0], 9), p)):
-        if not path.stem.startswith(tuple(sets)):
-            continue
+    place = {section: number for number, section in enumerate(SECTIONS)}
+    paths = [path for path in zoo.glob("*.safetensors") if path.stem.startswith(tuple(sets))]
+    if not paths:
+        raise SystemExit(f"there are no networks of {' or '.join(sets) or 'a zoo'} in '{zoo}'.")
+    for path in sorted(paths, key=lambda p: (place.get(section_of(p.stem), len(place)), p)):
         family = load_family(path)
         if family.task not in read:
             read = {family.task: load_examples(family.task, data)}  # one data set at a time in memory

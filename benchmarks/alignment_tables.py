@@ -49,7 +49,7 @@ class FamilyResult:
 
     @property
     def section(self) -> str:
-        return self.name.partition("-")[0]
+        return section_of(self.name)
 
     @property
     def methods(self) -> list[str]:
@@ -63,6 +63,11 @@ class FamilyResult:
             for pair in self.pairs
             if method in pair.methods and (among is None or among in pair.methods)
         ]
+
+
+def section_of(name: str) -> str:
+    """The section that a family is reported in: the first word of its name."""
+    return name.partition("-")[0]
 
 
 def family_table(result: FamilyResult) -> str:
@@ -130,8 +135,9 @@ def mean(values: Iterable[float]) -> float:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean +- sample standard deviation."""
+    """Mean +- sample standard deviation; of one value the value."""
     centre = mean(values)
-    count = max(1, len(values) - 1)
-    deviation = math.sqrt(sum((v - centre) ** 2 for v in values) / count)
+    if len(values) == 1:
+        return f"{centre:.{digits}f}"
+    deviation = math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
     return f"{centre:.{digits}f} +- {deviation:.{digits}f}"
