@@ -359,15 +359,24 @@ def load_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
     """
     if not path.exists():
         raise UsageError(f"there is no run to resume in '{path.parent}'.", "leave --resume out.")
+    content = path.read_bytes()
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(io.BytesIO(content), weights_only=True)
         _check_same(state, run, plan, pool)
         run.model.load_state_dict(state["model"])
         run.optimiser.load_state_dict(state["optimiser"])
         run.schedule.load_state_dict(state["schedule"])
         run.step, run.best = state["step"], state["best"]
         run.seconds, run.recent = state["seconds"], state["recent"]
-    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
+    except (
+        pickle.UnpicklingError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        EOFError,
+        OSError,
+    ) as error:
         problem = " ".join(str(error).split())[:200]
         raise CheckpointError(f"'{path}' is not a whole state of a run: {problem}.", "start anew.") from None
 

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepalign_cli.network.dws import DwsConfig
+from deepalign_cli.network.saved import load_network
+from deepalign_cli.network.universal import UniversalConfig
+from deepalign_cli.operations import training as operations
+from deepalign_cli.train.recipes import read_recipe
+from deepalign_cli.train.tasks import Task
+from deepalign_cli.train.training import Plan, read_plan, start, train
+from deepalign_cli.train.zoo import Schedule
+from tests.docs.test_cli_reference import documented
+from tests.operations.making import deepalign, metadata
+from tests.train.runs import NETWORK, STEPS, log_of, toml, write_zoo
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`recipe.toml`, `data` and `zoo`, which no test changes."""
+    return write_zoo(tmp_path_factory.mktemp("tiny"))
+
+
+def words(folder: Path, out: Path, *more: object) -> list[object]:
+    zoo, data = folder / "zoo", folder / "data"
+    return ["train", folder / "recipe.toml", "--zoo", zoo, "--data", data, "--out", out, *more]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert (one / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
+    assert log_of(one) == log_of(other)
+
+
+def test_a_run_its_files_and_the_three_ways_to_tell(folder: Path, tmp_path: Path) -> None:
+    out, best = tmp_path / "new" / "run", tmp_path / "new" / "run" / "best.safetensors"
+    told = deepalign(*words(folder, out, "--json")).json
+    human = deepalign(*words(folder, out, "--resume"))
+    quiet = deepalign(*words(folder, out, "--resume", "-q"))
+
+    log = log_of(out)
+    assert {path.name for path in out.iterdir()} == {"best.safetensors", "last.pt", "log.jsonl"}
+    assert set(told) == documented("train") | {"schema", "command"}
+    assert (told["schema"], told["command"], told["steps"]) == (1, "train", 12)
+    assert told["output"] == str(best)
+    assert told["score"] == min(line["score"] for line in log)
+    assert metadata(best)["deepalign.step"] == str([line["step"] for line in log if line["best"]][-1])
+    assert load_network(best).encoder.config == UniversalConfig(**NETWORK)
+    assert (human.code, human.err) == (0, "")
+    assert human.out.startswith("step 12 of 12, in ")
+    assert f"wrote {best} (best score {told['score']:.4f}" in human.out
+    assert (quiet.code, quiet.out, quiet.err) == (0, f"{best}\n", "")
+
+
+def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
+    first = deepalign(*words(folder, tmp_path / "parts", "--steps", 3, "--json")).json
+    assert (first["steps"], first["output"], first["score"]) == (3, None, None)
+    plain = deepalign(*words(folder, tmp_path / "parts", "--steps", 3, "--resume"))
+    assert "step 3 of 12" in plain.out
+    assert "no best network" in plain.out
+    assert deepalign(*words(folder, tmp_path / "parts", "--resume")).code == 0
+
+    assert deepalign(*words(folder, tmp_path / "whole")).code == 0
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_an_interrupted_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(
+        run: Any, plan: Any, pool: Sequence[Any], out: Path, advance: Callable[[int, str], None], *more: Any
+    ) -> None:
+        def until_7(step: int, told: str) -> None:
+            if step == 7:
+                raise KeyboardInterrupt
+            advance(step, told)
+
+        train(run, plan, pool, out, until_7, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "train", interrupted)
+        done = deepalign(*words(folder, tmp_path / "parts"))
+        assert (done.code, done.out, done.err) == (130, "", "error: Interrupted\n")
+
+    again = deepalign(*words(folder, tmp_path / "parts", "--json"))
+    assert (again.code, again.out) == (2, "")
+    assert "--resume" in again.error["hint"]
+    assert deepalign(*words(folder, tmp_path / "parts", "--resume")).code == 0
+    assert deepalign(*words(folder, tmp_path / "whole")).code == 0
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.safetensors", "log.jsonl"])
+def test_an_out_that_holds_a_run_is_left_alone(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    done = deepalign(*words(folder, tmp_path, "--json"))
+
+    assert (done.code, done.out, done.error["code"]) == (2, "", "usage")
+    assert "holds a run already" in done.error["message"]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_resume_without_a_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = deepalign(*words(folder, tmp_path / "none", "--resume", "--json"))
+
+    assert (done.code, done.out) == (2, "")
+    assert "no run to resume" in done.error["message"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"PK")
+    done = deepalign(*words(folder, tmp_path, "--resume", "--json"))
+
+    assert (done.code, done.error["code"]) == (3, "checkpoint")
+    assert "last.pt" in done.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "zoo", "data", "named"),
+    [
+        (None, "zoo", "data", "there is no recipe"),
+        ("train = ", "zoo", "data", "cannot be read"),
+        (toml(trian={}), "zoo", "data", "trian"),
+        (toml(train={"stepz": 3}), "zoo", "data", "stepz"),
+        (toml(train={"steps": 3}), "zoo", "data", "steps = 3"),
+        (toml(network={"encoder": "cnn"}), "zoo", "data", "no encoder 'cnn'"),
+        (toml(refiner={}), "zoo", "data", "[refiner]"),
+        (toml(train={**STEPS, "families": {}}) + "[train.families]\n", "zoo", "data", "cannot be read"),
+        (toml(network=NETWORK, train=STEPS) + "[train.families]\ncnn = 1\n", "zoo", "data", "'cnn'"),
+        (toml(train=STEPS), "nowhere", "data", "--zoo"),
+        (toml(train=STEPS), "data", "data", "no zoo in"),
+        (toml(train=STEPS), "zoo", "recipe.toml", "--data"),
+        (toml(train=STEPS), "zoo", "zoo", "tiny.npz"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    recipe: str | None, zoo: str, data: str, named: str, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.toml"
+    if recipe is not None:
+        path.write_text(recipe)
+    done = deepalign(
+        "train", path, "--zoo", folder / zoo, "--data", folder / data, "--out", tmp_path / "run", "--json"
+    )
+
+    assert (done.code, done.out, done.error["code"]) == (2, "", "usage")
+    assert named in done.error["message"]
+    assert done.error["hint"]
+    assert not (tmp_path / "run").exists()
+
+
+# --- docs/training.md -------------------------------------------------------------------------------
+
+
+def page() -> str:
+    return (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("cls", "heading"),
+    [
+        (Plan, "**`[train]`**"),
+        (UniversalConfig, '`encoder = "universal"`'),
+        (DwsConfig, '`encoder = "dws"`'),
+        (Task, "**`task`**"),
+        (Schedule, "**`[schedule]`**"),
+    ],
+)
+def test_every_entry_is_documented_with_its_default(cls: type[Any], heading: str) -> None:
+    after = page().split(heading)[1]
+    table = re.split(r"\n(?=\*\*|#|For )", after)[0]
+    told = {name: default.strip("`") for name, default in re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.M)}
+
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    assert list(told) == list(fields)
+    for name, field in fields.items():
+        if field.default is not dataclasses.MISSING:
+            default = field.default
+            value = json.loads(told[name])
+            assert value == (list(default) if isinstance(default, tuple) else default), name
+        elif field.default_factory is not dataclasses.MISSING:
+            assert json.loads(told[name]) == field.default_factory()
+        else:
+            assert told[name] == "none"
+
+
+def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
+    zoo, training = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    assert set(tomllib.loads(zoo)) == {"format", "seed", "schedule", "set"}
+    table = tomllib.loads(training)
+    assert table.pop("format") == 1
+    start(*read_plan(table))
+    for path in sorted((ROOT / "pretrained").glob("*.toml")):
+        if not path.name.endswith(".zoo.toml"):
+            start(*read_plan(read_recipe(path)))
