@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.align import WeightMatching
 from deepalign_cli.align.alignment import Aligner
+from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.weights import descend
 from deepalign_cli.assignment import assign
@@ -64,6 +65,8 @@ def method_table(
         table["universal, 1 sketch"] = lambda context: predicted(network, context, [0])
         table["universal"] = lambda context: predicted(network, context)
         table["universal + weights"] = lambda context: refined(network, context)
+        table["prior"] = aligner(LearnedAligner(network, refine=Refine.PRIOR))
+        table["default"] = aligner(LearnedAligner(network))
     return table
 
 
