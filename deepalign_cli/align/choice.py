@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ KNOWN = 0.5  # of the units are each other's nearest: below, the aligner does no
 class Prediction:
     """The similarities and their rounding."""
 
-    similarity: Mapping[str, Float[Tensor, "n n"]]
+    similarity: Mapping[str, Float[Tensor, "_ _"]]
     element: Element
 
     @cached_property
@@ -49,6 +49,7 @@ class Candidate:
     distance: float
 
 
+@runtime_checkable
 class Candidates(Protocol):
     """Makes a candidate by name: `none`, `prior` or `weights`."""
 

@@ -73,7 +73,7 @@ class LearnedAligner:
 
     def similarity(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator
-    ) -> dict[str, Float[Tensor, "n n"]]:
+    ) -> dict[str, Float[Tensor, "_ _"]]:
         """The mean over the sketches of every group's similarities."""
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
         graph = Graph(symmetry)
@@ -93,11 +93,14 @@ class LearnedAligner:
 
     def _directions(
         self, graph: Graph, weights: Weights, seeds: list[int]
-    ) -> dict[str, Float[Tensor, "sketches n out"]]:
+    ) -> dict[str, Float[Tensor, "sketches _ out"]]:
+        symmetry = graph.symmetry
+        if Kind.SCALE in symmetry.kinds.values():
+            weights = Acted(symmetry, canonical_scales(symmetry, weights), weights)
         read = {name: widened(weights[name]) for name in graph.names}
         dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize)
         read = {name: w.to(dtype) for name, w in read.items()}
-        if Kind.SIGN in graph.symmetry.kinds.values():
+        if Kind.SIGN in symmetry.kinds.values():
             stack = _each_canonical(graph, read, seeds)
         else:
             stack = {name: w.unsqueeze(0) for name, w in read.items()}

@@ -18,7 +18,7 @@ _SWEEPS = 10
 
 def descend_with_prior(
     problem: Gains,
-    similarity: Mapping[str, Float[Tensor, "n n"]],
+    similarity: Mapping[str, Float[Tensor, "_ _"]],
     start: Element,
     order: Sequence[str],
     share: float = 1.0,

@@ -44,8 +44,40 @@ def sketch(
 ) -> Float[Tensor, "labels waves channels"]:
     """Gaussian coordinates of a labelled axis: the same for every axis of this extent, in every network.
 
-    A seeded random projection keeps inner products up to 1/sqrt(channels) (Johnson and Lindenstrauss).
+    A seeded random projection keeps inner products up to 1/sqrt(channels) (Johnson and Lindenstrauss). An
+    axis of n x n places, or 3 x n x n, is most often an image, in which what is near is alike: on such an
+    axis half of the columns are smooth fields.
     """
     rng = torch.Generator().manual_seed(seed * 1_000_003 + labels * 1009 + waves)
     drawn = torch.randn(labels, waves, channels, generator=rng)
+    side = _image_side(labels) if waves == 1 else 0
+    if side:
+        half = channels // 2
+        drawn[:, 0, half:] = _smoothed(drawn[:, 0, half:], side)
     return drawn.to(like.device, like.dtype)
+
+
+_LEAST_SIDE = 7
+_REACHES = (1 / 28, 1 / 14, 1 / 7)  # of the image's side: how far its fields are alike
+
+
+def _image_side(labels: int) -> int:
+    """The side of the square image, grey or of three colours, that has so many values; 0 if none has."""
+    for colours in (1, 3):
+        side = math.isqrt(labels // colours)
+        if colours * side * side == labels and side >= _LEAST_SIDE:
+            return side
+    return 0
+
+
+def _smoothed(white: Float[Tensor, "labels columns"], side: int) -> Float[Tensor, "labels columns"]:
+    """White columns made into fields of variance one that reach over one of `_REACHES` in turn."""
+    images = white.T.reshape(white.shape[1], -1, side, side)
+    images = images.mean(1, keepdim=True) * images.shape[1] ** 0.5 + images / 2  # colours are alike too
+    places = torch.arange(side, dtype=torch.float32)
+    made = torch.empty_like(images)
+    for turn, reach in enumerate(_REACHES):
+        blur = torch.exp(-((places[:, None] - places) ** 2) / (reach * side) ** 2)
+        blur = blur / blur.norm(dim=1, keepdim=True)
+        made[turn :: len(_REACHES)] = blur @ images[turn :: len(_REACHES)] @ blur.T
+    return made.reshape(white.shape[1], -1).T / made.std()

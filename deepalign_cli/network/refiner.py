@@ -20,7 +20,7 @@ from deepalign_cli.network.graph import Ends, Graph
 from deepalign_cli.network.strengths import Strengths
 from deepalign_cli.network.universal import places_of
 
-Logits = Mapping[str, Float[Tensor, "batch n n"]]
+Logits = Mapping[str, Float[Tensor, "batch _ _"]]
 _FEATURES = 5
 _CONTEXT = 3
 
@@ -49,7 +49,7 @@ class Refiner(nn.Module):
         for step in self.rounds:
             logs = {g: log_sinkhorn(x, self.config.iterations) for g, x in current.items()}
             soft = {g: x.exp() for g, x in logs.items()}
-            confidence = {g: p.amax(2).mean(1) for g, p in soft.items()}
+            confidence = {g: (p.amax(2) + p.amax(1)).mean(1) / 2 for g, p in soft.items()}
             current = {
                 g: step(
                     torch.stack(

@@ -2,8 +2,8 @@
 
 For independent inputs of variance one, unit t of a layer has the variance sum_s W_ts^2 rho_s^2, whatever
 the order of the units; from the outputs backwards the same sum gives how much unit s matters. Dividing by
-both makes the messages, and so the prediction, blind to a rescaling of ReLU units, and to the scale of
-whatever a BatchNorm follows.
+both makes the messages blind to a rescaling of ReLU units in networks without norms, and to the scale of
+whatever a BatchNorm follows. Elsewhere the aligner brings both networks to canonical scales first.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""Canonical signs: they turn where a unit was turned, so that what is read does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.signs import canonical_signs
+from deepalign_cli.symmetry.spec import Activation, Kind
+from deepalign_cli.symmetry.symmetry import Symmetry
+from tests.symmetry.builders import case, seeded
+
+
+@pytest.mark.parametrize(("name", "activation"), [("tanh_mlp", "tanh"), ("siren", "sin"), ("mlp", "tanh")])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_turned_network_is_brought_to_the_same_signs(name: str, activation: str, seed: int) -> None:
+    symmetry, a = case(name, Activation(activation))
+    a = {n: w.double() for n, w in a.items()}
+    g = symmetry.random(seeded(5))
+    b = symmetry.apply(g, a)
+    graph = Graph(symmetry)
+    own, other = canonical_signs(graph, a, seed), canonical_signs(graph, b, seed)
+    assert set(own.scale) == set(symmetry.sizes)
+    assert all(0 < int((s < 0).sum()) < len(s) for s in own.scale.values())
+    perm = Symmetry(symmetry.spec, symmetry.shapes).only(g, symmetry.sizes)
+    moved = symmetry.apply(type(g)(perm.perm), symmetry.apply(own, a))
+    assert all(torch.equal(w, moved[n]) for n, w in symmetry.apply(other, b).items())
+
+
+def test_groups_that_cannot_turn_get_no_sign() -> None:
+    symmetry, a = case("mlp")
+    assert set(symmetry.kinds.values()) == {Kind.PERMUTATION}
+    assert canonical_signs(Graph(symmetry), a, 0).scale == {}
