@@ -8,7 +8,7 @@ other's nearest. `benchmarks/alignment.py` shows the rule beside what it chooses
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deepalign_cli.symmetry.element import Element
 
+NAMES = ("none", "prior", "weights")
 KNOWN = 0.5  # of the units are each other's nearest: below, the aligner does not know such networks
 
 
@@ -56,8 +57,18 @@ class Candidates(Protocol):
     def get(self, name: str) -> Candidate: ...
 
 
-def choose(prediction: Prediction, candidates: Candidates) -> tuple[Candidate, str, list[str]]:
-    """The candidate to keep, why, and what the user should know."""
+Judge = Callable[[Element], float]  # the loss half-way to the moved network: lower is better
+
+
+def choose(
+    prediction: Prediction, candidates: Candidates, judge: Judge | None = None
+) -> tuple[Candidate, str, list[str]]:
+    """The candidate to keep, why, and what the user should know. With a judge, the best by data."""
+    if judge is not None:
+        made = [candidates.get(name) for name in NAMES]
+        losses = [judge(candidate.element) for candidate in made]
+        best = min(range(len(made)), key=losses.__getitem__)
+        return made[best], f"the lowest loss half-way on the data, {losses[best]:.4g}", []
     share = f"{100 * prediction.agreement:.0f} % of the units are each other's nearest"
     if prediction.agreement >= KNOWN:
         return candidates.get("prior"), f"the prediction is sure ({share})", []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance, widened
 from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.choice import Candidate, Prediction, choose
+from deepalign_cli.align.choice import Candidate, Judge, Prediction, choose
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.prior import descend_with_prior, with_signs
 from deepalign_cli.align.view import Acted
@@ -41,13 +41,15 @@ class LearnedAligner:
     `sketches` is how many random readings of the labelled axes are averaged. The reference's features are
     kept from one call to the next, so that N networks cost N passes. `details` of the alignment name the
     network, the candidate that was kept (`kept`) and the reason (`why`), and remarks for the user
-    (`notes`, a list).
+    (`notes`, a list). With a `judge`, which knows the data, `auto` keeps the candidate that it likes best.
     """
 
     def __init__(
-        self, network: DeepAlign, name: str = "", sketches: int = 8, refine: Refine = Refine.AUTO
-    ) -> None:
+        self, network: DeepAlign, name: str = "", sketches: int = 8, refine: Refine = Refine.AUTO,
+        judge: Judge | None = None,
+    ) -> None:  # fmt: skip
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
+        self.judge = judge
         self._kept: tuple[Weights, Symmetry, list[int], dict[str, Tensor]] | None = None
 
     def __call__(
@@ -59,7 +61,7 @@ class LearnedAligner:
         prediction = Prediction(similar, perms)
         tried = _Candidates(symmetry, reference, moving, prediction, rng)
         if self.refine is Refine.AUTO:
-            kept, why, notes = choose(prediction, tried)
+            kept, why, notes = choose(prediction, tried, self.judge)
         else:
             kept, why, notes = tried.get(self.refine.value), "as asked for", []
         details = {

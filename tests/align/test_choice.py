@@ -46,3 +46,17 @@ def test_an_unsure_prediction_is_only_a_start_and_the_user_is_told() -> None:
     assert (kept.name, made.asked) == ("weights", ["weights"])
     assert "unsure" in why
     assert len(notes) == 1
+
+
+def test_with_data_the_best_half_way_is_kept() -> None:
+    names = {"none": 0, "prior": 1, "weights": 2}
+
+    class Named(Made):
+        def get(self, name: str) -> Candidate:
+            return Candidate(name, Element({"h": torch.tensor([names[name]])}), 1.0)
+
+    kept, why, notes = choose(
+        prediction(1.0), Named(), lambda element: [0.3, 0.1, 0.2][int(element.perm["h"])]
+    )
+    assert (kept.name, notes) == ("prior", [])
+    assert "0.1" in why
