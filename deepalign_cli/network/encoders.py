@@ -31,6 +31,8 @@ def make_encoder(table: Mapping[str, Any]) -> Any:
     Raises:
         KeyError, TypeError, ValueError: the name or a size is not usable.
     """
+    if not isinstance(table, Mapping):
+        raise TypeError("the network's configuration is no table")
     sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k != "encoder"}
     config, encoder = ENCODERS[table.get("encoder", "universal")]
     return encoder(config(**sizes))

@@ -34,6 +34,11 @@ class UniversalConfig:
     sweeps: int = 3
     out: int = 128
 
+    def __post_init__(self) -> None:
+        for name, size in vars(self).items():
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{name} = {size!r} is no whole number from 1")
+
 
 class Universal(nn.Module):
     """Weights -> per-unit features, equivariant: when a unit moves, its features move with it."""

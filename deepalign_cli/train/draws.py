@@ -26,6 +26,11 @@ def draw_design(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> De
     """
     if kind not in _DRAWS:
         return design_of({"kind": kind, **ranges})
+    unknown = sorted(set(ranges) - _RANGES[kind])
+    if unknown:
+        raise UsageError(
+            f"'{kind}' has no range '{unknown[0]}'.", f"one of {', '.join(sorted(_RANGES[kind]))}."
+        )
     try:
         return _DRAWS[kind](ranges, task, rng)
     except (TypeError, ValueError, IndexError) as error:
@@ -77,6 +82,8 @@ def _transformer(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     heads = _choice(ranges, "heads", (2, 4), rng)
     width = heads * _choice(ranges, "head_width", (8, 12), rng)
     layers = rng.randint(*ranges.get("layers", (1, 3)))
+    if width == (task.side // Transformer.patch) ** 2:  # whose shapes do not tell tokens from the stream
+        width += 4 * heads
     return Transformer(width, heads, 2 * width, layers, task.side, colours=1 if task.grey else 3)
 
 
@@ -89,6 +96,12 @@ def _log_uniform(low: float, high: float, rng: random.Random) -> int:
     return max(4, 4 * round(math.exp(rng.uniform(math.log(low), math.log(high))) / 4))
 
 
+_RANGES: Mapping[str, set[str]] = {
+    "mlp": {"depth", "width", "activation"},
+    "cnn": {"depth", "width", "norm", "average"},
+    "resnet": {"stages", "width", "blocks"},
+    "transformer": {"heads", "head_width", "layers"},
+}
 _DRAWS: Mapping[str, Callable[[Ranges, Task, random.Random], Design]] = {
     "mlp": _mlp,
     "cnn": _cnn,

@@ -37,6 +37,8 @@ def make(cls: type[Made], table: Mapping[str, Any], where: str) -> Made:
     Raises:
         UsageError: an entry is unknown, missing or not usable; `where` says in which table.
     """
+    if not isinstance(table, Mapping):
+        raise UsageError(f"[{where}] of the recipe is no table.", _HINT)
     options = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
     try:
         return cls(**options)

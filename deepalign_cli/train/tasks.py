@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class Task:
     test: int = 2000
     field: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("side", "images", "test"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -60,7 +66,7 @@ def load_examples(task: Task, folder: Path) -> Examples:
         test, test_labels = _some(arrays["test_images"], arrays["test_labels"], task.test)
     except FileNotFoundError:
         raise UsageError(f"there is no data set '{path}'.", _HINT) from None
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise UsageError(f"'{path}' is not a data set: {error}.", _HINT) from None
     x, test_x = (_images(part, task) for part in (train, test))
     if task.field:
@@ -70,6 +76,8 @@ def load_examples(task: Task, folder: Path) -> Examples:
 
 
 def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    if len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     step = max(1, len(images) // count)
     return torch.from_numpy(images[::step][:count]), torch.from_numpy(labels[::step][:count])
 

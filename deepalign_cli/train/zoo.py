@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,13 @@ class Schedule:
     batch: int = 100
     rate: float = 1e-3
     members: int = 1  # how many images there are, for fields: networks of one image can be merged
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "batch", "members"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
+        if not (self.epochs > 0 and self.rate > 0):
+            raise ValueError("epochs and rate must be above 0")
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,35 @@ def _plans(recipe: dict[str, Any]) -> Iterator[tuple[str, Design, Task, Schedule
     seed = recipe.pop("seed", 0)
     schedule = recipe.pop("schedule", {})
     sets = recipe.pop("set", [])
-    if recipe or not isinstance(sets, list) or not sets:
+    if not isinstance(sets, list) or not all(isinstance(table, dict) for table in sets):
+        sets = []
+    if recipe or not sets:
         raise UsageError(
             f"the recipe has {'an unknown entry ' + repr(next(iter(recipe))) if recipe else 'no [[set]]'}.",
             "it may hold format, seed, [schedule] and [[set]].",
         )
+    seen: set[str] = set()
     for index, table in enumerate(sets):
         table = dict(table)
         kind, count = table.pop("kind", "mlp"), table.pop("count", 1)
         name = table.pop("name", f"{kind}-{index}")
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name in seen:
+            raise UsageError(f"{name!r} is no name for a set: letters and digits, each name once.", "")
+        if not isinstance(kind, str) or type(count) is not int or count < 1:
+            raise UsageError(f"the set '{name}' has no usable kind and count.", 'kind = "mlp", count = 2')
+        seen.add(name)
         task = make(Task, table.pop("task", {}), "set.task")
-        own = make(Schedule, {**schedule, **table.pop("schedule", {})}, "schedule")
+        own = make(Schedule, _both(schedule, table.pop("schedule", {})), "schedule")
         rng = random.Random(f"{seed}/{name}")
         for number in range(count):
             design = draw_design(kind, table, task, rng)
             yield f"{name}-{number:02d}", design, task, own, rng.randrange(2**31)
+
+
+def _both(usual: Any, own: Any) -> Any:
+    """A table with another's entries over its own; what is no table is left for `make` to refuse."""
+    tables = isinstance(usual, Mapping) and isinstance(own, Mapping)
+    return {**usual, **own} if tables else usual if isinstance(own, Mapping) else own
 
 
 def train_family(

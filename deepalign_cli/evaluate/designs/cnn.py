@@ -36,6 +36,10 @@ class CNN:
     pools: tuple[int, ...] = (1, 2)
     activation: str = "relu"
 
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"there is no activation '{self.activation}'")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.channels[0], self.size, self.size)

@@ -19,6 +19,10 @@ class MLP:
     sizes: tuple[int, ...]
     activation: str = "relu"
 
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"there is no activation '{self.activation}'")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.sizes[0],)
