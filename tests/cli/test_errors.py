@@ -352,7 +352,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(30)\n"
         "weights.planted_element = slow\n"
-        "sys.exit(main(['align', 'a.pt', 'b.pt', '-o', 'o.safetensors']))\n"
+        "sys.exit(main(['align', 'a.pt', 'b.pt', '-m', 'weights', '-o', 'o.safetensors']))\n"
     )
     before = listing(folder)
     done = subprocess.run(

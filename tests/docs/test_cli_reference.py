@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -56,7 +57,7 @@ def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) ->
         ["demo"],
         ["inspect", A, "--spec"],
         ["align", A, B, "--refine", "none", "-o", "o"],
-        ["align", A, A, A, "-m", "none", "-o", "."],
+        ["align", A, B, "c.safetensors", "-m", "none", "-o", "."],
         ["merge", A, B, "--refine", "none", "-o", "o"],
         ["merge", A, A, A, "-m", "weights", "-o", "o"],
         ["verify", A, B, "--restarts", "1"],
@@ -68,6 +69,7 @@ def test_every_json_key_is_documented(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(A, "c.safetensors")
     sizes = "(784, 128), (128, 128), (128, 128), (128, 10)"
     Path("net.py").write_text(
         "from torch import nn\n"
