@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepalign_cli.align import WeightMatching
+from deepalign_cli.align.deepalign import LearnedAligner
 from deepalign_cli.checkpoint import Entry, open_checkpoint, tied_metadata, write_safetensors
 from deepalign_cli.errors import DeepalignError
 from deepalign_cli.merge import merged
+from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.symmetry.resolve import check_same_layout, resolve_spec, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -33,7 +34,8 @@ def merge_two(first: Path, second: Path, output: Path, alpha: float = 0.5, seed:
     check_same_layout(a, b)
     spec = resolve_spec(a)
     symmetry = Symmetry(spec, shapes_of(a))
-    found = WeightMatching()(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
+    aligner = LearnedAligner(load_pretrained("universal-v1"))
+    found = aligner(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
     names = {info.stored_name: name for name, info in a.infos.items()}
 
     def read(stored: str) -> Tensor:
