@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.designs import Design, design_of
+import torch
+
+from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.evaluate.designs import DESIGNS, Design, config_of
 from deepalign_cli.evaluate.designs.cnn import CNN
 from deepalign_cli.evaluate.designs.mlp import MLP
 from deepalign_cli.evaluate.designs.resnet import ResNet
 from deepalign_cli.evaluate.designs.transformer import Transformer
+from deepalign_cli.train.known import symmetry_of
+from deepalign_cli.train.recipes import make
 from deepalign_cli.train.tasks import Task
 
 Ranges = Mapping[str, Any]
@@ -21,11 +25,26 @@ Ranges = Mapping[str, Any]
 def draw_design(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> Design:
     """A design of `kind` for a task; ranges that are not given have the usual small values.
 
+    A kind that is not drawn is made as it is written, and so is any that stands under `design`.
+
     Raises:
-        UsageError: the kind is not known, or a range is not usable.
+        UsageError: the kind is not known, a range is not usable, or the design is not one whose units can
+        be told from its tensors' names and shapes.
     """
-    if kind not in _DRAWS:
-        return design_of({"kind": kind, **ranges})
+    if kind in _DRAWS and "design" not in ranges:
+        design = _drawn(kind, ranges, task, rng)
+    else:
+        design = _written(kind, ranges)
+    try:
+        symmetry_of(design, design.init(torch.Generator()))
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise UsageError(f"a design {config_of(design)} cannot be made: {error}.", _DESIGN_HINT) from None
+    except DeepalignError as error:
+        raise UsageError(f"a design {config_of(design)} does not do: {error.message}", _DESIGN_HINT) from None
+    return design
+
+
+def _drawn(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> Design:
     unknown = sorted(set(ranges) - _RANGES[kind])
     if unknown:
         raise UsageError(
@@ -39,9 +58,23 @@ def draw_design(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> De
         ) from None
 
 
+def _written(kind: str, ranges: Ranges) -> Design:
+    rest = sorted(set(ranges) - {"design"})
+    if "design" in ranges and rest:
+        raise UsageError(f"a set with a design has no range '{rest[0]}'.", _DESIGN_HINT)
+    where, table = ("set.design", ranges["design"]) if "design" in ranges else ("set", ranges)
+    if kind not in DESIGNS:
+        raise UsageError(f"there is no design '{kind}'.", f"one of {', '.join(DESIGNS)}.")
+    if not isinstance(table, Mapping):
+        raise UsageError(f"design = {table!r} is not a table.", _DESIGN_HINT)
+    if table.get("kind", kind) != kind:
+        raise UsageError(f"a set of kind '{kind}' has a design of kind {table['kind']!r}.", _DESIGN_HINT)
+    return make(DESIGNS[kind], {key: value for key, value in table.items() if key != "kind"}, where)
+
+
 def _mlp(ranges: Ranges, task: Task, rng: random.Random) -> Design:
-    depth = rng.randint(*ranges.get("depth", (2, 7)))
-    low, high = ranges.get("width", (32, 256))
+    depth = rng.randint(*_range(ranges, "depth", (2, 7)))
+    low, high = _range(ranges, "width", (32, 256))
     shapes = rng.random()
     if shapes < 0.5:  # all of one width, as most are
         hidden = [_log_uniform(low, high, rng)] * depth
@@ -54,8 +87,8 @@ def _mlp(ranges: Ranges, task: Task, rng: random.Random) -> Design:
 
 
 def _cnn(ranges: Ranges, task: Task, rng: random.Random) -> Design:
-    depth = rng.randint(*ranges.get("depth", (2, 5)))
-    low, high = ranges.get("width", (12, 48))
+    depth = rng.randint(*_range(ranges, "depth", (2, 5)))
+    low, high = _range(ranges, "width", (12, 48))
     if rng.random() < 0.4:
         widths = [_log_uniform(low, high, rng)] * depth
     else:
@@ -69,26 +102,41 @@ def _cnn(ranges: Ranges, task: Task, rng: random.Random) -> Design:
 
 
 def _resnet(ranges: Ranges, task: Task, rng: random.Random) -> Design:
-    stages = rng.randint(*ranges.get("stages", (2, 3)))
-    low, high = ranges.get("width", (12, 48))
+    stages = rng.randint(*_range(ranges, "stages", (2, 3)))
+    low, high = _range(ranges, "width", (12, 48))
     widths = tuple(sorted(_log_uniform(low, high, rng) for _ in range(stages)))
     if widths[0] == widths[-1]:  # whose shapes do not tell norms before from norms after
         widths = (*widths[:-1], widths[-1] + 4)
-    blocks = rng.randint(*ranges.get("blocks", (1, 2)))
+    blocks = rng.randint(*_range(ranges, "blocks", (1, 2)))
     return ResNet(widths, blocks, task.side, 1 if task.grey else 3, stride=2 if task.side > 16 else 1)
 
 
 def _transformer(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     heads = _choice(ranges, "heads", (2, 4), rng)
     width = heads * _choice(ranges, "head_width", (8, 12), rng)
-    layers = rng.randint(*ranges.get("layers", (1, 3)))
-    if width == (task.side // Transformer.patch) ** 2:  # whose shapes do not tell tokens from the stream
+    layers = rng.randint(*_range(ranges, "layers", (1, 3)))
+    colours, patch = 1 if task.grey else 3, Transformer.patch
+    taken = ((task.side // patch) ** 2, colours * patch**2, Transformer.classes)
+    while width in taken:  # whose shapes do not tell the stream from tokens, pixels or classes
         width += 4 * heads
-    return Transformer(width, heads, 2 * width, layers, task.side, colours=1 if task.grey else 3)
+    return Transformer(width, heads, 2 * width, layers, task.side, colours=colours)
+
+
+def _range(ranges: Ranges, key: str, usual: tuple[int, int]) -> tuple[int, int]:
+    """The least and the most of an entry."""
+    value = ranges.get(key, usual)
+    whole = isinstance(value, Sequence) and all(type(n) is int for n in value)
+    if not whole or len(value) != 2 or not 1 <= value[0] <= value[1]:
+        raise ValueError(f"{key} = {value!r} is not [least, most], two whole numbers from 1")
+    return value[0], value[1]
 
 
 def _choice(ranges: Ranges, key: str, usual: tuple[Any, ...], rng: random.Random) -> Any:
-    return rng.choice(tuple(ranges.get(key, usual)))
+    """One of an entry's values."""
+    value, kind = ranges.get(key, usual), type(usual[0])
+    if isinstance(value, str) or not isinstance(value, Sequence) or {type(one) for one in value} != {kind}:
+        raise ValueError(f"{key} = {value!r} is not a list like {list(usual)}")
+    return rng.choice(tuple(value))
 
 
 def _log_uniform(low: float, high: float, rng: random.Random) -> int:
@@ -96,6 +144,7 @@ def _log_uniform(low: float, high: float, rng: random.Random) -> int:
     return max(4, 4 * round(math.exp(rng.uniform(math.log(low), math.log(high))) / 4))
 
 
+_DESIGN_HINT = 'write design = { kind = "mlp", sizes = [784, 128, 10] } and no ranges.'
 _RANGES: Mapping[str, set[str]] = {
     "mlp": {"depth", "width", "activation"},
     "cnn": {"depth", "width", "norm", "average"},

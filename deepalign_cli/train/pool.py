@@ -11,9 +11,7 @@ from torch import Tensor
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
-from deepalign_cli.symmetry.families import FAMILIES
-from deepalign_cli.symmetry.layout import Layout
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.tasks import Examples, Task, load_examples
 from deepalign_cli.train.zoo import Family, load_family
 
@@ -57,12 +55,12 @@ def load_pool(zoo: Path, data: Path) -> list[Entry]:
 
 
 def graph_of(family: Family) -> Graph:
-    """The graph of a family's design, whose spec is read off names and shapes as for any checkpoint."""
-    shapes = {name: tuple(w.shape[1:]) for name, w in family.weights.items()}
-    heads = getattr(family.design, "heads", None)
-    layout = Layout(shapes, heads, ordered=True)
-    spec = next(spec for match in FAMILIES if (spec := match(layout)) is not None)
-    return Graph(Symmetry(spec, shapes))
+    """The graph of a family's design.
+
+    Raises:
+        SpecError, AmbiguousError: its tensors' names and shapes do not tell what may move.
+    """
+    return Graph(symmetry_of(family.design, family.network(0)))
 
 
 def _split(member: Int64[Tensor, " networks"]) -> tuple[Tensor, Tensor]:

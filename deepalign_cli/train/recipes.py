@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from deepalign_cli.errors import UsageError
 
@@ -31,16 +32,61 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return table
 
 
-def make(cls: type[Made], table: Mapping[str, Any], where: str) -> Made:
-    """`cls` from a table; lists become tuples.
+def make(cls: type[Made], table: Any, where: str) -> Made:
+    """`cls`, a dataclass, from a table; lists become tuples.
 
     Raises:
         UsageError: an entry is unknown, missing or not usable; `where` says in which table.
     """
     if not isinstance(table, Mapping):
-        raise UsageError(f"[{where}] of the recipe is no table.", _HINT)
+        raise UsageError(f"[{where}] of the recipe is not a table.", _HINT)
     options = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-    try:
-        return cls(**options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"[{where}] of the recipe: {error}.", _HINT) from None
+    problem = _problem(cls, options)
+    if problem is None:
+        try:
+            return cls(**options)
+        except (TypeError, ValueError) as error:
+            problem = str(error)
+    raise UsageError(f"[{where}] of the recipe: {problem}.", _HINT)
+
+
+def _problem(cls: Any, options: Mapping[str, Any]) -> str | None:
+    """What is unknown, of another type or missing, in words."""
+    kinds = get_type_hints(cls)
+    for key, value in options.items():
+        if key not in kinds:
+            return f"'{key}' is not an entry of it"
+        if not _is_a(value, kinds[key]):
+            return f"{key} = {value!r} is not {_words(kinds[key])}"
+    needed = (f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
+    missing = next((name for name in needed if name not in options), None)
+    return missing and f"'{missing}' is missing"
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """As TOML has it: true is no number, and a whole number will do for any."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple:
+        fits = isinstance(value, tuple) and (parts[-1] is Ellipsis or len(value) == len(parts))
+        return fits and all(_is_a(part, parts[0]) for part in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_a(part, parts[1]) for part in value.values())
+    if origin is float:
+        return type(value) in (int, float)
+    return type(value) is int if origin is int else isinstance(value, origin)
+
+
+def _words(kind: Any) -> str:
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple:
+        return "a list of numbers" if parts[-1] is Ellipsis else f"a list of {len(parts)} numbers"
+    return _WORDS[origin]
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Mapping: "a table of numbers",
+}

@@ -37,6 +37,8 @@ class Task:
         for name in ("side", "images", "test"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
+        if self.field and not self.grey:
+            raise ValueError("field = true with grey = false: a field is brightness alone")
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ def load_examples(task: Task, folder: Path) -> Examples:
     """Read a task's examples from `folder`, normalised by the training pixels' mean and deviation.
 
     Raises:
-        UsageError: there is no such data set, or its images are smaller than `side`.
+        UsageError: there is no such data set, or its images are smaller than `side` or lack the colours.
     """
     path = folder / f"{task.data}.npz"
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             arrays = {key: stored[key] for key in stored.files}
         train, labels = _some(arrays["train_images"], arrays["train_labels"], task.images)
         test, test_labels = _some(arrays["test_images"], arrays["test_labels"], task.test)
@@ -76,8 +78,12 @@ def load_examples(task: Task, folder: Path) -> Examples:
 
 
 def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
-    if len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
+        raise ValueError(f"images of {images.dtype}, {list(images.shape)}, are none that are read")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"there are {len(images)} images but labels of shape {list(labels.shape)}")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise ValueError("the labels are not whole numbers from 0")
     step = max(1, len(images) // count)
     return torch.from_numpy(images[::step][:count]), torch.from_numpy(labels[::step][:count])
 
@@ -86,10 +92,12 @@ def _images(raw: Tensor, task: Task) -> Float[Tensor, "n colours side side"]:
     """Brightness in [0, 1], pooled to the task's side."""
     x = raw.float() / 255
     x = x.unsqueeze(1) if x.ndim == 3 else x.movedim(-1, 1) if x.shape[-1] in (1, 3) else x
+    if not task.grey and x.shape[1] != 3:
+        raise UsageError(f"the images of '{task.data}' have no colours.", "leave grey = false out.")
     x = x.mean(1, keepdim=True) if task.grey else x
-    if x.shape[-1] < task.side:
+    if min(x.shape[-2:]) < task.side:
         raise UsageError(f"the images of '{task.data}' are smaller than side {task.side}.", _HINT)
-    return x if x.shape[-1] == task.side else functional.adaptive_avg_pool2d(x, task.side)
+    return x if x.shape[-2:] == (task.side, task.side) else functional.adaptive_avg_pool2d(x, task.side)
 
 
 def _field(images: Float[Tensor, "n 1 side side"]) -> Examples:

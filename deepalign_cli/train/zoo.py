@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,35 +13,17 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional
 
-from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
+from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.evaluate.designs import Design, Statistics, config_of, design_of
 from deepalign_cli.symmetry.naming import is_statistic
-from deepalign_cli.train.draws import draw_design
-from deepalign_cli.train.recipes import make, read_recipe
+from deepalign_cli.train.plans import FamilyPlan, Schedule, family_plans
+from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.tasks import Examples, Task, load_examples
 
 FORMAT = "1"
 ZOO_KEY = "deepalign.zoo"
 _STATISTICS_IMAGES = 2000
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the networks of a zoo are trained: Adam with a cosine-shaped rate, own data order each."""
-
-    networks: int = 16
-    epochs: float = 4.0
-    batch: int = 100
-    rate: float = 1e-3
-    members: int = 1  # how many images there are, for fields: networks of one image can be merged
-
-    def __post_init__(self) -> None:
-        for name in ("networks", "batch", "members"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
-        if not (self.epochs > 0 and self.rate > 0):
-            raise ValueError("epochs and rate must be above 0")
 
 
 @dataclass(frozen=True)
@@ -70,60 +49,70 @@ def train_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[str, float
     """Train every family of a recipe into `out`, one file each; families whose file is there are left.
 
     `advance` is told the family's name and the share of all work that is done. Returns the number of
-    families.
+    families. All that can be wrong with the recipe and the data is found before anything is trained.
 
     Raises:
-        UsageError: the recipe or the data cannot be used. OutputError: a file cannot be written.
+        UsageError: the recipe or the data cannot be used, or a file is of another family than the recipe's.
+        CheckpointError: a file that is there is no family's. OutputError: a file cannot be written.
     """
-    plans = list(_plans(read_recipe(recipe)))
+    plans = family_plans(read_recipe(recipe))
+    missing = [plan for plan in plans if not _is_there(plan, out / f"{plan.name}.safetensors")]
+    for task in dict.fromkeys(plan.task for plan in missing):
+        examples = load_examples(task, data)
+        for plan in missing:
+            if plan.task == task:
+                _check_fits(plan, examples)
     out.mkdir(parents=True, exist_ok=True)
-    for number, (name, design, task, schedule, seed) in enumerate(plans):
-        path = out / f"{name}.safetensors"
-        if not path.exists():
+    for number, plan in enumerate(plans):
+        if plan in missing:
 
-            def progress(share: float, name: str = name, number: int = number) -> None:
+            def progress(share: float, name: str = plan.name, number: int = number) -> None:
                 advance(name, (number + share) / len(plans))
 
-            examples = load_examples(task, data)
-            save_family(path, train_family(design, task, examples, schedule, seed, progress))
-        advance(name, (number + 1) / len(plans))
+            examples = load_examples(plan.task, data)
+            family = train_family(plan.design, plan.task, examples, plan.schedule, plan.seed, progress)
+            save_family(out / f"{plan.name}.safetensors", family)
+        advance(plan.name, (number + 1) / len(plans))
     return len(plans)
 
 
-def _plans(recipe: dict[str, Any]) -> Iterator[tuple[str, Design, Task, Schedule, int]]:
-    """Every family's name, design, task, schedule and seed. A family's own seed depends on its set only."""
-    seed = recipe.pop("seed", 0)
-    schedule = recipe.pop("schedule", {})
-    sets = recipe.pop("set", [])
-    if not isinstance(sets, list) or not all(isinstance(table, dict) for table in sets):
-        sets = []
-    if recipe or not sets:
+def _is_there(plan: FamilyPlan, path: Path) -> bool:
+    """Whether a family's file is there, and not another family's."""
+    if not path.exists():
+        return False
+    file = _opened(path)
+    design, task = _subject(file, path)
+    changed = {
+        "design": design != plan.design,
+        "task": task != plan.task,
+        "number of networks": file.infos["score"].shape != (plan.schedule.networks,),
+    }
+    for what, differs in changed.items():
+        if differs:
+            raise UsageError(
+                f"'{path}' was trained with another {what} than the recipe's.",
+                "delete it to train the family again, or take another --out.",
+            )
+    return True
+
+
+def _check_fits(plan: FamilyPlan, examples: Examples) -> None:
+    """See that a design takes the task's inputs and has an output for each label.
+
+    Raises:
+        UsageError: it does not.
+    """
+    hint = "compare the design with side, grey and field of the task."
+    try:
+        outputs = plan.design(plan.design.init(torch.Generator()), examples.train_x[:2], {}).shape[1]
+    except (RuntimeError, ValueError, LookupError) as error:
+        problem = " ".join(str(error).split())
+        raise UsageError(f"the design of '{plan.name}' does not take its images: {problem}.", hint) from None
+    needed = 1 if plan.task.field else int(max(examples.train_y.max(), examples.test_y.max())) + 1
+    if outputs < needed or (plan.task.field and outputs > 1):
         raise UsageError(
-            f"the recipe has {'an unknown entry ' + repr(next(iter(recipe))) if recipe else 'no [[set]]'}.",
-            "it may hold format, seed, [schedule] and [[set]].",
+            f"the design of '{plan.name}' has {outputs} outputs where {needed} are needed.", hint
         )
-    seen: set[str] = set()
-    for index, table in enumerate(sets):
-        table = dict(table)
-        kind, count = table.pop("kind", "mlp"), table.pop("count", 1)
-        name = table.pop("name", f"{kind}-{index}")
-        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name in seen:
-            raise UsageError(f"{name!r} is no name for a set: letters and digits, each name once.", "")
-        if not isinstance(kind, str) or type(count) is not int or count < 1:
-            raise UsageError(f"the set '{name}' has no usable kind and count.", 'kind = "mlp", count = 2')
-        seen.add(name)
-        task = make(Task, table.pop("task", {}), "set.task")
-        own = make(Schedule, _both(schedule, table.pop("schedule", {})), "schedule")
-        rng = random.Random(f"{seed}/{name}")
-        for number in range(count):
-            design = draw_design(kind, table, task, rng)
-            yield f"{name}-{number:02d}", design, task, own, rng.randrange(2**31)
-
-
-def _both(usual: Any, own: Any) -> Any:
-    """A table with another's entries over its own; what is no table is left for `make` to refuse."""
-    tables = isinstance(usual, Mapping) and isinstance(own, Mapping)
-    return {**usual, **own} if tables else usual if isinstance(own, Mapping) else own
 
 
 def train_family(
@@ -252,14 +241,30 @@ def load_family(path: Path) -> Family:
     Raises:
         UsageError: there is no such file. CheckpointError: it is not a zoo's, or of another format.
     """
+    file = _opened(path)
+    design, task = _subject(file, path)
+    weights = {n.removeprefix("weights/"): file[n].clone() for n in file if n.startswith("weights/")}
+    return Family(design, task, weights, file["score"].clone(), file["member"].clone())
+
+
+def _opened(path: Path) -> Checkpoint:
     file = open_checkpoint(path)
     if file.metadata.get(ZOO_KEY) != FORMAT:
         raise CheckpointError(f"'{path}' is not a file of a zoo that this version reads.", "`deepalign zoo`.")
+    for name in ("score", "member"):
+        if name not in file:
+            raise CheckpointError(
+                f"'{path}' is not a whole file of a zoo: {name} is missing.", "`deepalign zoo`."
+            )
+    return file
+
+
+def _subject(file: Checkpoint, path: Path) -> tuple[Design, Task]:
+    """The design and the task of a family's file."""
     try:
         design, task = json.loads(file.metadata["design"]), json.loads(file.metadata["task"])
-        weights = {n.removeprefix("weights/"): file[n].clone() for n in file if n.startswith("weights/")}
-        return Family(design_of(design), Task(**task), weights, file["score"].clone(), file["member"].clone())
-    except (KeyError, TypeError, ValueError) as error:
+        return design_of(design), Task(**task)
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise CheckpointError(
             f"'{path}' is not a whole file of a zoo: {error}.", "`deepalign zoo`."
         ) from None

@@ -14,10 +14,10 @@ from deepalign_cli.network.dws import DwsConfig
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.universal import UniversalConfig
 from deepalign_cli.operations import training as operations
+from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.tasks import Task
 from deepalign_cli.train.training import Plan, read_plan, start, train
-from deepalign_cli.train.zoo import Schedule
 from tests.docs.test_cli_reference import documented
 from tests.operations.making import deepalign, metadata
 from tests.train.runs import NETWORK, STEPS, log_of, toml, write_zoo

@@ -12,9 +12,10 @@ from torch import Tensor
 from deepalign_cli.evaluate.designs import Design
 from deepalign_cli.evaluate.designs.mlp import MLP
 from deepalign_cli.evaluate.designs.siren import Siren
+from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.pool import Entry, graph_of
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.zoo import Family, Schedule, train_family
+from deepalign_cli.train.zoo import Family, train_family
 from tests.symmetry.builders import seeded
 
 TINY = Task("tiny", side=8, images=200, test=100)

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.designs import Design, config_of
 from deepalign_cli.evaluate.designs.cnn import CNN
 from deepalign_cli.evaluate.designs.mlp import MLP
 from deepalign_cli.evaluate.designs.resnet import ResNet
@@ -21,10 +22,8 @@ KINDS = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "transformer": Transformer}
 GREY, COLOUR = Task("x", side=14), Task("x", side=28, grey=False)
 
 
-CASES = [(kind, task) for kind in KINDS for task in (GREY, COLOUR) if (kind, task) != ("transformer", COLOUR)]
-
-
-@pytest.mark.parametrize(("kind", "task"), CASES)
+@pytest.mark.parametrize("task", [GREY, COLOUR])
+@pytest.mark.parametrize("kind", KINDS)
 def test_draws_fit_the_task_and_have_a_known_symmetry(kind: str, task: Task) -> None:
     rng = random.Random(1)
     for _ in range(12):
@@ -75,25 +74,82 @@ def test_stages_of_one_width_are_told_apart() -> None:
         assert design.widths[0] != design.widths[-1]
 
 
+def test_streams_are_told_from_tokens_pixels_and_classes() -> None:
+    rng = random.Random(3)
+
+    def width(heads: int, head: int, task: Task) -> int:
+        ranges = {"heads": [heads], "head_width": [head], "layers": [1, 1]}
+        design = draw_design("transformer", ranges, task, rng)
+        assert isinstance(design, Transformer)
+        assert design.width % design.heads == 0
+        return design.width
+
+    assert width(2, 8, GREY) == 16
+    assert width(2, 8, COLOUR) == 24  # 16 tokens
+    assert width(7, 7, GREY) == 77  # 49 pixels a patch
+    assert width(2, 5, GREY) == 18  # 10 classes
+
+
 def test_other_kinds_are_designs_as_they_are_written() -> None:
     design = draw_design("siren", {"sizes": [2, 8, 1], "w0": 10.0}, GREY, random.Random(1))
     assert design == Siren((2, 8, 1), 10.0)
 
 
 @pytest.mark.parametrize(
-    ("kind", "ranges"),
+    "design", [MLP((196, 7, 10), "tanh"), CNN((1, 4, 6), 14, pools=(1,)), ResNet((4, 8)), Siren((2, 8, 1))]
+)
+def test_a_design_may_be_written_out(design: Design) -> None:
+    table = config_of(design)
+    rng, untouched = random.Random(1), random.Random(1)
+    assert draw_design(table["kind"], {"design": table}, GREY, rng) == design
+    assert rng.getstate() == untouched.getstate()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranges", "named"),
     [
-        ("oracle", {}),
-        ("siren", {"colour": 1}),
-        ("mlp", {"depth": 3}),
-        ("mlp", {"depth": [5, 2]}),
-        ("mlp", {"width": [8]}),
-        ("mlp", {"width": [0, 8]}),
-        ("mlp", {"activation": []}),
-        ("cnn", {"depth": [1, 1]}),
-        ("transformer", {"heads": ["two"]}),
+        ("oracle", {}, "no design 'oracle'"),
+        ("oracle", {"design": {"kind": "oracle"}}, "no design 'oracle'"),
+        ("siren", {"colour": 1}, "'colour' is not an entry"),
+        ("siren", {"sizes": 3}, "sizes = 3"),
+        ("mlp", {"design": 3}, "design = 3 is not a table"),
+        ("mlp", {"design": {"kind": "cnn"}}, "kind 'mlp' has a design of kind 'cnn'"),
+        ("mlp", {"design": {"sizes": [196, 8, 10]}, "depth": [1, 2]}, "no range 'depth'"),
+        ("mlp", {"design": {"sizes": [196, 8, 10], "depth": 2}}, "'depth' is not an entry"),
+        ("mlp", {"design": {}}, "'sizes' is missing"),
+        ("mlp", {"design": {"sizes": [196, -8, 10]}}, "cannot be made"),
+        ("mlp", {"design": {"sizes": [196]}}, "does not do"),
+        ("resnet", {"design": {"widths": [8, 8]}}, "does not do"),
+        ("transformer", {"design": {"width": 10, "heads": 2, "hidden": 8}}, "either axis of 'head.weight'"),
+        ("transformer", {"design": {"width": 9, "heads": 2, "hidden": 8}}, "heads do not divide"),
     ],
 )
-def test_unusable_ranges_are_refused(kind: str, ranges: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=kind):
+def test_unusable_designs_are_refused(kind: str, ranges: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=named) as caught:
         draw_design(kind, ranges, GREY, random.Random(1))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranges", "named"),
+    [
+        ("mlp", {"depth": 3}, "depth = 3"),
+        ("mlp", {"depth": [5, 2]}, "depth = "),
+        ("mlp", {"depth": [2.0, 3.0]}, "depth = "),
+        ("mlp", {"width": [8]}, "width = "),
+        ("mlp", {"width": [0, 8]}, "width = "),
+        ("mlp", {"activation": []}, "activation = "),
+        ("mlp", {"activation": "relu"}, "activation = 'relu'"),
+        ("mlp", {"activation": ["relux"]}, "relux"),
+        ("mlp", {"widht": [8, 16]}, "'widht'"),
+        ("cnn", {"depth": [1, 1]}, "larger than population"),
+        ("cnn", {"norm": [1]}, "norm = "),
+        ("resnet", {"layers": [1, 1]}, "'layers'"),
+        ("transformer", {"heads": ["two"]}, "heads = "),
+        ("transformer", {"layers": [0, 0]}, "layers = "),
+    ],
+)
+def test_unusable_ranges_are_refused(kind: str, ranges: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=f"'{kind}'.*{named}") as caught:
+        draw_design(kind, ranges, GREY, random.Random(1))
+    assert caught.value.hint

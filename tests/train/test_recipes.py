@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.designs.cnn import CNN
+from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.recipes import make, read_recipe
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.zoo import Schedule
+from deepalign_cli.train.training import Plan
 
 
 def test_a_recipe_is_its_tables_without_the_format(tmp_path: Path) -> None:
@@ -41,16 +44,39 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path)
 
 
-def test_lists_become_tuples() -> None:
+def test_lists_become_tuples_and_whole_numbers_are_numbers() -> None:
     assert make(Task, {"data": "mnist", "side": 14}, "task") == Task("mnist", 14)
-    assert isinstance(make(dict, {"pools": [1, 2]}, "x")["pools"], tuple)
+    assert make(CNN, {"channels": [1, 4], "size": 8, "pools": []}, "x") == CNN((1, 4), 8, pools=())
+    assert make(Schedule, {"epochs": 2}, "schedule").epochs == 2
+    assert make(Plan, {"weights": [1, 0.5, 0], "families": {"cnn": 2}}, "train").weights == (1, 0.5, 0)
 
 
 @pytest.mark.parametrize(
-    ("cls", "table", "named"),
-    [(Schedule, {"epoch": 3}, "epoch"), (Task, {}, "data"), (Task, {"data": "x", "colour": 1}, "colour")],
+    ("cls", "table", "told"),
+    [
+        (Schedule, {"epoch": 3}, "'epoch' is not an entry of it"),
+        (Schedule, {"networks": 2.0}, "networks = 2.0 is not a whole number"),
+        (Schedule, {"networks": True}, "networks = True is not a whole number"),
+        (Schedule, {"epochs": "2"}, "epochs = '2' is not a number"),
+        (Schedule, {"epochs": True}, "epochs = True is not a number"),
+        (Schedule, {"epochs": 0}, "epochs and rate must be above 0"),
+        (Schedule, {"batch": 0}, "batch = 0 is no whole number from 1"),
+        (Task, {}, "'data' is missing"),
+        (Task, {"data": 3}, "data = 3 is not a text"),
+        (Task, {"data": "x", "grey": 1}, "grey = 1 is not true or false"),
+        (MLP, {"sizes": 3}, "sizes = 3 is not a list of numbers"),
+        (MLP, {"sizes": [3, "x"]}, r"sizes = \(3, 'x'\) is not a list of numbers"),
+        (MLP, {"sizes": [3, 4], "activation": "relux"}, "there is no activation 'relux'"),
+        (Plan, {"families": 2}, "families = 2 is not a table of numbers"),
+        (Plan, {"families": {"a": "b"}}, "families = {'a': 'b'} is not a table of numbers"),
+        (Plan, {"weights": [1, 2]}, r"weights = \(1, 2\) is not a list of 3 numbers"),
+    ],
 )
-def test_unknown_and_missing_entries_are_named(cls: type, table: dict[str, object], named: str) -> None:
-    with pytest.raises(UsageError, match=named) as caught:
+def test_what_is_wrong_with_an_entry_is_said_in_words(cls: type, table: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=rf"^\[where\] of the recipe: {told}\.$"):
         make(cls, table, "where")
-    assert "[where]" in caught.value.message
+
+
+def test_what_is_no_table_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^\[task\] of the recipe is not a table\.$"):
+        make(Task, [3], "task")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,70 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tiny.npz").write_bytes(b"no archive at all")
     with pytest.raises(UsageError, match="not a data set"):
         load_examples(TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "named"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), np.zeros(2, np.uint8), "3 images but labels of shape"),
+        (np.zeros((3, 8, 8), np.uint8), np.zeros((3, 1), np.uint8), "3 images but labels of shape"),
+        (np.zeros((3, 8, 8), np.uint8), np.zeros(3), "labels are not whole numbers"),
+        (np.zeros((3, 8, 8), np.uint8), np.array([0, -1, 2]), "labels are not whole numbers"),
+        (np.zeros((3, 8, 8)), np.zeros(3, np.uint8), "float64"),
+        (np.zeros((3, 64), np.uint8), np.zeros(3, np.uint8), "64"),
+        (np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.uint8), "0, 8, 8"),
+        (np.array([None] * 3), np.zeros(3, np.uint8), "pickle"),
+    ],
+)
+def test_arrays_of_other_kinds_are_named(
+    tmp_path: Path, images: np.ndarray, labels: np.ndarray, named: str
+) -> None:
+    write_data(tmp_path)
+    with np.load(tmp_path / "tiny.npz") as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / "tiny.npz", **{**arrays, "test_images": images, "test_labels": labels})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=named):
+        load_examples(TINY, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "end", "a folder", "below a file"])
+def test_a_broken_data_set_is_refused(tmp_path: Path, damage: str) -> None:
+    path = write_data(tmp_path) / "tiny.npz"
+    whole = path.read_bytes()
+    if damage == "below a file":
+        with pytest.raises(UsageError, match="not a data set"):
+            load_examples(TINY, path)
+        return
+    if damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "end": whole[:-30]}[damage])
+    with pytest.raises(UsageError, match="not a data set"):
+        load_examples(TINY, tmp_path)
+
+
+def test_grey_images_have_no_colours(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no colours"):
+        load_examples(Task("tiny", side=8, grey=False), write_data(tmp_path))
+
+
+def test_oblong_images_are_made_square(tmp_path: Path) -> None:
+    path = write_data(tmp_path) / "tiny.npz"
+    with np.load(path) as stored:
+        arrays = {k: v[:, :, 2:] if k.endswith("images") else v for k, v in stored.items()}
+    np.savez(path, **arrays)
+    assert load_examples(Task("tiny", side=6, images=200), tmp_path).train_x.shape == (200, 1, 6, 6)
+    with pytest.raises(UsageError, match="smaller than side 8"):
+        load_examples(TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"side": 0}, {"images": -1}, {"test": True}, {"field": True, "grey": False}]
+)
+def test_an_unusable_task_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Task("tiny", **options)
 
 
 def test_images_are_not_made_larger(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError
@@ -14,10 +15,10 @@ from deepalign_cli.evaluate.designs.resnet import ResNet
 from deepalign_cli.evaluate.designs.siren import Siren
 from deepalign_cli.evaluate.designs.transformer import Transformer
 from deepalign_cli.symmetry.naming import is_statistic
+from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.tasks import Examples, Task
 from deepalign_cli.train.zoo import (
     Family,
-    Schedule,
     batch_of,
     load_family,
     losses,
@@ -195,9 +196,9 @@ def test_a_zoo_is_one_file_a_family_and_goes_on_where_it_was_stopped(tmp_path: P
     first = bytes_of(whole)
     assert sorted(first) == ["first-00.safetensors", "first-01.safetensors", "second-00.safetensors"]
     resumed.mkdir()
-    (resumed / "first-00.safetensors").write_bytes(b"left alone")
+    kept = marked(whole / "first-00.safetensors", resumed / "first-00.safetensors")
     train_zoo(recipe(tmp_path), data, resumed, quiet)
-    assert bytes_of(resumed) == {**first, "first-00.safetensors": b"left alone"}
+    assert bytes_of(resumed) == {**first, "first-00.safetensors": kept}
     assert load_family(whole / "second-00.safetensors").member.tolist() == [0, 1, 0, 1]
     one, two = (load_family(whole / f"first-0{i}.safetensors").design for i in (0, 1))
     assert one != two
@@ -214,12 +215,104 @@ def test_the_seed_of_a_set_does_not_depend_on_the_others(tmp_path: Path) -> None
     assert not any(both[name] == other[name] for name in both)
 
 
+def marked(family: Path, copy: Path) -> bytes:
+    """The same family in a file that can be told from another."""
+    with safe_open(family, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(family), copy, {**metadata, "mark": "left alone"})
+    return copy.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("width = [4, 8]", "width = [12, 16]", "another design"),
+        ("side = 4, images = 100 }", "side = 4, images = 90 }", "another task"),
+        ("networks = 2", "networks = 3", "another number of networks"),
+    ],
+)
+def test_another_family_is_not_taken_for_the_recipes(tmp_path: Path, old: str, new: str, named: str) -> None:
+    data, out = write_data(tmp_path), tmp_path / "zoo"
+    train_zoo(recipe(tmp_path), data, out, quiet)
+    before = bytes_of(out)
+    with pytest.raises(UsageError, match=rf"first-0\d\.safetensors' was trained with {named}"):
+        train_zoo(recipe(tmp_path, RECIPE.replace(old, new, 1)), data, out, quiet)
+    assert bytes_of(out) == before
+
+
+def test_a_file_that_is_no_familys_is_named(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path), tmp_path / "zoo"
+    out.mkdir()
+    (out / "first-01.safetensors").write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match="first-01"):
+        train_zoo(recipe(tmp_path), data, out, quiet)
+    assert bytes_of(out) == {"first-01.safetensors": b"mine"}
+
+
+def test_a_zoo_that_is_there_needs_no_data(tmp_path: Path) -> None:
+    out = tmp_path / "zoo"
+    train_zoo(recipe(tmp_path), write_data(tmp_path), out, quiet)
+    (tmp_path / "tiny.npz").unlink()
+    assert train_zoo(recipe(tmp_path), tmp_path, out, quiet) == 3
+
+
+def test_a_set_may_be_one_design_with_many_seeds(tmp_path: Path) -> None:
+    written = 'name = "one"\ncount = 2\ndesign = { kind = "mlp", sizes = [16, 5, 10] }\n'
+    text = f'[[set]]\n{written}task = {{ data = "tiny", side = 4, images = 50 }}\n'
+    schedule = "[schedule]\nnetworks = 2\nepochs = 1\n"
+    train_zoo(recipe(tmp_path, schedule + text), write_data(tmp_path), tmp_path / "zoo", quiet)
+    one, two = (load_family(tmp_path / "zoo" / f"one-0{i}.safetensors") for i in (0, 1))
+    assert one.design == two.design == MLP((16, 5, 10))
+    assert not any(torch.equal(one.weights[n], two.weights[n]) for n in one.weights)
+
+
+LATE = (
+    RECIPE
+    + """
+[[set]]
+name = "late"
+design = { kind = "mlp", sizes = SIZES }
+task = { data = "DATA", side = 4, images = 100 }
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "sizes", "named"),
+    [
+        ("other", "[16, 4, 10]", "other.npz"),
+        ("tiny", "[25, 4, 10]", "the design of 'late-00' does not take its images"),
+        ("tiny", "[16, 4, 3]", "the design of 'late-00' has 3 outputs where 4 are needed"),
+    ],
+)
+def test_the_last_sets_data_are_checked_before_the_first_is_trained(
+    tmp_path: Path, data: str, sizes: str, named: str
+) -> None:
+    text = LATE.replace("DATA", data).replace("SIZES", sizes)
+    with pytest.raises(UsageError, match=named):
+        train_zoo(recipe(tmp_path, text), write_data(tmp_path), tmp_path / "zoo", quiet)
+    assert not (tmp_path / "zoo").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ("", "no .*set"),
         ("colour = 1\n" + RECIPE, "colour"),
         ("set = 3", "no .*set"),
+        ("set = [3]", "no .*set"),
+        ("set = []", "no .*set"),
+        (RECIPE.replace("seed = 4", 'seed = "x"'), "seed is 'x'"),
+        (RECIPE.replace("count = 2", 'count = "a"'), "'first' has no usable kind and count"),
+        (RECIPE.replace("count = 2", "count = 0"), "'first' has no usable kind and count"),
+        (RECIPE.replace('kind = "mlp"', "kind = 3"), "'first' has no usable kind and count"),
+        (RECIPE.replace('"second"', '"first"'), "two sets are called 'first'"),
+        (RECIPE.replace('"second"', '"../second"'), "is no name"),
+        (RECIPE.replace('"second"', '"a/b"'), "is no name"),
+        (RECIPE.replace('"second"', "3"), "3 is no name"),
+        (RECIPE.replace("{ members = 2, networks = 4 }", "3"), "schedule. of the recipe is not a table"),
+        (RECIPE.replace("networks = 2", "networks = 0"), "networks = 0"),
+        (RECIPE.replace("epochs = 1", "epochs = inf"), "epochs"),
         (RECIPE.replace("epochs", "epoch"), "epoch"),
         (RECIPE.replace("members", "member"), "member"),
         (RECIPE.replace("field = true", "filed = true"), "filed"),
