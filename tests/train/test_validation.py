@@ -85,3 +85,9 @@ def test_the_score_is_the_mean_logarithm_above_the_floor() -> None:
     assert score({"a": -1.0}) == score({"a": 0.0})
     assert score({"a": 1.0, "b": 0.1}) == pytest.approx((math.log(1 + FLOOR) + math.log(0.1 + FLOOR)) / 2)
     assert score({"a": 1.0, "b": 0.1}) > score({"a": 0.5, "b": 0.1})
+
+
+def test_what_is_no_number_is_infinitely_bad() -> None:
+    assert score({"a": math.nan, "b": 0.1}) == math.inf
+    assert score({"b": 0.1, "a": math.nan}) == math.inf
+    assert score({"a": math.inf}) == math.inf
