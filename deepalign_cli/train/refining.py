@@ -88,7 +88,7 @@ def _predicted(model: DeepAlign, entry: Entry) -> _Known:
     """Every training network with the next one of its member."""
     member = entry.family.member[entry.train]
     first, second = [], []
-    for m in member.unique():
+    for m in torch.unique(member):
         own = entry.train[member == m]
         first.append(own)
         second.append(own.roll(-1))
