@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from activations import activation_matching
+from deepalign_cli.evaluate.activations import activation_matching
 from jaxtyping import Float
 from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor

@@ -100,6 +100,8 @@ class LearnedAligner:
         if Kind.SCALE in symmetry.kinds.values():
             weights = Acted(symmetry, canonical_scales(symmetry, weights), weights)
         read = {name: widened(weights[name]) for name in graph.names}
+        if not read:
+            return {}
         dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize)
         read = {name: w.to(dtype) for name, w in read.items()}
         if Kind.SIGN in symmetry.kinds.values():

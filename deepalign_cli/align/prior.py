@@ -35,7 +35,7 @@ def descend_with_prior(
             gains = problem.matrices(group, g)
             value = gains.plain if gains.flipping is None else gains.plain + gains.flipping.abs()
             own = similarity[group][:, g.perm[group]].to(value.dtype)
-            perm = assign(value / (value.std() + 1e-30) + share * own / (own.std() + 1e-30))
+            perm = assign(value / (value.std(correction=0) + 1e-30) + share * own / (own.std(correction=0) + 1e-30))
             units = torch.arange(len(perm))
             scale = {}
             if gains.flipping is not None:
