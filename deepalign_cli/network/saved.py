@@ -32,7 +32,11 @@ def save_network(
     metadata = {
         NETWORK_KEY: FORMAT,
         "deepalign.config": json.dumps(encoder_table(model.encoder)),
-        **({"deepalign.refiner": json.dumps(asdict(model.refiner.config))} if model.refiner else {}),
+        **(
+            {"deepalign.refiner": json.dumps(asdict(model.refiner.config))}
+            if model.refiner is not None
+            else {}
+        ),
         **{f"deepalign.{key}": value for key, value in (facts or {}).items()},
     }
     entries = [Entry(name, "F32", tuple(w.shape)) for name, w in tensors.items()]
@@ -50,7 +54,7 @@ def load_network(path: Path) -> DeepAlign:
         raise CheckpointError(f"'{path}' is not an aligner that this version reads.", _HINT)
     try:
         table = json.loads(file.metadata["deepalign.config"])
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # on the meta device half of torch's compiler is imported
             model = DeepAlign(make_encoder(table), _refiner(file.metadata.get("deepalign.refiner")))
         model.load_state_dict({name: file[name].clone() for name in file}, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

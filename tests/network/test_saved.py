@@ -14,12 +14,14 @@ from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError
 from deepalign_cli.network.encoders import encoder_table
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.saved import FORMAT, NETWORK_KEY, load_network, save_network
 from deepalign_cli.network.universal import Universal, UniversalConfig
 from tests.network.builders import SEEDS, network
 
 Parts = tuple[dict[str, Tensor], dict[str, str]]
 CONFIG = UniversalConfig(channels=8, hidden=12, sketch=10, sweeps=1, out=6)
+REFINER = RefinerConfig(rounds=2, hidden=4)
 
 
 @pytest.fixture
@@ -52,6 +54,38 @@ def test_what_is_read_back_predicts_the_same(saved: tuple[Path, DeepAlign]) -> N
     with torch.no_grad():
         before, after = (m.encode(Graph(symmetry), weights, SEEDS) for m in (model, load_network(path)))
     assert all(torch.equal(before[g], after[g]) for g in before)
+
+
+def test_a_refiner_is_written_and_read_back(tmp_path: Path) -> None:
+    path, model = tmp_path / "net.safetensors", DeepAlign(Universal(CONFIG), Refiner(REFINER))
+    save_network(path, model)
+    found = load_network(path)
+    before, after = model.state_dict(), found.state_dict()
+    assert any(name.startswith("refiner.") for name in before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n], after[n]) for n in before)
+    assert found.refiner is not None
+    assert found.refiner.config == REFINER
+    assert not any(p.requires_grad or p.is_meta for p in found.parameters())
+
+
+@pytest.mark.parametrize(
+    "text", [None, "not json", "3", "[1]", '{"rounds": 1}', '{"rounds": 2, "hidden": 5}', '{"colour": 1}',
+             '{"rounds": "2"}', '{"rounds": 2, "hidden": -4}', '{"rounds": 0}']
+)  # fmt: skip
+def test_another_refiner_than_the_tensors_is_refused(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "net.safetensors"
+    save_network(path, DeepAlign(Universal(CONFIG), Refiner(REFINER)))
+    tensors, metadata = parts_of(path)
+    del metadata["deepalign.refiner"]
+    save_file(tensors, path, metadata if text is None else {**metadata, "deepalign.refiner": text})
+    with pytest.raises(CheckpointError, match="is not a whole aligner"):
+        load_network(path)
+
+
+def test_an_aligner_without_a_refiner_has_none(saved: tuple[Path, DeepAlign]) -> None:
+    assert "deepalign.refiner" not in parts_of(saved[0])[1]
+    assert load_network(saved[0]).refiner is None
 
 
 def test_what_is_read_back_is_ready_to_be_used(saved: tuple[Path, DeepAlign]) -> None:
