@@ -34,6 +34,14 @@ def train(
             help="The folder of the run: best.safetensors, log.jsonl, last.pt.",
         ),
     ],
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="NAME|PATH",
+            help="The trained aligner that a recipe with a [refiner] is for; its encoder stays as it is.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, as if it had not stopped.")
     ] = False,
@@ -49,7 +57,7 @@ def train(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train an aligner on a zoo.
+    """Train an aligner on a zoo, or a refiner for a trained one.
 
     The network that validates best is kept in best.safetensors; 'deepalign align' takes it by --network.
     An interrupted run goes on by --resume, with the same result. Under 'accelerate launch' or torchrun
@@ -57,6 +65,7 @@ def train(
 
     Example:
         deepalign train universal-v1.toml --zoo zoo --data data --out run
+        deepalign train refiner.toml --network run/best.safetensors --zoo zoo --data data --out refined
     """
     output = Output("train", json=json, quiet=quiet)
     from deepalign_cli.operations.training import prepare
@@ -65,7 +74,7 @@ def train(
     workers = Workers()
     shown = output if workers.rank == 0 else Output("train", quiet=True)  # one process speaks for all
     with shown.progress("reading the zoo"):
-        session = prepare(recipe, zoo, data, out, resume, workers)
+        session = prepare(recipe, zoo, data, out, resume, workers, network)
     with shown.progress("training", session.left(steps), "step") as advance:
         report = session.go(steps, lambda _step, _words: advance())
     if workers.rank == 0:

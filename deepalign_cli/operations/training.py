@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
+from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.train.pool import Entry, load_pool
 from deepalign_cli.train.recipes import read_recipe
-from deepalign_cli.train.training import BEST, LOG, STATE, Plan, Run, load_state, read_plan, start, train
+from deepalign_cli.train.refining import Refining, start_refiner
+from deepalign_cli.train.training import (
+    BEST,
+    ENCODER,
+    LOG,
+    STATE,
+    Lesson,
+    Plan,
+    Run,
+    load_state,
+    read_plan,
+    start,
+    train,
+)
 from deepalign_cli.train.workers import Workers
 from deepalign_cli.train.zoo import train_zoo
 
@@ -44,6 +59,7 @@ class Session:
 
     run: Run
     plan: Plan
+    lesson: Lesson
     pool: Sequence[Entry]
     workers: Workers
     out: Path
@@ -55,7 +71,7 @@ class Session:
 
     def go(self, stop: int | None, advance: Callable[[int, str], None]) -> TrainReport:
         """Train; see `train` for what is raised."""
-        train(self.run, self.plan, self.pool, self.out, advance, self.workers, stop)
+        train(self.run, self.plan, self.pool, self.out, advance, self.workers, stop, self.lesson)
         self.workers.leave()
         best, found = self.run.best, self.out / BEST
         judged = math.isfinite(best)
@@ -84,29 +100,47 @@ def make_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[float], Non
     return ZooReport(out, len(files), networks, time.perf_counter() - started)
 
 
-def prepare(recipe: Path, zoo: Path, data: Path, out: Path, resume: bool, workers: Workers) -> Session:
+def prepare(
+    recipe: Path, zoo: Path, data: Path, out: Path, resume: bool, workers: Workers,
+    network: str | None = None,
+) -> Session:  # fmt: skip
     """Everything that a run needs, from its beginning or from where it was kept.
 
+    `network` names the aligner whose refiner a recipe with a [refiner] trains.
+
     Raises:
-        UsageError: the recipe, the zoo or the data cannot be used, or `out` holds a run and `resume` is not
-        given, or the other way round. CheckpointError: a family's file or the kept run is broken.
+        UsageError: the recipe, the network, the zoo or the data cannot be used, or `out` holds a run and
+        `resume` is not given, or the other way round. CheckpointError: the network, a family's file or the
+        kept run is broken.
     """
-    network, plan = _recipe(recipe)
+    table = read_recipe(recipe)
+    encoder, plan = read_plan(table)
+    _check_network(table, network)
     if resume and not (out / STATE).exists():
         raise UsageError(f"there is no run to resume in '{out}'.", "leave --resume out.")
     if not resume and any((out / name).exists() for name in (STATE, BEST, LOG)):
         raise UsageError(f"'{out}' holds a run already.", "go on with it by --resume, or name another --out.")
-    run = start(network, plan)
+    if network is None:
+        run, lesson = start(encoder, plan), ENCODER
+    else:
+        run, lesson = start_refiner(load_pretrained(network), table["refiner"], plan), Refining().lesson()
     pool = load_pool(zoo, data)
     if resume:
         load_state(run, plan, pool, out / STATE)
-    return Session(run, plan, pool, workers, out)
+    return Session(run, plan, lesson, pool, workers, out)
 
 
-def _recipe(path: Path) -> tuple[dict[str, object], Plan]:
-    table = read_recipe(path)
-    if "refiner" in table:
+def _check_network(recipe: Mapping[str, Any], network: str | None) -> None:
+    """An encoder is trained from nothing, a refiner behind an encoder that is there."""
+    if "refiner" in recipe and "network" in recipe:
         raise UsageError(
-            "`deepalign train` trains no [refiner].", "deepalign_cli.train.refining does, from Python."
+            "the recipe has both a [network] and a [refiner].",
+            "train the network first; the refiner's recipe takes it from --network.",
         )
-    return read_plan(table)
+    if "refiner" in recipe and network is None:
+        raise UsageError(
+            "a recipe with a [refiner] needs the aligner that it refines.",
+            "name it by --network: one that comes with deepalign, or a path.",
+        )
+    if "refiner" not in recipe and network is not None:
+        raise UsageError("--network is for a recipe with a [refiner].", "leave it out.")

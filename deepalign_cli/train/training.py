@@ -1,4 +1,4 @@
-"""The training loop of the encoder: every step one family, some of its networks, all their pairs.
+"""The training loop, and the lesson of the encoder: every step one family, and some of its networks' pairs.
 
 All randomness of a step comes from (step, worker), and the kept state holds everything else, so that a run
 that was stopped and resumed takes the very steps that an unbroken one takes, and leaves the same log.
@@ -7,7 +7,6 @@ that was stopped and resumed takes the very steps that an unbroken one takes, an
 from __future__ import annotations
 
 import io
-import json
 import math
 import pickle
 import time
@@ -20,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.assignment import log_sinkhorn
-from deepalign_cli.checkpoint.atomic import atomic_file
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.similarity import similarities
+from deepalign_cli.train.log import append, finite, forget_after, mean, write_bytes
 from deepalign_cli.train.losses import (
     Stack,
     carried,
@@ -206,7 +205,7 @@ def train(
     workers.wait()  # until all have looked at what is in `out`
     if workers.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
-        _forget_after(out / LOG, run.step)
+        forget_after(out / LOG, run.step)
         save_state(run, plan, pool, out / STATE)
     shares = torch.tensor([_share(entry.name, plan.families) for entry in pool], dtype=torch.float32)
     last = min(stop or plan.steps, plan.steps)
@@ -296,42 +295,11 @@ def _report(run: Run, pool: Sequence[Entry], out: Path, lesson: Lesson) -> None:
         run.best = value
         facts = {"step": str(run.step), "score": f"{value:.6g}"}
         save_network(out / BEST, run.model, facts, force=True)
-    line = {"step": run.step, "score": _number(value), "best": better, "seconds": round(run.seconds, 3),
-            **{key: _mean([r[key] for r in run.recent if key in r]) for key in _LOSSES},
+    line = {"step": run.step, "score": finite(value), "best": better, "seconds": round(run.seconds, 3),
+            **{key: mean([r[key] for r in run.recent if key in r]) for key in _LOSSES},
             "temperature": float(run.model.temperature.detach()),
-            "excess": {name: _number(x) for name, x in excess.items()}}  # fmt: skip
-    with (out / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return _number(sum(values) / len(values)) if values else None
-
-
-def _number(x: float) -> float | None:
-    """JSON has no word for infinity."""
-    return x if math.isfinite(x) else None
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drop a log's lines after `step`: those of steps that will be taken again, and what a kill cut off."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_bytes().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line)
-    whole = b"".join(kept)
-    _write(log, whole)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_file(path, len(content), force=True) as target, open(target, "wb", closefd=False) as file:
-        file.write(content)
+            "excess": {name: finite(x) for name, x in excess.items()}}  # fmt: skip
+    append(out / LOG, line)
 
 
 def save_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
@@ -344,11 +312,12 @@ def save_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
         "model": run.model.state_dict(), "optimiser": run.optimiser.state_dict(),
         "schedule": run.schedule.state_dict(), "step": run.step, "best": run.best,
         "seconds": run.seconds, "recent": run.recent, "config": encoder_table(run.model.encoder),
-        "plan": asdict(plan), "families": [entry.name for entry in pool],
+        "refiner": _refiner_table(run.model), "plan": asdict(plan),
+        "families": [entry.name for entry in pool],
     }  # fmt: skip
     made = io.BytesIO()
     torch.save(state, made)
-    _write(path, made.getvalue())
+    write_bytes(path, made.getvalue())
 
 
 def load_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
@@ -386,11 +355,24 @@ def _check_same(state: Mapping[str, Any], run: Run, plan: Plan, pool: Sequence[E
     hint = "go on with the recipe and the zoo that it was started with, or take another --out."
     if state["config"] != encoder_table(run.model.encoder):
         raise UsageError("the saved run is of another [network] than the recipe's.", hint)
+    if state.get("refiner") != _refiner_table(run.model):
+        raise UsageError("the saved run is of another [refiner] than the recipe's.", hint)
+    behind = {} if run.model.refiner is None else _without_refiner(run.model.state_dict())
+    if not all(torch.equal(w, state["model"][name]) for name, w in behind.items()):
+        raise UsageError("the saved run refines another aligner than that of --network.", hint)
     changed = [name for name, value in asdict(plan).items() if state["plan"].get(name) != value]
     if changed:
         raise UsageError(f"the saved run has another {changed[0]} in [train] than the recipe.", hint)
     if state["families"] != [entry.name for entry in pool]:
         raise UsageError("the saved run is on other families than the zoo's.", hint)
+
+
+def _refiner_table(model: DeepAlign) -> dict[str, Any] | None:
+    return None if model.refiner is None else asdict(model.refiner.config)
+
+
+def _without_refiner(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: w for name, w in weights.items() if not name.startswith("refiner.")}
 
 
 def _share(name: str, families: Mapping[str, float]) -> float:

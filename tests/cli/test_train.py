@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from deepalign_cli.evaluate.designs import DESIGNS
 from deepalign_cli.network.dws import DwsConfig
+from deepalign_cli.network.refiner import RefinerConfig
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.universal import UniversalConfig
 from deepalign_cli.operations import training as operations
-from deepalign_cli.train.plans import Schedule
-from deepalign_cli.train.recipes import read_recipe
+from deepalign_cli.train.plans import Schedule, family_plans
+from deepalign_cli.train.recipes import make, read_recipe
+from deepalign_cli.train.refining import start_refiner
 from deepalign_cli.train.tasks import Task
 from deepalign_cli.train.training import Plan, read_plan, start, train
 from tests.docs.test_cli_reference import documented
-from tests.operations.making import deepalign, metadata
+from tests.operations.making import aligner, deepalign, metadata, tensors
 from tests.train.runs import NETWORK, STEPS, log_of, toml, write_zoo
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +136,8 @@ def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
         (toml(train={"stepz": 3}), "zoo", "data", "stepz"),
         (toml(train={"steps": 3}), "zoo", "data", "steps = 3"),
         (toml(network={"encoder": "cnn"}), "zoo", "data", "no encoder 'cnn'"),
-        (toml(refiner={}), "zoo", "data", "[refiner]"),
+        (toml(refiner={}), "zoo", "data", "needs the aligner that it refines"),
+        (toml(refiner={}, network={}), "zoo", "data", "both a [network] and a [refiner]"),
         (toml(train={**STEPS, "families": {}}) + "[train.families]\n", "zoo", "data", "cannot be read"),
         (toml(network=NETWORK, train=STEPS) + "[train.families]\ncnn = 1\n", "zoo", "data", "'cnn'"),
         (toml(train=STEPS), "nowhere", "data", "--zoo"),
@@ -157,6 +162,77 @@ def test_what_cannot_be_meant_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+# --- a refiner --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refining(folder: Path, tmp_path: Path) -> Callable[..., list[object]]:
+    """The words that train a refiner for an aligner, but for the aligner and --out."""
+    recipe = tmp_path / "refiner.toml"
+    recipe.write_text(toml(refiner={"rounds": 1, "hidden": 4, "iterations": 5}, train=STEPS))
+
+    def made(network: object, out: Path, *more: object) -> list[object]:
+        spelt = [] if network is None else ["--network", network]
+        return ["train", recipe, *words(folder, out)[2:], *spelt, *more]
+
+    return made
+
+
+def test_a_refiner_is_trained_behind_a_network(refining: Callable[..., list[object]], tmp_path: Path) -> None:
+    network, whole, parts = aligner(tmp_path / "net.safetensors"), tmp_path / "whole", tmp_path / "parts"
+    told = deepalign(*refining(network, whole, "--json")).json
+    assert deepalign(*refining(network, parts, "--steps", 3)).code == 0
+    assert deepalign(*refining(network, parts, "--resume")).code == 0
+
+    assert (told["steps"], told["output"]) == (12, str(whole / "best.safetensors"))
+    assert_same_run(whole, parts)
+    made, own = tensors(whole / "best.safetensors"), tensors(network)
+    assert {name for name in made if not name.startswith("refiner.")} == set(own)
+    assert all(torch.equal(made[name], w) for name, w in own.items())
+    assert load_network(whole / "best.safetensors").refiner is not None
+
+
+def test_a_refiner_goes_on_behind_its_own_network_only(
+    refining: Callable[..., list[object]], tmp_path: Path
+) -> None:
+    networks = [aligner(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1)]
+    assert deepalign(*refining(networks[0], tmp_path / "run", "--steps", 3)).code == 0
+    done = deepalign(*refining(networks[1], tmp_path / "run", "--resume", "--json"))
+
+    assert (done.code, done.out) == (2, "")
+    assert "refines another aligner" in done.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("network", "code", "named"),
+    [
+        (None, 2, "needs the aligner"),
+        ("none-such", 2, "no network is called 'none-such'"),
+        ("./missing.safetensors", 2, "missing.safetensors"),
+        ("RECIPE", 3, "refiner.toml"),
+    ],
+)
+def test_a_refiner_needs_an_aligner(
+    network: str | None, code: int, named: str, refining: Callable[..., list[object]], tmp_path: Path
+) -> None:
+    spelt = tmp_path / "refiner.toml" if network == "RECIPE" else network
+    done = deepalign(*refining(spelt, tmp_path / "run", "--json"))
+
+    assert (done.code, done.out) == (code, "")
+    assert named in done.error["message"]
+    assert done.error["hint"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_a_refiner_to_train_is_refused(folder: Path, tmp_path: Path) -> None:
+    network = aligner(tmp_path / "net.safetensors")
+    done = deepalign(*words(folder, tmp_path / "run", "--network", network, "--json"))
+
+    assert (done.code, done.error["code"]) == (2, "usage")
+    assert "--network is for a recipe with a [refiner]" in done.error["message"]
+    assert not (tmp_path / "run").exists()
+
+
 # --- docs/training.md -------------------------------------------------------------------------------
 
 
@@ -168,6 +244,7 @@ def page() -> str:
     ("cls", "heading"),
     [
         (Plan, "**`[train]`**"),
+        (RefinerConfig, "**`[refiner]`**"),
         (UniversalConfig, '`encoder = "universal"`'),
         (DwsConfig, '`encoder = "dws"`'),
         (Task, "**`task`**"),
@@ -192,8 +269,23 @@ def test_every_entry_is_documented_with_its_default(cls: type[Any], heading: str
             assert told[name] == "none"
 
 
+def test_every_designs_entries_are_documented() -> None:
+    table = page().split("| Design | Entries |\n")[1].split("\n\n")[0]
+    told = {
+        kind: re.findall(r"`(\w+)`", row) for kind, row in re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.M)
+    }
+    assert told == {kind: [field.name for field in dataclasses.fields(cls)] for kind, cls in DESIGNS.items()}  # type: ignore[arg-type]
+
+
 def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
-    zoo, training = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    zoo, written, training, refining = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    plans = family_plans({k: v for k, v in tomllib.loads(zoo + written).items() if k != "format"})
+    assert len(plans) == 11 + 3
+    refiner = tomllib.loads(refining)
+    assert set(refiner) == {"format", "refiner", "train"}
+    assert (
+        start_refiner(start({}, Plan()).model, refiner["refiner"], make(Plan, refiner["train"], "")).step == 0
+    )
     assert set(tomllib.loads(zoo)) == {"format", "seed", "schedule", "set"}
     table = tomllib.loads(training)
     assert table.pop("format") == 1
