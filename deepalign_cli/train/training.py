@@ -138,15 +138,17 @@ def start(network: Mapping[str, Any], plan: Plan) -> Run:
     Raises:
         UsageError: the encoder's table is not usable.
     """
+    name = network.get("encoder", "universal")
+    if not isinstance(name, str) or name not in ENCODERS:
+        raise UsageError(
+            f"[network] of the recipe: there is no encoder {name!r}.",
+            f"encoder is one of {', '.join(ENCODERS)}.",
+        )
+    make(ENCODERS[name][0], {key: value for key, value in network.items() if key != "encoder"}, "network")
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         try:
             model = DeepAlign(make_encoder(network))
-        except KeyError:
-            raise UsageError(
-                f"[network] of the recipe: there is no encoder {network['encoder']!r}.",
-                f"encoder is one of {', '.join(ENCODERS)}.",
-            ) from None
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             raise UsageError(
                 f"[network] of the recipe is not usable: {error}.",

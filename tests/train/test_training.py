@@ -307,10 +307,12 @@ def test_an_unusable_entry_of_the_plan_is_named(table: dict[str, Any], named: st
         ({"trian": {}}, "trian"),
         ({"train": 3}, "'train' of the recipe is not a table"),
         ({"network": {"encoder": "nope"}}, "no encoder 'nope'"),
-        ({"network": {"channels": "x"}}, r"\[network\]"),
-        ({"network": {"channels": -3}}, r"\[network\]"),
-        ({"network": {"chanels": 3}}, "chanels"),
-        ({"network": {"encoder": "dws"}}, "sizes"),
+        ({"network": {"encoder": ["dws"]}}, "no encoder"),
+        ({"network": {"channels": "x"}}, r"\[network\] of the recipe: channels = 'x' is not a whole number"),
+        ({"network": {"channels": -3}}, r"\[network\] of the recipe: channels = -3"),
+        ({"network": {"chanels": 3}}, r"\[network\] of the recipe: 'chanels' is not an entry"),
+        ({"network": {"encoder": "dws"}}, r"\[network\] of the recipe: 'sizes' is missing"),
+        ({"network": {"encoder": "dws", "sizes": [4, -3, 2]}}, r"\[network\]"),
     ],
 )
 def test_an_unusable_table_is_named(recipe: dict[str, Any], named: str) -> None:
