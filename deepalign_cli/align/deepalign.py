@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance, widened
 from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.choice import Candidate, Judge, Prediction, choose
+from deepalign_cli.align.choice import Candidate, Judge, choose
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.prior import descend_with_prior, with_signs
 from deepalign_cli.align.view import Acted
-from deepalign_cli.align.weights import descend
+from deepalign_cli.align.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
@@ -24,6 +25,8 @@ from deepalign_cli.network.similarity import directions
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+Similarity = Mapping[str, Float[Tensor, "_ _"]]
 
 
 class Refine(StrEnum):
@@ -57,16 +60,14 @@ class LearnedAligner:
     ) -> Alignment:
         started = time.perf_counter()
         similar = self.similarity(symmetry, reference, moving, rng)
-        perms = Element({g: assign(s) for g, s in similar.items()})
-        prediction = Prediction(similar, perms)
-        tried = _Candidates(symmetry, reference, moving, prediction, rng)
+        tried = _Candidates(self.network, symmetry, (reference, moving), similar, rng)
         if self.refine is Refine.AUTO:
-            kept, why, notes = choose(prediction, tried, self.judge)
+            kept, why, notes = choose(tried, self.judge)
         else:
             kept, why, notes = tried.get(self.refine.value), "as asked for", []
         details = {
             "network": self.name, "sketches": self.sketches, "refine": self.refine.value,
-            "kept": kept.name, "why": why, "notes": notes, "agreement": prediction.agreement,
+            "kept": kept.name, "why": why, "notes": notes,
         }  # fmt: skip
         return Alignment(
             kept.element, "deepalign", time.perf_counter() - started,
@@ -97,19 +98,13 @@ class LearnedAligner:
         self, graph: Graph, weights: Weights, seeds: list[int]
     ) -> dict[str, Float[Tensor, "sketches _ out"]]:
         symmetry = graph.symmetry
-        if Kind.SCALE in symmetry.kinds.values():
-            weights = Acted(symmetry, canonical_scales(symmetry, weights), weights)
-        read = {name: widened(weights[name]) for name in graph.names}
-        if not read:
+        stack = _stack(graph, Acted(symmetry, _scales(symmetry, weights), weights))
+        if not stack:
             return {}
-        dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize)
-        read = {name: w.to(dtype) for name, w in read.items()}
         if Kind.SIGN in symmetry.kinds.values():
-            stack = _each_canonical(graph, read, seeds)
-        else:
-            stack = {name: w.unsqueeze(0) for name, w in read.items()}
+            stack = _each_canonical(graph, stack, seeds)
         with torch.no_grad():
-            features = self.network.to(dtype).encode(graph, stack, seeds)
+            features = self.network.to(next(iter(stack.values())).dtype).encode(graph, stack, seeds)
         return {g: directions(f) for g, f in features.items()}
 
 
@@ -117,27 +112,48 @@ class _Candidates:
     """The alignments that can be made of a prediction, each made when it is asked for."""
 
     def __init__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, prediction: Prediction,
-        rng: torch.Generator,
+        self, network: DeepAlign, symmetry: Symmetry, pair: tuple[Weights, Weights],
+        similarity: Similarity, rng: torch.Generator,
     ) -> None:  # fmt: skip
-        self._symmetry, self._pair = symmetry, (reference, moving)
-        self._prediction, self._rng = prediction, rng
-        scaled = Kind.SCALE in symmetry.kinds.values()
-        self._own = canonical_scales(symmetry, reference) if scaled else Element({})
-        self._other = canonical_scales(symmetry, moving) if scaled else Element({})
-        self._problem = Gains(
-            symmetry, Acted(symmetry, self._own, reference), Acted(symmetry, self._other, moving)
-        )
+        self._network, self._symmetry, self._pair = network, symmetry, pair
+        self._similarity, self._rng = similarity, rng
+        self._own, self._other = (_scales(symmetry, weights) for weights in pair)
+        self._views = Acted(symmetry, self._own, pair[0]), Acted(symmetry, self._other, pair[1])
+        self._problem = Gains(symmetry, *self._views)
+        rounded = Element({g: assign(s) for g, s in similarity.items()})
+        self._start = with_signs(self._problem, rounded)
 
     def get(self, name: str) -> Candidate:
         """The prediction itself (`none`), or refined by `prior` or `weights`."""
-        order = list(self._symmetry.sizes)
-        start = with_signs(self._problem, self._prediction.element)
         if name == "prior":
-            start = descend_with_prior(self._problem, self._prediction.similarity, start, order)
-        elif name == "weights":
-            start = descend(self._problem, start, self._rng, order)[0]
-        return self._closest(name, start)
+            return self._closest(name, self._with_prior())
+        if name == "weights":
+            found = descend(self._problem, self._start, self._rng, list(self._symmetry.sizes))[0]
+            alone = WeightMatching()(self._symmetry, *self._pair, rng=self._rng)
+            other = Candidate(name, alone.element, alone.distance_after)
+            return min(self._closest(name, found), other, key=lambda c: c.distance)
+        return self._closest(name, self._start)
+
+    def slack(self) -> float:
+        """The share of the squared distance that one step of weight matching in each group removes."""
+        problem = self._problem
+        rise = sum(problem.best_step(group, self._start).rise for group in self._symmetry.sizes)
+        left = problem.energy - 2 * problem.objective(self._start)
+        return 2 * rise / left if left > 1e-12 * problem.energy else 0.0
+
+    def _with_prior(self) -> Element:
+        """Refined by the network's own refiner, or by a descent in which the prediction is a prior.
+
+        The refiner compares weights as they are, so that it is of no use where signs are free.
+        """
+        if self._network.refiner is None or Kind.SIGN in self._symmetry.kinds.values():
+            order = list(self._symmetry.sizes)
+            return descend_with_prior(self._problem, self._similarity, self._start, order)
+        graph = Graph(self._symmetry)
+        a, b = (_stack(graph, view) for view in self._views)
+        with torch.no_grad():
+            logits = self._network.refine(graph, a, b, {g: s[None] for g, s in self._similarity.items()})
+        return Element({g: assign(x[0]) for g, x in logits.items()})
 
     def _closest(self, name: str, found: Element) -> Candidate:
         """Between canonical scales or, where that is closer, as the networks came."""
@@ -149,14 +165,25 @@ class _Candidates:
         return Candidate(name, elements[best], apart[best])
 
 
+def _scales(symmetry: Symmetry, weights: Weights) -> Element:
+    """The element that brings a network to canonical scales; an empty one where no group has scales."""
+    return canonical_scales(symmetry, weights) if Kind.SCALE in symmetry.kinds.values() else Element({})
+
+
+def _stack(graph: Graph, weights: Weights) -> dict[str, Float[Tensor, "1 ..."]]:
+    """What the network reads of one network, in one type, with a batch axis."""
+    read = {name: widened(weights[name]) for name in graph.names}
+    dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize, default=torch.float32)
+    return {name: w.to(dtype).unsqueeze(0) for name, w in read.items()}
+
+
 def _each_canonical(
-    graph: Graph, weights: Weights, seeds: list[int]
+    graph: Graph, stack: Mapping[str, Float[Tensor, "1 ..."]], seeds: list[int]
 ) -> dict[str, Float[Tensor, "sketches ..."]]:
     """The network under the canonical signs of every sketch."""
-    signs = [canonical_signs(graph, weights, seed) for seed in seeds]
-    return {
-        name: torch.stack([graph.symmetry.act(g, name, w) for g in signs]) for name, w in weights.items()
-    }
+    one = {name: w[0] for name, w in stack.items()}
+    signs = [canonical_signs(graph, one, seed) for seed in seeds]
+    return {name: torch.stack([graph.symmetry.act(g, name, w) for g in signs]) for name, w in one.items()}
 
 
 def mean_product(

@@ -8,7 +8,7 @@ entry, is learned, on the loss along the path and not on the distance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,20 +18,29 @@ from torch import Tensor, nn
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.network.graph import Ends, Graph
 from deepalign_cli.network.strengths import Strengths
-from deepalign_cli.network.universal import places_of
+from deepalign_cli.network.universal import PLACE, places_of
 
 Logits = Mapping[str, Float[Tensor, "batch _ _"]]
-_FEATURES = 5
+_FEATURES = 5  # first and present logits, incoming and outgoing weights, soft permutation
+_START = (1.0, 0.5, 0.7, 0.7, 0.5)
 _CONTEXT = 3
 
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """`rounds` of message exchange, `hidden` channels an entry, `iterations` of Sinkhorn a round."""
+    """`rounds` of message exchange, `iterations` of Sinkhorn a round, and `hidden` channels an entry.
+
+    Without hidden channels a new logit is a weighted sum of the five features, and the weights are all
+    that there is to learn.
+    """
 
     rounds: int = 3
     hidden: int = 16
     iterations: int = 12
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.hidden < 0 or self.iterations < 1:
+            raise ValueError("rounds and iterations are at least 1, hidden at least 0")
 
 
 class Refiner(nn.Module):
@@ -52,14 +61,17 @@ class Refiner(nn.Module):
             confidence = {g: (p.amax(2) + p.amax(1)).mean(1) / 2 for g, p in soft.items()}
             current = {
                 g: step(
-                    torch.stack(
-                        [_spread(first[g]), _spread(current[g]), pairs.onward(g, soft), pairs.back(g, soft),
-                         logs[g].clamp(min=-20) / 5], dim=-1,
+                    (
+                        _spread(first[g]),
+                        _spread(current[g]),
+                        pairs.onward(g, soft),
+                        pairs.back(g, soft),
+                        logs[g].clamp(min=-20) / 5,
                     ),
                     pairs.context(g, confidence),
                 )
                 for g in current
-            }  # fmt: skip
+            }
         return current
 
 
@@ -68,22 +80,27 @@ class _Round(nn.Module):
 
     def __init__(self, config: RefinerConfig) -> None:
         super().__init__()
-        context = _CONTEXT + 6
-        self.linear = nn.Parameter(torch.tensor([1.0, 0.5, 0.7, 0.7, 0.5]))
+        context = _CONTEXT + PLACE
+        self.linear = nn.Parameter(torch.tensor(_START))
         self.trust = nn.Linear(context, _FEATURES)
-        self.first = nn.Linear(_FEATURES, config.hidden)
-        self.shift = nn.Linear(context, config.hidden, bias=False)
-        self.second = nn.Linear(config.hidden, 1, bias=False)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
-        nn.init.zeros_(self.second.weight)
+        self.hidden = config.hidden
+        if config.hidden:
+            self.first = nn.Linear(_FEATURES, config.hidden)
+            self.shift = nn.Linear(context, config.hidden, bias=False)
+            self.second = nn.Linear(config.hidden, 1, bias=False)
+            nn.init.zeros_(self.second.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch n n features"], context: Float[Tensor, "batch context"]
+        self, x: Sequence[Float[Tensor, "batch n n"]], context: Float[Tensor, "batch context"]
     ) -> Float[Tensor, "batch n n"]:
-        weights = (self.linear + self.trust(context))[:, None, None]
-        hidden = nn.functional.gelu(self.first(x) + self.shift(context)[:, None, None])
-        made: Tensor = (x * weights).sum(-1) + self.second(hidden).squeeze(-1)
+        weights = (self.linear + self.trust(context)).unbind(1)
+        made = torch.stack([f * w[:, None, None] for f, w in zip(x, weights, strict=True)]).sum(0)
+        if self.hidden:
+            shift = self.shift(context)[:, None, None]
+            hidden = nn.functional.gelu(self.first(torch.stack(tuple(x), dim=-1)) + shift)
+            made = made + self.second(hidden).squeeze(-1)
         return made
 
 
@@ -145,7 +162,7 @@ def _cosine(
     a: Float[Tensor, "batch n m waves"], b: Float[Tensor, "batch n m waves"],
     matching: Float[Tensor, "batch m m"] | None,
 ) -> Float[Tensor, "batch n n"]:  # fmt: skip
-    """a P b^T over the last two axes."""
+    """A P b^T over the last two axes."""
     if matching is not None:
         moved = matching @ b.transpose(1, 2).flatten(2)
         b = moved.reshape(b.shape[0], b.shape[2], b.shape[1], b.shape[3]).transpose(1, 2)

@@ -21,7 +21,7 @@ from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, 
 from deepalign_cli.symmetry.symmetry import Weights
 
 Features = Mapping[str, Float[Tensor, "batch n channels"]]
-_PLACE = 6
+PLACE = 6  # facts of where a group stands
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Universal(nn.Module):
         super().__init__()
         c = config.channels
         self.config = config
-        self.enter = nn.Linear(2 * config.sketch + 1 + VECTOR_FEATURES + _PLACE, c)
+        self.enter = nn.Linear(2 * config.sketch + 1 + VECTOR_FEATURES + PLACE, c)
         self.onward = nn.ModuleList(_Update(config) for _ in range(config.sweeps))
         self.back = nn.ModuleList(_Update(config) for _ in range(config.sweeps))
         self.norm = nn.LayerNorm(c)
@@ -92,7 +92,7 @@ class _Update(nn.Module):
         c = config.channels
         self.norm = nn.LayerNorm(c)
         self.values = nn.Parameter(torch.randn(WAVES, c, c) * c**-0.5)
-        self.first = nn.Linear(3 * c + _PLACE, config.hidden)
+        self.first = nn.Linear(3 * c + PLACE, config.hidden)
         self.second = nn.Linear(config.hidden, c)
 
     def forward(

@@ -85,8 +85,12 @@ class Refining:
 
 def refined(model: DeepAlign, entry: Entry, a: Stack, b: Stack) -> dict[str, Tensor]:
     """The refined logits of one pair."""
-    similar = _products(_read(model, entry, a), _read(model, entry, b))
-    return dict(model.refine(entry.graph, a, b, similar))
+    return dict(model.refine(entry.graph, a, b, predicted(model, entry, a, b)))
+
+
+def predicted(model: DeepAlign, entry: Entry, a: Stack, b: Stack) -> dict[str, Float[Tensor, "1 _ _"]]:
+    """The similarities of one pair, mean over the sketches."""
+    return _products(_read(model, entry, a), _read(model, entry, b))
 
 
 @torch.no_grad()

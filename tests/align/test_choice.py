@@ -1,62 +1,46 @@
-"""The choice without data: a sure prediction is kept, an unsure one is left to the weights."""
+"""The choice without data: a prediction that the weights bear out is kept, another is left to the weights."""
 
 from __future__ import annotations
 
 import torch
 
-from deepalign_cli.align.choice import KNOWN, Candidate, Prediction, choose
+from deepalign_cli.align.choice import MOST_SLACK, NAMES, Candidate, choose
 from deepalign_cli.symmetry.element import Element
 
 
 class Made:
-    """Candidates that say which of them were asked for."""
+    """Candidates of a given slack that remember which of them were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, slack: float = 0.0) -> None:
         self.asked: list[str] = []
+        self._slack = slack
 
     def get(self, name: str) -> Candidate:
         self.asked.append(name)
-        return Candidate(name, Element({}), 1.0)
+        return Candidate(name, Element({"h": torch.tensor([NAMES.index(name)])}), 1.0)
+
+    def slack(self) -> float:
+        return self._slack
 
 
-def prediction(sure: float, n: int = 20) -> Prediction:
-    """Similarities of which the share `sure` of the units are each other's nearest."""
-    similar = torch.full((n, n), 0.5)
-    similar[: round(sure * n)] = torch.eye(n)[: round(sure * n)]
-    similar[round(sure * n) :, 0] = 0.9  # the others all like the first unit best, which likes its own
-    return Prediction({"h": similar}, Element({"h": torch.arange(n)}))
-
-
-def test_agreement_is_the_share_of_mutual_neighbours() -> None:
-    assert prediction(1.0).agreement == 1.0
-    assert prediction(0.6).agreement == 0.6
-    assert Prediction({}, Element({})).agreement == 1.0
-
-
-def test_a_sure_prediction_is_refined_with_itself_as_the_prior() -> None:
-    made = Made()
-    kept, why, notes = choose(prediction((1 + KNOWN) / 2), made)
+def test_a_prediction_that_the_weights_bear_out_is_refined_as_a_prior() -> None:
+    made = Made(MOST_SLACK / 2)
+    kept, why, notes = choose(made)
     assert (kept.name, notes, made.asked) == ("prior", [], ["prior"])
-    assert "sure" in why
+    assert "15 %" in why
 
 
-def test_an_unsure_prediction_is_only_a_start_and_the_user_is_told() -> None:
-    made = Made()
-    kept, why, notes = choose(prediction(KNOWN / 2), made)
+def test_one_that_they_contradict_is_left_to_them_and_the_user_is_told() -> None:
+    made = Made(2 * MOST_SLACK)
+    kept, why, notes = choose(made)
     assert (kept.name, made.asked) == ("weights", ["weights"])
-    assert "unsure" in why
+    assert "disagree" in why
     assert len(notes) == 1
+    assert "60 %" in notes[0]
 
 
 def test_with_data_the_best_half_way_is_kept() -> None:
-    names = {"none": 0, "prior": 1, "weights": 2}
-
-    class Named(Made):
-        def get(self, name: str) -> Candidate:
-            return Candidate(name, Element({"h": torch.tensor([names[name]])}), 1.0)
-
-    kept, why, notes = choose(
-        prediction(1.0), Named(), lambda element: [0.3, 0.1, 0.2][int(element.perm["h"])]
-    )
+    losses = [0.3, 0.1, 0.2]
+    kept, why, notes = choose(Made(1.0), lambda element: losses[int(element.perm["h"])])
     assert (kept.name, notes) == ("prior", [])
     assert "0.1" in why
