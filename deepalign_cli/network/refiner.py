@@ -39,8 +39,10 @@ class RefinerConfig:
     iterations: int = 12
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.hidden < 0 or self.iterations < 1:
-            raise ValueError("rounds and iterations are at least 1, hidden at least 0")
+        for name, least in (("rounds", 1), ("hidden", 0), ("iterations", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
 
 
 class Refiner(nn.Module):
