@@ -11,8 +11,10 @@ from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from tests.align.builders import planted, trained
 from tests.symmetry.builders import seeded
@@ -115,3 +117,82 @@ def test_units_that_move_carry_their_match_with_them(network: Counting) -> None:
     two = aligner(symmetry, a, symmetry.apply(h, b), rng=seeded(0)).element
 
     assert same(two @ h, one, symmetry)
+
+
+SHIPPED = load_pretrained()
+GROUPS = [
+    ("named_mlp", None),
+    ("tanh_mlp", "tanh"),
+    ("siren", "sin"),
+    ("vgg", "relu"),
+    ("cifar_resnet", None),
+]
+
+
+@pytest.mark.parametrize("refine", list(Refine))
+@pytest.mark.parametrize(("name", "activation"), GROUPS)
+def test_the_shipped_aligner_undoes_a_planted_element(
+    name: str, activation: str | None, refine: Refine
+) -> None:
+    symmetry, a, b, back = planted(name, Activation(activation) if activation else None, double=True)
+    found = LearnedAligner(SHIPPED, "universal-v1", 4, refine)(symmetry, a, b, rng=seeded(0))
+    assert found.distance_after < 1e-9 * found.distance_before
+    assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
+
+
+@pytest.mark.parametrize("refine", list(Refine))
+def test_moved_units_are_followed_through_every_refinement(refine: Refine) -> None:
+    symmetry, a, b = trained()
+    a, b = ({n: w.double() for n, w in x.items()} for x in (a, b))
+    h = symmetry.random(seeded(4))
+    aligner = LearnedAligner(SHIPPED, "universal-v1", 4, refine)
+    one = aligner(symmetry, a, b, rng=seeded(0)).element
+    two = aligner(symmetry, a, symmetry.apply(h, b), rng=seeded(0)).element
+    if refine is not Refine.WEIGHTS:  # which also tries weight matching from the identity, wherever that is
+        assert same(two @ h, one, symmetry)
+
+
+def test_weights_that_contradict_the_prediction_decide_and_the_user_is_told() -> None:
+    # An aligner whose features are noise predicts nothing; the weights of a noisy copy tell it all.
+    symmetry, a, b, back = planted("named_mlp", noise=0.05)
+
+    class Noise(torch.nn.Module):
+        config = None
+
+        def forward(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
+            return {g: torch.randn(len(seeds), n, 8) for g, n in graph.symmetry.sizes.items()}
+
+    found = LearnedAligner(DeepAlign(Noise()))(symmetry, a, b, rng=seeded(0))
+    assert found.details["kept"] == "weights"
+    assert found.details["notes"]
+    assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
+
+
+def test_a_judge_with_data_has_the_last_word(network: Counting) -> None:
+    symmetry, a, b = trained()
+    asked: list[Element] = []
+
+    def judge(element: Element) -> float:
+        asked.append(element)
+        return -float(len(asked))
+
+    found = LearnedAligner(network, judge=judge)(symmetry, a, b, rng=seeded(0))
+    assert len(asked) == 3
+    assert found.details["kept"] == "weights"
+
+
+def test_a_network_without_groups_stays_as_it_is(network: Counting) -> None:
+    symmetry = Symmetry(Spec({}), {"weight": (3, 4)})
+    w = {"weight": torch.randn(3, 4)}
+    found = LearnedAligner(network)(symmetry, w, {"weight": torch.randn(3, 4)}, rng=seeded(0))
+    assert found.element.perm == {}
+
+
+def test_a_single_unit_has_nowhere_to_go(network: Counting) -> None:
+    symmetry = Symmetry(
+        parse_spec('[axes]\n"a.weight" = "h 3"\n"b.weight" = "2 h"'), {"a.weight": (1, 3), "b.weight": (2, 1)}
+    )
+    w = {"a.weight": torch.randn(1, 3), "b.weight": torch.randn(2, 1)}
+    for refine in Refine:
+        found = LearnedAligner(SHIPPED, refine=refine)(symmetry, w, w, rng=seeded(0))
+        assert torch.equal(found.element.perm["h"], torch.tensor([0]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -179,3 +180,13 @@ def test_offline_nothing_but_one_error_is_said(tmp_path: Path) -> None:
     assert light
     assert "could not be fetched" in message
     assert done.stderr == ""
+
+
+def test_the_shipped_networks_are_those_of_the_sums() -> None:
+    folder = next(iter(pretrained.shipped_networks().values())).parent
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split() for line in lines)}
+    found = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.glob("*.safetensors")}
+    assert found == sums
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 20e6
+    assert all((folder / name).with_suffix(".md").exists() for name in found)
