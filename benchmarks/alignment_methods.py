@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from deepalign_cli.evaluate.activations import activation_matching
 from jaxtyping import Float
 from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor
@@ -17,6 +16,7 @@ from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.weights import descend
 from deepalign_cli.assignment import assign
+from deepalign_cli.evaluate.activations import activation_matching
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.similarity import similarities

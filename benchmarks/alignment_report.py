@@ -30,9 +30,7 @@ def _family(record: dict[str, Any]) -> FamilyResult:
         PairResult(tuple(p["networks"]), {name: Outcome(**o) for name, o in p["methods"].items()})
         for p in record["pairs"]
     ]
-    return FamilyResult(
-        record["name"], record["design"], record["task"], tuple(record["scores"]), pairs
-    )
+    return FamilyResult(record["name"], record["design"], record["task"], tuple(record["scores"]), pairs)
 
 
 def table(results: Sequence[FamilyResult], value: Callable[[Outcome], float | None], digits: int) -> str:
@@ -55,7 +53,8 @@ def ratios(results: Sequence[FamilyResult]) -> str:
     for section, rows in summary(results).items():
         for method, row in rows.items():
             cells = [f"{row[r]:.2f}" if r in row else "" for r in ("weights", "activations")]
-            lines.append(f"| {SECTIONS[section]} | {method} | {cells[0]} | {cells[1]} | {row['families']:.0f} |")
+            count = f"{row['families']:.0f}"
+            lines.append(f"| {SECTIONS[section]} | {method} | {cells[0]} | {cells[1]} | {count} |")
     return "\n".join(lines)
 
 
@@ -82,7 +81,9 @@ def main() -> None:
     print("Barrier of the test loss:\n\n" + table(results, lambda o: o.barrier, 3))
     print("\nArea under the excess, not clipped:\n\n" + table(results, lambda o: o.auc, 3))
     print("\nAccuracy half-way:\n\n" + table(results, lambda o: o.midpoint_accuracy, 3))
-    print(f"\nGeometric means of (b + {FLOOR}) / (b_reference + {FLOOR}) over families:\n\n" + ratios(results))
+    print(
+        f"\nGeometric means over families of (b + {FLOOR}) / (b_reference + {FLOOR}):\n\n" + ratios(results)
+    )
     print("\nSeconds an alignment, one thread:\n\n" + seconds(results))
 
 

@@ -100,18 +100,19 @@ def _favourites(value: Float[np.ndarray, "m n"]) -> tuple[Int[np.ndarray, " m"],
 
 @cache
 def _solver() -> Callable[[Any], Any]:
-    """scipy's linear_sum_assignment.
+    """The linear_sum_assignment of scipy.
 
     It is one compiled module that needs nothing of scipy, where `import scipy.optimize` takes half a
     second: a quarter of what the whole of torch takes.
     """
+    solver: Callable[[Any], Any]
     package = find_spec("scipy")
-    folders = [f"{folder}/optimize" for folder in (package.submodule_search_locations or [])] if package else []
-    spec = PathFinder.find_spec("_lsap", folders)
+    places = (package.submodule_search_locations if package else None) or []
+    spec = PathFinder.find_spec("_lsap", [f"{place}/optimize" for place in places])
     if spec is None or spec.loader is None:
-        from scipy.optimize import linear_sum_assignment
-
-        return linear_sum_assignment
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.linear_sum_assignment
+        from scipy.optimize import linear_sum_assignment as solver
+    else:
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        solver = module.linear_sum_assignment
+    return solver

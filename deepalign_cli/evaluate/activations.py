@@ -41,8 +41,10 @@ class Reader:
         axis = 1 if x.ndim == 4 else x.ndim - 1  # of channels in an image, of features otherwise
         factors = [f for f in self.cell.factors if f.axis == 1]
         place = next(i for i, f in enumerate(factors) if f.group == self.group)
-        part = x.movedim(axis, 0)[self.cell.slices[1]].unflatten(0, [f.size for f in factors])
-        return part.movedim(place, 0).flatten(1).T
+        part = x.movedim(axis, 0)[self.cell.slices[1]]
+        part = part.reshape(*(f.size for f in factors), *part.shape[1:])
+        rows: Tensor = part.movedim(place, 0).flatten(1).T
+        return rows
 
 
 class Moments:
@@ -88,7 +90,7 @@ class _Captured(TorchFunctionMode):
 
 def readers_of(graph: Graph) -> list[Reader]:
     """All places where groups are read, each once: cells that differ in their rows read the same input."""
-    found = {}
+    found: dict[tuple[str, str, int], Reader] = {}
     for edge in graph.edges:
         if edge.source and any(f.group == edge.source and f.axis == 1 for f in edge.cell.factors):
             place = (edge.source, edge.cell.name, edge.cell.slices[1].start)
@@ -102,7 +104,7 @@ def correlations(
     """For every group that is read, the sum over its readers of the two networks' correlations on `x`."""
     readers = readers_of(graph)
     moments = [Moments(graph.symmetry.sizes[r.group]) for r in readers]
-    for images in x.split(CHUNK):
+    for images in torch.split(x, CHUNK):
         inputs = [_inputs(design, weights, images) for weights in (a, b)]
         for reader, moment in zip(readers, moments, strict=True):
             if all(reader.cell.name in found for found in inputs):
@@ -126,4 +128,5 @@ def activation_matching(
 def _inputs(design: Design, weights: Weights, images: Float[Tensor, "images ..."]) -> Mapping[str, Tensor]:
     with _Captured(weights) as captured:
         design(weights, images)
-    return captured.inputs
+    inputs: Mapping[str, Tensor] = captured.inputs
+    return inputs
