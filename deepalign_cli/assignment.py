@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -105,14 +106,13 @@ def _solver() -> Callable[[Any], Any]:
     It is one compiled module that needs nothing of scipy, where `import scipy.optimize` takes half a
     second: a quarter of what the whole of torch takes.
     """
-    solver: Callable[[Any], Any]
     package = find_spec("scipy")
     places = (package.submodule_search_locations if package else None) or []
     spec = PathFinder.find_spec("_lsap", [f"{place}/optimize" for place in places])
     if spec is None or spec.loader is None:
-        from scipy.optimize import linear_sum_assignment as solver
+        module = import_module("scipy.optimize")
     else:
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        solver = module.linear_sum_assignment
+    solver: Callable[[Any], Any] = module.linear_sum_assignment
     return solver
