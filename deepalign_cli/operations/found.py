@@ -17,7 +17,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 
 _KEPT = {
     "none": "the prediction",
-    "prior": "weight matching with the prediction as its prior",
+    "prior": "the prediction, refined with its neighbours",
     "weights": "weight matching from the prediction",
 }
 
