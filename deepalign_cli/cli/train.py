@@ -51,17 +51,17 @@ def train(
             "--steps",
             metavar="N",
             min=1,
-            help="Stop after step N, on the recipe's schedule; --resume goes on.",
+            help="Stop after step N, on the recipe's schedule; --resume goes on. A [search]: after trial N.",
         ),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train an aligner on a zoo, or a refiner for a trained one.
+    """Train an aligner on a zoo, or find a refiner for a trained one.
 
     The network that validates best is kept in best.safetensors; 'deepalign align' takes it by --network.
-    An interrupted run goes on by --resume, with the same result. Under 'accelerate launch' or torchrun
-    the processes average their gradients.
+    An interrupted run goes on by --resume, with the same result; a recipe's [search], which takes minutes,
+    begins anew. Under 'accelerate launch' or torchrun the processes average their gradients.
 
     Example:
         deepalign train universal-v1.toml --zoo zoo --data data --out run
@@ -75,7 +75,7 @@ def train(
     shown = output if workers.rank == 0 else Output("train", quiet=True)  # one process speaks for all
     with shown.progress("reading the zoo"):
         session = prepare(recipe, zoo, data, out, resume, workers, network)
-    with shown.progress("training", session.left(steps), "step") as advance:
+    with shown.progress(session.label, session.left(steps), session.unit) as advance:
         report = session.go(steps, lambda _step, _words: advance())
     if workers.rank == 0:
         _show(output, report)
@@ -88,9 +88,9 @@ def _show(output: Output, report: TrainReport) -> None:
         "score": report.score,
         "seconds": report.seconds,
     }
-    lines = [f"step {report.steps} of {report.of}, in {report.seconds:.1f} s"]
+    lines = [f"{report.unit} {report.steps} of {report.of}, in {report.seconds:.1f} s"]
     if report.output is None:
-        lines.append("not validated yet: there is no best network")
+        lines.append("there is no best network: nothing was validated yet, or to no finite score")
     else:
         lines.append(f"wrote {report.output} (best score {report.score:.4f}; less is better)")
     output.result(payload, lambda console: console.print("\n".join(lines)), report.output)

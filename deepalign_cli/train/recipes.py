@@ -12,6 +12,7 @@ from deepalign_cli.errors import UsageError
 
 FORMAT = 1
 _HINT = "docs/training.md describes recipes; pretrained/ holds those of the shipped networks."
+_TABLES = ("network", "train", "refiner", "search")  # of a recipe for `deepalign train`
 Made = TypeVar("Made")
 
 
@@ -30,6 +31,21 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if table.pop("format", FORMAT) != FORMAT:
         raise UsageError(f"the recipe '{path}' has another format than {FORMAT}.", _HINT)
     return table
+
+
+def check_tables(recipe: Mapping[str, Any]) -> None:
+    """See that a recipe for training holds known tables only.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    unknown = set(recipe) - set(_TABLES)
+    if unknown:
+        known = ", ".join(f"[{name}]" for name in _TABLES)
+        raise UsageError(f"the recipe has an unknown table '{min(unknown)}'.", f"it may hold {known}.")
+    for name, table in recipe.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"'{name}' of the recipe is not a table.", f"write [{name}] above its entries.")
 
 
 def make(cls: type[Made], table: Any, where: str) -> Made:

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from deepalign_cli.assignment import log_sinkhorn
-from deepalign_cli.errors import UsageError
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.similarity import directions
@@ -20,7 +19,6 @@ from deepalign_cli.train.pool import Entry
 from deepalign_cli.train.recipes import make
 from deepalign_cli.train.training import Lesson, Plan, Run, run_of
 
-_HINT = "docs/training.md has the entries of [refiner]."
 _SINKHORN = 12
 _SKETCHES = list(range(1, 9))  # as many as at run time
 
@@ -31,16 +29,22 @@ def start_refiner(model: DeepAlign, table: Mapping[str, Any], plan: Plan) -> Run
     Raises:
         UsageError: the refiner's table is not usable.
     """
+    return run_of(model, add_refiner(model, table, plan.seed), plan)
+
+
+def add_refiner(model: DeepAlign, table: Mapping[str, Any], seed: int) -> Refiner:
+    """Put a fresh refiner behind an encoder, which is not to change any more.
+
+    Raises:
+        UsageError: the refiner's table is not usable.
+    """
     config = make(RefinerConfig, table, "refiner")
-    for name, size in vars(config).items():
-        if size < 1:
-            raise UsageError(f"[refiner] of the recipe: {name} = {size} is not 1 or more.", _HINT)
     with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(seed)
         refiner = Refiner(config)
     model.requires_grad_(False)
     model.refiner = refiner
-    return run_of(model, refiner, plan)
+    return refiner
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,14 +20,18 @@ from torch import Tensor
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.refiner import Refiner
+from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.strengths import Strengths, strengths
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.train.log import append, finite
 from deepalign_cli.train.losses import Stack
 from deepalign_cli.train.pool import Entry
 from deepalign_cli.train.refining import predicted
+from deepalign_cli.train.training import BEST, LOG, Plan, check_pool
 from deepalign_cli.train.validation import FLOOR
 from deepalign_cli.train.zoo import losses
 
+_LEAST = {"trials": 1, "images": 1, "seed": 0}
 _STEP, _LEAST_STEP, _MOST_STEP = 0.35, 0.1, 0.5
 
 
@@ -36,6 +42,12 @@ class Search:
     trials: int = 100
     images: int = 400
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value < 2**63:
+                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,37 @@ class _Pair:
     ends: float
 
 
+def write_searched(
+    model: DeepAlign, pool: Sequence[Entry], plan: Search, out: Path, advance: Callable[[int, str], None]
+) -> float:
+    """Search, and write `log.jsonl` on the way and `best.safetensors` in the end; the score that is reached.
+
+    Nothing is kept where no score was finite. `advance` is told each trial's number and, in words, how far
+    the search has come.
+
+    Raises:
+        UsageError: the families do not do. OutputError: a file cannot be written.
+    """
+    check_pool(pool, Plan())
+    out.mkdir(parents=True, exist_ok=True)
+    started, lowest = time.perf_counter(), math.inf
+
+    def told(trial: int, least: float) -> None:
+        nonlocal lowest
+        seconds = round(time.perf_counter() - started, 3)
+        line = {"trial": trial, "seconds": seconds, "score": finite(least), "best": least < lowest}
+        append(out / LOG, line)
+        lowest = least
+        if trial:
+            advance(trial, f"score {least:.3f}")
+
+    reached = search(model, pool, plan, told)
+    if math.isfinite(reached):
+        facts = {"trials": str(plan.trials), "score": f"{reached:.6g}"}
+        save_network(out / BEST, model, facts, force=True)
+    return reached
+
+
 @torch.no_grad()
 def search(
     model: DeepAlign, pool: Sequence[Entry], plan: Search, advance: Callable[[int, float], None]
@@ -58,15 +101,20 @@ def search(
     """Improve the weights of the model's refiner in place, and return the score that they reach.
 
     A (1 + 1) evolution strategy: some weights are moved at random, and the move is kept if the mean
-    logarithm of the excess half-way falls, over the first training pair of every family.
+    logarithm of the excess half-way falls, over the first training pair of every family. `advance` is told
+    the least score so far: of the weights as they are at 0, and then after every trial.
+
+    Raises:
+        ValueError: the model has no refiner.
     """
     refiner = model.refiner
     if refiner is None:
         raise ValueError("this aligner has no refiner")
     rng, step = random.Random(plan.seed), _STEP
     pairs = [_pair(model, entry, plan.images) for entry in pool]
-    best = [float(w) for w in _weights(refiner)]
+    best = [float(w) for linear in _rounds(refiner) for w in linear]
     least = _score(refiner, pairs, plan.images)
+    advance(0, least)
     for trial in range(plan.trials):
         moved = [w + (step * rng.gauss(0, 1) if rng.random() < 0.5 else 0.0) for w in best]
         _set(refiner, moved)
@@ -80,14 +128,15 @@ def search(
     return least
 
 
-def _weights(refiner: Refiner) -> Tensor:
-    return torch.cat([step.linear for step in refiner.rounds])
+def _rounds(refiner: Refiner) -> list[Tensor]:
+    """The weights of the features, round by round; `trust`, and hidden channels, stay at nothing."""
+    return [step.get_parameter("linear") for step in refiner.rounds]
 
 
 def _set(refiner: Refiner, weights: Sequence[float]) -> None:
-    made = torch.tensor(weights).reshape(len(refiner.rounds), -1)
-    for step, row in zip(refiner.rounds, made, strict=True):
-        step.linear.copy_(row)
+    found = _rounds(refiner)
+    for linear, row in zip(found, torch.tensor(weights).reshape(len(found), -1), strict=True):
+        linear.copy_(row)
 
 
 def _pair(model: DeepAlign, entry: Entry, images: int) -> _Pair:

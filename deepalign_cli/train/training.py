@@ -35,7 +35,7 @@ from deepalign_cli.train.losses import (
     straight_through,
 )
 from deepalign_cli.train.pool import HELD_OUT, Entry, pairs_of
-from deepalign_cli.train.recipes import make
+from deepalign_cli.train.recipes import check_tables, make
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers
 
@@ -121,14 +121,7 @@ def read_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
     Raises:
         UsageError: a table or an entry is not known.
     """
-    unknown = set(recipe) - {"network", "train", "refiner"}
-    if unknown:
-        raise UsageError(
-            f"the recipe has an unknown table '{min(unknown)}'.", "it may hold [network], [train], [refiner]."
-        )
-    for name, table in recipe.items():
-        if not isinstance(table, dict):
-            raise UsageError(f"'{name}' of the recipe is not a table.", f"write [{name}] above its entries.")
+    check_tables(recipe)
     return recipe.get("network", {}), make(Plan, recipe.get("train", {}), "train")
 
 
