@@ -1,7 +1,6 @@
 """The paper's encoder on chains: laws, recovery, files, training, and what it refuses."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,12 @@ from deepalign_cli.network.saved import load_network, save_network
 from deepalign_cli.network.similarity import similarities
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.train.draws import draw_design
+from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.pool import Entry, graph_of
-from deepalign_cli.train.recipes import make, read_recipe
+from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.tasks import Examples, Task
 from deepalign_cli.train.training import read_plan, start, train
-from deepalign_cli.train.zoo import Schedule, train_family
+from deepalign_cli.train.zoo import train_family
 from tests import nets
 from tests.symmetry.builders import CASES, case, family_spec, shapes_of
 
@@ -249,10 +248,9 @@ def test_some_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
 def test_the_recipes_describe_one_architecture() -> None:
     zoo = read_recipe(RECIPES / "dws-mnist-mlp-v1.zoo.toml")
     network, plan = read_plan(read_recipe(RECIPES / "dws-mnist-mlp-v1.toml"))
-    (table,) = zoo["set"]
-    task = make(Task, table.pop("task"), "task")
-    design = draw_design(table.pop("kind"), table, task, random.Random(0))
+    (family,) = family_plans(zoo)
     config = make_encoder(network).config
-    assert config.sizes == design.sizes == (784, 128, 128, 128, 10)
+    assert isinstance(family.design, MLP)
+    assert config.sizes == family.design.sizes == (784, 128, 128, 128, 10)
     assert plan.steps > 0
-    assert make(Schedule, zoo["schedule"], "schedule").networks == 160
+    assert family.schedule.networks == 160
