@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -565,3 +567,16 @@ def test_an_input_that_does_not_fit_stops_several_before_any_output(tmp_path: Pa
     assert done.code == 3
     assert "'fc1.bias'" in done.err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_default_method_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Each of these takes a good part of a second, which a small alignment does not."""
+    code = (
+        "import sys; from deepalign_cli.cli.main import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'scipy.optimize', 'huggingface_hub', 'sympy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    demo = Path(deepalign_cli.__file__).parent / "demo"
+    arguments = ["align", demo / "a.safetensors", demo / "b.safetensors", "-o", tmp_path / "out.safetensors"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True)
