@@ -19,9 +19,11 @@ from deepalign_cli.network.universal import UniversalConfig
 from deepalign_cli.operations import training as operations
 from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.recipes import make, read_recipe
-from deepalign_cli.train.refining import start_refiner
+from deepalign_cli.train.refining import add_refiner, start_refiner
+from deepalign_cli.train.searching import Search
 from deepalign_cli.train.tasks import Task
 from deepalign_cli.train.training import Plan, read_plan, start, train
+from deepalign_cli.train.workers import Workers
 from tests.docs.test_cli_reference import documented
 from tests.operations.making import aligner, deepalign, metadata, tensors
 from tests.train.runs import NETWORK, STEPS, log_of, toml, write_zoo
@@ -138,6 +140,10 @@ def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
         (toml(network={"encoder": "cnn"}), "zoo", "data", "no encoder 'cnn'"),
         (toml(refiner={}), "zoo", "data", "needs the aligner that it refines"),
         (toml(refiner={}, network={}), "zoo", "data", "both a [network] and a [refiner]"),
+        (toml(refiner={}, train={}, search={}), "zoo", "data", "both a [train] and a [search]"),
+        (toml(search={}), "zoo", "data", "a [search], but no [refiner]"),
+        (toml(refiner={}, search={}), "zoo", "data", "needs the aligner that it refines"),
+        ("search = 3\n", "zoo", "data", "'search' of the recipe is not a table"),
         (toml(train={**STEPS, "families": {}}) + "[train.families]\n", "zoo", "data", "cannot be read"),
         (toml(network=NETWORK, train=STEPS) + "[train.families]\ncnn = 1\n", "zoo", "data", "'cnn'"),
         (toml(train=STEPS), "nowhere", "data", "--zoo"),
@@ -233,6 +239,72 @@ def test_a_network_without_a_refiner_to_train_is_refused(folder: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+# --- a search ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searching(folder: Path, tmp_path: Path) -> Callable[..., list[object]]:
+    """The words that search for a refiner, but for --out, behind an aligner that nobody has trained."""
+    recipe, network = tmp_path / "search.toml", aligner(tmp_path / "net.safetensors")
+    refiner = {"rounds": 1, "hidden": 0, "iterations": 5}
+    recipe.write_text(toml(refiner=refiner, search={"trials": 5, "images": 40, "seed": 2}))
+
+    def made(out: Path, *more: object) -> list[object]:
+        return ["train", recipe, *words(folder, out)[2:], "--network", network, *more]
+
+    return made
+
+
+def test_a_refiner_is_searched_for(searching: Callable[..., list[object]], tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    told = deepalign(*searching(whole, "--json")).json
+    human = deepalign(*searching(part, "--steps", 3))
+
+    best = whole / "best.safetensors"
+    assert {path.name for path in whole.iterdir()} == {"best.safetensors", "log.jsonl"}
+    assert (told["steps"], told["output"]) == (5, str(best))
+    assert [line["trial"] for line in log_of(whole)] == [0, 1, 2, 3, 4, 5]
+    assert told["score"] == log_of(whole)[-1]["score"]
+    assert metadata(best)["deepalign.trials"] == "5"
+    made, own = tensors(best), tensors(tmp_path / "net.safetensors")
+    assert all(torch.equal(made[name], w) for name, w in own.items())
+    assert made.keys() - own.keys()
+    assert all(name.startswith("refiner.") for name in made.keys() - own.keys())
+    assert human.out.startswith("trial 3 of 5, in ")
+    assert log_of(part) == log_of(whole)[:4]
+
+
+def test_a_search_begins_anew_in_a_folder_of_its_own(
+    searching: Callable[..., list[object]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    resumed = deepalign(*searching(run, "--resume", "--json"))
+    assert (resumed.code, resumed.error["code"]) == (2, "usage")
+    assert resumed.error["message"] == "a [search] takes minutes and is not resumed"
+    assert not run.exists()
+
+    run.mkdir()
+    (run / "log.jsonl").write_text("mine")
+    again = deepalign(*searching(run, "--json"))
+    assert (again.code, again.out) == (2, "")
+    assert "holds a run already" in again.error["message"]
+    assert "--resume" not in again.error["hint"]
+    assert [(path.name, path.read_text()) for path in run.iterdir()] == [("log.jsonl", "mine")]
+
+
+def test_a_search_runs_in_one_process(
+    searching: Callable[..., list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(workers: Workers) -> None:
+        workers.rank, workers.count = 0, 2
+
+    monkeypatch.setattr(Workers, "__init__", two)
+    done = deepalign(*searching(tmp_path / "run", "--json"))
+
+    assert (done.code, done.error["message"]) == (2, "a [search] runs in one process")
+    assert not (tmp_path / "run").exists()
+
+
 # --- docs/training.md -------------------------------------------------------------------------------
 
 
@@ -245,6 +317,7 @@ def page() -> str:
     [
         (Plan, "**`[train]`**"),
         (RefinerConfig, "**`[refiner]`**"),
+        (Search, "**`[search]`**"),
         (UniversalConfig, '`encoder = "universal"`'),
         (DwsConfig, '`encoder = "dws"`'),
         (Task, "**`task`**"),
@@ -278,7 +351,7 @@ def test_every_designs_entries_are_documented() -> None:
 
 
 def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
-    zoo, written, training, refining = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    zoo, written, training, searched, refining = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
     plans = family_plans({k: v for k, v in tomllib.loads(zoo + written).items() if k != "format"})
     assert len(plans) == 11 + 3
     refiner = tomllib.loads(refining)
@@ -286,10 +359,23 @@ def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
     assert (
         start_refiner(start({}, Plan()).model, refiner["refiner"], make(Plan, refiner["train"], "")).step == 0
     )
+    assert make(Search, tomllib.loads(searched)["search"], "").trials == 240
     assert set(tomllib.loads(zoo)) == {"format", "seed", "schedule", "set"}
     table = tomllib.loads(training)
     assert table.pop("format") == 1
     start(*read_plan(table))
     for path in sorted((ROOT / "pretrained").glob("*.toml")):
-        if not path.name.endswith(".zoo.toml"):
+        if not path.name.endswith((".zoo.toml", "-refiner.toml")):
             start(*read_plan(read_recipe(path)))
+
+
+def test_the_shipped_refiner_is_what_its_recipe_asks_for() -> None:
+    table = read_recipe(ROOT / "pretrained" / "universal-v1-refiner.toml")
+    page_table = tomllib.loads(re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)[3])
+    made, shipped = start({}, Plan()).model, load_network(ROOT / "pretrained" / "universal-v1.safetensors")
+
+    assert set(table) == {"refiner", "search"}
+    assert {**table, "format": 1} == page_table
+    assert (make(Search, table["search"], "search")) == Search(trials=240, images=400, seed=0)
+    assert shipped.refiner is not None
+    assert add_refiner(made, table["refiner"], 0).config == shipped.refiner.config
