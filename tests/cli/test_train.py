@@ -42,6 +42,14 @@ def words(folder: Path, out: Path, *more: object) -> list[object]:
     return ["train", folder / "recipe.toml", "--zoo", zoo, "--data", data, "--out", out, *more]
 
 
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an unbroken run, which no test changes."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert deepalign(*words(folder, out)).code == 0
+    return out
+
+
 def assert_same_run(one: Path, other: Path) -> None:
     assert (one / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
     assert log_of(one) == log_of(other)
@@ -67,19 +75,19 @@ def test_a_run_its_files_and_the_three_ways_to_tell(folder: Path, tmp_path: Path
     assert (quiet.code, quiet.out, quiet.err) == (0, f"{best}\n", "")
 
 
-def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
+def test_a_run_in_parts_is_the_whole_run(folder: Path, whole: Path, tmp_path: Path) -> None:
     first = deepalign(*words(folder, tmp_path / "parts", "--steps", 3, "--json")).json
     assert (first["steps"], first["output"], first["score"]) == (3, None, None)
     plain = deepalign(*words(folder, tmp_path / "parts", "--steps", 3, "--resume"))
     assert "step 3 of 12" in plain.out
     assert "no best network" in plain.out
     assert deepalign(*words(folder, tmp_path / "parts", "--resume")).code == 0
-
-    assert deepalign(*words(folder, tmp_path / "whole")).code == 0
-    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert_same_run(tmp_path / "parts", whole)
 
 
-def test_an_interrupted_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on(
+    folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(
         run: Any, plan: Any, pool: Sequence[Any], out: Path, advance: Callable[[int, str], None], *more: Any
     ) -> None:
@@ -99,8 +107,7 @@ def test_an_interrupted_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: p
     assert (again.code, again.out) == (2, "")
     assert "--resume" in again.error["hint"]
     assert deepalign(*words(folder, tmp_path / "parts", "--resume")).code == 0
-    assert deepalign(*words(folder, tmp_path / "whole")).code == 0
-    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert_same_run(tmp_path / "parts", whole)
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.safetensors", "log.jsonl"])

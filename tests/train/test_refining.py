@@ -53,6 +53,13 @@ def run_in_parts(pool: list[Entry], out: Path, *stops: int) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(pool: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """An unbroken run and its folder, which no test changes."""
+    out = tmp_path_factory.mktemp("whole")
+    return run_in_parts(pool, out, 12), out
+
+
 def mean_distance(run: Run, plan: Plan, pool: list[Entry]) -> float:
     """The distance loss of the training pairs, mean over the families."""
     with torch.no_grad():
@@ -75,22 +82,23 @@ def test_training_lowers_its_loss_and_leaves_the_encoder(pool: list[Entry], tmp_
     assert {name for name in before if not name.startswith("refiner.")} == set(behind().state_dict())
 
 
-def test_a_resumed_run_is_the_unbroken_one(pool: list[Entry], tmp_path: Path) -> None:
-    whole, parts = (run_in_parts(pool, tmp_path / str(len(stops)), *stops) for stops in ((12,), (3, 8, 12)))
+def test_a_resumed_run_is_the_unbroken_one(
+    whole: tuple[Run, Path], pool: list[Entry], tmp_path: Path
+) -> None:
+    (unbroken, out), parts = whole, run_in_parts(pool, tmp_path, 3, 8, 12)
 
-    assert whole.step == parts.step == 12
-    assert log_of(tmp_path / "1") == log_of(tmp_path / "3")
-    one, other = (tmp_path / n / "best.safetensors" for n in ("1", "3"))
+    assert unbroken.step == parts.step == 12
+    assert log_of(out) == log_of(tmp_path)
+    one, other = (folder / "best.safetensors" for folder in (out, tmp_path))
     assert one.read_bytes() == other.read_bytes()
-    for mine, theirs in ((whole.model, parts.model), (whole.optimiser, parts.optimiser)):
+    for mine, theirs in ((unbroken.model, parts.model), (unbroken.optimiser, parts.optimiser)):
         assert str(mine.state_dict()) == str(theirs.state_dict())
-    a, b = whole.model.state_dict(), parts.model.state_dict()
+    a, b = unbroken.model.state_dict(), parts.model.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_best_network_holds_the_encoder_and_the_refiner(pool: list[Entry], tmp_path: Path) -> None:
-    run_in_parts(pool, tmp_path, 12)
-    found, own = load_network(tmp_path / "best.safetensors"), behind().state_dict()
+def test_the_best_network_holds_the_encoder_and_the_refiner(whole: tuple[Run, Path]) -> None:
+    found, own = load_network(whole[1] / "best.safetensors"), behind().state_dict()
 
     assert found.refiner is not None
     assert dataclasses.asdict(found.refiner.config) == REFINER

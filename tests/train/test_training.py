@@ -42,6 +42,14 @@ def quietly(step: int, words: str) -> None:
     pass
 
 
+@pytest.fixture(scope="module")
+def unbroken(pool: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of all 12 steps, which no test changes."""
+    out = tmp_path_factory.mktemp("unbroken")
+    run_in_parts(pool, out, 12)
+    return out
+
+
 def run_in_parts(
     pool: Sequence[Entry], out: Path, *stops: int, advance: Callable[[int, str], None] = quietly
 ) -> Run:
@@ -95,7 +103,7 @@ def test_a_resumed_run_is_the_unbroken_one(pool: list[Entry], tmp_path: Path, en
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_came_after_the_kept_state_is_done_again(
-    pool: list[Entry], tmp_path: Path, killed: bool
+    pool: list[Entry], unbroken: Path, tmp_path: Path, killed: bool
 ) -> None:
     def interrupt(step: int, words: str) -> None:
         if step == 7:
@@ -110,8 +118,7 @@ def test_what_came_after_the_kept_state_is_done_again(
             log.write('{"step": 8, "seconds": 1.0}\n{"step": 1')
     run_in_parts(pool, out, 12)
 
-    run_in_parts(pool, tmp_path / "whole", 12)
-    assert_same_run(tmp_path / "whole", out)
+    assert_same_run(unbroken, out)
 
 
 def test_a_finished_run_is_left_as_it_is(pool: list[Entry], tmp_path: Path) -> None:
