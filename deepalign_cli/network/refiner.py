@@ -2,8 +2,8 @@
 
 The encoder squeezes a unit into one vector before the networks meet. The refiner looks at the pair: with
 the neighbours' units matched softly, the cosine of two units' incoming weights, and of their outgoing
-ones, is what weight matching goes by. How far to trust each of these beside the prediction, entry by
-entry, is learned, on the loss along the path and not on the distance.
+ones, is what weight matching goes by. How far to trust each of these beside the prediction is learned, on
+the task's loss and not on the distance.
 """
 
 from __future__ import annotations
