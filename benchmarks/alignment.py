@@ -3,6 +3,7 @@
     deepalign zoo benchmarks/alignment.zoo.toml --data DATA --out ZOO
     python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH [--dws PATH] [--out results.json]
     python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH --starts
+    python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH --choice
     python benchmarks/alignment.py --network PATH --speed
 
 Every family of the zoo gives its pairs (networks 2p and 2p + 1; of fields, two networks of one image),
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from alignment_choice import report_choice
 from alignment_methods import SLOW, Context, Method, method_table
 from alignment_paths import Judge
 from alignment_speed import report_speed
@@ -157,6 +159,12 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def contexts(arguments: argparse.Namespace, sets: list[str]) -> Iterator[tuple[str, list[Context]]]:
+    """The pairs of every family."""
+    for entry in entries(arguments.zoo, arguments.data, sets):
+        yield entry.name, [entry.context(pair) for pair in entry.pairs(arguments.pairs)]
+
+
 def write(path: Path | None, found: Mapping[str, Any]) -> None:
     """Write results as JSON where a file is named."""
     if path is not None:
@@ -180,9 +188,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--starts", action="store_true", help="refiners from the prediction and cold")
     parser.add_argument("--speed", action="store_true", help="prediction against weight matching")
+    parser.add_argument("--choice", action="store_true", help="what --refine auto goes by")
     arguments = parser.parse_args()
-    if (arguments.starts or arguments.speed) and not arguments.network:
-        parser.error("--starts and --speed take a --network")
+    if (arguments.starts or arguments.speed or arguments.choice) and not arguments.network:
+        parser.error("--starts, --speed and --choice take a --network")
     if not arguments.speed and not (arguments.zoo and arguments.data):
         parser.error("--zoo and --data are needed")
     return arguments
@@ -193,20 +202,14 @@ def main() -> None:
     arguments = parse()
     if arguments.speed:
         write(arguments.out, {"schema": 1, "speed": report_speed(load_network(arguments.network))})
+    elif arguments.choice:
+        rows = report_choice(load_network(arguments.network), contexts(arguments, arguments.sets))
+        write(arguments.out, {"schema": 1, "choice": rows})
     elif arguments.starts:
-        sets = arguments.sets if arguments.sets != [""] else ["mlp-"]
-        families = (
-            (entry.name, [entry.context(pair) for pair in entry.pairs(arguments.pairs)])
-            for entry in entries(arguments.zoo, arguments.data, sets)
-        )
+        families = contexts(arguments, arguments.sets if arguments.sets != [""] else ["mlp-"])
         network, settings = load_network(arguments.network), Rebasin(arguments.iterations)
-        write(
-            arguments.out,
-            {
-                "schema": 1,
-                "starts": report_starts(network, families, settings, arguments.sinkhorn_pairs),
-            },
-        )
+        rows = report_starts(network, families, settings, arguments.sinkhorn_pairs)
+        write(arguments.out, {"schema": 1, "starts": rows})
     else:
         report(arguments)
 

@@ -3,15 +3,14 @@
 Weight distance is the wrong judge where the aligner knows the networks: weight matching after the
 prediction lowers the distance a little and raises the barrier. It is a fair one where the weights
 contradict the prediction. The two cases are told apart by the prediction's slack: the share of the squared
-distance that one step of weight matching in every group would still remove. Over 35 families of networks
-(`benchmarks/alignment.py`) it was .05 to .18 wherever the prediction was the better start, and .50 and .58
-on the two families of sine networks, where it was not.
+distance that one step of weight matching in every group would still remove. On every family of
+`benchmarks/alignment.py --choice` it is below .2 but on sine networks, where it is above .5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from deepalign_cli.symmetry.element import Element
@@ -40,16 +39,26 @@ class Candidates(Protocol):
     def slack(self) -> float: ...
 
 
-def choose(candidates: Candidates, judge: Judge | None = None) -> tuple[Candidate, str, list[str]]:
-    """The candidate to keep, why, and what the user should know. With a judge, the best by data."""
+@dataclass(frozen=True)
+class Choice:
+    """The candidate that is kept, why, what the user should know, and the slack where it decided."""
+
+    kept: Candidate
+    why: str
+    notes: list[str] = field(default_factory=list)
+    slack: float | None = None
+
+
+def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
+    """Which candidate to keep. With a judge, the best by data."""
     if judge is not None:
         made = [candidates.get(name) for name in NAMES]
         losses = [judge(candidate.element) for candidate in made]
         best = min(range(len(made)), key=losses.__getitem__)
-        return made[best], f"the lowest loss half-way on the data, {losses[best]:.4g}", []
+        return Choice(made[best], f"the lowest loss half-way on the data, {losses[best]:.4g}")
     slack = candidates.slack()
     removed = f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance"
     if slack <= MOST_SLACK:
-        return candidates.get("prior"), f"weights and prediction agree: {removed}", []
+        return Choice(candidates.get("prior"), f"weights and prediction agree: {removed}", [], slack)
     note = f"these networks are unlike those that the aligner knows, so weight matching decides: {removed}"
-    return candidates.get("weights"), f"weights and prediction disagree: {removed}", [note]
+    return Choice(candidates.get("weights"), f"weights and prediction disagree: {removed}", [note], slack)

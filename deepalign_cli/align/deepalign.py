@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance, widened
 from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.choice import Candidate, Judge, choose
+from deepalign_cli.align.choice import Candidate, Choice, Judge, choose
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.prior import descend_with_prior, with_signs
 from deepalign_cli.align.view import Acted
@@ -62,12 +62,13 @@ class LearnedAligner:
         similar = self.similarity(symmetry, reference, moving, rng)
         tried = _Candidates(self.network, symmetry, (reference, moving), similar, rng)
         if self.refine is Refine.AUTO:
-            kept, why, notes = choose(tried, self.judge)
+            choice = choose(tried, self.judge)
         else:
-            kept, why, notes = tried.get(self.refine.value), "as asked for", []
+            choice = Choice(tried.get(self.refine.value), "as asked for")
+        kept = choice.kept
         details = {
             "network": self.name, "sketches": self.sketches, "refine": self.refine.value,
-            "kept": kept.name, "why": why, "notes": notes,
+            "kept": kept.name, "why": choice.why, "notes": choice.notes, "slack": choice.slack,
         }  # fmt: skip
         return Alignment(
             kept.element, "deepalign", time.perf_counter() - started,

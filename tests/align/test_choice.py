@@ -25,22 +25,23 @@ class Made:
 
 def test_a_prediction_that_the_weights_bear_out_is_refined_as_a_prior() -> None:
     made = Made(MOST_SLACK / 2)
-    kept, why, notes = choose(made)
-    assert (kept.name, notes, made.asked) == ("prior", [], ["prior"])
-    assert "15 %" in why
+    choice = choose(made)
+    assert (choice.kept.name, choice.notes, made.asked) == ("prior", [], ["prior"])
+    assert "15 %" in choice.why
+    assert choice.slack == MOST_SLACK / 2
 
 
 def test_one_that_they_contradict_is_left_to_them_and_the_user_is_told() -> None:
     made = Made(2 * MOST_SLACK)
-    kept, why, notes = choose(made)
-    assert (kept.name, made.asked) == ("weights", ["weights"])
-    assert "disagree" in why
-    assert len(notes) == 1
-    assert "60 %" in notes[0]
+    choice = choose(made)
+    assert (choice.kept.name, made.asked) == ("weights", ["weights"])
+    assert "disagree" in choice.why
+    assert len(choice.notes) == 1
+    assert "60 %" in choice.notes[0]
 
 
 def test_with_data_the_best_half_way_is_kept() -> None:
     losses = [0.3, 0.1, 0.2]
-    kept, why, notes = choose(Made(1.0), lambda element: losses[int(element.perm["h"])])
-    assert (kept.name, notes) == ("prior", [])
-    assert "0.1" in why
+    choice = choose(Made(1.0), lambda element: losses[int(element.perm["h"])])
+    assert (choice.kept.name, choice.notes, choice.slack) == ("prior", [], None)
+    assert "0.1" in choice.why
