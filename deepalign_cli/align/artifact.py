@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,18 +18,24 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 
 FORMAT = "1"
 ALIGNMENT_KEY = "deepalign.alignment"
+_MAKING = "deepalign.making."
+_MAKINGS = ("network.name", "network.sha256", "refine", "sketches")  # others are a stranger's: not handed on
 _HINT = "make it with `deepalign align A B --save-alignment FILE`."
 
 
 @dataclass(frozen=True)
 class SavedAlignment:
-    """What a file of an alignment holds; `hashes` are the sha256 of the reference and the moving input."""
+    """What a file of an alignment holds; `hashes` are the sha256 of the reference and the moving input.
+
+    `making` tells how the method was set: its network, for example.
+    """
 
     element: Element
     spec: Spec
     method: str
     distances: tuple[float, float]
     hashes: tuple[str, str]
+    making: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_alignment(
@@ -53,6 +59,7 @@ def save_alignment(
         "deepalign.distance_after": repr(saved.distances[1]),
         "deepalign.sha256.reference": saved.hashes[0],
         "deepalign.sha256.moving": saved.hashes[1],
+        **{_MAKING + key: value for key, value in saved.making.items()},
     }
     write_safetensors(path, entries, tensors.__getitem__, metadata, force=force, inputs=inputs)
 
@@ -72,9 +79,10 @@ def load_alignment(path: Path) -> SavedAlignment:
         distances = (_number(file.metadata, "before"), _number(file.metadata, "after"))
         hashes = (file.metadata["deepalign.sha256.reference"], file.metadata["deepalign.sha256.moving"])
         method = file.metadata["deepalign.method"]
+        making = {k: file.metadata[_MAKING + k] for k in _MAKINGS if _MAKING + k in file.metadata}
     except (KeyError, ValueError):
         raise CheckpointError(f"the alignment '{path}' lacks part of its description.", _HINT) from None
-    return SavedAlignment(_read_element(path, file), spec, method, distances, hashes)
+    return SavedAlignment(_read_element(path, file), spec, method, distances, hashes, making)
 
 
 def check_element(element: Element, symmetry: Symmetry) -> None:

@@ -142,8 +142,8 @@ def _run(
     opened = [open_network(path) for path in job.inputs]
     with Hashes(opened) as hashes:
         found = find_all(opened[0], opened[1:], job.settings, job.alignments)
-        making = {} if job.alignments else job.settings.making()
-        told = {"command": command, "method": found[0].method, "seed": job.settings.seed, **making, **facts}
+        told = {"command": command, "method": found[0].method, "seed": job.settings.seed}
+        told |= {**found[0].making, **facts}
         reports = []
         for part in parts:
             part.output.parent.mkdir(exist_ok=True)

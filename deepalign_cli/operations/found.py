@@ -26,7 +26,8 @@ _KEPT = {
 class Found:
     """An element for one moving input.
 
-    `hashes` are those that a saved alignment was made for, `details` what the aligner tells of its work.
+    `hashes` are those that a saved alignment was made for, `making` how its method was set, `details` what
+    the aligner tells of its work.
     """
 
     symmetry: Symmetry
@@ -35,6 +36,7 @@ class Found:
     distances: tuple[float, float]
     hashes: tuple[str, str] | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    making: Mapping[str, object] = field(default_factory=dict)
 
     def check_hashes(self, reference: str, moving: str) -> None:
         """Check that a saved alignment belongs to the inputs of these hashes.
@@ -71,7 +73,8 @@ class Found:
 
     def save(self, path: Path, hashes: tuple[str, str], *, force: bool, inputs: tuple[Path, ...]) -> None:
         """Keep the alignment as a file."""
-        saved = SavedAlignment(self.element, self.symmetry.spec, self.method, self.distances, hashes)
+        making = {key: str(value) for key, value in self.making.items()}
+        saved = SavedAlignment(self.element, self.symmetry.spec, self.method, self.distances, hashes, making)
         save_alignment(path, saved, force=force, inputs=inputs)
 
 
@@ -95,10 +98,11 @@ def find_all(
         check_same_layout(reference, other)
     if saved:
         return [_load(path, reference) for path in saved]
-    symmetry, aligner = bind(reference, settings), settings.aligner()
+    symmetry, aligner, making = bind(reference, settings), settings.aligner(), settings.making()
     for checkpoint in (reference, *moving):
         check_finite(checkpoint)
-    return [_compute(symmetry, reference, other, aligner, settings) for other in moving]
+    found = [_compute(symmetry, reference, other, aligner, settings) for other in moving]
+    return [replace(one, making=making) for one in found]
 
 
 def _compute(
@@ -113,4 +117,4 @@ def _load(path: Path, reference: Checkpoint) -> Found:
     saved = load_alignment(path)
     symmetry = Symmetry(saved.spec, shapes_of(reference))
     check_element(saved.element, symmetry)
-    return Found(symmetry, saved.element, saved.method, saved.distances, saved.hashes)
+    return Found(symmetry, saved.element, saved.method, saved.distances, saved.hashes, making=saved.making)

@@ -28,7 +28,12 @@ r = "scale"
 """
 SYMMETRY = Symmetry(parse_spec(TEXT), {"fc1.weight": (4, 5), "fc2.weight": (6, 4), "fc3.weight": (2, 6)})
 SAVED = SavedAlignment(
-    SYMMETRY.random(seeded(0)), SYMMETRY.spec, "weights", (3.25, 1 / 3), ("a" * 64, "b" * 64)
+    SYMMETRY.random(seeded(0)),
+    SYMMETRY.spec,
+    "weights",
+    (3.25, 1 / 3),
+    ("a" * 64, "b" * 64),
+    {"refine": "auto", "sketches": "8"},
 )
 
 
@@ -121,6 +126,11 @@ def test_what_was_tampered_with_is_refused(
         check_element(load_alignment(tampered(path, change)).element, SYMMETRY)
     assert caught.value.exit_code == 3
     assert caught.value.hint
+
+
+def test_nothing_else_is_handed_on(path: Path) -> None:
+    changed = tampered(path, says("deepalign.making.spec", "[axes]"))
+    assert load_alignment(changed).making == SAVED.making
 
 
 def test_a_permutation_group_may_not_be_scaled() -> None:

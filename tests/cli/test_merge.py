@@ -208,3 +208,14 @@ def test_usage_errors(
     assert message in told
     assert "--json" in args or (len(lines) == 2 and lines[1].startswith("hint: "))
     assert listing(tmp_path) == before
+
+
+def test_a_saved_alignment_tells_the_merged_network_how_it_was_made(tmp_path: Path) -> None:
+    a, b = pair(tmp_path, "named_mlp")
+    kept = tmp_path / "kept"
+    deepalign("align", a, b, "-o", tmp_path / "x", "--save-alignment", kept, "--sketches", "2")
+    deepalign("merge", a, b, "--alignment", kept, "-o", tmp_path / "m")
+    made = metadata(tmp_path / "m")
+    assert made["deepalign.network.name"] == "universal-v1"
+    assert (made["deepalign.sketches"], made["deepalign.refine"]) == ("2", "auto")
+    assert len(made["deepalign.network.sha256"]) == 64
