@@ -139,6 +139,13 @@ def _config_text(text: str) -> Callable[[dict[str, Tensor], dict[str, str]], Par
     return lambda tensors, metadata: (tensors, {**metadata, "deepalign.config": text})
 
 
+def _infinite(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Parts:
+    return {
+        **tensors,
+        "encoder.leave.bias": torch.full_like(tensors["encoder.leave.bias"], torch.inf),
+    }, metadata
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -154,6 +161,13 @@ def _config_text(text: str) -> Callable[[dict[str, Tensor], dict[str, str]], Par
         _configured(channels=-8),
         _configured(colour="red"),
         _config_text("not json"),
+        _config_text("[]"),
+        _config_text("null"),
+        _configured(channels=10**6),
+        _configured(sweeps=10**9),
+        _configured(out=10**400),
+        _config_text('{"encoder": "dws", "sizes": [' + "1000, " * 9999 + "10]}"),
+        _infinite,
     ],
 )
 def test_what_is_no_whole_aligner_is_refused_in_one_sentence(
