@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
+from deepalign_cli.errors import NonFiniteError
+
 _PRICED_FROM = 256  # units; below, pricing costs more than it saves
 _INCREMENT = 0.05  # of the gain's spread: the least raise of a bid
 _ROUNDS = 200
@@ -29,11 +31,14 @@ def assign(gain: Float[Tensor, "n n"]) -> Int64[Tensor, " n"]:
     packages on gain matrices of trained networks. Ties are broken the same way every time.
 
     Raises:
-        ValueError: the gain holds NaN or Inf.
+        NonFiniteError: the gain holds NaN or Inf.
     """
     dense = gain.detach().cpu().numpy()
     if not np.isfinite(dense).all():
-        raise ValueError("the gain holds NaN or Inf")
+        raise NonFiniteError(
+            "the weights are too large to be compared: products of theirs hold NaN or Inf.",
+            "convert both checkpoints to float64.",
+        )
     cost = np.negative(dense, dtype=np.float64)
     if len(cost) >= _PRICED_FROM:
         prices = auction_prices(dense)

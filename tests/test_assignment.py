@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from deepalign_cli.assignment import assign, auction_prices, log_sinkhorn
+from deepalign_cli.errors import NonFiniteError
 from tests.symmetry.builders import seeded
 
 SIZES = [1, 2, 255, 256, 300]
@@ -70,7 +71,7 @@ def test_ties_are_broken_the_same_way_every_time(n: int) -> None:
 def test_what_is_not_finite_is_refused(n: int, value: float) -> None:
     matrix = gain("random", n)
     matrix[1, 0] = value
-    with pytest.raises(ValueError, match="NaN or Inf"):
+    with pytest.raises(NonFiniteError, match="NaN or Inf"):
         assign(matrix)
 
 

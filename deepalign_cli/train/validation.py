@@ -26,8 +26,8 @@ def validate(pool: Sequence[Entry], predict: Predict) -> dict[str, float]:
 
 
 def score(excess: Mapping[str, float]) -> float:
-    """The mean logarithm of the excesses, each at least 0, plus the floor; infinite if one is no number."""
-    if any(math.isnan(x) for x in excess.values()):
+    """The mean logarithm of the excesses, each at least 0, plus the floor; infinite if one is not finite."""
+    if not all(math.isfinite(x) for x in excess.values()):
         return math.inf
     return sum(math.log(max(0.0, x) + FLOOR) for x in excess.values()) / len(excess)
 
