@@ -34,6 +34,19 @@ class OutputError(DeepalignError):
     code = "output"
 
 
+class MissingExtra(DeepalignError):
+    """An optional package is needed and not installed; the hint is the line that installs it."""
+
+    code = "missing"
+
+
+class DataError(DeepalignError):
+    """A data set is broken, empty, or does not fit the network."""
+
+    code = "data"
+    exit_code = 3
+
+
 class CheckpointError(DeepalignError):
     """A checkpoint is broken, hostile, or not one at all."""
 
