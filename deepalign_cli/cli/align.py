@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deepalign_cli.cli import options
+from deepalign_cli.cli.aligning import AligningOptions
+from deepalign_cli.cli.aligning import make_settings as settings_of
 from deepalign_cli.cli.output import Output, quantity
 from deepalign_cli.errors import UsageError
 from deepalign_cli.symmetry.spec import Activation as ActivationName
@@ -106,18 +108,12 @@ def make_settings(
     Raises:
         UsageError: an option was given that has no effect.
     """
-    tuning = {
-        "network": network, "refine": refine, "sketches": sketches, "restarts": restarts, "seed": seed,
-    }  # fmt: skip
-    inputs = {"spec": spec, "activation": activation, "heads": heads}
-    chosen = method or options.MethodName.DEEPALIGN
-    options.check_used(chosen, alignments, {"method": method, **tuning, **inputs})
-    from deepalign_cli.operations.settings import Method, Refine, Settings
-
-    given: dict[str, Any] = {name: value for name, value in {**tuning, **inputs}.items() if value is not None}
-    if refine is not None:
-        given["refine"] = Refine(refine)
-    return Settings(Method(chosen), force=force, **given)
+    how = AligningOptions(
+        network=network, refine=refine, sketches=sketches, restarts=restarts, seed=seed,
+        spec=spec, activation=activation, heads=heads,
+    )  # fmt: skip
+    chosen = [method or options.MethodName.DEEPALIGN]
+    return settings_of(chosen, how, alignments, force=force, explicit=method is not None)
 
 
 def default_output(source: Path, word: str) -> Path:

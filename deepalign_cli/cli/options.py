@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path as _Path
 from typing import Annotated
 
 import typer
 
-from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
@@ -23,6 +21,8 @@ class MethodName(StrEnum):
 
     DEEPALIGN = "deepalign"
     WEIGHTS = "weights"
+    ACTIVATIONS = "activations"
+    DUAL = "dual"
     NONE = "none"
 
 
@@ -33,6 +33,7 @@ class RefineName(StrEnum):
     NONE = "none"
     WEIGHTS = "weights"
     PRIOR = "prior"
+    ACTIVATIONS = "activations"
 
 
 class PathName(StrEnum):
@@ -82,16 +83,6 @@ Heads = Annotated[
         rich_help_panel=_INPUT,
     ),
 ]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="FILE.py:FACTORY",
-        help="A callable in your own file that returns the nn.Module. This runs your code.",
-        rich_help_panel=_INPUT,
-    ),
-]
-
 # Those of how to align are None where they are not given: what has no effect is refused.
 Method = Annotated[
     MethodName | None,
@@ -99,7 +90,8 @@ Method = Annotated[
         "--method",
         "-m",
         help="deepalign, the default: a trained network predicts the match in one pass. weights: units are "
-        "matched by their weights, step by step. none: B stays as it is (the baseline). None needs data.",
+        "matched by their weights, step by step. activations: by what they answer to --data. dual: by both. "
+        "none: B stays as it is (the baseline).",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -118,8 +110,9 @@ Refine = Annotated[
     typer.Option(
         "--refine",
         help="What becomes of the prediction of -m deepalign. none: it is used as it is. prior: weights "
-        "decide where it hesitates. weights: weight matching starts from it. auto, the default: prior where "
-        "it is sure, else weights.",
+        "decide where it hesitates. weights: weight matching starts from it. activations: what units "
+        "answer to --data counts too. auto, the default: with --data what has the lowest loss half-way; "
+        "without, prior where it is sure, else weights.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -131,6 +124,17 @@ Sketches = Annotated[
         min=1,
         max=64,
         help="How many random readings of inputs and outputs -m deepalign averages over; 8 by default.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        "--share",
+        metavar="X",
+        min=0.0,
+        max=1.0,
+        help="How much activations count for -m dual beside weights; 0.5 by default.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -206,31 +210,3 @@ Quiet = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-
-# Which of the options on how to align each method uses.
-_USES: Mapping[MethodName, frozenset[str]] = {
-    MethodName.DEEPALIGN: frozenset({"network", "refine", "sketches", "seed"}),
-    MethodName.WEIGHTS: frozenset({"restarts", "seed"}),
-    MethodName.NONE: frozenset(),
-}
-
-
-def check_used(method: MethodName, alignments: Sequence[_Path] | None, given: Mapping[str, object]) -> None:
-    """Check that every option in `given` that is not None has an effect.
-
-    With `alignments` none of them has; otherwise those of another method have none.
-
-    Raises:
-        UsageError: one has none; it is named beside what leaves it without.
-    """
-    for name in (name for name, value in given.items() if value is not None):
-        users = [f"-m {other}" for other, used in _USES.items() if name in used]
-        if alignments:
-            raise UsageError(
-                f"--alignment and --{name} exclude each other.",
-                "a saved alignment holds the match, and the spec it was made with.",
-            )
-        if users and name not in _USES[method]:
-            raise UsageError(
-                f"-m {method} makes no use of --{name}.", f"leave it out, or give {' or '.join(users)}."
-            )

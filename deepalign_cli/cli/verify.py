@@ -10,6 +10,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.align import make_settings
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.running_options import Model
 
 if TYPE_CHECKING:
     from deepalign_cli.evaluate.spec_check import SpecCheck
@@ -21,7 +22,7 @@ SPEC_BROKEN = 3
 def verify(
     a: options.CheckpointA,
     b: options.CheckpointB,
-    model: options.Model = None,
+    model: Model = None,
     input_shape: Annotated[
         str | None,
         typer.Option(

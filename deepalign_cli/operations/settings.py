@@ -34,6 +34,8 @@ class Method(StrEnum):
 
     DEEPALIGN = "deepalign"
     WEIGHTS = "weights"
+    ACTIVATIONS = "activations"
+    DUAL = "dual"
     NONE = "none"
 
 
