@@ -11,12 +11,12 @@ from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor
 
 from deepalign_cli.align import WeightMatching
+from deepalign_cli.align.activations import ActivationMatching
 from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.weights import descend
 from deepalign_cli.assignment import assign
-from deepalign_cli.evaluate.activations import activation_matching
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.similarity import similarities
@@ -26,6 +26,7 @@ from deepalign_cli.train.tasks import Examples
 from deepalign_cli.train.zoo import Family
 
 SKETCHES = 8
+CHUNK = 500  # images at a time
 SLOW = "sinkhorn"
 
 
@@ -77,9 +78,8 @@ def aligner(method: Aligner) -> Method:
 
 def activations(context: Context) -> Element:
     """Activation matching on all training images of the task."""
-    return activation_matching(
-        context.family.design, context.graph, context.a, context.b, context.examples.train_x
-    )
+    method = ActivationMatching(context.family.design, lambda: context.examples.train_x.split(CHUNK))
+    return aligner(method)(context)
 
 
 def problem_of(context: Context) -> Problem:

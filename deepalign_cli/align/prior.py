@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.assignment import assign
+from deepalign_cli.align.gains import Gains, Matrices, best_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 
@@ -23,31 +23,56 @@ def descend_with_prior(
     start: Element,
     order: Sequence[str],
     share: float = _SHARE,
+    flipping: Mapping[str, Float[Tensor, "_ _"]] = MappingProxyType({}),
 ) -> Element:
     """Block steps on gain / std(gain) + share * similarity / std(similarity), until nothing moves.
 
-    `similarity` is between the networks as they came; `start` is where the descent begins. Groups of
-    which a unit can change its sign get it from the gain, as in weight matching.
+    `similarity` is between the networks as they came; `start` is where the descent begins. The part of it
+    that changes sign with a unit stands in `flipping`. Groups of which a unit can change its sign get it
+    from the flipping parts of both, as in weight matching.
     """
     g = start
     for _ in range(_SWEEPS):
         moved = False
         for group in order:
             gains = problem.matrices(group, g)
-            value = gains.plain if gains.flipping is None else gains.plain + gains.flipping.abs()
-            own = similarity[group][:, g.perm[group]].to(value.dtype)
-            perm = assign(
-                value / (value.std(correction=0) + 1e-30) + share * own / (own.std(correction=0) + 1e-30)
-            )
-            units = torch.arange(len(perm))
-            scale = {}
-            if gains.flipping is not None:
-                scale[group] = torch.where(gains.flipping[units, perm] < 0, -1.0, 1.0).double()
-            if (perm != units).any() or any((s < 0).any() for s in scale.values()):
-                g, moved = Element({group: perm}, scale) @ g, True
+            prior = Matrices(similarity[group], flipping.get(group), problem.symmetry.identity())
+            step = best_step(_weighted_sum(gains, _framed(prior, group, g), share))
+            if (step.perm != torch.arange(len(step.perm))).any() or (
+                step.sign is not None and (step.sign < 0).any()
+            ):
+                g, moved = step.element(group) @ g, True
         if not moved:
             break
     return g
+
+
+def _framed(prior: Matrices, group: str, g: Element) -> Matrices:
+    """A prior between networks as they came, in the frame of `g`."""
+    perm, flipping = g.perm[group], prior.flipping
+    if flipping is not None:
+        sign = g.scale.get(group, torch.ones(len(perm), dtype=torch.float64)).sign()
+        flipping = flipping[:, perm] * sign.to(flipping.dtype)
+    return Matrices(prior.plain[:, perm], flipping, g)
+
+
+def _weighted_sum(gains: Matrices, prior: Matrices, share: float) -> Matrices:
+    """The sum gains / std + share * prior / std; the deviations are those of the values that are assigned."""
+    of_gains, of_prior = 1 / _deviation(gains), share / _deviation(prior)
+    dtype = gains.plain.dtype
+    plain = of_gains * gains.plain + (of_prior * prior.plain).to(dtype)
+    parts = [
+        factor * matrix.to(dtype)
+        for factor, matrix in ((of_gains, gains.flipping), (of_prior, prior.flipping))
+        if matrix is not None
+    ]
+    return Matrices(plain, torch.stack(parts).sum(0) if parts else None, gains.element)
+
+
+def _deviation(matrices: Matrices) -> float:
+    """The standard deviation of the values that are assigned."""
+    value = matrices.plain if matrices.flipping is None else matrices.plain + matrices.flipping.abs()
+    return float(value.std(correction=0)) + 1e-30
 
 
 def with_signs(problem: Gains, g: Element) -> Element:
@@ -65,7 +90,3 @@ def with_signs(problem: Gains, g: Element) -> Element:
         if not turned:
             break
     return g
-
-
-def _standard(x: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    return x / (x.std(correction=0) + 1e-30)

@@ -1,0 +1,219 @@
+"""Activation matching: the correlations, the match, and what it says of groups and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from deepalign_cli.align.activations import ActivationMatching, Evidence, Moments, correlations
+from deepalign_cli.align.alignment import Aligner
+from deepalign_cli.align.running import Run
+from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from tests import nets
+from tests.align.builders import planted, trained
+from tests.symmetry.builders import same_element, seeded
+
+PLANTED = ["mlp_batchnorm", "plain_cnn_bn", "vgg", "resnet_basic", "preact_resnet", "transformer_postnorm"]
+
+
+def runner(name: str) -> tuple[Run, tuple[int, ...]]:
+    """A network of the zoo as a function of its weights, and the shape of an example."""
+    module, shape = nets.ALL[name]()
+    module.eval()
+    return lambda w, x: functional_call(module, dict(w), (x,)), shape
+
+
+def mlp_run(weights: Weights, x: Tensor) -> Tensor:
+    """The network of `trained`."""
+    for i in (0, 2):
+        x = torch.nn.functional.linear(x, weights[f"{i}.weight"], weights[f"{i}.bias"]).relu()
+    return torch.nn.functional.linear(x, weights["4.weight"], weights["4.bias"])
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_permutation_is_undone(name: str) -> None:
+    symmetry, a, b, back = planted(name)
+    run, shape = runner(name)
+    x = torch.randn(48, *shape, generator=seeded(3))
+    found = ActivationMatching(run, lambda: x.split(20))(symmetry, a, b, rng=seeded(0))
+    assert same_element(found.element, back)
+    assert found.distance_after == 0
+    assert found.details == {"samples": 48, "unread": []}
+    assert found.method == "activations"
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("tanh_mlp", "tanh"), ("siren", "sin"), ("named_mlp", "relu")]
+)
+def test_planted_signs_and_scales_are_undone(name: str, activation: str) -> None:
+    symmetry, a, b, back = planted(name, Activation(activation), double=True)
+    run, shape = runner(name)
+    x = torch.randn(64, *shape, generator=seeded(3))
+    found = ActivationMatching(run, lambda: [x])(symmetry, a, b, rng=seeded(0))
+    assert same_element(found.element, back, rtol=1e-6)
+    assert found.distance_after < 1e-5 * found.distance_before
+
+
+def test_correlations_are_those_of_all_activations_at_once() -> None:
+    symmetry, a, b = trained()
+    x = 3 + torch.randn(301, 12, generator=seeded(3))
+    found = correlations(symmetry, mlp_run, a, b, lambda: x.split(64))
+
+    kept = [[], []]
+    for side, w in zip(kept, (a, b), strict=True):
+        hidden = x
+        for i in (0, 2):
+            hidden = torch.nn.functional.linear(hidden, w[f"{i}.weight"], w[f"{i}.bias"]).relu()
+            side.append(hidden.double())
+    for group, own, other in zip(symmetry.sizes, *kept, strict=True):
+        both = torch.corrcoef(torch.cat([own, other], 1).T)[: own.shape[1], own.shape[1] :]
+        alive = own.std(0).gt(0)[:, None] & other.std(0).gt(0)
+        assert alive.any()
+        plain = found.groups[group].plain
+        assert torch.allclose(plain, torch.where(alive, both, 0.0), atol=1e-5)
+    assert found.samples == 301
+
+
+def test_units_that_hardly_change_on_a_large_offset_are_still_told_apart() -> None:
+    x = torch.randn(4, 1000, generator=seeded(0))
+    moments = Moments(4)
+    for part in (100 + 0.05 * x).split(250, dim=1):
+        moments.add(part, part.flip(0))
+    moments.add(torch.full((4, 1), 100.0), torch.full((4, 1), 100.0))
+    found = moments.correlations()
+    assert torch.allclose(found.flip(1).diagonal(), torch.ones(4, dtype=torch.float64), atol=1e-3)
+
+
+def test_a_constant_unit_correlates_with_nothing() -> None:
+    x = torch.randn(2, 50, generator=seeded(0))
+    x[1] = 7.3
+    moments = Moments(2)
+    moments.add(x, x)
+    assert torch.allclose(
+        moments.correlations(), torch.tensor([[1.0, 0], [0, 0]], dtype=torch.float64), atol=1e-6
+    )
+
+
+def test_the_objective_is_the_sum_of_matched_correlations_and_the_best_there_is() -> None:
+    symmetry, a, b = trained("tanh")
+    symmetry = Symmetry(symmetry.spec.with_activation(Activation.TANH), symmetry.shapes)
+    x = torch.randn(200, 12, generator=seeded(3))
+
+    def run(weights: Weights, x: Tensor) -> Tensor:
+        for i in (0, 2):
+            x = torch.nn.functional.linear(x, weights[f"{i}.weight"], weights[f"{i}.bias"]).tanh()
+        return torch.nn.functional.linear(x, weights["4.weight"], weights["4.bias"])
+
+    method = ActivationMatching(run, lambda: [x])
+    found = method(symmetry, a, b, rng=seeded(0))
+    groups = method.evidence.correlations(symmetry, a, b).groups
+    expected = 0.0
+    for group, matrices in groups.items():
+        units = torch.arange(symmetry.sizes[group])
+        flipping = matrices.flipping
+        assert flipping is not None
+        matched = flipping[units, found.element.perm[group]] * found.element.scale[group]
+        assert (matched >= 0).all()
+        expected += float(matched.sum())
+        other = torch.randperm(len(units), generator=seeded(1))
+        assert matched.sum() > flipping[units, other].abs().sum()
+    assert found.objective[0] == pytest.approx(expected)
+
+
+def test_half_precision_is_read_in_float32() -> None:
+    symmetry, a, b, back = planted("mlp_batchnorm")
+    run, shape = runner("mlp_batchnorm")
+    x = torch.randn(48, *shape, generator=seeded(3))
+    narrow = [{n: w.bfloat16() if w.is_floating_point() else w for n, w in side.items()} for side in (a, b)]
+    found = ActivationMatching(run, lambda: [x])(symmetry, *narrow, rng=seeded(0))
+    assert same_element(found.element, back)
+
+
+def test_a_group_that_nothing_reads_is_matched_by_its_weights_and_named() -> None:
+    text = '[axes]\n"a.weight" = "h 3"\n"b.weight" = "2 h"\n"c.weight" = "k 3"\n"d.weight" = "2 k"'
+    shapes = {"a.weight": (8, 3), "b.weight": (2, 8), "c.weight": (6, 3), "d.weight": (2, 6)}
+    symmetry = Symmetry(parse_spec(text), shapes)
+    a = {n: torch.randn(s, generator=seeded(i)) for i, (n, s) in enumerate(shapes.items())}
+    g = symmetry.random(seeded(9))
+    linear = torch.nn.functional.linear
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        return (
+            linear(linear(x, w["a.weight"]).relu(), w["b.weight"]) + (x @ w["c.weight"].T) @ w["d.weight"].T
+        )
+
+    x = torch.randn(40, 3, generator=seeded(3))
+    found = ActivationMatching(run, lambda: [x])(symmetry, a, symmetry.apply(g, a), rng=seeded(0))
+    assert found.details["unread"] == ["k"]
+    assert same_element(found.element, g.inverse())
+
+
+def test_a_weight_that_is_used_twice_is_read_twice() -> None:
+    text = '[axes]\n"a.weight" = "h 3"\n"m.weight" = "h h"\n"b.weight" = "2 h"'
+    shapes = {"a.weight": (8, 3), "m.weight": (8, 8), "b.weight": (2, 8)}
+    symmetry = Symmetry(parse_spec(text), shapes)
+    a = {n: torch.randn(s, generator=seeded(i)) for i, (n, s) in enumerate(shapes.items())}
+    g = symmetry.random(seeded(9))
+    linear = torch.nn.functional.linear
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        x = linear(x, w["a.weight"]).relu()
+        x = linear(x, w["m.weight"]).relu_()
+        return linear(linear(x, w["m.weight"]).relu(), w["b.weight"])
+
+    x = torch.randn(40, 3, generator=seeded(3))
+    found = correlations(symmetry, run, a, symmetry.apply(g, a), lambda: [x])
+    # Two readers, each a correlation of 1 for every unit that changes at all.
+    best = found.groups["h"].plain.gather(1, torch.argsort(g.perm["h"])[:, None])
+    assert best.max() == pytest.approx(2, abs=1e-5)
+    assert found.groups["h"].plain.max() <= best.max() + 1e-9
+
+
+def test_evidence_is_gathered_once_a_pair() -> None:
+    symmetry, a, b = trained()
+    asked = 0
+
+    def batches() -> Iterable[Tensor]:
+        nonlocal asked
+        asked += 1
+        return [torch.randn(50, 12, generator=seeded(3))]
+
+    evidence = Evidence(mlp_run, batches)
+    methods = [ActivationMatching.of(evidence), ActivationMatching.of(evidence)]
+    assert all(isinstance(method, Aligner) for method in methods)
+    first, second = (method(symmetry, a, b, rng=seeded(0)) for method in methods)
+    assert same_element(first.element, second.element)
+    assert asked == 1
+    methods[0](symmetry, b, a, rng=seeded(0))
+    assert asked == 2
+
+
+def test_activations_that_are_not_numbers_are_an_error_that_names_the_layer() -> None:
+    symmetry, a, b = trained()
+    b = {**b, "0.weight": b["0.weight"] * 1e38 * 1e3}
+    x = torch.randn(20, 12, generator=seeded(3))
+    with pytest.raises(NonFiniteError, match=r"'2\.weight' reads in the second network"):
+        ActivationMatching(mlp_run, lambda: [x])(symmetry, a, b, rng=seeded(0))
+
+
+def test_data_that_is_not_numbers_or_not_there_is_an_error() -> None:
+    symmetry, a, b = trained()
+    bad = torch.full((2, 12), torch.nan)
+    with pytest.raises(DataError, match="inputs hold NaN"):
+        ActivationMatching(mlp_run, lambda: [bad])(symmetry, a, b, rng=seeded(0))
+    with pytest.raises(DataError, match="no inputs"):
+        ActivationMatching(mlp_run, list)(symmetry, a, b, rng=seeded(0))
+
+
+def test_a_network_without_groups_stays_as_it_is() -> None:
+    symmetry = Symmetry(Spec({}), {"weight": (3, 4)})
+    w = {"weight": torch.randn(3, 4)}
+    run: Run = lambda w, x: torch.nn.functional.linear(x, w["weight"])  # noqa: E731
+    found = ActivationMatching(run, lambda: [torch.randn(5, 4)])(symmetry, w, w, rng=seeded(0))
+    assert found.element.perm == {}
