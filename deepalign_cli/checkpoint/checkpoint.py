@@ -32,7 +32,8 @@ class Checkpoint(_Base):
     """An open checkpoint; `checkpoint[name]` reads that tensor and nothing else.
 
     Names are logical: `prefix` is what stood before all of them in the file. `ordered` says whether their
-    order means anything, as it does in a state dict. `notes` are for the user to see.
+    order means anything, as it does in a state dict. `notes` are for the user to see. `origin` is the
+    reference to the Hugging Face Hub, with the commit, that it was fetched by.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Checkpoint(_Base):
         stamps: Mapping[Path, Stamp],
         config: Mapping[str, object],
         notes: Iterable[str] = (),
+        origin: str | None = None,
     ) -> None:
         with blame(path):
             prefix, infos = _named(contents)
         self.path = path
+        self.origin = origin
         self.files = tuple(stamps)
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(infos)
         self.metadata: Mapping[str, str] = MappingProxyType(dict(contents.metadata))
@@ -80,6 +83,11 @@ class Checkpoint(_Base):
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, {len(self)} tensors)"
+
+    @property
+    def called(self) -> str:
+        """What it is called in reports and metadata: its origin, or of a path the last part alone."""
+        return self.origin or self.path.name or self.path.resolve().name
 
     def sha256(self) -> str:
         """The file's sha256; of several shards, the sha256 of theirs in the order of their names.

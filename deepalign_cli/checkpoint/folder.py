@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,9 +39,17 @@ def find_weights(folder: Path) -> Path:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder} cannot be opened: {error.strerror}", "check its permissions") from None
+    return inside(folder, choose_weights(names, str(folder)))
+
+
+def choose_weights(names: Sequence[str], folder: str) -> str:
+    """Which of the names in a folder is the index or the file that holds its weights.
+
+    Raises CheckpointError where there is none, or more than one and none has a usual name.
+    """
     for usual in _USUAL:
         if usual in names:
-            return _inside(folder, usual)
+            return usual
     candidates = _candidates(names)
     if not candidates:
         hint = f"give a folder with one of {', '.join(_SUFFIXES)}, or the file itself"
@@ -49,7 +57,7 @@ def find_weights(folder: Path) -> Path:
     if len(candidates) > 1:
         some = ", ".join(candidates[:4]) + (" ..." if len(candidates) > 4 else "")
         raise CheckpointError(f"{folder} holds more than one checkpoint: {some}", "give the file itself")
-    return _inside(folder, candidates[0])
+    return candidates[0]
 
 
 def read_config(folder: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
@@ -74,7 +82,7 @@ def read_shards(index: Path, read_file: ReadFile) -> tuple[Contents, Mapping[Pat
     """
     with blame(index):
         table = _weight_map(_load_json(index, MAX_INDEX, "the index", floats=True))
-        shards = {name: _inside(index.parent, _plain(name)) for name in dict.fromkeys(table.values())}
+        shards = {name: inside(index.parent, _plain(name)) for name in dict.fromkeys(table.values())}
         missing = [name for name, path in shards.items() if not path.is_file()]
         if missing:
             raise Malformed(f"the shard {shown(missing[0])} is missing", "download or copy all of its shards")
@@ -83,6 +91,16 @@ def read_shards(index: Path, read_file: ReadFile) -> tuple[Contents, Mapping[Pat
         for name, path in shards.items():
             contents[name], stamps[path] = read_file(path)
         return _joined(table, contents), stamps
+
+
+def shard_names(index: Path) -> tuple[str, ...]:
+    """The files that an index names; whether they are there is not asked.
+
+    Raises CheckpointError where it is no index, or names anything but files beside it.
+    """
+    with blame(index):
+        table = _weight_map(_load_json(index, MAX_INDEX, "the index", floats=True))
+        return tuple(_plain(name) for name in dict.fromkeys(table.values()))
 
 
 def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Contents:
@@ -135,20 +153,28 @@ def _plain(shard: str) -> str:
     return shard
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """The path of a file in the folder; a link may not lead out of it, but for Hugging Face's own cache."""
     path = folder / name
     real, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    allowed = [home]
-    if home.parent.name == "snapshots":
-        allowed.append(home.parent.parent / "blobs")
+    allowed = [home, *_blobs(home)]
     if not any(real.is_relative_to(place) for place in allowed):
         hint = "give the file itself if you mean it"
         raise CheckpointError(f"{path} is a link that leads out of its folder", hint)
     return path
 
 
-def _candidates(names: list[str]) -> list[str]:
+def _blobs(folder: Path) -> Iterator[Path]:
+    """Where a snapshot in Hugging Face's cache keeps its files: with its repository, or shared by all."""
+    for place in (folder, *folder.parents):
+        if place.parent.name == "snapshots":
+            repository = place.parent.parent
+            yield repository / "blobs"
+            if repository.name.startswith("models--"):
+                yield repository.parent / "blobs"
+
+
+def _candidates(names: Sequence[str]) -> list[str]:
     indexes = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
     if indexes:
         return indexes

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from deepalign_cli.checkpoint.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.files import Stamp, open_regular
 from deepalign_cli.checkpoint.folder import find_weights, read_config, read_shards
+from deepalign_cli.checkpoint.hub import fetch, is_reference, parse_reference
 from deepalign_cli.checkpoint.info import Contents
 from deepalign_cli.checkpoint.problems import Forbidden, Malformed, blame
 from deepalign_cli.checkpoint.pytorch_file import read_pytorch
@@ -35,10 +36,18 @@ _PICKLE = re.compile(rb"\x80[\1-\5]|\(*c[\w.]+\n[\w.]+\n")
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a safetensors file, a file of `torch.save`, or a folder of them; only headers are read.
 
-    Raises UsageError where nothing is there; CheckpointError where it is broken or no checkpoint;
-    UnsafeCheckpointError where it asks for code to be run.
+    hf://org/repo[@revision][/file] is fetched first, unless the cache of the Hugging Face Hub holds it.
+
+    Raises UsageError where nothing is there; CheckpointError where it is broken or no checkpoint, or could
+    not be fetched; UnsafeCheckpointError where it asks for code to be run.
     """
-    path = Path(path)
+    if is_reference(path):
+        fetched = fetch(parse_reference(path))
+        return _open(fetched.path, str(fetched.reference), fetched.notes)
+    return _open(Path(path))
+
+
+def _open(path: Path, origin: str | None = None, told: tuple[str, ...] = ()) -> Checkpoint:
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
         weights = find_weights(path)
         config, notes = read_config(path)
@@ -49,7 +58,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     else:
         contents, stamp = read_file(weights)
         stamps = {weights: stamp}
-    return Checkpoint(path, contents, stamps, config, notes)
+    return Checkpoint(path, contents, stamps, config, (*told, *notes), origin)
 
 
 def read_file(path: Path) -> tuple[Contents, Stamp]:

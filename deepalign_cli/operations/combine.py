@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, write_safetensors
+from deepalign_cli.checkpoint.hub import shown_source
 from deepalign_cli.checkpoint.output import real_target
 from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
 from deepalign_cli.merge import Path as Interpolation
@@ -32,6 +33,7 @@ BATCHNORM_HINT = (
 class Job:
     """Inputs and outputs: `inputs[0]` is the reference, the others move onto it.
 
+    An input is a file, a folder, or hf://org/repo[@revision][/file].
     `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept.
     """
 
@@ -140,6 +142,7 @@ def _run(
     _check_outputs(job, [part.output for part in parts])
     reuse_large_blocks() if job.alignments else return_large_blocks()
     opened = [open_network(path) for path in job.inputs]
+    job = replace(job, inputs=tuple(checkpoint.path for checkpoint in opened))  # where they came from the Hub
     with Hashes(opened) as hashes:
         found = find_all(opened[0], opened[1:], job.settings, job.alignments)
         told = {"command": command, "method": found[0].method, "seed": job.settings.seed}
@@ -175,7 +178,7 @@ def _check_outputs(job: Job, outputs: Sequence[Path]) -> None:
     for place, out in enumerate(outputs):
         first = targets.setdefault(real_target(out), place)
         if first != place:
-            pair = f"'{job.inputs[1 + first]}' and '{job.inputs[1 + place]}'"
+            pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
     if job.save and len(job.inputs) > 2:
         raise UsageError(
@@ -246,7 +249,7 @@ def _report(
 ) -> Report:
     notes = [note for checkpoint in opened for note in checkpoint.notes]
     for one, moving in zip(found, opened[1:], strict=True):
-        who = f"{moving.path.name}: " if len(found) > 1 else ""
+        who = f"{moving.called}: " if len(found) > 1 else ""
         notes += [f"{who}{note}" for note in one.notes()]
     notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
     averaged = any(map(is_statistic, opened[0]))

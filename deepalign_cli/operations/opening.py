@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.checkpoint.hub import shown_source
 from deepalign_cli.errors import CheckpointError
 
 # The key in the metadata of each other kind of file that deepalign writes: what it is, and what it is for.
@@ -22,14 +23,14 @@ OTHER_KINDS: Mapping[str, tuple[str, str]] = {
 
 
 def open_network(path: Path) -> Checkpoint:
-    """Open a checkpoint of a network.
+    """Open a checkpoint of a network; a reference to the Hugging Face Hub is fetched.
 
     Raises:
         UsageError: there is no such file.
-        CheckpointError: it is broken, or a saved alignment, or an aligner.
+        CheckpointError: it is broken, could not be fetched, or is a saved alignment or an aligner.
     """
     checkpoint = open_checkpoint(path)
     for key, (what, hint) in OTHER_KINDS.items():
         if key in checkpoint.metadata:
-            raise CheckpointError(f"'{path}' {what}.", hint)
+            raise CheckpointError(f"'{shown_source(path)}' {what}.", hint)
     return checkpoint

@@ -52,7 +52,7 @@ def provenance(
         f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value)
         for key, value in facts.items()
     }
-    names = {f"deepalign.input.{i}": checkpoint.path.name for i, checkpoint in enumerate(inputs)}
+    names = {f"deepalign.input.{i}": checkpoint.called for i, checkpoint in enumerate(inputs)}
     spec_entry = {SPEC_KEY: format_spec(spec)} if spec else {}
     own = {
         "deepalign.version": __version__,
