@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions
 from deepalign_cli.cli.aligning import make_settings as settings_of
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.combine import Report
     from deepalign_cli.operations.settings import Settings
 
-Inputs = Annotated[
-    list[Path],
-    typer.Argument(metavar="A B [C ...]", help="Two or more checkpoints; all are aligned to the first."),
-]
 Target = Annotated[
     Path | None,
     typer.Option(
@@ -33,7 +30,7 @@ Target = Annotated[
 
 
 def align(
-    inputs: Inputs,
+    inputs: options.Inputs,
     output: Target = None,
     method: options.Method = None,
     network: options.Network = None,
@@ -46,6 +43,7 @@ def align(
     heads: options.Heads = None,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
+    offline: options.Offline = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -117,7 +115,9 @@ def make_settings(
 
 
 def default_output(source: Path, word: str) -> Path:
-    """`b.pt` as `b.aligned.safetensors` in the current folder."""
+    """`b.pt`, and hf://org/b, as `b.aligned.safetensors` in the current folder."""
+    if is_reference(source):
+        return Path(f"{parse_reference(source).repo.split('/')[1]}.{word}.safetensors")
     name = source.resolve().name if source.name in ("", ".", "..") else source.name
     return Path(f"{Path(name).stem if source.is_file() else name}.{word}.safetensors")
 

@@ -39,6 +39,7 @@ def inspect(
     ] = None,
     activation: options.Activation = None,
     heads: options.Heads = None,
+    offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -121,7 +122,7 @@ def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) 
     assert isinstance(groups, dict)
     parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
     console.print(
-        f"{checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters"
+        f"{checkpoint.origin or checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters"
     )
     if checkpoint.prefix:
         console.print(f"names are shown without the prefix '{checkpoint.prefix}'")

@@ -14,10 +14,6 @@ from deepalign_cli.errors import UsageError
 
 _PANEL = "How to merge"
 
-Inputs = Annotated[
-    list[Path],
-    typer.Argument(metavar="A B [C ...]", help="Two or more checkpoints; all are aligned to the first."),
-]
 Alpha = Annotated[
     float | None,
     typer.Option(
@@ -35,7 +31,7 @@ Shares = Annotated[
 
 
 def merge(
-    inputs: Inputs,
+    inputs: options.Inputs,
     output: options.OutputPath = None,
     alpha: Alpha = None,
     weights: Shares = None,
@@ -56,6 +52,7 @@ def merge(
     heads: options.Heads = None,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
+    offline: options.Offline = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

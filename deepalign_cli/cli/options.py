@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deepalign_cli.checkpoint.hub import set_offline as _set_offline
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
@@ -47,11 +48,37 @@ OptionalPath = _Path | None
 
 CheckpointA = Annotated[
     _Path,
-    typer.Argument(metavar="A", help="The reference: a .safetensors or PyTorch file, or a folder."),
+    typer.Argument(
+        metavar="A", help="The reference: a .safetensors or PyTorch file, a folder, or hf://ORG/REPO."
+    ),
 ]
 CheckpointB = Annotated[
     _Path,
-    typer.Argument(metavar="B", help="The checkpoint that moves: a file or a folder like A."),
+    typer.Argument(metavar="B", help="The checkpoint that moves: a file, a folder or hf://ORG/REPO like A."),
+]
+Inputs = Annotated[
+    list[_Path],
+    typer.Argument(
+        metavar="A B [C ...]",
+        help="Two or more checkpoints, all aligned to the first: files, folders, or "
+        "hf://ORG/REPO[@REVISION][/FILE].",
+    ),
+]
+
+
+def _offline(value: bool) -> bool:
+    _set_offline(value)
+    return value
+
+
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        callback=_offline,
+        help="Ask the Hugging Face Hub nothing: hf:// is what its cache holds.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 
 Spec = Annotated[

@@ -42,6 +42,7 @@ def verify(
     spec: options.Spec = None,
     activation: options.Activation = None,
     heads: options.Heads = None,
+    offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
