@@ -121,9 +121,8 @@ def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) 
     assert isinstance(tensors, dict)
     assert isinstance(groups, dict)
     parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
-    console.print(
-        f"{checkpoint.origin or checkpoint.path}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters"
-    )
+    where = checkpoint.origin or checkpoint.path
+    console.print(f"{where}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters")
     if checkpoint.prefix:
         console.print(f"names are shown without the prefix '{checkpoint.prefix}'")
     rows = [
