@@ -50,8 +50,13 @@ class Call:
 
     @property
     def read(self) -> int:
-        """The axis of the weight that meets the input's features; the other one of 0 and 1 is written."""
+        """The axis of the weight that meets the input's features."""
         return 0 if self.layer is Layer.MATMUL else 1
+
+    @property
+    def written(self) -> int:
+        """The axis of the weight that becomes the output's features."""
+        return 1 - self.read
 
     def features(self, x: Shaped[Tensor, ...]) -> int:
         """The axis of the features (channels) in the layer's input or output."""

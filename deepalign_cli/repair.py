@@ -1,0 +1,295 @@
+"""Repair: the statistics that averaging spoils, put right by data.
+
+Averaged networks have hidden units that vary less than those of the networks they come from. Where
+BatchNorm follows, its statistics are estimated anew; elsewhere every hidden unit's pre-activation is brought
+to the mean and the deviation that lie between those of the parents, and this is folded into weight and bias
+(REPAIR, Jordan et al. 2023), so that an ordinary checkpoint comes out.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.align.calls import Call, Calls, NormCall
+from deepalign_cli.align.running import Batches, Run
+from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+_DEAD = 1e-12  # of the mean square: a unit that varies less does not vary
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and variances (over n, not n - 1) of a layer's units over `count` samples."""
+
+    count: int
+    mean: Float[Tensor, " n"]
+    var: Float[Tensor, " n"]
+
+    @property
+    def deviation(self) -> Float[Tensor, " n"]:
+        """The standard deviations; 0 where a unit does not vary but for rounding."""
+        alive = self.var > _DEAD * (self.var + self.mean.square())
+        return torch.where(alive, self.var, 0.0).sqrt()
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments over both sets of samples (Chan et al. 1983)."""
+        count = self.count + other.count
+        apart, share = other.mean - self.mean, other.count / count
+        var = self.var + share * (other.var - self.var) + share * (1 - share) * apart.square()
+        return Moments(count, self.mean + share * apart, var)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The tensors that repair changes in `layers` and BatchNorms (`norms`); `notes` say what was left."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def applied(self, weights: Weights) -> dict[str, Tensor]:
+        """All tensors of the repaired network, in their types."""
+        return {n: self.tensors[n].to(w.dtype) if n in self.tensors else w for n, w in weights.items()}
+
+
+@dataclass(frozen=True)
+class ParentStatistics:
+    """The moments of the parents' pre-activations in the layers that REPAIR corrects.
+
+    `batches` has one entry a batch, and there one table a parent; `totals` are over all batches.
+    """
+
+    layers: tuple[str, ...]
+    batches: tuple[tuple[Mapping[str, Moments], ...], ...]
+    totals: tuple[Mapping[str, Moments], ...]
+
+
+def reestimated(run: Run, weights: Weights, batches: Batches) -> dict[str, Tensor]:
+    """BatchNorm's statistics over all batches; every batch is run with its own, as in training.
+
+    Variances are unbiased, as PyTorch's running ones. Returns the tensors that change.
+
+    Raises:
+        DataError: there are no inputs. NonFiniteError: activations hold NaN or Inf.
+    """
+    repairing = _Repairing(weights)
+    _each(repairing, run, batches)
+    return repairing.statistics()
+
+
+def measure_parents(
+    run: Run, symmetry: Symmetry, parents: Sequence[Weights], batches: Batches
+) -> ParentStatistics:
+    """Run the parents, all in the same units, on every batch: once for any number of mixtures.
+
+    Corrected are layers that write a group, are used once, and are not followed by a norm at once.
+
+    Raises:
+        DataError: there are no inputs. NonFiniteError: activations hold NaN or Inf.
+    """
+    watching = [_Measuring(symmetry, weights) for weights in parents]
+    found = []
+    for x in batches():
+        for parent in watching:
+            parent.moments.clear()
+            parent.run(run, x)
+        found.append(tuple(dict(parent.moments) for parent in watching))
+    if not found:
+        raise _empty()
+    barred = {name for parent in watching for name in parent.barred}
+    layers = tuple(
+        n for n in found[0][0] if n not in barred and all(n in one for row in found for one in row)
+    )
+    totals = tuple({n: _sum([row[i][n] for row in found]) for n in layers} for i in range(len(parents)))
+    return ParentStatistics(layers, tuple(found), totals)
+
+
+def repair(
+    run: Run, parents: ParentStatistics, shares: Sequence[float], merged: Weights, batches: Batches
+) -> Correction:
+    """Correct the network that mixes the parents by `shares`, which sum to 1.
+
+    Its own moments are taken while earlier layers are corrected already, batch by batch, as BatchNorm in
+    training would. A parent itself (a share of 1) is left as it is.
+
+    Raises:
+        DataError: there are no inputs, or other ones than the parents were run on.
+        NonFiniteError: activations hold NaN or Inf.
+    """
+    if max(shares) == 1.0:
+        return Correction()
+    repairing = _Repairing(merged, parents, shares)
+    seen = _each(repairing, run, batches)
+    if seen != len(parents.batches):
+        raise DataError(
+            f"repair was given {seen} batches where the parents were run on {len(parents.batches)}.",
+            "give the same data in the same order.",
+        )
+    folded = repairing.folded()
+    norms = tuple(repairing.norms)
+    return Correction(repairing.statistics() | folded, parents.layers, norms, repairing.notes())
+
+
+class _Measuring(Calls):
+    """Takes the moments of what layers give that write a group; `barred` are those that are not corrected."""
+
+    def __init__(self, symmetry: Symmetry, weights: Weights) -> None:
+        super().__init__(weights)
+        self.moments: dict[str, Moments] = {}
+        shared = Counter(w.data_ptr() for w in weights.values())
+        self.barred = {name for name, w in weights.items() if shared[w.data_ptr()] > 1}
+        self._symmetry = symmetry
+        self._given: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+
+    def layer(self, call: Call) -> Tensor:
+        out = call.output()
+        axes = self._symmetry.spec.axes.get(call.name, ())
+        if len(axes) > call.written and any(axes[call.written].groups()):
+            is_unnamed, is_tied = call.has_bias and call.bias is None, call.bias in self.barred
+            if call.name in self.moments or is_unnamed or is_tied:
+                self.barred.add(call.name)
+            self.moments[call.name] = _moments(out, call)
+            self._given[id(out)] = weakref.ref(out), call.name
+        return out
+
+    def normalised(self, x: Tensor) -> None:
+        given = self._given.get(id(x))
+        if given and given[0]() is x:
+            self.barred.add(given[1])
+
+
+class _Repairing(Calls):
+    """Runs a network with every batch's own statistics in BatchNorm, and its layers corrected."""
+
+    def __init__(
+        self, weights: Weights, parents: ParentStatistics | None = None, shares: Sequence[float] = ()
+    ) -> None:
+        super().__init__(weights)
+        self.norms: dict[str, tuple[str, Moments]] = {}
+        self._types = {name: w.dtype for name, w in weights.items()}
+        self._layers: dict[str, Moments] = {}
+        self._biases: dict[str, tuple[str | None, int]] = {}  # and the axis that the layer writes
+        self._parents, self._shares, self._batch = parents, shares, 0
+
+    def run(self, run: Run, x: Tensor) -> Tensor:
+        out = super().run(run, x)
+        self._batch += 1
+        return out
+
+    def batch_norm(self, call: NormCall) -> Tensor:
+        found = _over(call.input, 1, call.mean)
+        kept = self.norms.get(call.mean)
+        self.norms[call.mean] = call.var, kept[1] + found if kept else found
+        dtype = call.input.dtype
+        return call.with_statistics(found.mean.to(dtype), found.var.to(dtype))
+
+    def layer(self, call: Call) -> Tensor:
+        out = call.output()
+        if self._parents is None or call.name not in self._parents.layers:
+            return out
+        if self._batch >= len(self._parents.batches):  # an error that is raised when all have been counted
+            return out
+        own = _moments(out, call)
+        kept = self._layers.get(call.name)
+        self._layers[call.name] = kept + own if kept else own
+        self._biases[call.name] = call.bias, call.written
+        goal = self._goal(call.name, self._parents.batches[self._batch])
+        factor, shift = _step(own, goal, shifts=call.bias is not None)
+        shape = [-1 if d == call.features(out) else 1 for d in range(out.ndim)]
+        return out * factor.to(out.dtype).reshape(shape) + shift.to(out.dtype).reshape(shape)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """BatchNorm's statistics over all batches."""
+        found: dict[str, Tensor] = {}
+        for mean, (var, moments) in self.norms.items():
+            unbiased = moments.var * (moments.count / max(1, moments.count - 1))
+            found |= {mean: moments.mean.to(self._types[mean]), var: unbiased.to(self._types[var])}
+        return found
+
+    def folded(self) -> dict[str, Tensor]:
+        """Weights and biases that hold the correction."""
+        assert self._parents is not None
+        found: dict[str, Tensor] = {}
+        for name, own in self._layers.items():
+            bias, axis = self._biases[name]
+            w, goal = self.weights[name].double(), self._goal(name, self._parents.totals)
+            factor, shift = _step(own, goal, shifts=bias is not None)
+            shape = [-1 if d == axis else 1 for d in range(w.ndim)]
+            found[name] = (w * factor.reshape(shape)).to(self._types[name])
+            if bias is not None:
+                found[bias] = (self.weights[bias].double() * factor + shift).to(self._types[bias])
+        return found
+
+    def notes(self) -> tuple[str, ...]:
+        """What could not be corrected."""
+        bare = [name for name, (bias, _) in self._biases.items() if bias is None]
+        if not bare:
+            return ()
+        return (f"layers without a bias are rescaled but not shifted: {len(bare)}, such as '{bare[0]}'.",)
+
+    def _goal(self, name: str, parents: Sequence[Mapping[str, Moments]]) -> tuple[Tensor, Tensor]:
+        """The mean and the deviation that lie between the parents'."""
+        own = [parent[name] for parent in parents]
+        mean = sum(share * moments.mean for share, moments in zip(self._shares, own, strict=True))
+        deviation = sum(share * m.deviation for share, m in zip(self._shares, own, strict=True))
+        assert isinstance(mean, Tensor)
+        assert isinstance(deviation, Tensor)
+        return mean, deviation
+
+
+def _step(own: Moments, goal: tuple[Tensor, Tensor], *, shifts: bool) -> tuple[Tensor, Tensor]:
+    """The factor and the shift that bring a layer's units to the goal; none for units that do not vary."""
+    mean, deviation = goal
+    alive = (own.deviation > 0) & (deviation > 0)
+    factor = torch.where(alive, deviation / own.deviation.clamp(min=1e-300), 1.0)
+    shift = torch.where(alive, mean - own.mean * factor, 0.0)
+    return factor, shift if shifts else torch.zeros_like(shift)
+
+
+def _moments(out: Tensor, call: Call) -> Moments:
+    return _over(out, call.features(out), call.name)
+
+
+def _over(x: Tensor, axis: int, name: str) -> Moments:
+    """The moments of a tensor over all axes but one.
+
+    Raises:
+        NonFiniteError: they are not finite.
+    """
+    var, mean = torch.var_mean(x, [d for d in range(x.ndim) if d != axis], correction=0)
+    if not (torch.isfinite(mean).all() and torch.isfinite(var).all()):
+        raise NonFiniteError(
+            f"the activations at '{name}' hold NaN or Inf.", "see what the networks give on this data."
+        )
+    return Moments(x.numel() // x.shape[axis], mean.double(), var.double())
+
+
+def _each(calls: Calls, run: Run, batches: Batches) -> int:
+    """Run all batches; how many there were."""
+    seen = 0
+    for x in batches():
+        calls.run(run, x)
+        seen += 1
+    if not seen:
+        raise _empty()
+    return seen
+
+
+def _sum(parts: Sequence[Moments]) -> Moments:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _empty() -> DataError:
+    return DataError("there are no inputs to repair with.", "see that the data set is not empty.")
