@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.designs.base import Design, Statistics
@@ -33,10 +34,25 @@ def design_of(config: Mapping[str, Any]) -> Design:
     kind = str(config.get("kind"))
     if kind not in DESIGNS:
         raise UsageError(f"there is no design '{kind}'.", f"one of {', '.join(DESIGNS)}.")
+    types = get_type_hints(DESIGNS[kind])
     try:
+        for name, value in options.items():
+            if name in types and not _is(types[name], value):
+                raise ValueError(f"{name} = {value!r} is none of its values")
         return DESIGNS[kind](**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the design '{kind}' does not take these options: {error}.", "") from None
+
+
+def _is(kind: object, value: object) -> bool:
+    """Whether a value is of an option's type; numbers are finite, and whole ones from 1."""
+    if kind is int:
+        return type(value) is int and value >= 1
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(_is(int, v) for v in value)
+    return type(value) is kind
 
 
 def config_of(design: Design) -> dict[str, Any]:

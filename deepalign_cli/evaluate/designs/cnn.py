@@ -37,6 +37,8 @@ class CNN:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
+        if not self.channels:
+            raise ValueError("there are no channels")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"there is no activation '{self.activation}'")
 

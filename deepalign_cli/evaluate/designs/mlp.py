@@ -20,6 +20,8 @@ class MLP:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("there are no sizes")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"there is no activation '{self.activation}'")
 

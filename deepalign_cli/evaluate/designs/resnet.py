@@ -34,6 +34,10 @@ class ResNet:
     classes: int = 10
     stride: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise ValueError("there are no widths")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.colours, self.size, self.size)

@@ -19,6 +19,10 @@ class Siren:
     sizes: tuple[int, ...] = (2, 32, 32, 1)
     w0: float = 30.0
 
+    def __post_init__(self) -> None:
+        if len(self.sizes) < 2 or not self.w0 > 0:
+            raise ValueError(f"sizes = {self.sizes}, w0 = {self.w0} are no layers of sines")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.sizes[0],)

@@ -25,6 +25,12 @@ class Transformer:
     colours: int = 1
     classes: int = 10
 
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError("heads do not divide width")
+        if self.size % self.patch:
+            raise ValueError("patch does not divide size")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.colours, self.size, self.size)

@@ -6,6 +6,7 @@ the names and from the shapes; where these leave two readings, neither is guesse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -58,8 +59,34 @@ class Layer:
         return other.into % self.out == 0 if self.is_conv else self.out == other.into
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Layers in order, and norms; `hosts` has the number of each norm's layer, None for the inputs."""
+
+    layers: tuple[Layer, ...]
+    norms: tuple[Module, ...]
+    hosts: Mapping[str, int | None]
+
+
 def match(layout: Layout) -> Spec | None:
     """The spec of a plain chain, or None if this is not one.
+
+    Raises:
+        AmbiguousError: two readings fit.
+    """
+    chain = read(layout)
+    if chain is None:
+        return None
+    layers = list(chain.layers)
+    spec, unsaid = _write(layers, list(chain.norms), chain.hosts), _unnumbered(layers)
+    if unsaid and not layout.ordered:
+        doubt = f"'{unsaid[0]}' is taken to come before '{unsaid[1]}' by their shapes alone"
+        spec = replace(spec, doubts=(*spec.doubts, doubt))
+    return spec
+
+
+def read(layout: Layout) -> Chain | None:
+    """The layers of a plain chain in their order, or None if this is not one.
 
     Raises:
         AmbiguousError: two readings fit.
@@ -83,11 +110,9 @@ def match(layout: Layout) -> Spec | None:
             "but the file lists the layers in another order.",
             HOW_A_SPEC_HELPS,
         )
-    spec = _write(orders[0], [m for m in modules if m.is_norm])
-    if unsaid and not layout.ordered:
-        doubt = f"'{unsaid[0]}' is taken to come before '{unsaid[1]}' by their shapes alone"
-        spec = replace(spec, doubts=(*spec.doubts, doubt))
-    return spec
+    norms = [m for m in modules if m.is_norm]
+    hosts = {norm.path: host_of(norm, orders[0], norms) for norm in norms}
+    return Chain(tuple(orders[0]), tuple(norms), hosts)
 
 
 def _in_file_order(chain: list[Layer], matrices: list[Module]) -> list[Layer]:
@@ -146,10 +171,9 @@ def _two_orders(orders: list[list[Layer]]) -> AmbiguousError:
     )
 
 
-def _write(chain: list[Layer], norms: list[Module]) -> Spec:
+def _write(chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | None]) -> Spec:
     conv = any(layer.is_conv for layer in chain)
     draft = Draft("chain of convolution and linear layers" if conv else "chain of linear layers")
-    hosts = {norm.path: host_of(norm, chain, norms) for norm in norms}
     axes = _output_axes(chain)
     for number, layer in enumerate(chain):
         into = _input_axis(number, chain, axes)
@@ -166,7 +190,7 @@ def _write(chain: list[Layer], norms: list[Module]) -> Spec:
 
 
 def _unscalable(
-    chain: list[Layer], norms: list[Module], hosts: dict[str, int | None], axes: list[str]
+    chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | None], axes: list[str]
 ) -> set[str]:
     """Groups that no scale may touch: several norms, a PReLU-like gain without shift, depthwise kernels."""
     numbers = [host for host in hosts.values() if host is not None]

@@ -55,11 +55,12 @@ def match(layout: Layout) -> Spec | None:
         AmbiguousError: a norm or a widening shortcut has two readings.
     """
     prefix = common_prefix(list(layout.shapes))
-    net = _read(layout.within(prefix))
+    net = read(layout.within(prefix))
     return _write(net).with_prefix(prefix) if net else None
 
 
-def _read(layout: Layout) -> Net | None:
+def read(layout: Layout) -> Net | None:
+    """The parts of a residual network whose names share no prefix, or None if this is not one."""
     blocks: dict[str, list[Module]] = {}
     outside: list[Module] = []
     for module in layout.modules().values():
@@ -95,7 +96,7 @@ def _read_block(path: str, modules: list[Module]) -> Block | None:
 
 
 def _write(net: Net) -> Spec:
-    before = _norms_come_first(net)
+    before = norms_come_first(net)
     draft = Draft("residual network, pre-activation" if before else "residual network")
     stream, width = group_name(net.stem.path), net.stem.shapes["weight"][0]
     streams = {stream}
@@ -126,7 +127,7 @@ def _write_block(draft: Draft, block: Block, stream: str, width: int, before: bo
     for number, conv in enumerate(block.convs):
         target = out if number == len(block.convs) - 1 else _inner_axis(block, number, axis)
         marked = number == len(block.convs) - 1 if before else not block.norms
-        if _cardinality(block, number) > 1:
+        if cardinality(block, number) > 1:
             draft.linear(conv, target, str(conv.shapes["weight"][1]), marked=marked)
             draft.grouped.add(target.partition("*")[0])
         else:
@@ -149,14 +150,14 @@ def _write_shortcut(draft: Draft, block: Block, out: str, stream: str) -> None:
 
 def _inner_axis(block: Block, number: int, into: str) -> str:
     """The axis between two convolutions of a block; around a grouped one whole groups move."""
-    conv, following = block.convs[number], _cardinality(block, number + 1)
-    channels, own = conv.shapes["weight"][0], _cardinality(block, number)
+    conv, following = block.convs[number], cardinality(block, number + 1)
+    channels, own = conv.shapes["weight"][0], cardinality(block, number)
     if own > 1:
         return f"{into.partition('*')[0]}*{channels // own}"
     return group_name(conv.path) if following == 1 else f"{group_name(conv.path)}*{channels // following}"
 
 
-def _cardinality(block: Block, number: int) -> int:
+def cardinality(block: Block, number: int) -> int:
     """The number of groups of a block's convolution: the channels that come in over those it reads."""
     conv = block.convs[number]
     per_group = conv.shapes["weight"][1]
@@ -179,7 +180,7 @@ def _next_stream(block: Block, stream: str, width: int) -> str:
     return stream
 
 
-def _norms_come_first(net: Net) -> bool:
+def norms_come_first(net: Net) -> bool:
     """Whether the blocks are pre-activation: each norm fits the input of its convolution, not the output."""
     pairs = [
         (c.shapes["weight"], _size(n)) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)

@@ -1,0 +1,179 @@
+"""Modules as functions of their weights: the user's factories, and the networks of other sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from deepalign_cli.checkpoint.naming import common_prefix
+from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.evaluate.models.fitting import Shape, check_fit, is_counter
+from deepalign_cli.evaluate.models.user_code import call_factory
+from deepalign_cli.symmetry.symmetry import Weights
+
+_HINT = "give --model path/to/file.py:factory, where factory() returns the network as an nn.Module."
+_SAME = "the factory must build this very architecture."
+
+
+def make_module(reference: str, args: Mapping[str, str] | None = None) -> nn.Module:
+    """The network that the user's factory makes, in evaluation mode. This runs their code.
+
+    Raises:
+        UsageError: there is no such file or factory, or it does not return an `nn.Module`.
+        DeepalignError: the user's code raised.
+    """
+    model = call_factory(reference, args or {}, _HINT)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"'{reference}' returned {type(model).__name__}, not an nn.Module.", _HINT)
+    return model.eval()
+
+
+def load_model(reference: str, args: Mapping[str, str] | None = None) -> nn.Module:
+    """As `make_module`, in float64."""
+    return make_module(reference, args).double()
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        MismatchError: names or shapes differ; they are listed.
+    """
+    check_fit(shapes_of(model), {name: tuple(w.shape) for name, w in weights.items()}, _SAME)
+    model.load_state_dict(dict(weights))
+
+
+def shapes_of(model: nn.Module) -> dict[str, Shape]:
+    """The shapes of a model's parameters and persistent buffers.
+
+    Raises:
+        UsageError: a lazy layer does not know its size.
+    """
+    tensors = {name: w for name, w in model.state_dict().items() if isinstance(w, Tensor)}
+    lazy = [n for n, w in tensors.items() if nn.parameter.is_lazy(w)]
+    if lazy:
+        raise UsageError(f"the model's '{lazy[0]}' has no shape yet.", "give its layer its sizes.")
+    return {name: tuple(w.shape) for name, w in tensors.items()}
+
+
+class ModuleRun:
+    """A module as a `Run`, by `torch.func.functional_call`, with weights under a checkpoint's names.
+
+    `names` has the module's name of each of the checkpoint's tensors; tensors without one are not used.
+    Where the module ties tensors, any one of their names will do, and all that are given must be equal.
+    The module's own parameters are let go: they take no memory.
+    """
+
+    def __init__(self, module: nn.Module, names: Mapping[str, str]) -> None:
+        self.module, self.names = module, names
+        self.ties = _ties(module)
+        self.dtype: torch.dtype | None = None
+        _let_go(module, set(names.values()))
+
+    def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, ...]:
+        own = {self.names[name]: w for name, w in weights.items() if name in self.names}
+        self._match_dtype(own)
+        for tied in self.ties:
+            _give_once(own, [name for name in tied if name in own])
+        return output_of(functional_call(self.module, own, (x,)))
+
+    def _match_dtype(self, own: Weights) -> None:
+        """Buffers that no checkpoint holds take the type of the weights."""
+        dtype = next((w.dtype for w in own.values() if w.is_floating_point()), None)
+        if dtype is not None and dtype != self.dtype:
+            self.module.to(dtype)
+            self.dtype = dtype
+
+
+def run_module(
+    module: nn.Module,
+    shapes: Mapping[str, Shape],
+    hint: str = _SAME,
+    unused: Callable[[str], bool] = lambda _: False,
+) -> ModuleRun:
+    """A module as a `Run` of checkpoints with these names and shapes.
+
+    The prefixes that a checkpoint's names are read without (`module.`, `model.`) may stand before all of
+    the module's. BatchNorm's counters, all but one of tied tensors, and what is `unused` may be absent
+    from either; buffers that are not persistent may be there.
+
+    Raises:
+        MismatchError: names or shapes differ; they are listed.
+    """
+    own = shapes_of(module)
+    cut = len(common_prefix(own))
+    buffers = {name[cut:]: tuple(b.shape) for name, b in module.named_buffers()}
+    bare = {name[cut:]: shape for name, shape in own.items()}
+    bare |= {name: shape for name, shape in buffers.items() if name in shapes}
+    spare = {name[cut:] for tied in _ties(module) for name in _spare(tied, cut, shapes)}
+    check_fit(bare, shapes, hint, lambda name: is_counter(name) or name in spare or unused(name))
+    prefix = next(iter(own))[:cut] if own else ""
+    return ModuleRun(module, {name: prefix + name for name in shapes if name in bare})
+
+
+def output_of(out: object) -> Tensor:
+    """The tensor in what a module returned: itself, `out.logits`, or the first of a dict or tuple.
+
+    Raises:
+        UsageError: there is none.
+    """
+    logits = getattr(out, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    found = out
+    if isinstance(found, Mapping):
+        found = found["logits"] if "logits" in found else next(iter(found.values()), None)
+    if isinstance(found, Sequence) and found:
+        found = found[0]
+    if not isinstance(found, Tensor):
+        raise UsageError(
+            f"the model returned {type(out).__name__}, not a tensor.",
+            "let the factory return a module whose forward returns a tensor.",
+        )
+    return found
+
+
+def _ties(module: nn.Module) -> list[tuple[str, ...]]:
+    """The names of parameters and buffers that share a tensor."""
+    named: dict[int, list[str]] = {}
+    tensors = [
+        *module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)
+    ]  # fmt: skip
+    for name, tensor in tensors:
+        named.setdefault(id(tensor), []).append(name)
+    return [tuple(names) for names in named.values() if len(names) > 1]
+
+
+def _spare(tied: Sequence[str], cut: int, given: Mapping[str, Shape]) -> list[str]:
+    """The names of tied tensors that a checkpoint may leave out: all, if it has another of them."""
+    return [name for name in tied if any(other[cut:] in given for other in tied)]
+
+
+def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
+    """Keep the first of tied tensors.
+
+    Raises:
+        MismatchError: another differs from it.
+    """
+    for name in names[1:]:
+        first, other = own[names[0]], own.pop(name)
+        if first is not other and not torch.equal(first, other):
+            raise MismatchError(
+                f"'{names[0]}' and '{name}' are one tensor in the model but differ in the checkpoint.", _SAME
+            )
+
+
+def _let_go(module: nn.Module, given: set[str]) -> None:
+    """Put the parameters that will be given on the meta device, tied ones together."""
+    moved: dict[int, nn.Parameter] = {}
+    shared = {name for tied in _ties(module) if given.intersection(tied) for name in tied}
+    for path, owner in module.named_modules():
+        for key, parameter in list(owner._parameters.items()):
+            name = f"{path}.{key}" if path else key
+            if parameter is not None and name in given | shared:
+                empty = moved.setdefault(id(parameter), nn.Parameter(parameter.detach().to("meta"), False))
+                owner._parameters[key] = empty
