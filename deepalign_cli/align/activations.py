@@ -10,7 +10,7 @@ O(sum n^2) whatever the number of examples.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.calls import Call, Calls
+from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.gains import Matrices, best_step
 from deepalign_cli.align.pair import Pair
-from deepalign_cli.align.prior import descend_with_prior
+from deepalign_cli.align.prior import descend_with_prior, deviation
 from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.symmetry.element import Element
@@ -29,6 +30,7 @@ from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
 
 _ROUNDING = 1e-12  # of the mean square: a smaller variance is rounding
+_SHARE = 1.0  # of a prediction beside correlations; .5 and 2 were no better on held-out networks
 _FIRST = 1e3  # of correlations beside gains, where gains are to decide ties only
 
 
@@ -165,11 +167,17 @@ def _has_constant(matrices: Matrices) -> bool:
     return bool((value == 0).all(dim=1).any())
 
 
-class Evidence:
-    """A network to run and data to run it on; what was found of the last pair is kept."""
+Judging = Callable[[Symmetry, Weights, Weights], Judge]
 
-    def __init__(self, run: Run, batches: Batches) -> None:
-        self.run, self.batches = run, batches
+
+class Evidence:
+    """A network to run and data to run it on; what was found of the last pair is kept.
+
+    `judging` makes, for a pair, the function that tells the loss half-way, where one is known.
+    """
+
+    def __init__(self, run: Run, batches: Batches, judging: Judging | None = None) -> None:
+        self.run, self.batches, self._judging = run, batches, judging
         self._kept: tuple[Symmetry, Weights, Weights, Correlations] | None = None
 
     def correlations(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
@@ -184,6 +192,10 @@ class Evidence:
         found = correlations(symmetry, self.run, reference, moving, self.batches)
         self._kept = (symmetry, reference, moving, found)
         return found
+
+    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
+        """What tells the loss half-way between the reference and the moving network under an element."""
+        return self._judging(symmetry, reference, moving) if self._judging else None
 
 
 class ActivationMatching:
@@ -240,6 +252,22 @@ def as_prior(symmetry: Symmetry, found: Correlations) -> tuple[dict[str, Tensor]
     plain = {g: torch.zeros(n, n, dtype=torch.float64) for g, n in symmetry.sizes.items()}
     plain |= {group: matrices.plain for group, matrices in found.groups.items()}
     return plain, {g: m.flipping for g, m in found.groups.items() if m.flipping is not None}
+
+
+def with_similarity(
+    found: Correlations, similarity: Mapping[str, Float[Tensor, "_ _"]], share: float = _SHARE
+) -> Correlations:
+    """Correlation / std + share * similarity / std in every group; where none is read, similarity alone."""
+    groups: dict[str, Matrices] = {}
+    for group, similar in similarity.items():
+        plain = share * similar.double() / (similar.double().std(correction=0) + 1e-30)
+        flipping = None
+        if group in found.groups:
+            own = found.groups[group]
+            over = deviation(own)
+            plain, flipping = plain + own.plain / over, None if own.flipping is None else own.flipping / over
+        groups[group] = Matrices(plain, flipping, Element({}))
+    return Correlations(groups, found.samples, found.unread)
 
 
 def total(found: Correlations, g: Element) -> float:

@@ -1,4 +1,4 @@
-"""Which candidate to keep when there is no data to judge by.
+"""Which candidate to keep: by the loss on data, or, where there are none, by what the weights say.
 
 Weight distance is the wrong judge where the aligner knows the networks: weight matching after the
 prediction lowers the distance a little and raises the barrier. It is a fair one where the weights
@@ -9,6 +9,7 @@ distance that one step of weight matching in every group would still remove. On 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from typing import Protocol, runtime_checkable
 from deepalign_cli.symmetry.element import Element
 
 NAMES = ("none", "prior", "weights")
+SEEING = ("activations", "dual")  # those that look at data
 MOST_SLACK = 0.3
 
 Judge = Callable[[Element], float]  # the loss half-way to the moved network: lower is better
@@ -32,7 +34,10 @@ class Candidate:
 
 @runtime_checkable
 class Candidates(Protocol):
-    """Makes a candidate by name: `none`, `prior` or `weights`; `slack` is the prediction's."""
+    """Makes a candidate by one of `names`; `slack` is the prediction's."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def get(self, name: str) -> Candidate: ...
 
@@ -50,12 +55,18 @@ class Choice:
 
 
 def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
-    """Which candidate to keep. With a judge, the best by data."""
+    """Which candidate to keep. With a judge, the best by data; a loss that is not a number is the worst.
+
+    With data but no loss to judge by, the one in which activations, prediction and weights all count.
+    """
     if judge is not None:
-        made = [candidates.get(name) for name in NAMES]
+        made = [candidates.get(name) for name in candidates.names]
         losses = [judge(candidate.element) for candidate in made]
+        losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
         best = min(range(len(made)), key=losses.__getitem__)
         return Choice(made[best], f"the lowest loss half-way on the data, {losses[best]:.4g}")
+    if "dual" in candidates.names:
+        return Choice(candidates.get("dual"), "activations and weights on the data, beside the prediction")
     slack = candidates.slack()
     removed = f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance"
     if slack <= MOST_SLACK:

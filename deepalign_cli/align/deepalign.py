@@ -10,14 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.align.activations import (
+    Correlations,
+    Evidence,
+    alone,
+    as_prior,
+    with_similarity,
+)
 from deepalign_cli.align.alignment import Alignment, distance, widened
-from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.choice import Candidate, Choice, Judge, choose
-from deepalign_cli.align.gains import Gains
+from deepalign_cli.align.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
+from deepalign_cli.align.pair import Pair, scales_of
 from deepalign_cli.align.prior import descend_with_prior, with_signs
 from deepalign_cli.align.view import Acted
 from deepalign_cli.align.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
+from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.signs import canonical_signs
@@ -36,6 +43,7 @@ class Refine(StrEnum):
     NONE = "none"
     WEIGHTS = "weights"
     PRIOR = "prior"
+    ACTIVATIONS = "activations"
 
 
 class LearnedAligner:
@@ -44,15 +52,24 @@ class LearnedAligner:
     `sketches` is how many random readings of the labelled axes are averaged. The reference's features are
     kept from one call to the next, so that N networks cost N passes. `details` of the alignment name the
     network, the candidate that was kept (`kept`) and the reason (`why`), and remarks for the user
-    (`notes`, a list). With a `judge`, which knows the data, `auto` keeps the candidate that it likes best.
+    (`notes`, a list).
+
+    With `evidence`, a network to run and data, activations can decide beside the prediction. With a `judge`,
+    which knows the loss (of this one pair; that of `evidence` makes one for any), `auto` keeps the candidate
+    that it likes best.
+
+    Raises:
+        UsageError: activations are asked for without evidence.
     """
 
     def __init__(
         self, network: DeepAlign, name: str = "", sketches: int = 8, refine: Refine = Refine.AUTO,
-        judge: Judge | None = None,
+        judge: Judge | None = None, evidence: Evidence | None = None,
     ) -> None:  # fmt: skip
+        if refine is Refine.ACTIVATIONS and evidence is None:
+            raise UsageError("refining by activations looks at data.", "give --data.")
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
-        self.judge = judge
+        self.judge, self.evidence = judge, evidence
         self._kept: tuple[Weights, Symmetry, list[int], dict[str, Tensor]] | None = None
 
     def __call__(
@@ -60,9 +77,13 @@ class LearnedAligner:
     ) -> Alignment:
         started = time.perf_counter()
         similar = self.similarity(symmetry, reference, moving, rng)
-        tried = _Candidates(self.network, symmetry, (reference, moving), similar, rng)
+        pair = Pair(symmetry, reference, moving)
+        tried = _Candidates(self.network, pair, similar, self.evidence, rng)
         if self.refine is Refine.AUTO:
-            choice = choose(tried, self.judge)
+            judge = self.judge
+            if judge is None and self.evidence is not None:
+                judge = self.evidence.judge(symmetry, reference, moving)
+            choice = choose(tried, judge)
         else:
             choice = Choice(tried.get(self.refine.value), "as asked for")
         kept = choice.kept
@@ -99,7 +120,7 @@ class LearnedAligner:
         self, graph: Graph, weights: Weights, seeds: list[int]
     ) -> dict[str, Float[Tensor, "sketches _ out"]]:
         symmetry = graph.symmetry
-        stack = _stack(graph, Acted(symmetry, _scales(symmetry, weights), weights))
+        stack = _stack(graph, Acted(symmetry, scales_of(symmetry, weights), weights))
         if not stack:
             return {}
         if Kind.SIGN in symmetry.kinds.values():
@@ -113,34 +134,42 @@ class _Candidates:
     """The alignments that can be made of a prediction, each made when it is asked for."""
 
     def __init__(
-        self, network: DeepAlign, symmetry: Symmetry, pair: tuple[Weights, Weights],
-        similarity: Similarity, rng: torch.Generator,
+        self, network: DeepAlign, pair: Pair, similarity: Similarity, evidence: Evidence | None,
+        rng: torch.Generator,
     ) -> None:  # fmt: skip
-        self._network, self._symmetry, self._pair = network, symmetry, pair
-        self._similarity, self._rng = similarity, rng
-        self._own, self._other = (_scales(symmetry, weights) for weights in pair)
-        self._views = Acted(symmetry, self._own, pair[0]), Acted(symmetry, self._other, pair[1])
-        self._problem = Gains(symmetry, *self._views)
+        self._network, self._pair, self._symmetry = network, pair, pair.symmetry
+        self._similarity, self._evidence, self._rng = similarity, evidence, rng
         rounded = Element({g: assign(s) for g, s in similarity.items()})
-        self._start = with_signs(self._problem, rounded)
+        self._start = with_signs(pair.problem, rounded)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*NAMES, *SEEING) if self._evidence else NAMES
 
     def get(self, name: str) -> Candidate:
-        """The prediction itself (`none`), or refined by `prior` or `weights`."""
-        if name == "prior":
-            return self._closest(name, self._with_prior())
+        """The prediction itself (`none`), or refined by what `name` says."""
         if name == "weights":
-            found = descend(self._problem, self._start, self._rng, list(self._symmetry.sizes))[0]
-            alone = WeightMatching()(self._symmetry, *self._pair, rng=self._rng)
-            other = Candidate(name, alone.element, alone.distance_after)
-            return min(self._closest(name, found), other, key=lambda c: c.distance)
-        return self._closest(name, self._start)
+            return self._with_weights()
+        made = {"prior": self._with_prior, "activations": self._with_activations, "dual": self._with_both}
+        return Candidate(name, *self._pair.closest(made[name]() if name in made else self._start))
 
     def slack(self) -> float:
         """The share of the squared distance that one step of weight matching in each group removes."""
-        problem = self._problem
+        problem = self._pair.problem
         rise = sum(problem.best_step(group, self._start).rise for group in self._symmetry.sizes)
         left = problem.energy - 2 * problem.objective(self._start)
         return 2 * rise / left if left > 1e-12 * problem.energy else 0.0
+
+    def _with_weights(self) -> Candidate:
+        """Refined by weight matching, or weight matching alone where that is closer."""
+        order = list(self._symmetry.sizes)
+        found = descend(self._pair.problem, self._start, self._rng, order)[0]
+        other = WeightMatching()(self._symmetry, self._pair.reference, self._pair.moving, rng=self._rng)
+        candidates = [
+            Candidate("weights", *self._pair.closest(found)),
+            Candidate("weights", other.element, other.distance_after),
+        ]
+        return min(candidates, key=lambda c: c.distance)
 
     def _with_prior(self) -> Element:
         """Refined by the network's own refiner, or by a descent in which the prediction is a prior.
@@ -149,26 +178,29 @@ class _Candidates:
         """
         if self._network.refiner is None or Kind.SIGN in self._symmetry.kinds.values():
             order = list(self._symmetry.sizes)
-            return descend_with_prior(self._problem, self._similarity, self._start, order)
+            return descend_with_prior(self._pair.problem, self._similarity, self._start, order)
         graph = Graph(self._symmetry)
-        a, b = (_stack(graph, view) for view in self._views)
+        a, b = (_stack(graph, view) for view in self._pair.views)
         with torch.no_grad():
             logits = self._network.refine(graph, a, b, {g: s[None] for g, s in self._similarity.items()})
         return Element({g: assign(x[0]) for g, x in logits.items()})
 
-    def _closest(self, name: str, found: Element) -> Candidate:
-        """Between canonical scales or, where that is closer, as the networks came."""
-        elements = [self._own.inverse() @ found @ self._other]
-        if self._own.scale:
-            elements.append(found)
-        apart = [distance(self._symmetry, *self._pair, element) for element in elements]
-        best = min(range(len(elements)), key=apart.__getitem__)
-        return Candidate(name, elements[best], apart[best])
+    def _with_activations(self) -> Element:
+        """The best match by the sum of correlations and similarities."""
+        return alone(self._symmetry, self._seen())
 
+    def _with_both(self) -> Element:
+        """The same as a prior, beside which the weights decide."""
+        seen = self._seen()
+        plain, flipping = as_prior(self._symmetry, seen)
+        order, start = list(self._symmetry.sizes), alone(self._symmetry, seen)
+        return descend_with_prior(self._pair.problem, plain, start, order, flipping=flipping)
 
-def _scales(symmetry: Symmetry, weights: Weights) -> Element:
-    """The element that brings a network to canonical scales; an empty one where no group has scales."""
-    return canonical_scales(symmetry, weights) if Kind.SCALE in symmetry.kinds.values() else Element({})
+    def _seen(self) -> Correlations:
+        """Correlations and similarities, added up."""
+        assert self._evidence is not None
+        found = self._evidence.correlations(self._symmetry, self._pair.reference, self._pair.moving)
+        return with_similarity(found, self._similarity)
 
 
 def _stack(graph: Graph, weights: Weights) -> dict[str, Float[Tensor, "1 ..."]]:

@@ -58,7 +58,7 @@ def _framed(prior: Matrices, group: str, g: Element) -> Matrices:
 
 def _weighted_sum(gains: Matrices, prior: Matrices, share: float) -> Matrices:
     """The sum gains / std + share * prior / std; the deviations are those of the values that are assigned."""
-    of_gains, of_prior = 1 / _deviation(gains), share / _deviation(prior)
+    of_gains, of_prior = 1 / deviation(gains), share / deviation(prior)
     dtype = gains.plain.dtype
     plain = of_gains * gains.plain + (of_prior * prior.plain).to(dtype)
     parts = [
@@ -69,7 +69,7 @@ def _weighted_sum(gains: Matrices, prior: Matrices, share: float) -> Matrices:
     return Matrices(plain, torch.stack(parts).sum(0) if parts else None, gains.element)
 
 
-def _deviation(matrices: Matrices) -> float:
+def deviation(matrices: Matrices) -> float:
     """The standard deviation of the values that are assigned."""
     value = matrices.plain if matrices.flipping is None else matrices.plain + matrices.flipping.abs()
     return float(value.std(correction=0)) + 1e-30

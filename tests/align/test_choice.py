@@ -1,23 +1,25 @@
-"""The choice without data: a prediction that the weights bear out is kept, another is left to the weights."""
+"""The choice: by data where there are any, else by whether the weights bear the prediction out."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from deepalign_cli.align.choice import MOST_SLACK, NAMES, Candidate, choose
+from deepalign_cli.align.choice import MOST_SLACK, NAMES, SEEING, Candidate, choose
 from deepalign_cli.symmetry.element import Element
 
 
 class Made:
     """Candidates of a given slack that remember which of them were asked for."""
 
-    def __init__(self, slack: float = 0.0) -> None:
+    def __init__(self, slack: float = 0.0, names: tuple[str, ...] = NAMES) -> None:
         self.asked: list[str] = []
-        self._slack = slack
+        self._slack, self.names = slack, names
 
     def get(self, name: str) -> Candidate:
         self.asked.append(name)
-        return Candidate(name, Element({"h": torch.tensor([NAMES.index(name)])}), 1.0)
+        return Candidate(name, Element({"h": torch.tensor([self.names.index(name)])}), 1.0)
 
     def slack(self) -> float:
         return self._slack
@@ -45,3 +47,22 @@ def test_with_data_the_best_half_way_is_kept() -> None:
     choice = choose(Made(1.0), lambda element: losses[int(element.perm["h"])])
     assert (choice.kept.name, choice.notes, choice.slack) == ("prior", [], None)
     assert "0.1" in choice.why
+
+
+def test_with_evidence_and_a_judge_every_candidate_is_tried() -> None:
+    losses = [0.3, math.nan, 0.2, 0.1, math.inf]
+    made = Made(names=(*NAMES, *SEEING))
+    choice = choose(made, lambda element: losses[int(element.perm["h"])])
+    assert made.asked == ["none", "prior", "weights", "activations", "dual"]
+    assert choice.kept.name == "activations"
+
+
+def test_losses_that_are_not_numbers_are_the_worst() -> None:
+    losses = [math.nan, math.nan, 7.0]
+    choice = choose(Made(), lambda element: losses[int(element.perm["h"])])
+    assert choice.kept.name == "weights"
+
+
+def test_evidence_without_a_judge_keeps_what_uses_it_all() -> None:
+    choice = choose(Made(1.0, (*NAMES, *SEEING)))
+    assert (choice.kept.name, choice.notes, choice.slack) == ("dual", [], None)

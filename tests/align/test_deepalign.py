@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.align import Aligner
+from deepalign_cli.align.activations import Evidence, total
+from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
+from deepalign_cli.errors import UsageError
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
@@ -17,6 +20,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from tests.align.builders import planted, trained
+from tests.align.test_activations import mlp_run, runner
 from tests.symmetry.builders import seeded
 
 FAMILIES = ["named_mlp", "mlp_layernorm", "siren", "plain_cnn_bn", "vgg", "cifar_resnet", "resnet_bottleneck"]
@@ -120,6 +124,7 @@ def test_units_that_move_carry_their_match_with_them(network: Counting) -> None:
 
 
 SHIPPED = load_pretrained()
+BLIND = [refine for refine in Refine if refine is not Refine.ACTIVATIONS]
 GROUPS = [
     ("named_mlp", None),
     ("tanh_mlp", "tanh"),
@@ -129,7 +134,7 @@ GROUPS = [
 ]
 
 
-@pytest.mark.parametrize("refine", list(Refine))
+@pytest.mark.parametrize("refine", BLIND)
 @pytest.mark.parametrize(("name", "activation"), GROUPS)
 def test_the_shipped_aligner_undoes_a_planted_element(
     name: str, activation: str | None, refine: Refine
@@ -140,7 +145,7 @@ def test_the_shipped_aligner_undoes_a_planted_element(
     assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
 
 
-@pytest.mark.parametrize("refine", list(Refine))
+@pytest.mark.parametrize("refine", BLIND)
 def test_moved_units_are_followed_through_every_refinement(refine: Refine) -> None:
     symmetry, a, b = trained()
     a, b = ({n: w.double() for n, w in x.items()} for x in (a, b))
@@ -193,6 +198,69 @@ def test_a_single_unit_has_nowhere_to_go(network: Counting) -> None:
         parse_spec('[axes]\n"a.weight" = "h 3"\n"b.weight" = "2 h"'), {"a.weight": (1, 3), "b.weight": (2, 1)}
     )
     w = {"a.weight": torch.randn(1, 3), "b.weight": torch.randn(2, 1)}
-    for refine in Refine:
+    for refine in BLIND:
         found = LearnedAligner(SHIPPED, refine=refine)(symmetry, w, w, rng=seeded(0))
         assert torch.equal(found.element.perm["h"], torch.tensor([0]))
+
+
+@pytest.mark.parametrize(("name", "activation"), GROUPS)
+def test_activations_beside_the_shipped_aligner_undo_a_planted_element(
+    name: str, activation: str | None
+) -> None:
+    symmetry, a, b, back = planted(name, Activation(activation) if activation else None, double=True)
+    run, shape = runner(name)
+    x = torch.randn(64, *shape, generator=seeded(3))
+    evidence = Evidence(run, lambda: [x])
+    for refine, kept in ((Refine.ACTIVATIONS, "activations"), (Refine.AUTO, "dual")):
+        aligner = LearnedAligner(SHIPPED, sketches=4, refine=refine, evidence=evidence)
+        found = aligner(symmetry, a, b, rng=seeded(0))
+        assert found.details["kept"] == kept
+        assert found.distance_after < 1e-9 * found.distance_before
+        assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
+
+
+def test_activations_raise_the_correlation_of_what_is_matched() -> None:
+    symmetry, a, b = trained()
+    x = torch.randn(200, 12, generator=seeded(3))
+    evidence = Evidence(mlp_run, lambda: [x])
+    found = [
+        LearnedAligner(SHIPPED, sketches=4, refine=refine, evidence=evidence)(
+            symmetry, a, b, rng=seeded(0)
+        ).element
+        for refine in (Refine.NONE, Refine.ACTIVATIONS)
+    ]
+    correlations = evidence.correlations(symmetry, a, b)
+    assert total(correlations, found[1]) > total(correlations, found[0])
+
+
+def test_with_evidence_the_judge_is_made_for_the_pair_and_data_are_read_once(network: Counting) -> None:
+    symmetry, a, b = trained()
+    reads: list[int] = []
+    asked: list[Element] = []
+
+    def batches() -> list[Tensor]:
+        reads.append(1)
+        return [torch.randn(60, 12, generator=seeded(3))]
+
+    def judging(of: Symmetry, reference: Weights, moving: Weights) -> Judge:
+        assert of is symmetry
+        assert reference is a
+        assert moving is b
+
+        def judge(element: Element) -> float:
+            asked.append(element)
+            return -float(len(asked) == 4)
+
+        return judge
+
+    evidence = Evidence(mlp_run, batches, judging)
+    found = LearnedAligner(network, evidence=evidence)(symmetry, a, b, rng=seeded(0))
+    assert len(asked) == 5
+    assert found.details["kept"] == "activations"
+    assert len(reads) == 1
+
+
+def test_activations_without_data_are_a_usage_error(network: Counting) -> None:
+    with pytest.raises(UsageError, match="looks at data") as caught:
+        LearnedAligner(network, refine=Refine.ACTIVATIONS)
+    assert "--data" in caught.value.hint

@@ -51,3 +51,31 @@ def test_signs_of_permutation_groups_are_left_alone() -> None:
     symmetry, a, b = trained()
     start = symmetry.identity()
     assert with_signs(Gains(symmetry, a, b), start) is start
+
+
+def test_a_prior_that_knows_the_signs_turns_units() -> None:
+    symmetry, a, b, back = planted("tanh_mlp", Activation.TANH)
+    problem = Gains(symmetry, a, b)
+    zero = {g: torch.zeros(n, n) for g, n in symmetry.sizes.items()}
+    wanted = symmetry.random(seeded(2))
+    signed = {}
+    for g, n in symmetry.sizes.items():
+        signed[g] = torch.eye(n)[:, torch.argsort(wanted.perm[g])] * wanted.scale[g].float()[:, None]
+    for start in (symmetry.identity(), back, wanted):
+        order = list(symmetry.sizes)
+        found = descend_with_prior(problem, zero, start, order, share=1e4, flipping=signed)
+        assert all(torch.equal(found.perm[g], wanted.perm[g]) for g in order)
+        assert all(torch.equal(found.scale[g], wanted.scale[g]) for g in order)
+
+
+def test_gains_and_a_prior_that_agree_give_what_both_say() -> None:
+    symmetry, a, b, back = planted("tanh_mlp", Activation.TANH, noise=0.1)
+    plain = {g: torch.zeros(n, n) for g, n in symmetry.sizes.items()}
+    signed = {
+        g: torch.eye(n)[:, torch.argsort(back.perm[g])] * back.scale[g].float()[:, None]
+        for g, n in symmetry.sizes.items()
+    }
+    found = descend_with_prior(
+        Gains(symmetry, a, b), plain, symmetry.identity(), list(symmetry.sizes), 1.0, signed
+    )
+    assert same_element(found, back)

@@ -1,0 +1,59 @@
+"""Matching by weights and activations at once.
+
+As in MuDSC (Xu et al. 2024) the two similarities are mixed, here each over its own standard deviation, and
+the mixture is descended on group by group, since what the weights say of one depends on the others.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from deepalign_cli.align.activations import Evidence, alone, as_prior, total
+from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.align.pair import Pair
+from deepalign_cli.align.prior import descend_with_prior
+from deepalign_cli.align.running import Batches, Run
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+SHARE = 0.5
+
+
+class DualMatching:
+    """Descent on (1 - share) * gain / std + share * correlation / std, from activation matching.
+
+    `of` shares evidence with other methods. `details` are those of activation matching, and the share.
+
+    Raises:
+        ValueError: the share is not between 0 and 1, both left out.
+    """
+
+    def __init__(self, run: Run, batches: Batches, share: float = SHARE) -> None:
+        if not 0 < share < 1:
+            raise ValueError(f"a share of {share} is not between 0 and 1")
+        self.evidence, self.share = Evidence(run, batches), share
+
+    @classmethod
+    def of(cls, evidence: Evidence, share: float = SHARE) -> DualMatching:
+        """The method on evidence that others use, too."""
+        made = cls(evidence.run, evidence.batches, share)
+        made.evidence = evidence
+        return made
+
+    def __call__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
+    ) -> Alignment:
+        started = time.perf_counter()
+        found = self.evidence.correlations(symmetry, reference, moving)
+        pair = Pair(symmetry, reference, moving)
+        plain, flipping = as_prior(symmetry, found)
+        share = self.share / (1 - self.share)
+        order = list(symmetry.sizes)
+        descended = descend_with_prior(pair.problem, plain, alone(symmetry, found), order, share, flipping)
+        element, after = pair.closest(descended)
+        details = {"samples": found.samples, "unread": list(found.unread), "share": self.share}
+        return Alignment(
+            element, "dual", time.perf_counter() - started,
+            distance(symmetry, reference, moving), after, (total(found, element),), details,
+        )  # fmt: skip
