@@ -51,7 +51,7 @@ class StandIn:
     """The hub: its repositories, what was asked of it, and how it is broken.
 
     `cut` is by how many bytes the next answers fall short; `short` says so in their headers; `status` is what
-    everything is answered with.
+    everything is answered with; `broken_uploads` refuses the contents of large files alone.
     """
 
     folder: Path
@@ -63,6 +63,7 @@ class StandIn:
     short: bool = False
     status: int | None = None
     read_only: bool = False
+    broken_uploads: bool = False
 
     def add(self, name: str, files: dict[str, bytes], branch: str = "main") -> str:
         """Commit files to a repository, which is made where it is missing."""
@@ -152,6 +153,8 @@ class Handler(BaseHTTPRequestHandler):
             case [org, name, "info", "lfs", "objects", "batch"]:
                 self.batch(f"{org}/{name.removesuffix('.git')}")
             case ["lfs", oid]:
+                if self.hub.broken_uploads:
+                    raise Refused(403, "", "the link has run out")
                 self.hub.objects[oid] = self.body
                 self.send(b"")
             case [org, name, "resolve", revision, *file]:
@@ -206,7 +209,10 @@ class Handler(BaseHTTPRequestHandler):
         told = json.loads(self.body)
         name = f"{told['organization']}/{told['name']}"
         if name in self.hub.repos:
-            raise Refused(409, "", "You already created this model repo")
+            self.send_json(
+                {"error": "You already created this repo", "url": f"{self.hub.endpoint}/{name}"}, 409
+            )
+            return
         private = told.get("private") or told.get("visibility") == "private"
         repo = self.hub.repos[name] = Repo(private=bool(private))
         repo.commit({".gitattributes": b""})

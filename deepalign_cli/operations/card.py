@@ -1,0 +1,175 @@
+"""The model card of a merged network: a README.md with what the Hugging Face Hub reads at its head.
+
+Names, notes and metadata may come from strangers: they are written as text that is neither markup nor HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from deepalign_cli.evaluate.curve import Curve
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One input: what it is called, and its share of the average.
+
+    `repository` is its name on the Hub where it came from there; `distances` are those to the first input
+    before and after it was aligned.
+    """
+
+    name: str
+    sha256: str
+    share: float
+    repository: str | None = None
+    distances: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells. `making` holds how the alignment was found, `command` what makes the network again.
+
+    `library` is what loads the folder; `moved` are the units that were moved, of how many; `curves` are
+    measured losses, and `picture` names a drawing of them beside the card.
+    """
+
+    title: str
+    inputs: Sequence[Ingredient]
+    method: str
+    making: Mapping[str, str]
+    command: Sequence[str]
+    library: str
+    moved: tuple[int, int]
+    notes: Sequence[str] = ()
+    curves: Sequence[Curve] = field(default=())
+    picture: str | None = None
+
+
+def card(facts: Facts) -> str:
+    """The card as Markdown."""
+    parts = [
+        _front(facts),
+        f"# {escaped(facts.title)}",
+        _summary(facts),
+        "## Inputs",
+        _inputs(facts.inputs),
+        "## How it was made",
+        _making(facts),
+        _command(facts.command),
+        *_cost(facts),
+        "## Limits",
+        _limits(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """The text in one line, with all that Markdown or HTML would make something of escaped."""
+    plain = _MARKUP.sub(r"\\\1", _visible(text)).strip()
+    return re.sub(r"^(\d*)([-+=.])", r"\1\\\2", plain) or "unnamed"  # no item of a list, no rule
+
+
+def code(text: str) -> str:
+    """The text as a code span, also inside of a table; a dash where there is none."""
+    text = _visible(text).replace("|", r"\x7c")
+    if not text.strip():
+        return "-"
+    fence = _fence(text)
+    space = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _fence(text: str) -> str:
+    """More backticks than stand together in the text."""
+    return "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def _visible(text: str) -> str:
+    """Printable characters as they are; line ends, controls, marks of direction and the like spelt out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _front(facts: Facts) -> str:
+    """The YAML that the Hub reads; a JSON string is one of YAML too."""
+    repositories = dict.fromkeys(one.repository for one in facts.inputs if one.repository)
+    lines = ["---", f"library_name: {json.dumps(facts.library)}"]
+    if repositories:
+        lines += ["base_model:", *(f"- {json.dumps(name)}" for name in repositories)]
+        lines.append("base_model_relation: merge")
+    return "\n".join([*lines, "tags:", "- merge", "- deepalign", "---"])
+
+
+def _summary(facts: Facts) -> str:
+    count = f"{len(facts.inputs)} networks"
+    if facts.method == "none":
+        return f"The average of {count}, as they are: their hidden units were not aligned."
+    return (
+        f"The average of {count}. Before it was taken, the hidden units of each were moved onto those of the "
+        "first, which leaves its function as it was."
+    )
+
+
+def _inputs(inputs: Sequence[Ingredient]) -> str:
+    rows = []
+    for one in inputs:
+        before, after = (f"{d:.4g}" for d in one.distances) if one.distances else ("-", "-")
+        rows.append([code(one.name), f"{one.share:.4g}", before, after, code(one.sha256)])
+    heads = ["network", "share", "distance to the first", "after alignment", "sha256"]
+    return _table(heads, rows)
+
+
+def _making(facts: Facts) -> str:
+    moved, units = facts.moved
+    rows = [["method", code(facts.method)], *([escaped(key), code(v)] for key, v in facts.making.items())]
+    return _table(["", ""], [*rows, ["units moved", f"{moved:,} of {units:,}"]])
+
+
+def _command(command: Sequence[str]) -> str:
+    text = _visible(shlex.join(command))
+    fence = max("```", _fence(text), key=len)
+    told = "To make it again (files are named without their folders; the hashes tell which they are):"
+    return f"{told}\n\n{fence}sh\n{text}\n{fence}"
+
+
+def _cost(facts: Facts) -> list[str]:
+    """The figures of the loss along the way, and their picture; nothing where none was measured."""
+    if not facts.curves:
+        return []
+    heads = ["method", "data", "barrier", "AUC", "loss half-way", "accuracy half-way"]
+    rows = [
+        [code(c.method), code(c.data), _figure(c.barrier), _figure(c.auc), _figure(c.midpoint_loss),
+         "-" if c.midpoint_accuracy is None else f"{100 * c.midpoint_accuracy:.2f} %"]
+        for c in facts.curves
+    ]  # fmt: skip
+    told = (
+        "The loss on the straight way from the first network to the second: how far it rises above the line "
+        "between its ends (barrier), the area above that line (AUC), and what it is half-way."
+    )
+    drawn = [f"![Loss along the way](<{facts.picture}>)"] if facts.picture else []
+    return ["## What it costs", told, _table(heads, rows), *drawn]
+
+
+def _limits(facts: Facts) -> str:
+    tested = (
+        "The figures above hold for the data that they were measured on."
+        if facts.curves
+        else "No loss was measured when it was made: test it before you use it."
+    )
+    licences = "It is derived from its inputs: their licences hold for it too."
+    return "\n".join(f"- {line}" for line in (tested, *map(escaped, facts.notes), licences))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

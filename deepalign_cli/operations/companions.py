@@ -1,0 +1,57 @@
+"""The files beside a network's weights that belong to it: its configuration and its tokenizer. Never code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.folder import inside
+from deepalign_cli.checkpoint.hub import fetch_beside, parse_reference
+from deepalign_cli.errors import CheckpointError
+
+LIMIT = 100_000_000
+_WANTED = re.compile(
+    r"(config|generation_config|special_tokens_map|added_tokens|preprocessor_config|processor_config)\.json"
+    r"|tokenizer[\w.-]*\.(json|model)|vocab[\w.-]*\.(json|txt)|merges\.txt|[\w-][\w.-]*\.model"
+    r"|chat_template[\w.-]*\.(json|jinja)"
+)
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file of this name belongs to a network besides its weights."""
+    return _WANTED.fullmatch(name) is not None and not name.endswith(".index.json")
+
+
+def companions(checkpoint: Checkpoint) -> tuple[Mapping[str, Path], tuple[str, ...]]:
+    """The companions of a folder or of what came from the Hub, by name; and notes on those left out.
+
+    A single file of this machine has none. Left out is what is longer than `LIMIT`, no plain file, or a link
+    out of the folder.
+
+    Raises:
+        CheckpointError, UsageError: they could not be fetched.
+    """
+    if checkpoint.origin is not None:
+        return fetch_beside(parse_reference(checkpoint.origin), is_companion, LIMIT)
+    if not checkpoint.path.is_dir():
+        return {}, ()
+    found, notes = {}, []
+    for name in sorted(entry.name for entry in checkpoint.path.iterdir() if is_companion(entry.name)):
+        problem = _problem(checkpoint.path, name)
+        if problem:
+            notes.append(f"'{name}' was left out: {problem}")
+        else:
+            found[name] = checkpoint.path / name
+    return found, tuple(notes)
+
+
+def _problem(folder: Path, name: str) -> str | None:
+    try:
+        path = inside(folder, name)
+    except CheckpointError:
+        return "it is a link that leads out of its folder"
+    if not path.is_file():
+        return "it is not a plain file"
+    return f"it is longer than {LIMIT:,} bytes" if path.stat().st_size > LIMIT else None
