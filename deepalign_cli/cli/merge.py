@@ -9,8 +9,11 @@ import typer
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.align import default_output, make_settings, show, total_bytes
+from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.sharing import SharingOptions, target_of, words
 from deepalign_cli.errors import UsageError
+from deepalign_cli.network.pretrained import network_name
 
 _PANEL = "How to merge"
 
@@ -28,11 +31,20 @@ Shares = Annotated[
         help="The share of each input, divided by their sum; equal by default.",
     ),
 ]  # fmt: skip
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="OUT", rich_help_panel="Output",
+        help="The .safetensors file to write; or OUT/, a folder with A's configuration and tokenizer and a "
+        "model card too.",
+    ),
+]  # fmt: skip
 
 
+@grouped
 def merge(
     inputs: options.Inputs,
-    output: options.OutputPath = None,
+    output: Target = None,
     alpha: Alpha = None,
     weights: Shares = None,
     path: Annotated[
@@ -52,6 +64,8 @@ def merge(
     heads: options.Heads = None,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
+    *,
+    sharing: SharingOptions,
     offline: options.Offline = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -63,9 +77,13 @@ def merge(
     are averaged too, with a note. Without -o the output is A's name with '.merged.safetensors', in this
     folder.
 
+    A folder, -o OUT/, is ready for a hub: model.safetensors, config.json and the tokenizer's files where A
+    has them, and a README.md that tells how it was made. --push uploads it.
+
     Example:
         deepalign merge a.pt b.pt --alpha 0.5 -o merged.safetensors
         deepalign merge a.pt b.pt c.pt --weights 2,1,1
+        deepalign merge hf://org/a hf://org/b -o merged/
     """
     out = Output("merge", json=json, quiet=quiet)
     if len(inputs) < 2:
@@ -75,16 +93,32 @@ def merge(
         method, restarts, seed, spec, activation, heads, force,
         network=network, refine=refine, sketches=sketches, alignments=alignment,
     )  # fmt: skip
+    sharing.check()
+    target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
     from deepalign_cli.merge import Path as Interpolation
     from deepalign_cli.operations.combine import Job, merge_files
+    from deepalign_cli.operations.folder import Story, merge_folder
 
-    target = output or default_output(inputs[0], "merged")
     job = Job(tuple(inputs), target, settings, tuple(alignment or ()), save_alignment)
+    named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
+    given = {
+        "--alpha": alpha, "--weights": weights, "--path": path, "-m": method,
+        "--network": network and network_name(network), "--refine": refine, "--sketches": sketches,
+        "--restarts": restarts, "--seed": seed, "--spec": spec, "--activation": activation,
+        "--heads": heads, "--alignment": alignment, "-o": f"{named}/",
+    }  # fmt: skip
     what = f"{len(inputs)} networks"
-    size = total_bytes(inputs[0])
-    with out.progress(f"aligning {what}", size, "B", then=f"merging {what}") as advance:
-        report = merge_files(job, shares, Interpolation(path), advance)
-    show(out, report, {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]})
+    files: tuple[str, ...] = ()
+    with out.progress(f"aligning {what}", total_bytes(inputs[0]), "B", then=f"merging {what}") as advance:
+        if is_folder:
+            made = merge_folder(job, Story(named, words(given)), shares, Interpolation(path), advance)
+            report, files = made.report, made.files
+        else:
+            report = merge_files(job, shares, Interpolation(path), advance)
+    more: dict[str, object] = {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]}
+    more |= {"files": files} if is_folder else {}
+    more |= {"pushed": sharing.upload(out, target, files)} if sharing.push else {}
+    show(out, report, more)
 
 
 def _shares(inputs: list[Path], alpha: float | None, weights: str | None) -> list[float]:

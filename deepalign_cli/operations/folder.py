@@ -41,13 +41,14 @@ _UNTOLD = ("method", "command", "weights", "spec", "tied", "input.", "sha256.")
 
 @dataclass(frozen=True)
 class Story:
-    """What the card tells besides the merge itself: its title, the command that makes it, measured losses.
+    """What the card tells besides the merge itself: its title, how it was asked for, and measured losses.
 
-    `picture` is a drawing of the curves (PNG, SVG or PDF), which is copied beside the card.
+    `options` follow the inputs in the command that makes the network again; `picture` is a drawing of the
+    curves (PNG, SVG or PDF), which is copied beside the card.
     """
 
     title: str
-    command: Sequence[str]
+    options: Sequence[str]
     curves: Sequence[Curve] = ()
     picture: Path | None = None
 
@@ -196,12 +197,19 @@ def _facts(story: Story, report: Report, made: Checkpoint, library: str, job: Jo
     told = {k.removeprefix("deepalign."): v for k, v in made.metadata.items() if k.startswith("deepalign.")}
     moved = sum(group["moved"] for group in report.groups.values())
     units = sum(group["size"] for group in report.groups.values())
+    inputs = _ingredients(told, report)
     return Facts(
-        story.title, _ingredients(told, report), report.method,
-        {key: value for key, value in told.items() if not key.startswith(_UNTOLD)},
-        story.command, library, (moved, units), _without_folders(report.notes, job.inputs), story.curves,
-        _picture_name(story.picture) if story.picture else None,
-    )  # fmt: skip
+        title=story.title,
+        inputs=inputs,
+        method=report.method,
+        making={key: value for key, value in told.items() if not key.startswith(_UNTOLD)},
+        command=["deepalign", "merge", *(one.name for one in inputs), *story.options],
+        library=library,
+        moved=(moved, units),
+        notes=_without_folders(report.notes, job.inputs),
+        curves=story.curves,
+        picture=_picture_name(story.picture) if story.picture else None,
+    )
 
 
 def _ingredients(told: Mapping[str, str], report: Report) -> list[Ingredient]:

@@ -23,7 +23,7 @@ from tests.operations.making import listing, metadata, network, pair, save, sha2
 
 NONE = Settings(method=Method.NONE)
 FORCED = Settings(method=Method.NONE, force=True)
-STORY = Story("merged", ["deepalign", "merge", "a", "b", "-o", "out/"])
+STORY = Story("merged", ["-o", "out/"])
 COMPANIONS = {
     "config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}", "merges.txt": b"a b",
     "spiece.model": b"\0\1",
@@ -69,7 +69,7 @@ def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     curve = Curve("none", (0.0, 1.0), (0.25, 0.5), data="digits")
     picture = tmp_path / "drawn.SVG"
     picture.write_text("<svg/>")
-    story = Story("my merge", STORY.command, [curve], picture)
+    story = Story("my merge", STORY.options, [curve], picture)
     done = merge_folder(Job((a, b), tmp_path / "out", NONE), story)
 
     text = (tmp_path / "out" / "README.md").read_text()
@@ -131,7 +131,8 @@ def test_companions(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["tokenizer.py", "vocab.py", "config.json.py", "model.safetensors", "model.safetensors.index.json",
-     ".model", "..model", "vocab", "config.JSON", "README.md", "tokenizer/x.json", "vocab\n.json", "merges.txt.exe"],
+     ".model", "..model", "vocab", "config.JSON", "README.md", "tokenizer/x.json",
+     "vocab\n.json", "merges.txt.exe"],
 )  # fmt: skip
 def test_no_companions(name: str) -> None:
     assert not is_companion(name)
@@ -178,6 +179,7 @@ def test_companions_and_base_models_of_the_hub(online: StandIn, tmp_path: Path) 
     text = (out / "README.md").read_text()
     assert 'base_model:\n- "org/a"\n- "org/b"\n' in text
     assert all(f"`hf://org/{name}@{sha}`" in text for name, sha in zip("ab", shas, strict=True))
+    assert f"\ndeepalign merge hf://org/a@{shas[0]} hf://org/b@{shas[1]} -o out/\n" in text
     assert not any(file.endswith((".py", ".txt.x", "README.md")) for file in online.downloads())
 
 
