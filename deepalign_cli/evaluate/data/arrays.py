@@ -1,0 +1,111 @@
+"""Arrays by name, from .npz and .safetensors files, as splits of a data set."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.errors import DataError
+from deepalign_cli.evaluate.data.data import Part
+
+_INPUTS = ("inputs", "images", "x", "data", "tokens", "input_ids")
+_LABELS = ("labels", "targets", "y", "label")
+_SPLITS = ("train", "test", "validation", "val")
+_MOST_INFLATED = 2000  # times its size in the file; DEFLATE does at most 1032
+_HINT = "it takes inputs and labels (or images, x and y), perhaps as train_images, test_labels and so on."
+
+
+def read_npz(path: Path) -> tuple[Mapping[str, Part], Mapping[str, str]]:
+    """The splits of an .npz file, and no metadata. Nothing in it is executed, and sizes are checked first.
+
+    Raises:
+        DataError: it is broken, or no data set.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            arrays = {
+                info.filename.removesuffix(".npy"): _read(file, info, path)
+                for info in file.infolist()
+                if info.filename.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        problem = " ".join(str(error).split()).removesuffix(".")
+        raise DataError(f"'{path}' is not an .npz file: {problem}.", "write it by numpy.savez.") from None
+    return _splits(arrays, path), {}
+
+
+def read_tensors(path: Path) -> tuple[Mapping[str, Part], Mapping[str, str]]:
+    """The splits of a .safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: it is broken. DataError: it is no data set.
+    """
+    file = open_checkpoint(path)
+    return _splits({name: file[name] for name in file}, path), file.metadata
+
+
+def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Tensor:
+    with file.open(info) as stream:
+        shape, dtype = _header(stream)
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if dtype.hasobject or dtype.kind not in "biuf":
+            raise ValueError(f"'{info.filename}' holds {dtype}, not numbers")
+        if size > info.file_size or info.file_size > _MOST_INFLATED * max(1, info.compress_size):
+            raise ValueError(f"'{info.filename}' claims {size} bytes, which it does not hold")
+    with file.open(info) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}
+    return torch.from_numpy(np.ascontiguousarray(array.astype(wide.get(array.dtype.str[1:], array.dtype))))
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    reader = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if reader is None:
+        raise ValueError(f"it is of the unknown version {version}")
+    shape, _, dtype = reader(stream)
+    return shape, dtype
+
+
+def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
+    """The arrays as splits: `train_images`, `x_train`, `train/inputs`, or `inputs` alone."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, array in arrays.items():
+        split, role = _place(name)
+        if role is None:
+            continue
+        if role in found.setdefault(split, {}):
+            raise DataError(f"'{path}' holds the {role} of '{split or 'all'}' twice.", "leave one out.")
+        found[split][role] = array
+    parts = {s: Part(a["inputs"], _labels(a.get("labels"))) for s, a in found.items() if "inputs" in a}
+    if not parts:
+        names = ", ".join(repr(n) for n in list(arrays)[:6]) or "nothing"
+        raise DataError(f"'{path}' is no data set: it holds {names}.", _HINT)
+    return parts
+
+
+def _place(name: str) -> tuple[str, str | None]:
+    words = name.lower().replace("/", "_").replace(".", "_").split("_")
+    split = next((w for w in words if w in _SPLITS), "")
+    rest = "_".join(w for w in words if w != split)
+    role = "inputs" if rest in _INPUTS else "labels" if rest in _LABELS else None
+    return split, role
+
+
+def _labels(labels: Tensor | None) -> Tensor | None:
+    """Labels as floating point or int64; of shape [n, 1] as [n] where they are whole numbers."""
+    if labels is None or labels.is_floating_point():
+        return labels
+    labels = labels.long()
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -1,0 +1,128 @@
+"""What is made of stored images before a network reads them: declared by the user or a file, never guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+from deepalign_cli.errors import DataError, UsageError
+
+_CHOICES = "none, unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
+STANDARD = "standard"
+_KEYS = {"side", "grey", "mean", "std"}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Pixels in [0, 1], perhaps without colours (`grey`), pooled to `side`, less `mean` over `std`.
+
+    `mean` and `std` have one entry, one a channel, or none, which leaves values as they are.
+    """
+
+    side: int | None = None
+    grey: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std differ in length")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or any(s <= 0 for s in self.std):
+            raise ValueError("mean and std must be finite, and std above 0")
+        if self.side is not None and self.side < 1:
+            raise ValueError("side must be 1 or more")
+
+    def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+        """Images [b, h, w], [b, h, w, c] or [b, c, h, w] as [b, c, side, side]; rows stay rows.
+
+        Raises:
+            DataError: the images are smaller than `side`, or have other channels than `mean`.
+        """
+        if x.dtype == torch.uint8:
+            x = x.float() / 255
+        if x.ndim > 2:
+            x = self._resized(_channels_first(x))
+        if not self.mean or not x.is_floating_point():
+            return x
+        channels = x.shape[1] if x.ndim == 4 else 1
+        if len(self.mean) not in (1, channels):
+            raise DataError(
+                f"the images have {channels} channels, but {len(self.mean)} are normalised.",
+                "give one mean and one std, or one for each channel.",
+            )
+        shape = (1, -1, *(1,) * (x.ndim - 2))
+        mean, std = (torch.tensor(part, dtype=x.dtype).reshape(shape) for part in (self.mean, self.std))
+        return (x - mean) / std
+
+    def _resized(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        x = x.mean(1, keepdim=True) if self.grey else x
+        if self.side is None or x.shape[-2:] == (self.side, self.side):
+            return x
+        if min(x.shape[-2:]) < self.side:
+            raise DataError(
+                f"the images are {x.shape[-2]}x{x.shape[-1]}, smaller than side {self.side}.",
+                "give a smaller --side, or other data.",
+            )
+        return functional.adaptive_avg_pool2d(x, self.side)
+
+    def to_json(self) -> str:
+        """As it stands in a checkpoint's metadata."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "the metadata") -> Preparation:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            found = json.loads(text)
+            if not isinstance(found, dict) or not set(found) <= _KEYS:
+                raise ValueError("it is no table of side, grey, mean and std")
+            mean, std = (tuple(float(v) for v in found.get(key, ())) for key in ("mean", "std"))
+            side, grey = found.get("side"), found.get("grey", False)
+            if not (side is None or type(side) is int) or type(grey) is not bool:
+                raise ValueError("side is no whole number, or grey neither true nor false")
+            return cls(side, grey, mean, std)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{where} describes no preparation of images: {error}.", "give --normalise yourself."
+            ) from None
+
+
+def parse_normalise(text: str, base: Preparation) -> Preparation:
+    """`base` with the mean and deviation that a user wrote; `standard` is not for here.
+
+    Raises:
+        UsageError: it is no such text.
+    """
+    if text in ("none", "unit"):
+        return replace(base, mean=(), std=())
+    halves = text.split("/") if "/" in text else text.split(",")
+    try:
+        mean, std = (tuple(float(v) for v in half.split(",")) for half in halves)
+        return replace(base, mean=mean, std=std)
+    except ValueError:
+        raise UsageError(f"'{text}' is not a way to normalise.", f"write {_CHOICES}.") from None
+
+
+def undeclared(name: str) -> UsageError:
+    """What to raise where whole-number pixels come without a word on what becomes of them."""
+    return UsageError(
+        f"'{name}' holds pixels from 0 to 255, and nothing says how the networks read them.",
+        f"give --normalise {_CHOICES}.",
+    )
+
+
+def _channels_first(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b c h w"]:
+    if x.ndim == 3:
+        return x.unsqueeze(1)
+    last = x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4)
+    return x.movedim(-1, 1) if last else x
