@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
 from deepalign_cli.checkpoint import hub
@@ -301,9 +301,9 @@ def serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 def redirect(folder: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let huggingface_hub talk to `endpoint` and nobody else, without waiting between its attempts."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for module in (constants, file_download):  # older versions have it in both
+        url = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", url, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

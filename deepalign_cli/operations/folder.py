@@ -33,6 +33,7 @@ WEIGHTS, CARD = "model.safetensors", "README.md"
 # What readers of folders would take in place of the merged weights.
 _SHADOWS = ("model.safetensors.index.json",)
 _PICTURES = (".png", ".svg", ".pdf")
+_OWN_CODE = "config.json names code of its own (auto_map), which was not copied: no code is"
 _CHUNK = 1 << 20
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
 # Of the metadata, what the card says elsewhere or not at all.
@@ -82,7 +83,8 @@ def merge_folder(
     _check_files(job, (*copies, WEIGHTS, CARD))
     with _made(folder) as place:
         report = merge_files(replace(job, output=place / WEIGHTS), weights, path, advance)
-        report = replace(report, notes=(*report.notes, *left_out))
+        notes = (*report.notes, *left_out, *((_OWN_CODE,) if "auto_map" in reference.config else ()))
+        report = replace(report, notes=notes)
         for name, source in copies.items():
             _copy(source, place / name, force=job.settings.force)
         facts = _facts(story, report, open_checkpoint(place / WEIGHTS), _library(reference), job)

@@ -103,6 +103,15 @@ def test_how_a_network_predicted_is_told(tmp_path: Path) -> None:
     assert '"pytorch"' in text
 
 
+def test_code_is_not_copied_and_that_is_said(tmp_path: Path) -> None:
+    a, b = folders(tmp_path)
+    (a / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
+    done = merge_folder(Job((a, b), tmp_path / "out", NONE), STORY)
+    assert not list((tmp_path / "out").glob("*.py"))
+    assert any("which was not copied" in note for note in done.report.notes)
+    assert "which was not copied" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_notes_do_not_tell_where_files_lie(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     (a / "config.json").write_text("{")
