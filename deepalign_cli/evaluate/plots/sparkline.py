@@ -1,0 +1,38 @@
+"""A curve in one line of text, for tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = "_.-~=+*#"
+
+
+def sparkline(values: Sequence[float], *, encoding: str | None = "utf-8", low: float | None = None,
+              high: float | None = None) -> str:  # fmt: skip
+    """One character a value, from the lowest to the highest; `!` for a value that is not finite.
+
+    `low` and `high` set the range, so that the lines of several methods compare. A stream whose `encoding`
+    has no blocks gets ASCII. Values that are all equal are lowest.
+    """
+    marks = _BLOCKS if _has_blocks(encoding) else _ASCII
+    finite = [v for v in values if math.isfinite(v)]
+    low = min(finite, default=0.0) if low is None else low
+    high = max(finite, default=0.0) if high is None else high
+    return "".join(_mark(v, low, high, marks) for v in values)
+
+
+def _mark(value: float, low: float, high: float, marks: str) -> str:
+    if not math.isfinite(value):
+        return "!"
+    share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0  # halves cannot overflow
+    return marks[round(min(1.0, max(0.0, share)) * (len(marks) - 1))]
+
+
+def _has_blocks(encoding: str | None) -> bool:
+    try:
+        _BLOCKS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
