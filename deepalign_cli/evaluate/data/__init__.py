@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deepalign_cli.evaluate.data.data import Data, Part
+from deepalign_cli.evaluate.data.data import Data, Part, Split
 from deepalign_cli.evaluate.data.preparation import Preparation
 from deepalign_cli.evaluate.data.sources import Wanted, load_data
 
-__all__ = ["Data", "Part", "Preparation", "Wanted", "load_data"]
+__all__ = ["Data", "Part", "Preparation", "Split", "Wanted", "load_data"]

@@ -13,16 +13,17 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DataError
-from deepalign_cli.evaluate.data.data import Part
+from deepalign_cli.evaluate.data.data import Contents, Part
 
 _INPUTS = ("inputs", "images", "x", "data", "tokens", "input_ids")
 _LABELS = ("labels", "targets", "y", "label")
-_SPLITS = ("train", "test", "validation", "val")
+SPLITS = ("train", "test", "validation", "val")
+_AS = {"u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}  # by NumPy's codes
 _MOST_INFLATED = 2000  # times its size in the file; DEFLATE does at most 1032
 _HINT = "it takes inputs and labels (or images, x and y), perhaps as train_images, test_labels and so on."
 
 
-def read_npz(path: Path) -> tuple[Mapping[str, Part], Mapping[str, str]]:
+def read_npz(path: Path) -> Contents:
     """The splits of an .npz file, and no metadata. Nothing in it is executed, and sizes are checked first.
 
     Raises:
@@ -41,7 +42,7 @@ def read_npz(path: Path) -> tuple[Mapping[str, Part], Mapping[str, str]]:
     return _splits(arrays, path), {}
 
 
-def read_tensors(path: Path) -> tuple[Mapping[str, Part], Mapping[str, str]]:
+def read_tensors(path: Path) -> Contents:
     """The splits of a .safetensors file, and its metadata.
 
     Raises:
@@ -60,10 +61,19 @@ def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Tensor:
         if size > info.file_size or info.file_size > _MOST_INFLATED * max(1, info.compress_size):
             raise ValueError(f"'{info.filename}' claims {size} bytes, which it does not hold")
     with file.open(info) as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}
-    return torch.from_numpy(np.ascontiguousarray(array.astype(wide.get(array.dtype.str[1:], array.dtype))))
+        return as_tensor(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Numbers as a tensor; unsigned ones of more than 8 bits, which torch hardly knows, as signed.
+
+    Raises:
+        ValueError: they are no numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{array.dtype} is no type of numbers")
+    array = array.astype(_AS.get(array.dtype.str[1:], array.dtype.newbyteorder("=")), copy=False)
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -88,7 +98,11 @@ def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
         if role in found.setdefault(split, {}):
             raise DataError(f"'{path}' holds the {role} of '{split or 'all'}' twice.", "leave one out.")
         found[split][role] = array
-    parts = {s: Part(a["inputs"], _labels(a.get("labels"))) for s, a in found.items() if "inputs" in a}
+    parts = {
+        split: Part(held["inputs"], as_labels(held["labels"]) if "labels" in held else None)
+        for split, held in found.items()
+        if "inputs" in held
+    }
     if not parts:
         names = ", ".join(repr(n) for n in list(arrays)[:6]) or "nothing"
         raise DataError(f"'{path}' is no data set: it holds {names}.", _HINT)
@@ -97,15 +111,15 @@ def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
 
 def _place(name: str) -> tuple[str, str | None]:
     words = name.lower().replace("/", "_").replace(".", "_").split("_")
-    split = next((w for w in words if w in _SPLITS), "")
+    split = next((w for w in words if w in SPLITS), "")
     rest = "_".join(w for w in words if w != split)
     role = "inputs" if rest in _INPUTS else "labels" if rest in _LABELS else None
     return split, role
 
 
-def _labels(labels: Tensor | None) -> Tensor | None:
+def as_labels(labels: Tensor) -> Tensor:
     """Labels as floating point or int64; of shape [n, 1] as [n] where they are whole numbers."""
-    if labels is None or labels.is_floating_point():
+    if labels.is_floating_point():
         return labels
     labels = labels.long()
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

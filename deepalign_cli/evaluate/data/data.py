@@ -23,12 +23,35 @@ class Inputs(Protocol):
     def __getitem__(self, rows: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Split(Protocol):
+    """One split as it is stored: how many examples, and some of them with their labels, if there are any."""
+
+    def __len__(self) -> int: ...
+
+    def read(
+        self, rows: Shaped[Tensor, " b"]
+    ) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]: ...
+
+
+# What a source holds: its splits by name ("" where it has none), and what it says of itself.
+Contents = tuple[Mapping[str, Split], Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class Part:
-    """One split as it is stored: inputs, and labels where there are any (one for each input)."""
+    """A split whose labels are in memory (one for each input); its inputs may be anywhere."""
 
     inputs: Inputs
-    labels: Shaped[Tensor, "n ..."] | None
+    labels: Shaped[Tensor, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def read(
+        self, rows: Shaped[Tensor, " b"]
+    ) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]:
+        return self.inputs[rows], None if self.labels is None else self.labels[rows]
 
 
 @dataclass(frozen=True)
@@ -40,7 +63,7 @@ class Data:
 
     source: str
     split: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Split]
     rows: Shaped[Tensor, " n"]
     preparation: Preparation
 
@@ -54,7 +77,7 @@ class Data:
         return len(self.rows)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Split:
         """The split."""
         return self.parts[self.split]
 
@@ -64,14 +87,14 @@ class Data:
         Raises:
             DataError: inputs hold NaN or Inf, or cannot be prepared.
         """
-        labels = self.part.labels
         for rows in self.rows.split(size):
-            x = self.preparation(self.part.inputs[rows])
+            stored, labels = self.part.read(rows)
+            x = self.preparation(stored)
             if x.is_floating_point():
                 x = (x if x.dtype == torch.float64 else x.float()).contiguous()
                 if not torch.isfinite(x.sum()):
                     raise DataError(f"inputs of {self.source} hold NaN or Inf.", "clean the data set.")
-            yield x, None if labels is None else labels[rows]
+            yield x, labels
 
     def inputs(self, size: int) -> Iterator[Tensor]:
         """Prepared inputs alone."""
@@ -85,7 +108,7 @@ class Data:
         """The training split, where there is one; else the same examples."""
         if self.split == "train" or "train" not in self.parts:
             return self
-        return replace(self, split="train", rows=torch.arange(len(self.parts["train"].inputs)))
+        return replace(self, split="train", rows=torch.arange(len(self.parts["train"])))
 
 
 def spaced(count: int, most: int | None) -> Shaped[Tensor, " n"]:
@@ -95,7 +118,7 @@ def spaced(count: int, most: int | None) -> Shaped[Tensor, " n"]:
     return torch.arange(most) * count // most
 
 
-def whole(source: str, parts: Mapping[str, Part], split: str | None, preparation: Preparation) -> Data:
+def whole(source: str, parts: Mapping[str, Split], split: str | None, preparation: Preparation) -> Data:
     """A split of a set, checked: `split`, else test, else validation, else whatever there is.
 
     Raises:
@@ -110,20 +133,18 @@ def whole(source: str, parts: Mapping[str, Part], split: str | None, preparation
         )
     for name, part in parts.items():
         _check(source, name, part)
-    return Data(source, chosen, parts, torch.arange(len(parts[chosen].inputs)), preparation)
+    return Data(source, chosen, parts, torch.arange(len(parts[chosen])), preparation)
 
 
-def _check(source: str, split: str, part: Part) -> None:
+def _check(source: str, split: str, part: Split) -> None:
     where = f"'{source}'{f' ({split})' if split else ''}"
-    if not len(part.inputs):
+    if not len(part):
         raise DataError(f"{where} is empty.", "give data with examples in them.")
-    labels = part.labels
+    labels = part.labels if isinstance(part, Part) else None
     if labels is None:
         return
-    if not labels.ndim or len(labels) != len(part.inputs):
+    if not labels.ndim or len(labels) != len(part):
         count = len(labels) if labels.ndim else "no"
-        raise DataError(
-            f"{where} has {len(part.inputs)} inputs but {count} labels.", "every input needs its label."
-        )
+        raise DataError(f"{where} has {len(part)} inputs but {count} labels.", "every input needs its label.")
     if labels.is_floating_point() and not torch.isfinite(labels).all():
         raise DataError(f"labels of {where} hold NaN or Inf.", "clean the data set.")

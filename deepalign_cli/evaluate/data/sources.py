@@ -7,19 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.data.arrays import read_npz, read_tensors
-from deepalign_cli.evaluate.data.data import Data, Part, spaced, whole
+from deepalign_cli.evaluate.data.data import Contents, Data, spaced, whole
 from deepalign_cli.evaluate.data.factories import read_factory
 from deepalign_cli.evaluate.data.hub_sets import read_hub
 from deepalign_cli.evaluate.data.images import read_images
 from deepalign_cli.evaluate.data.preparation import STANDARD, Preparation, parse_normalise, undeclared
 from deepalign_cli.evaluate.data.sklearn_sets import read_sklearn
-
-# What a source holds: its splits, and what it says of itself.
-Contents = tuple[Mapping[str, Part], Mapping[str, str]]
 
 _BY_PREFIX: Mapping[str, Callable[[str], Contents]] = {"sklearn": read_sklearn, "hf": read_hub}
 _BY_SUFFIX: Mapping[str, Callable[[Path], Contents]] = {".npz": read_npz, ".safetensors": read_tensors}
@@ -76,7 +72,7 @@ def _read(source: str) -> Contents:
 def _preparation(
     data: Data, facts: Mapping[str, str], wanted: Wanted, declared: Preparation | None
 ) -> Preparation:
-    sample = data.part.inputs[torch.arange(1)]
+    sample, _ = data.part.read(torch.arange(1))
     raw = sample.dtype == torch.uint8 and (sample.ndim > 2 or declared is not None or _own(facts) is not None)
     base = declared if raw and declared is not None else _own(facts) or Preparation()
     base = replace(base, side=wanted.side or base.side, grey=wanted.grey or base.grey)
