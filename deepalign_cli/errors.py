@@ -47,6 +47,12 @@ class DataError(DeepalignError):
     exit_code = 3
 
 
+class LossError(DeepalignError):
+    """A loss is not finite."""
+
+    code = "loss"
+
+
 class CheckpointError(DeepalignError):
     """A checkpoint is broken, hostile, or not one at all."""
 

@@ -37,6 +37,17 @@ def atomic_file(path: Path, size: int, *, force: bool) -> Iterator[int]:
             os.close(folder)
 
 
+def write_bytes(path: Path, data: bytes, *, force: bool) -> None:
+    """Write a small file as `atomic_file` does.
+
+    Raises OutputError, UsageError: as there.
+    """
+    with atomic_file(path, len(data), force=force) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+
+
 def _written(path: Path, name: str, folder: int, size: int, force: bool) -> Iterator[int]:
     file, temporary = _create(name, folder)
     try:

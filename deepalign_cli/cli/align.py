@@ -10,15 +10,17 @@ import typer
 
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli import options
-from deepalign_cli.cli.aligning import AligningOptions
-from deepalign_cli.cli.aligning import make_settings as settings_of
+from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
+from deepalign_cli.cli.grouped import grouped
+from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output, quantity
+from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.errors import UsageError
-from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.combine import Report
-    from deepalign_cli.operations.settings import Settings
+
+_ALIGNING, _RUNNING = AligningOptions(), RunningOptions()
 
 Target = Annotated[
     Path | None,
@@ -29,20 +31,15 @@ Target = Annotated[
 ]  # fmt: skip
 
 
+@grouped
 def align(
     inputs: options.Inputs,
     output: Target = None,
     method: options.Method = None,
-    network: options.Network = None,
-    refine: options.Refine = None,
-    sketches: options.Sketches = None,
-    restarts: options.Restarts = None,
-    seed: options.Seed = None,
-    spec: options.Spec = None,
-    activation: options.Activation = None,
-    heads: options.Heads = None,
+    aligning: AligningOptions = _ALIGNING,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
+    running: RunningOptions = _RUNNING,
     offline: options.Offline = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -59,21 +56,23 @@ def align(
     Example:
         deepalign align a.pt b.pt -o b-aligned.safetensors
         deepalign align a.pt b.pt c.pt d.pt -o aligned/
+        deepalign align a.pt b.pt -m activations --data mnist.npz --normalise standard --activation relu
     """
     out = Output("align", json=json, quiet=quiet)
     if len(inputs) < 2:
         raise UsageError("align needs at least two checkpoints.", "deepalign align A B -o B-ALIGNED")
-    settings = make_settings(
-        method, restarts, seed, spec, activation, heads, force,
-        network=network, refine=refine, sketches=sketches, alignments=alignment,
-    )  # fmt: skip
+    methods = [method or MethodName.DEEPALIGN]
+    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
+    check_data([] if alignment else methods, aligning, running)
     from deepalign_cli.operations.combine import Job, align_each, align_files
 
     several = len(inputs) > 2
     moving = [inputs[1].name] if not several else [f"{len(inputs) - 1} networks"]
     names = [default_output(path, "aligned") for path in inputs[1:]]
     target = output or (Path() if several else names[0])
-    job = Job(tuple(inputs), target, settings, tuple(alignment or ()), save_alignment)
+    job = Job(
+        tuple(inputs), target, settings, tuple(alignment or ()), save_alignment, running.subject()
+    )  # fmt: skip
     sizes = [total_bytes(path) for path in inputs[1:]]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     with out.progress(f"aligning {moving[0]}", total, "B", then=f"writing {moving[0]}") as advance:
@@ -85,33 +84,6 @@ def align(
         _show_each(out, target, reports)
     else:
         show(out, reports[0], {})
-
-
-def make_settings(
-    method: options.MethodName | None,
-    restarts: int | None,
-    seed: int | None,
-    spec: Path | None,
-    activation: ActivationName | None,
-    heads: int | None,
-    force: bool,
-    *,
-    network: str | None = None,
-    refine: options.RefineName | None = None,
-    sketches: int | None = None,
-    alignments: Sequence[Path] | None = None,
-) -> Settings:
-    """The settings that the shared options make; None stands for what was not given.
-
-    Raises:
-        UsageError: an option was given that has no effect.
-    """
-    how = AligningOptions(
-        network=network, refine=refine, sketches=sketches, restarts=restarts, seed=seed,
-        spec=spec, activation=activation, heads=heads,
-    )  # fmt: skip
-    chosen = [method or options.MethodName.DEEPALIGN]
-    return settings_of(chosen, how, alignments, force=force, explicit=method is not None)
 
 
 def default_output(source: Path, word: str) -> Path:

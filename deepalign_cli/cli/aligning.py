@@ -60,6 +60,11 @@ def make_settings(
         UsageError: an option was given that has no effect.
     """
     given = {name: value for name, value in vars(how).items() if value is not None}
+    if how.share is not None and not 0 < how.share < 1:
+        raise UsageError(
+            f"--share {how.share:g} leaves nothing to mix.",
+            "-m weights is 0 of it, -m activations all of it.",
+        )
     check_used(methods, alignments, {**({"method": methods[0]} if explicit else {}), **given})
     from deepalign_cli.operations.settings import Method, Refine, Settings
 

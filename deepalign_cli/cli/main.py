@@ -15,8 +15,10 @@ import typer
 
 from deepalign_cli import __version__
 from deepalign_cli.cli.align import align
+from deepalign_cli.cli.barrier import barrier
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
+from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.merge import merge
 from deepalign_cli.cli.output import is_terminal, show_error
 from deepalign_cli.cli.train import train
@@ -32,7 +34,9 @@ HUNG_UP = 141  # 128 + SIGPIPE: what every Unix tool reports when its reader has
 Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
-COMMANDS: tuple[Command, ...] = (demo, inspect, align, merge, verify, zoo, train)
+COMMANDS: tuple[Command, ...] = (
+    demo, inspect, align, merge, barrier, landscape, verify, zoo, train,
+)  # fmt: skip
 
 
 class _Internal(DeepalignError):

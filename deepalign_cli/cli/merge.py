@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deepalign_cli.cli import options
-from deepalign_cli.cli.align import default_output, make_settings, show, total_bytes
+from deepalign_cli.cli.align import default_output, show, total_bytes
+from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.grouped import grouped
+from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.sharing import SharingOptions, target_of, words
-from deepalign_cli.errors import UsageError
-from deepalign_cli.network.pretrained import network_name
+from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.sharing import SharingOptions, shown_source, target_of, typed, words
+from deepalign_cli.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from deepalign_cli.operations.combine import Job
+    from deepalign_cli.operations.folder import Story
 
 _PANEL = "How to merge"
+_ALIGNING, _RUNNING, _SHARING = AligningOptions(), RunningOptions(), SharingOptions()
 
 Alpha = Annotated[
     float | None,
@@ -29,6 +38,14 @@ Shares = Annotated[
     typer.Option(
         "--weights", metavar="W1,W2,...", rich_help_panel=_PANEL,
         help="The share of each input, divided by their sum; equal by default.",
+    ),
+]  # fmt: skip
+Repair = Annotated[
+    str | None,
+    typer.Option(
+        "--repair", metavar="SOURCE", rich_help_panel=_PANEL,
+        help="Repair the merged network on training examples of this data (as --data takes it, and in its "
+        "place): BatchNorm is re-estimated; other layers get the statistics between their parents' (REPAIR).",
     ),
 ]  # fmt: skip
 Target = Annotated[
@@ -53,19 +70,13 @@ def merge(
             "--path", rich_help_panel=_PANEL, help="The straight line, or the arc (slerp, for two inputs)."
         ),
     ] = options.PathName.LINEAR,
+    repair: Repair = None,
     method: options.Method = None,
-    network: options.Network = None,
-    refine: options.Refine = None,
-    sketches: options.Sketches = None,
-    restarts: options.Restarts = None,
-    seed: options.Seed = None,
-    spec: options.Spec = None,
-    activation: options.Activation = None,
-    heads: options.Heads = None,
+    aligning: AligningOptions = _ALIGNING,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
-    *,
-    sharing: SharingOptions,
+    running: RunningOptions = _RUNNING,
+    sharing: SharingOptions = _SHARING,
     offline: options.Offline = False,
     force: options.Force = False,
     json: options.Json = False,
@@ -74,51 +85,76 @@ def merge(
     """Align checkpoints to the first and average them.
 
     Two inputs give (1 - alpha) A + alpha aligned(B). Integer buffers come from A. BatchNorm statistics
-    are averaged too, with a note. Without -o the output is A's name with '.merged.safetensors', in this
-    folder.
+    are averaged too, with a note; --repair re-estimates them on data. Without -o the output is A's name
+    with '.merged.safetensors', in this folder.
 
     A folder, -o OUT/, is ready for a hub: model.safetensors, config.json and the tokenizer's files where A
-    has them, and a README.md that tells how it was made. --push uploads it.
+    has them, and a README.md that tells how it was made, with --data also what it costs. --push uploads it.
 
     Example:
         deepalign merge a.pt b.pt --alpha 0.5 -o merged.safetensors
         deepalign merge a.pt b.pt c.pt --weights 2,1,1
+        deepalign merge a.pt b.pt --repair mnist.npz --normalise standard --activation relu
         deepalign merge hf://org/a hf://org/b -o merged/
     """
     out = Output("merge", json=json, quiet=quiet)
     if len(inputs) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
     shares = _shares(inputs, alpha, weights)
-    settings = make_settings(
-        method, restarts, seed, spec, activation, heads, force,
-        network=network, refine=refine, sketches=sketches, alignments=alignment,
-    )  # fmt: skip
+    methods = [method or MethodName.DEEPALIGN]
+    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
+    running = running if running.data else replace(running, data=repair)
     sharing.check()
     target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
     from deepalign_cli.merge import Path as Interpolation
     from deepalign_cli.operations.combine import Job, merge_files
     from deepalign_cli.operations.folder import Story, merge_folder
 
-    job = Job(tuple(inputs), target, settings, tuple(alignment or ()), save_alignment)
+    shown = is_folder and len(inputs) == 2 and not alignment  # what a card shows of its making
+    check_data([] if alignment else methods, aligning, running, elsewhere=shown or repair is not None)
+    saved, subject = tuple(alignment or ()), running.subject()
+    job = Job(tuple(inputs), target, settings, saved, save_alignment, subject, repair)
     named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
     given = {
-        "--alpha": alpha, "--weights": weights, "--path": path, "-m": method,
-        "--network": network and network_name(network), "--refine": refine, "--sketches": sketches,
-        "--restarts": restarts, "--seed": seed, "--spec": spec, "--activation": activation,
-        "--heads": heads, "--alignment": alignment, "-o": f"{named}/",
+        "--alpha": alpha, "--weights": weights, "--path": path, "--repair": repair and shown_source(repair),
+        "-m": method, **typed(aligning), "--alignment": alignment, **typed(running), "-o": f"{named}/",
     }  # fmt: skip
     what = f"{len(inputs)} networks"
     files: tuple[str, ...] = ()
-    with out.progress(f"aligning {what}", total_bytes(inputs[0]), "B", then=f"merging {what}") as advance:
-        if is_folder:
-            made = merge_folder(job, Story(named, words(given)), shares, Interpolation(path), advance)
-            report, files = made.report, made.files
-        else:
-            report = merge_files(job, shares, Interpolation(path), advance)
+    with tempfile.TemporaryDirectory() as scratch:
+        story = Story(named, words(given))
+        if shown and running.data:
+            story = _told(out, job, methods, story, Path(scratch))
+        with out.progress(f"aligning {what}", total_bytes(inputs[0]), "B", then=f"merging {what}") as advance:
+            if is_folder:
+                made = merge_folder(job, story, shares, Interpolation(path), advance)
+                report, files = made.report, made.files
+            else:
+                report = merge_files(job, shares, Interpolation(path), advance)
     more: dict[str, object] = {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]}
     more |= {"files": files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, files)} if sharing.push else {}
     show(out, report, more)
+
+
+def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratch: Path) -> Story:
+    """The card's story with the barrier curves of this merge, and their picture where it can be drawn."""
+    from deepalign_cli.evaluate.plots import save_curves
+    from deepalign_cli.operations.barrier import Question, barrier_files
+    from deepalign_cli.operations.settings import Method
+
+    question = Question(
+        job.inputs, tuple(map(Method, methods)), job.settings, job.subject, repair=bool(job.repair)
+    )
+    with out.progress("aligning", 1.0, then="measuring") as advance:
+        report = barrier_files(question, advance)
+    picture = scratch / "barrier.png"
+    try:
+        save_curves(picture, report.curves, names=report.ends)
+    except MissingExtra as missing:
+        out.note(f"the card has no picture: {missing.message} {missing.hint}")
+        return replace(story, curves=report.curves)
+    return replace(story, curves=report.curves, picture=picture)
 
 
 def _shares(inputs: list[Path], alpha: float | None, weights: str | None) -> list[float]:

@@ -11,8 +11,11 @@ from typing import Annotated
 
 import typer
 
+from deepalign_cli.cli.aligning import AligningOptions
 from deepalign_cli.cli.output import Output, is_terminal, quantity
+from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.errors import UsageError
+from deepalign_cli.network.pretrained import network_name
 
 _PANEL = "Sharing"
 
@@ -107,6 +110,20 @@ def words(given: Mapping[str, object]) -> list[str]:
             if one is not None and not isinstance(one, bool):
                 made += [name, one.name if isinstance(one, Path) else str(one)]
     return made
+
+
+def typed(group: AligningOptions | RunningOptions) -> dict[str, object]:
+    """A group's options by the names that they are typed with; a network and data by their names alone."""
+    given: dict[str, object] = {f"--{name.replace('_', '-')}": value for name, value in vars(group).items()}
+    for name, value in given.items():
+        if isinstance(value, str):
+            given[name] = network_name(value) if name == "--network" else shown_source(value)
+    return given
+
+
+def shown_source(text: str) -> str:
+    """What is a file or a folder here by its name alone."""
+    return Path(text).name if Path(text).exists() else text
 
 
 def _can_ask() -> bool:

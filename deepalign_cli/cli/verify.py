@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from deepalign_cli.cli import options
-from deepalign_cli.cli.align import make_settings
+from deepalign_cli.cli.aligning import AligningOptions, make_settings
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import Model
 
@@ -57,7 +57,8 @@ def verify(
         deepalign verify a.pt b.pt --model net.py:make --input-shape 3x32x32
     """
     out = Output("verify", json=json, quiet=quiet)
-    settings = make_settings(options.MethodName.WEIGHTS, restarts, seed, spec, activation, heads, False)
+    how = AligningOptions(restarts=restarts, seed=seed, spec=spec, activation=activation, heads=heads)
+    settings = make_settings([options.MethodName.WEIGHTS], how, explicit=False)
     from deepalign_cli.operations.verify import verify_files
 
     with out.progress("comparing"):

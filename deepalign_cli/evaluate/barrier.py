@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,9 +44,9 @@ class Tally:
     right: float | None = 0.0
     count: int = 0
 
-    def add(self, loss: Tensor, right: Any, count: int) -> None:
-        self.loss += float(loss)
-        self.right = None if right is None or self.right is None else self.right + float(right)
+    def add(self, loss: float, right: float | None, count: int) -> None:
+        self.loss += loss
+        self.right = None if right is None or self.right is None else self.right + right
         self.count += count
 
     @property

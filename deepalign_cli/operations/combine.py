@@ -18,14 +18,16 @@ from deepalign_cli.merge import merged, normalised
 from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
+from deepalign_cli.operations.repairing import Repaired, repaired
 from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
+from deepalign_cli.operations.subject import Subject, open_subject
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.resolve import SPEC_KEY
 
 Advance = Callable[[float], None]
 BATCHNORM_HINT = (
     "BatchNorm statistics were averaged, which understates the merged network; "
-    "re-estimating them on data is better."
+    "re-estimating them on data is better: --repair DATA."
 )
 
 
@@ -34,7 +36,9 @@ class Job:
     """Inputs and outputs: `inputs[0]` is the reference, the others move onto it.
 
     An input is a file, a folder, or hf://org/repo[@revision][/file].
-    `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept.
+    `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept. `subject`
+    is what the networks are run as and on, where the method looks at data; `repair` names the data that a
+    merged network is repaired on.
     """
 
     inputs: tuple[Path, ...]
@@ -42,6 +46,8 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     alignments: tuple[Path, ...] = ()
     save: Path | None = None
+    subject: Subject = field(default_factory=Subject)
+    repair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,15 @@ class Report:
 
 @dataclass(frozen=True)
 class _Part:
-    """One output: the places of its moving inputs, and of the input whose names and types it has."""
+    """One output: the places of its moving inputs, and of the input whose names and types it has.
+
+    `shares` are those of a merge.
+    """
 
     output: Path
     moving: tuple[int, ...]
     layout: int
+    shares: tuple[float, ...] = ()
 
 
 def align_files(job: Job, advance: Advance = lambda _: None) -> Report:
@@ -122,7 +132,7 @@ def merge_files(
         return merged(name, tensors, shares, path)
 
     facts = {"weights": list(shares), "path": path.value}
-    part = _Part(job.output, tuple(range(1, len(job.inputs))), 0)
+    part = _Part(job.output, tuple(range(1, len(job.inputs))), 0, shares)
     return _run(job, "merge", facts, [part], tensor, advance)[0]
 
 
@@ -138,13 +148,15 @@ def _run(
     combine: Callable[[str, Sequence[Tensor]], Tensor],
     advance: Advance,
 ) -> list[Report]:
-    started = time.perf_counter()
+    started, activation = time.perf_counter(), job.settings.activation
     _check_outputs(job, [part.output for part in parts])
     reuse_large_blocks() if job.alignments else return_large_blocks()
     opened = [open_network(path) for path in job.inputs]
     job = replace(job, inputs=tuple(checkpoint.path for checkpoint in opened))  # where they came from the Hub
     with Hashes(opened) as hashes:
-        found = find_all(opened[0], opened[1:], job.settings, job.alignments)
+        subject = job.subject
+        evidence = open_subject(opened[0], subject, activation).evidence if subject.data else None
+        found = find_all(opened[0], opened[1:], job.settings, job.alignments, evidence)
         told = {"command": command, "method": found[0].method, "seed": job.settings.seed}
         told |= {**found[0].making, **facts}
         reports = []
@@ -152,11 +164,15 @@ def _run(
             part.output.parent.mkdir(exist_ok=True)
             used = [opened[i] for i in (0, *part.moving)]
             elements = [found[i - 1] for i in part.moving]
-            stream = _Stream(used, elements, opened[part.layout], combine, advance)
+            mended = Repaired()
+            if job.repair is not None:
+                mended = repaired(subject, job.repair, activation, used, elements, combine, part.shares)
+                told["repair"] = mended.on
+            stream = _Stream(used, elements, opened[part.layout], combine, advance, mended.tensors)
             stream.write(job, part.output, told, hashes.of(0, *part.moving))
             elements = [f.measured_for(used[0], m) for f, m in zip(elements, used[1:], strict=True)]
             seconds = time.perf_counter() - started
-            reports.append(_report(part.output, command, used, elements, seconds))
+            reports.append(_report(part.output, command, used, elements, seconds, mended))
         if job.save:
             pair = hashes.values()
             inputs = (*job.inputs, job.output)
@@ -193,13 +209,17 @@ def _check_outputs(job: Job, outputs: Sequence[Path]) -> None:
 
 @dataclass
 class _Stream:
-    """Reads one tensor of each input, moves it, combines it, and hands it to the writer."""
+    """Reads one tensor of each input, moves it, combines it, and hands it to the writer.
+
+    `mended` are the tensors that are known already.
+    """
 
     opened: Sequence[Checkpoint]
     found: Sequence[Found]
     layout: Checkpoint
     combine: Callable[[str, Sequence[Tensor]], Tensor]
     advance: Advance
+    mended: Mapping[str, Tensor]
 
     def write(
         self, job: Job, output: Path, facts: Mapping[str, object], hashes: Callable[[], tuple[str, ...]]
@@ -224,14 +244,17 @@ class _Stream:
         )  # fmt: skip
 
     def read(self, name: str) -> Tensor:
-        tensors = [self.opened[0][name]]
-        for checkpoint, found in zip(self.opened[1:], self.found, strict=True):
-            tensors.append(found.symmetry.act(found.element, name, checkpoint[name]))
-        made = self.combine(name, tensors)
+        made = self.mended[name] if name in self.mended else self.combined(name)
         if made.is_floating_point() and not is_finite(made):
             self.blame(name)
         self.advance(made.nbytes)
         return made
+
+    def combined(self, name: str) -> Tensor:
+        tensors = [self.opened[0][name]]
+        for checkpoint, found in zip(self.opened[1:], self.found, strict=True):
+            tensors.append(found.symmetry.act(found.element, name, checkpoint[name]))
+        return self.combine(name, tensors)
 
     def blame(self, name: str) -> None:
         for checkpoint in self.opened:
@@ -245,14 +268,16 @@ class _Stream:
 
 
 def _report(
-    output: Path, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float
-) -> Report:
+    output: Path, command: str, opened: Sequence[Checkpoint], found: Sequence[Found], seconds: float,
+    mended: Repaired,
+) -> Report:  # fmt: skip
     notes = [note for checkpoint in opened for note in checkpoint.notes]
     for one, moving in zip(found, opened[1:], strict=True):
         who = f"{moving.called}: " if len(found) > 1 else ""
         notes += [f"{who}{note}" for note in one.notes()]
     notes += [f"doubt: {doubt}" for doubt in found[0].symmetry.spec.doubts]
-    averaged = any(map(is_statistic, opened[0]))
+    notes += mended.notes
+    averaged = any(is_statistic(name) and name not in mended.tensors for name in opened[0])
     if command == "merge" and averaged:
         notes.append(BATCHNORM_HINT)
     return Report(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deepalign_cli.align import Aligner, distance
+from deepalign_cli.align.activations import Evidence
 from deepalign_cli.align.artifact import SavedAlignment, check_element, load_alignment, save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
@@ -19,6 +20,8 @@ _KEPT = {
     "none": "the prediction",
     "prior": "the prediction, refined with its neighbours",
     "weights": "weight matching from the prediction",
+    "activations": "the prediction with activations",
+    "dual": "prediction, activations and weights together",
 }
 
 
@@ -27,7 +30,7 @@ class Found:
     """An element for one moving input.
 
     `hashes` are those that a saved alignment was made for, `making` how its method was set, `details` what
-    the aligner tells of its work.
+    the aligner tells of its work, `seconds` what finding the element took.
     """
 
     symmetry: Symmetry
@@ -37,6 +40,7 @@ class Found:
     hashes: tuple[str, str] | None = None
     details: Mapping[str, object] = field(default_factory=dict)
     making: Mapping[str, object] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def check_hashes(self, reference: str, moving: str) -> None:
         """Check that a saved alignment belongs to the inputs of these hashes.
@@ -79,11 +83,18 @@ class Found:
 
 
 def find_all(
-    reference: Checkpoint, moving: Sequence[Checkpoint], settings: Settings, saved: Sequence[Path]
+    reference: Checkpoint,
+    moving: Sequence[Checkpoint],
+    settings: Settings,
+    saved: Sequence[Path],
+    evidence: Evidence | None = None,
+    symmetry: Symmetry | None = None,
 ) -> list[Found]:
     """An element for every moving input, from `saved` where files are given.
 
     One aligner serves all, from the same seed each time: what it makes of the reference it keeps.
+    `evidence` is a network to run and data, for methods that look at them; `symmetry` is the reference's,
+    where it is known.
 
     Raises:
         UsageError: there are not as many files as moving inputs, or the network of the aligner is unknown.
@@ -98,7 +109,8 @@ def find_all(
         check_same_layout(reference, other)
     if saved:
         return [_load(path, reference) for path in saved]
-    symmetry, aligner, making = bind(reference, settings), settings.aligner(), settings.making()
+    symmetry = symmetry or bind(reference, settings)
+    aligner, making = settings.aligner(evidence), settings.making()
     for checkpoint in (reference, *moving):
         check_finite(checkpoint)
     found = [_compute(symmetry, reference, other, aligner, settings) for other in moving]
@@ -110,7 +122,9 @@ def _compute(
 ) -> Found:
     found = aligner(symmetry, reference, moving, rng=settings.rng())
     distances = found.distance_before, found.distance_after
-    return Found(symmetry, found.element, found.method, distances, details=found.details)
+    return Found(
+        symmetry, found.element, found.method, distances, details=found.details, seconds=found.seconds
+    )
 
 
 def _load(path: Path, reference: Checkpoint) -> Found:

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.align import Aligner, NoAlignment, WeightMatching
+from deepalign_cli.align.activations import ActivationMatching, Evidence
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
+from deepalign_cli.align.dual import SHARE, DualMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
-from deepalign_cli.errors import NonFiniteError
+from deepalign_cli.errors import NonFiniteError, UsageError
 from deepalign_cli.network.pretrained import (
     DEFAULT_NETWORK,
     load_pretrained,
@@ -44,7 +46,7 @@ class Settings:
     """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
 
     `restarts` is for the method weights; `network` (see `resolve_network`), `refine` and `sketches` are
-    for the method deepalign.
+    for the method deepalign; `share` for dual.
     """
 
     method: Method = Method.DEEPALIGN
@@ -57,19 +59,31 @@ class Settings:
     network: str = DEFAULT_NETWORK
     refine: Refine = Refine.AUTO
     sketches: int = 8
+    share: float = SHARE
 
-    def aligner(self) -> Aligner:
-        """The aligner that these settings ask for.
+    def aligner(self, evidence: Evidence | None = None) -> Aligner:
+        """The aligner that these settings ask for; `evidence` is a network to run and data.
 
         Raises:
-            UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
+            UsageError: there is no such network, or data are needed and there are none.
+            CheckpointError: the network cannot be had, or is no aligner.
         """
         if self.method is Method.NONE:
             return NoAlignment()
         if self.method is Method.WEIGHTS:
             return WeightMatching(self.restarts)
+        if self.method is not Method.DEEPALIGN:
+            return self._seeing(evidence)
         network = load_pretrained(self.network)
-        return LearnedAligner(network, network_name(self.network), self.sketches, self.refine)
+        name = network_name(self.network)
+        return LearnedAligner(network, name, self.sketches, self.refine, evidence=evidence)
+
+    def _seeing(self, evidence: Evidence | None) -> Aligner:
+        if evidence is None:
+            raise UsageError(f"-m {self.method} looks at data.", "name them: --data mnist.npz")
+        if self.method is Method.ACTIVATIONS:
+            return ActivationMatching.of(evidence)
+        return DualMatching.of(evidence, self.share)
 
     def making(self) -> dict[str, object]:
         """What an output's metadata say of the method, besides its name and the seed.
@@ -77,6 +91,8 @@ class Settings:
         Raises:
             UsageError, CheckpointError: as `aligner`.
         """
+        if self.method is Method.DUAL:
+            return {"share": self.share}
         if self.method is not Method.DEEPALIGN:
             return {}
         return {

@@ -1,24 +1,33 @@
-"""What networks are run as and on, as a user says it, and opened."""
+"""What networks are run as and on: as a user says it, and opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.running import Run
+from deepalign_cli.align.activations import Evidence
+from deepalign_cli.align.choice import Judge
+from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import DataError, DeepalignError, NonFiniteError
-from deepalign_cli.evaluate.barrier import Tally, tally
-from deepalign_cli.evaluate.data import Data, Preparation, load_data, parse_normalise
+from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.barrier import Tally, mix, tally
+from deepalign_cli.evaluate.data import Data, Wanted, load_data
 from deepalign_cli.evaluate.losses import Loss, pick_loss
-from deepalign_cli.evaluate.models import network_for
+from deepalign_cli.evaluate.models import Network, network_for
+from deepalign_cli.repair import reestimated
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.spec import Activation
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
+_TRIED = 8
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
+_JUDGED_ON = 2000
 
 
 @dataclass(frozen=True)
@@ -41,3 +50,94 @@ class Subject:
     side: int | None = None
     grey: bool = False
     loss: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network to run, the sets that it is measured on, training examples, and the loss.
+
+    `says` are sentences on what was taken: the architecture, the loss and why it is this one.
+    """
+
+    run: Run
+    sets: tuple[Data, ...]
+    training: Data
+    loss: Loss
+    batch_size: int
+    samples: int | None
+    says: tuple[str, ...]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The training examples that units are matched on, and the loss on them."""
+        return Evidence(self.run, self.batches(self.samples or MATCHED_ON), self.judge)
+
+    @property
+    def repaired_on(self) -> Batches:
+        """The training examples that statistics are repaired on."""
+        return self.batches(self.samples or REPAIRED_ON)
+
+    def batches(self, count: int) -> Batches:
+        """Inputs of some training examples."""
+        part = self.training.head(count)
+        return lambda: part.inputs(self.batch_size)
+
+    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
+        """The loss half-way to a moved network, on training examples.
+
+        With BatchNorm, whose averaged statistics say nothing of an alignment, they are re-estimated.
+        """
+        part = self.training.head(_JUDGED_ON)
+        has_norms = any(map(is_statistic, reference))
+
+        @torch.no_grad()
+        def loss(element: Element) -> float:
+            moved = {name: symmetry.act(element, name, w) for name, w in moving.items()}
+            middle: Mapping[str, Tensor] = mix(reference, moved, 0.5)
+            if has_norms:
+                middle = {**middle, **reestimated(self.run, middle, lambda: part.inputs(self.batch_size))}
+            found = Tally()
+            tally(self.run, middle, list(part.batches(self.batch_size)), self.loss, found)
+            return found.mean
+
+        return loss
+
+
+def open_subject(reference: Checkpoint, subject: Subject, activation: Activation | None = None) -> Opened:
+    """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
+
+    Raises:
+        UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
+    """
+    if subject.data is None:
+        raise UsageError("nothing can be run without data.", "name them: --data mnist.npz (docs/data.md).")
+    network = network_for(
+        reference, subject.model, args=subject.arguments, options=subject.design,
+        activation=activation.value if activation else None,
+    )  # fmt: skip
+    splits: tuple[str | None, ...] = subject.splits or (None,)
+    sets = tuple(_load(subject, split, network) for split in splits)
+    loss, why = _fitting_loss(subject.loss, network.run, reference, sets)
+    says = (f"run as {network.says}", f"loss: {loss.name}, {why}")
+    return Opened(network.run, sets, sets[0].training(), loss, subject.batch_size, subject.samples, says)
+
+
+def _load(subject: Subject, split: str | None, network: Network) -> Data:
+    assert subject.data is not None
+    wanted = Wanted(subject.normalise, subject.side, subject.grey)
+    return load_data(subject.data, split, wanted=wanted, declared=network.preparation, limit=subject.limit)
+
+
+def _fitting_loss(
+    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data]
+) -> tuple[Loss, str]:
+    """The loss, tried on a few examples of every set: what does not fit is known before any work."""
+    weights = {n: reference[n] for n in reference}
+    found: tuple[Loss, str] | None = None
+    for data in sets:
+        x, labels = next(data.head(_TRIED).batches(_TRIED))
+        found = found or pick_loss(name, x, labels)
+        with torch.no_grad():
+            found[0](run(weights, x), x if labels is None else labels)
+    assert found is not None
+    return found

@@ -13,6 +13,8 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained
+from deepalign_cli.train.export import export_zoo
+from deepalign_cli.train.plans import family_plans
 from deepalign_cli.train.pool import Entry, load_pool
 from deepalign_cli.train.recipes import check_tables, make, read_recipe
 from deepalign_cli.train.refining import Refining, add_refiner, start_refiner
@@ -116,8 +118,12 @@ class SearchSession:
         )  # fmt: skip
 
 
-def make_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[float], None]) -> ZooReport:
+def make_zoo(
+    recipe: Path, data: Path, out: Path, advance: Callable[[float], None], networks: bool = False
+) -> ZooReport:
     """Train the families of a recipe that are not in `out` yet; `advance` is told what share is added.
+
+    With `networks`, each of their networks is also written to a checkpoint of its own.
 
     Raises:
         UsageError: the recipe or the data cannot be used. OutputError: a file cannot be written.
@@ -130,9 +136,11 @@ def make_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[float], Non
         reached = share
 
     train_zoo(recipe, data, out, told)
+    if networks:
+        export_zoo(out, [plan.name for plan in family_plans(read_recipe(recipe))], data)
     files = [open_checkpoint(path) for path in sorted(out.glob("*.safetensors"))]
-    networks = sum(file.infos["score"].shape[0] for file in files)
-    return ZooReport(out, len(files), networks, time.perf_counter() - started)
+    count = sum(file.infos["score"].shape[0] for file in files)
+    return ZooReport(out, len(files), count, time.perf_counter() - started)
 
 
 def prepare(

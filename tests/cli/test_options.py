@@ -45,7 +45,7 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-m", "magic"], "'magic' is not one of 'deepalign', 'weights', 'none'"),
+        (["-m", "magic"], "'magic' is not one of 'deepalign', 'weights', 'activations', 'dual', 'none'"),
         (["--activation", "relux"], "'relux' is not one of"),
         (["--restarts", "0"], "--restarts"),
         (["--sketches", "0"], "--sketches"),

@@ -16,7 +16,7 @@ def sparkline(values: Sequence[float], *, encoding: str | None = "utf-8", low: f
     `low` and `high` set the range, so that the lines of several methods compare. A stream whose `encoding`
     has no blocks gets ASCII. Values that are all equal are lowest.
     """
-    marks = _BLOCKS if _has_blocks(encoding) else _ASCII
+    marks = _BLOCKS if has_blocks(encoding) else _ASCII
     finite = [v for v in values if math.isfinite(v)]
     low = min(finite, default=0.0) if low is None else low
     high = max(finite, default=0.0) if high is None else high
@@ -30,7 +30,8 @@ def _mark(value: float, low: float, high: float, marks: str) -> str:
     return marks[round(min(1.0, max(0.0, share)) * (len(marks) - 1))]
 
 
-def _has_blocks(encoding: str | None) -> bool:
+def has_blocks(encoding: str | None) -> bool:
+    """Whether a stream of this encoding can show what is no ASCII."""
     try:
         _BLOCKS.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

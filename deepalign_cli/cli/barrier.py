@@ -1,0 +1,195 @@
+"""`deepalign barrier`: what a merge costs, along the whole way from A to aligned B."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from deepalign_cli.cli import options
+from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
+from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
+from deepalign_cli.cli.grouped import grouped
+from deepalign_cli.cli.options import MethodName
+from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.errors import BarrierExceeded, UsageError
+
+if TYPE_CHECKING:
+    from deepalign_cli.operations.barrier import BarrierReport, Question
+
+_PANEL = "The curve"
+_TERMINAL = Path("-")
+_OPTIONS = AligningOptions()
+
+Methods = Annotated[
+    list[MethodName] | None,
+    typer.Option(
+        "--method", "-m", rich_help_panel="How to align",
+        help="A method; repeat it to compare several. deepalign by default; none, the naive average, is "
+        "always beside. activations and dual look at --data.",
+    ),
+]  # fmt: skip
+Points = Annotated[
+    int,
+    typer.Option(
+        "--points", metavar="N", min=3, max=1001, help="Points from A to B.", rich_help_panel=_PANEL
+    ),
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", rich_help_panel=_PANEL,
+        help="Repair every network on the way, on training examples: BatchNorm is re-estimated; other "
+        "layers get the statistics between their parents' (REPAIR).",
+    ),
+]  # fmt: skip
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", metavar="FILE|-", rich_help_panel=_PANEL,
+        help="Draw the curves: to a .png, .svg, .pdf or .html file, or - to the terminal.",
+    ),
+]  # fmt: skip
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write every point as a row.", rich_help_panel=_PANEL),
+]
+MaxBarrier = Annotated[
+    float | None,
+    typer.Option(
+        "--max-barrier", metavar="X", min=0.0, rich_help_panel=_PANEL,
+        help="Exit with 4 if the barrier of a method that was asked for is above X, on any of the data.",
+    ),
+]  # fmt: skip
+
+
+@grouped
+def barrier(
+    inputs: options.Inputs,
+    running: RunningOptions,
+    method: Methods = None,
+    aligning: AligningOptions = _OPTIONS,
+    alignment: options.Alignments = None,
+    repair: Repair = False,
+    points: Points = 25,
+    plot: Plot = None,
+    csv: Csv = None,
+    max_barrier: MaxBarrier = None,
+    offline: options.Offline = False,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what merging A and B costs: loss and accuracy along the way from A to aligned B.
+
+    The barrier is how far the loss rises above the straight line between the ends; at 0 every merge is as
+    good as its parents. More inputs are all aligned to A, and figures are means over the pairs. Without
+    --data nothing is measured: what the weights alone tell is shown, and labelled so.
+
+    Example:
+        deepalign barrier a.pt b.pt --activation relu --data mnist.npz --normalise standard --plot curve.png
+        deepalign barrier a.pt b.pt --data mnist.npz -m weights -m deepalign --split test --split train
+        deepalign barrier a.pt b.pt --data mnist.npz --max-barrier 0.1 -q
+    """
+    out = Output("barrier", json=json, quiet=quiet)
+    if len(inputs) < 2:
+        raise UsageError("barrier needs at least two checkpoints.", "deepalign barrier A B --data D")
+    methods = list(method or [MethodName.DEEPALIGN])
+    _check_data(methods, aligning, running, bool(alignment), plot, csv, max_barrier, repair)
+    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
+    from deepalign_cli.operations.barrier import Question, barrier_files
+    from deepalign_cli.operations.settings import Method
+
+    question = Question(
+        tuple(inputs), tuple(map(Method, methods)), settings, running.subject(), tuple(alignment or ()),
+        points, repair,
+    )  # fmt: skip
+    _check_outputs(out, question, plot, csv)
+    with out.progress("aligning", 1.0, then="measuring") as advance:
+        report = barrier_files(question, advance)
+    for note in report.notes:
+        out.note(note)
+    _write(report, question, plot, csv)
+    passed = None if max_barrier is None else report.worst <= max_barrier
+    shown = plot if plot != _TERMINAL else None
+    out.result(barrier_payload(report, passed), lambda console: _show(console, report, plot), shown or csv)
+    _judge(report, max_barrier)
+
+
+def _check_data(
+    methods: list[MethodName], how: AligningOptions, running: RunningOptions, saved: bool,
+    plot: Path | None, csv: Path | None, limit: float | None, repair: bool,
+) -> None:  # fmt: skip
+    check_data([] if saved else methods, how, running, elsewhere=True)
+    needing = {"--plot": plot, "--csv": csv, "--max-barrier": limit, "--repair": repair or None}
+    named = next((name for name, value in needing.items() if value is not None), None)
+    if running.data is None and named:
+        raise UsageError(
+            f"{named} needs losses, and there are none without data.", "name the data: --data mnist.npz"
+        )
+
+
+def _check_outputs(out: Output, question: Question, plot: Path | None, csv: Path | None) -> None:
+    """Refuse, before any work, what could not be written or drawn in the end."""
+    from deepalign_cli.checkpoint import check_output
+    from deepalign_cli.evaluate.plots import check_plot
+    from deepalign_cli.extras import require
+
+    force, inputs = question.settings.force, question.inputs
+    if plot == _TERMINAL:
+        if out.json or out.quiet:
+            raise UsageError("--plot - draws on stdout, which --json and -q keep free.", "name a file.")
+        require("plotext", "plot", "a plot in the terminal")
+    elif plot is not None:
+        check_plot(plot, force=force, inputs=inputs)
+    if csv is not None:
+        check_output(csv, force=force, inputs=inputs)
+
+
+def _write(report: BarrierReport, question: Question, plot: Path | None, csv: Path | None) -> None:
+    from deepalign_cli.checkpoint.atomic import write_bytes
+    from deepalign_cli.evaluate.plots import save_curves
+
+    force = question.settings.force
+    if plot is not None and plot != _TERMINAL:
+        save_curves(plot, report.curves, names=report.ends, force=force)
+    if csv is not None:
+        write_bytes(csv, csv_text(report).encode(), force=force)
+
+
+def _show(console: Console, report: BarrierReport, plot: Path | None) -> None:
+    if not report.data:
+        show_layers(console, report)
+        return
+    show_curves(console, report)
+    if plot == _TERMINAL:
+        from deepalign_cli.evaluate.plots.sparkline import has_blocks
+        from deepalign_cli.evaluate.plots.terminal import terminal_plot
+
+        width = console.width if console.is_terminal else 80
+        console.file.write("\n")
+        console.file.write(
+            terminal_plot(
+                report.curves, width, colour=console.is_terminal, names=report.ends,
+                unicode=has_blocks(console.encoding),
+            )
+        )  # fmt: skip
+    elif plot is not None:
+        console.print(f"wrote {plot}")
+
+
+def _judge(report: BarrierReport, limit: float | None) -> None:
+    """Fail where a loss is no number, or a barrier above the limit.
+
+    Raises:
+        NonFiniteError, BarrierExceeded: so.
+    """
+    report.check_finite()
+    if limit is not None and report.worst > limit:
+        raise BarrierExceeded(
+            f"the barrier is {report.worst:.4g}, above --max-barrier {limit:g}.",
+            "look at the curve: --plot curve.png",
+        )

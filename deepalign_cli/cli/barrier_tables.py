@@ -1,0 +1,190 @@
+"""How `deepalign barrier` shows what it measured: tables, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from deepalign_cli.cli.output import table
+
+if TYPE_CHECKING:
+    from deepalign_cli.evaluate.curve import Curve
+    from deepalign_cli.operations.barrier import BarrierReport, PathReport
+
+Figure = tuple[str, Callable[["Curve"], float | None], Callable[[float], str]]
+
+
+def _number(value: float) -> str:
+    """Four significant digits, and at most four decimals: small barriers differ in nothing that matters."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+# Heading, how it is read off a curve, how it is written.
+_FIGURES: Sequence[Figure] = (
+    ("barrier", lambda c: c.barrier, _number),
+    ("AUC", lambda c: c.auc, _number),
+    ("loss half-way", lambda c: c.midpoint_loss, _number),
+    ("accuracy half-way", lambda c: c.midpoint_accuracy, _percent),
+)
+# The same in JSON; DESIGN's names.
+_KEYS: Mapping[str, Callable[[Curve], float | None]] = {
+    "barrier": lambda c: c.barrier,
+    "auc": lambda c: c.auc,
+    "auc_clipped": lambda c: c.auc_clipped,
+    "error_barrier": lambda c: c.error_barrier,
+    "midpoint_loss": lambda c: c.midpoint_loss,
+    "midpoint_accuracy": lambda c: c.midpoint_accuracy,
+}
+
+
+def barrier_payload(report: BarrierReport, passed: bool | None) -> dict[str, Any]:
+    """The JSON object. `paths` are means over the pairs; `pairs` hold each where there are several."""
+    pairs = [path.moving for path in report.of(report.methods[0])]
+    payload: dict[str, Any] = {
+        "alphas": report.alphas,
+        "paths": [_path(report.of(name), place) for place, name in _rows(report)],
+        "passed": passed,
+        "loss": report.loss,
+        "data": report.data,
+        "seconds": report.seconds,
+    }
+    if len(pairs) > 1:
+        payload["pairs"] = [
+            {"moving": moving, "paths": [_path([report.of(n)[i]], place) for place, n in _rows(report)]}
+            for i, moving in enumerate(pairs)
+        ]
+    if not report.data:
+        payload["weights_only"] = {name: _layers(report.of(name)[0]) for name in report.methods}
+    return payload
+
+
+def csv_text(report: BarrierReport) -> str:
+    """Every point of every curve as a row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["moving", "data", "method", "alpha", "loss", "accuracy"])
+    for path in report.paths:
+        for curve in path.curves:
+            shares: Sequence[float | None] = curve.accuracies or [None] * len(curve.alphas)
+            for alpha, loss, share in zip(curve.alphas, curve.losses, shares, strict=True):
+                writer.writerow([path.moving, curve.data, path.name, alpha, loss, share])
+    return text.getvalue()
+
+
+def show_curves(console: Console, report: BarrierReport) -> None:
+    """One table a data set, a row a method; means and deviations where there are several pairs."""
+    for place, data in enumerate(report.data):
+        curves = {name: [path.curves[place] for path in report.of(name)] for name in report.methods}
+        shown = [c for group in curves.values() for c in group]
+        figures = [f for f in _FIGURES if f[1](shown[0]) is not None]
+        several = len(next(iter(curves.values()))) > 1
+        rows = [_row(name, group, shown, figures, console.encoding) for name, group in curves.items()]
+        last = ["seconds", "loss from A to B" + (", mean" if several else "")]
+        title = f"{data}: {report.loss}, {len(report.alphas)} points"
+        console.print(table(["method", *(heading for heading, _, _ in figures), *last], rows, title))
+
+
+def show_layers(console: Console, report: BarrierReport) -> None:
+    """What weights alone tell, of the first moving input, layer by layer."""
+    from deepalign_cli.evaluate.datafree import variance_kept
+
+    console.print("From the weights alone, without data. None of this is a loss: --data measures it.")
+    names = report.methods
+    paths = [report.of(name)[0] for name in names]
+    headings = [f"{what}, {name}" for what in ("distance", "correlation", "variance kept") for name in names]
+    rows = []
+    for layers in zip(*(path.layers for path in paths), strict=True):
+        parts = [[x.distance for x in layers], [x.correlation for x in layers], [x.variance for x in layers]]
+        rows.append([layers[0].name, *(_short(value) for part in parts for value in part)])
+    console.print(table(["tensor", *headings], rows))
+    for path in paths:
+        before, after = path.distances
+        kept = 100 * variance_kept(list(path.layers))
+        console.print(
+            f"{path.name}: distance {before:.4g} -> {after:.4g}; "
+            f"estimate: {kept:.1f} % of the variance survives averaging, over all layers"
+        )
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _row(
+    name: str, group: Sequence[Curve], shown: Sequence[Curve], figures: Sequence[Figure], encoding: str
+) -> list[str]:
+    from deepalign_cli.evaluate.plots.sparkline import sparkline
+
+    finite = [loss for curve in shown for loss in curve.losses if math.isfinite(loss)]
+    mean = [math.fsum(losses) / len(group) for losses in zip(*(c.losses for c in group), strict=True)]
+    line = sparkline(mean, encoding=encoding, low=min(finite, default=0.0), high=max(finite, default=0.0))
+    cells = [_spread([read(c) for c in group], write) for _, read, write in figures]
+    seconds = math.fsum(c.seconds for c in group) / len(group)
+    return [name, *cells, f"{seconds:.2f}", line]
+
+
+def _spread(values: Sequence[float | None], write: Callable[[float], str]) -> str:
+    from deepalign_cli.evaluate.curve import mean_and_spread
+
+    known = [v for v in values if v is not None]
+    if not known:
+        return "-"
+    mean, deviation = mean_and_spread(known)
+    return write(mean) if len(known) == 1 else f"{write(mean)} +- {write(deviation)}"
+
+
+def _rows(report: BarrierReport) -> Iterator[tuple[int, str]]:
+    for place in range(len(report.data)):
+        for name in report.methods:
+            yield place, name
+
+
+def _path(group: Sequence[PathReport], place: int) -> dict[str, Any]:
+    from deepalign_cli.evaluate.curve import mean_and_spread
+
+    curves = [path.curves[place] for path in group]
+    columns = list(zip(*(c.losses for c in curves), strict=True))
+    made: dict[str, Any] = {
+        "method": group[0].name,
+        "data": curves[0].data,
+        "loss": [math.fsum(column) / len(column) for column in columns],
+        "accuracy": _mean_accuracies(curves),
+        "seconds": math.fsum(c.seconds for c in curves) / len(curves),
+    }
+    for key, read in _KEYS.items():
+        known = [value for value in map(read, curves) if value is not None]
+        mean, deviation = mean_and_spread(known) if known else (None, None)
+        made[key] = mean
+        if len(curves) > 1:
+            made[f"{key}_sd"] = deviation
+    if len(group) == 1:
+        made |= {"distance_before": group[0].distances[0], "distance_after": group[0].distances[1]}
+        made |= {key: group[0].details[key] for key in ("kept", "why") if key in group[0].details}
+    return made
+
+
+def _mean_accuracies(curves: Sequence[Curve]) -> list[float] | None:
+    known = [c.accuracies for c in curves if c.accuracies is not None]
+    if len(known) < len(curves):
+        return None
+    return [math.fsum(column) / len(column) for column in zip(*known, strict=True)]
+
+
+def _layers(path: PathReport) -> dict[str, Any]:
+    from deepalign_cli.evaluate.datafree import variance_kept
+
+    return {
+        "distance_before": path.distances[0],
+        "distance_after": path.distances[1],
+        "variance_kept_estimate": variance_kept(list(path.layers)),
+        "layers": [vars(layer) for layer in path.layers],
+    }

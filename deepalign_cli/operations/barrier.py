@@ -1,0 +1,264 @@
+"""`barrier`: align on the fly or as saved, and measure what the way from A to aligned B costs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import LossError
+from deepalign_cli.evaluate.barrier import Correct, Way, alphas_of, measure
+from deepalign_cli.evaluate.curve import Curve, mean_and_spread
+from deepalign_cli.evaluate.datafree import LayerReport, weight_report
+from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.settings import Method, Settings, bind, open_network
+from deepalign_cli.operations.subject import Opened, Subject, open_subject
+from deepalign_cli.repair import measure_parents, repair
+from deepalign_cli.symmetry.naming import is_statistic
+from deepalign_cli.symmetry.symmetry import Weights
+
+Advance = Callable[[float], None]
+SAVED = "saved"  # the method's name where alignments are given
+STATISTICS_HINT = (
+    "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
+    "--repair re-estimates them"
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the inputs (all are moved onto the first), the methods, and what they are run on.
+
+    `settings` hold for every method. `alignments` are saved ones, one for each moving input, and take the
+    place of the methods.
+    """
+
+    inputs: tuple[Path, ...]
+    methods: tuple[Method, ...] = (Method.DEEPALIGN,)
+    settings: Settings = field(default_factory=Settings)
+    subject: Subject = field(default_factory=Subject)
+    alignments: tuple[Path, ...] = ()
+    points: int = 25
+    repair: bool = False
+
+
+@dataclass(frozen=True)
+class PathReport:
+    """One way of one moving input: a curve for each set of data, or, without data, a report on the weights.
+
+    `name` is the method's; `details` is what the aligner tells of its work.
+    """
+
+    moving: str
+    name: str
+    curves: tuple[Curve, ...]
+    distances: tuple[float, float]
+    layers: tuple[LayerReport, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BarrierReport:
+    """All ways of all pairs.
+
+    `loss` says what was measured, `data` on what (nothing where there is none), `asked` which methods the
+    user named, and `ends` what the first and the last point of the curves are.
+    """
+
+    paths: tuple[PathReport, ...]
+    alphas: tuple[float, ...]
+    loss: str | None
+    data: tuple[str, ...]
+    seconds: float
+    notes: tuple[str, ...]
+    asked: tuple[str, ...]
+    ends: tuple[str, str]
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of the methods, the naive one first."""
+        return list(dict.fromkeys(path.name for path in self.paths))
+
+    @property
+    def curves(self) -> list[Curve]:
+        """All curves."""
+        return [curve for path in self.paths for curve in path.curves]
+
+    @property
+    def worst(self) -> float:
+        """The greatest mean barrier of a method that was asked for, on any of the data."""
+        means = [
+            mean_and_spread([path.curves[place].barrier for path in self.of(name)])[0]
+            for name in self.asked
+            for place in range(len(self.data))
+        ]
+        return math.nan if any(map(math.isnan, means)) else max(means)
+
+    def check_finite(self) -> None:
+        """See that every loss is a number.
+
+        Raises:
+            LossError: one is not; the first is named.
+        """
+        for path in self.paths:
+            for curve in path.curves:
+                if not curve.is_finite:
+                    raise LossError(
+                        f"the loss of '{path.name}' is not finite at alpha {curve.alphas[curve.peak]:.3g} "
+                        f"on {curve.data}.",
+                        "the merged network overflows there: try --repair, or look at the parents' losses.",
+                    )
+
+    def of(self, name: str) -> list[PathReport]:
+        """The ways of one method, one for each pair."""
+        return [path for path in self.paths if path.name == name]
+
+
+def barrier_files(question: Question, advance: Advance = lambda _: None) -> BarrierReport:
+    """Measure the ways from the reference to every moved input; the naive way is always among them.
+
+    Raises:
+        DeepalignError: the inputs, the model and the data do not fit one another.
+    """
+    started = time.perf_counter()
+    opened = [open_network(path) for path in question.inputs]
+    subject = (
+        open_subject(opened[0], question.subject, question.settings.activation)
+        if question.subject.data
+        else None
+    )
+    found = list(_find(question, opened, subject))
+    notes = _notes(opened, found, subject, question)
+    alphas = alphas_of(question.points) if subject else ()
+    paths: list[PathReport] = []
+    for place, moving in enumerate(opened[1:]):
+        pair = [(name, elements[place]) for name, elements in found]
+        if subject is None:
+            paths += [_by_weights(opened[0], moving, name, one) for name, one in pair]
+        else:
+            one = partial(_partly, advance, 1 / (len(opened) - 1))
+            paths += _measured(question, (opened[0], moving), pair, subject, alphas, one)
+    return BarrierReport(
+        tuple(paths), alphas, subject.loss.name if subject else None,
+        tuple(data.name for data in subject.sets) if subject else (), time.perf_counter() - started, notes,
+        tuple(question.methods) if not question.alignments else (SAVED,), _ends(opened),
+    )  # fmt: skip
+
+
+def _partly(advance: Advance, share: float, step: float) -> None:
+    advance(share * step)
+
+
+def _ends(opened: Sequence[Checkpoint]) -> tuple[str, str]:
+    """What a picture calls the two ends."""
+    others = [checkpoint.called for checkpoint in opened[1:]]
+    return opened[0].called, others[0] if len(others) == 1 else f"{len(others)} networks"
+
+
+def _find(
+    question: Question, opened: Sequence[Checkpoint], subject: Opened | None
+) -> Iterator[tuple[str, list[Found]]]:
+    """The elements of every method, for every moving input; the naive ones first."""
+    if question.alignments:
+        saved = [
+            _fitting(one, opened[0], other, question)
+            for one, other in zip(
+                find_all(opened[0], opened[1:], question.settings, question.alignments),
+                opened[1:],
+                strict=True,
+            )
+        ]
+        yield Method.NONE.value, [_still(one) for one in saved]
+        yield SAVED, saved
+        return
+    evidence, symmetry = subject.evidence if subject else None, bind(opened[0], question.settings)
+    for method in dict.fromkeys((Method.NONE, *question.methods)):
+        settings = replace(question.settings, method=method)
+        yield method.value, find_all(opened[0], opened[1:], settings, (), evidence, symmetry)
+
+
+def _fitting(found: Found, reference: Checkpoint, moving: Checkpoint, question: Question) -> Found:
+    """A saved alignment, checked to be of these inputs."""
+    if not question.settings.force:
+        found.check_hashes(reference.sha256(), moving.sha256())
+    return found.measured_for(reference, moving)
+
+
+def _still(found: Found) -> Found:
+    """Of the same pair, the naive element."""
+    before = found.distances[0]
+    return Found(found.symmetry, found.symmetry.identity(), Method.NONE.value, (before, before))
+
+
+def _measured(
+    question: Question, pair: tuple[Checkpoint, Checkpoint], found: Sequence[tuple[str, Found]],
+    subject: Opened, alphas: Sequence[float], advance: Advance,
+) -> list[PathReport]:  # fmt: skip
+    reference, other = ({name: c[name] for name in c} for c in pair)
+    ways = [_way(question, reference, other, name, one, subject) for name, one in found]
+    curves = [
+        measure(
+            subject.run, reference, ways, data, subject.loss, alphas, subject.batch_size,
+            partial(_partly, advance, 1 / len(subject.sets)),
+        )
+        for data in subject.sets
+    ]  # fmt: skip
+    moving = pair[1].called
+    return [
+        PathReport(moving, name, tuple(of[i] for of in curves), one.distances, (), one.details)
+        for i, (name, one) in enumerate(found)
+    ]
+
+
+def _way(
+    question: Question, reference: Weights, other: Weights, name: str, found: Found, subject: Opened
+) -> Way:
+    moved = _moved(found, other)
+    return Way(name, moved, found.seconds, _repairer(question, reference, moved, found, subject))
+
+
+def _moved(found: Found, other: Weights) -> dict[str, Tensor]:
+    return {name: found.symmetry.act(found.element, name, w) for name, w in other.items()}
+
+
+def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, found: Found) -> PathReport:
+    layers = weight_report(found.symmetry, reference, _moved(found, moving))
+    return PathReport(moving.called, name, (), found.distances, tuple(layers), found.details)
+
+
+def _repairer(
+    question: Question, reference: Weights, moved: Weights, found: Found, subject: Opened
+) -> Correct | None:
+    """What repairs the network at an alpha; the parents are measured once."""
+    if not question.repair:
+        return None
+    batches = subject.repaired_on
+    parents = measure_parents(subject.run, found.symmetry, (reference, moved), batches)
+
+    def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
+        correction = repair(subject.run, parents, (1 - alpha, alpha), mixed, batches)
+        return correction.applied(mixed)
+
+    return correct
+
+
+def _notes(
+    opened: Sequence[Checkpoint], found: Sequence[tuple[str, list[Found]]], subject: Opened | None,
+    question: Question,
+) -> tuple[str, ...]:  # fmt: skip
+    notes = [note for checkpoint in opened for note in checkpoint.notes]
+    notes += subject.says if subject else []
+    for name, elements in found:
+        for one, moving in zip(elements, opened[1:], strict=True):
+            who = f"{name}, {moving.called}: " if len(elements) > 1 else f"{name}: "
+            notes += [f"{who}{note}" for note in one.notes()]
+    notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
+    if subject and not question.repair and any(map(is_statistic, opened[0])):
+        notes.append(STATISTICS_HINT)
+    return tuple(dict.fromkeys(notes))
