@@ -38,7 +38,7 @@ def design_of(config: Mapping[str, Any]) -> Design:
     try:
         for name, value in options.items():
             if name in types and not _is(types[name], value):
-                raise ValueError(f"{name} = {value!r} is none of its values")
+                raise ValueError(f"{name} = {repr(value)[:80]} is none of its values")
         return DESIGNS[kind](**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the design '{kind}' does not take these options: {error}.", "") from None

@@ -15,9 +15,11 @@ from deepalign_cli.checkpoint.strict_json import parse_json
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.evaluate.designs import DESIGNS, Design, config_of, design_of
 from deepalign_cli.evaluate.models.fitting import Shape, check_fit, is_counter
+from deepalign_cli.evaluate.models.user_code import one_line
 from deepalign_cli.evaluate.models.values import value_of
 
 DESIGN_KEY = "deepalign.design"
+_HINT = "say what it is with --design kind=..., or bring it as code with --model file.py:factory."
 
 # Designs that have no such option have this activation.
 _ACTIVATIONS: Mapping[str, str] = {"siren": "sin", "resnet": "relu", "transformer": "gelu"}
@@ -55,10 +57,8 @@ def read_design(
     changed = {name: _typed(str(config.get("kind")), name, text) for name, text in options.items()}
     design = design_of({**config, **changed})
     _check_size(design, len(shapes))
-    with torch.device("meta"):  # shapes alone: sizes from a stranger's file take no memory
-        own = {name: tuple(w.shape) for name, w in design.init(torch.Generator()).items()}
-    hint = "say what it is with --design kind=..., or bring it as code with --model file.py:factory."
-    check_fit(own, shapes, hint, is_counter, what="design")
+    own = _shapes(design)
+    check_fit(own, shapes, _HINT, is_counter, what="design")
     table = config_of(design)
     words = " ".join(f"{name}={_said(value)}" for name, value in table.items() if name != "kind")
     return design, f"{table['kind']} {words}"
@@ -83,6 +83,17 @@ def _typed(kind: str, name: str, text: str) -> object:
     return text if types[name] == "str" else value
 
 
+def _shapes(design: Design) -> dict[str, Shape]:
+    """The shapes of a design's tensors, which take no memory: sizes may come from a stranger's file."""
+    try:
+        with torch.device("meta"):
+            return {name: tuple(w.shape) for name, w in design.init(torch.Generator()).items()}
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"no network can be of the design '{config_of(design)['kind']}': {one_line(error)}.", _HINT
+        ) from None
+
+
 def _check_size(design: Design, tensors: int) -> None:
     """See that a design has no more layers than the checkpoint has tensors, before they are counted out.
 
@@ -94,8 +105,7 @@ def _check_size(design: Design, tensors: int) -> None:
     counts += [table[name] for name in ("blocks", "layers") if name in table]
     if max(counts, default=0) > tensors:
         raise UsageError(
-            f"the design '{table['kind']}' has more layers than the checkpoint has tensors.",
-            "it is another network's; --model file.py:factory brings your own.",
+            f"the design '{table['kind']}' has more layers than the checkpoint has tensors.", _HINT
         )
 
 

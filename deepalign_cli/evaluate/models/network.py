@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deepalign_cli.align.running import Run
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.data.preparation import Preparation
 from deepalign_cli.evaluate.models.designed import activation_of, read_design, stored_config
 from deepalign_cli.evaluate.models.exported import load_program
 from deepalign_cli.evaluate.models.families import read_family
@@ -32,7 +32,7 @@ class Network:
     run: Run
     says: str
     input_shape: tuple[int, ...] | None = None
-    preparation: Any | None = None
+    preparation: Preparation | None = None
 
 
 def network_for(
@@ -118,6 +118,6 @@ def _check_agree(activation: str | None, other: str | None, origin: str) -> None
         )
 
 
-def _preparation(checkpoint: Checkpoint) -> Any | None:
+def _preparation(checkpoint: Checkpoint) -> Preparation | None:
     text = checkpoint.metadata.get(PREPARATION_KEY)
-    return None if text is None else text
+    return None if text is None else Preparation.from_json(text, f"the metadata of '{checkpoint.path}'")

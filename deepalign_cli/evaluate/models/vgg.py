@@ -31,7 +31,12 @@ def vgg_options(chain: Chain) -> Mapping[str, str] | None:
     gaps = [after - before - 2 - norms for before, after in pairwise(numbers)]
     places = linears[0].into // convs[-1].out
     side = round(places**0.5)
-    if len(chain.norms) not in (0, len(convs)) or not set(gaps) <= {0, 1} or side**2 != places:
+    if (
+        numbers[0] != 0
+        or len(chain.norms) not in (0, len(convs))
+        or not set(gaps) <= {0, 1}
+        or side**2 != places
+    ):
         return None
     pools = ",".join(str(i) for i, gap in enumerate((*gaps, 1), 1) if gap)
     fixed = {"activation": "relu", "padding": "1", "pools": pools, "head": "flatten"}
