@@ -33,6 +33,14 @@ def zoo(
         Path,
         typer.Option("--out", "-o", metavar="DIR", file_okay=False, help="The folder of the zoo."),
     ],
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks",
+            help="Also write each network to DIR/FAMILY/NN.safetensors, a checkpoint that says what "
+            "computes with it and how its inputs are prepared.",
+        ),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -49,7 +57,7 @@ def zoo(
     from deepalign_cli.operations.training import make_zoo
 
     with output.progress("training the zoo", 100, "%") as advance:
-        report = make_zoo(recipe, data, out, lambda share: advance(100 * share))
+        report = make_zoo(recipe, data, out, lambda share: advance(100 * share), networks)
     payload = {
         "output": report.output,
         "families": report.families,

@@ -46,12 +46,15 @@ class Examples:
     """Inputs and answers, for training and for testing.
 
     The answers are labels (one an example) or, for a field, values (a row of all examples for each image).
+    Images are pixels in [0, 1] less `mean` over `deviation`.
     """
 
     train_x: Float[Tensor, "n ..."]
     train_y: Shaped[Tensor, "*images n"]
     test_x: Float[Tensor, "m ..."]
     test_y: Shaped[Tensor, "*images m"]
+    mean: float = 0.0
+    deviation: float = 1.0
 
 
 def load_examples(task: Task, folder: Path) -> Examples:
@@ -74,7 +77,8 @@ def load_examples(task: Task, folder: Path) -> Examples:
     if task.field:
         return _field(x)
     mean, deviation = x.mean(), x.std()
-    return Examples((x - mean) / deviation, labels.long(), (test_x - mean) / deviation, test_labels.long())
+    x, test_x = ((part - mean) / deviation for part in (x, test_x))
+    return Examples(x, labels.long(), test_x, test_labels.long(), float(mean), float(deviation))
 
 
 def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, Tensor]:

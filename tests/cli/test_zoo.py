@@ -41,6 +41,24 @@ def test_a_zoo_is_made_and_told_in_three_ways(words: list[str | Path], tmp_path:
     assert contents(out) == before
 
 
+def test_networks_may_be_written_as_checkpoints_that_align_and_merge(
+    words: list[str | Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "zoo"
+    assert deepalign(*words, out).code == 0
+    families = {path.name: path.read_bytes() for path in out.iterdir()}
+    told = deepalign(*words, out, "--networks", "--json").json
+    assert (told["families"], told["networks"]) == (2, 8)
+    assert {path.name for path in out.iterdir()} == {*families, "tiny-00", "tiny-01"}
+    assert sorted(path.name for path in (out / "tiny-01").iterdir()) == [
+        f"0{i}.safetensors" for i in range(4)
+    ]
+    a, b = (out / "tiny-00" / f"0{i}.safetensors" for i in (0, 1))
+    assert deepalign("merge", a, b, "-o", tmp_path / "merged.safetensors", "-m", "weights").code == 0
+    assert deepalign(*words, out, "--networks").code == 0
+    assert all((out / name).read_bytes() == kept for name, kept in families.items())
+
+
 def test_every_json_key_is_documented(words: list[str | Path], tmp_path: Path) -> None:
     keys = set(deepalign(*words, tmp_path / "zoo", "--json").json)
     assert keys == documented("zoo") | {"schema", "command"}

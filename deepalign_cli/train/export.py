@@ -1,0 +1,96 @@
+"""Networks of a zoo as checkpoints of their own, which say what computes with them and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
+from deepalign_cli.checkpoint.info import CODES
+from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.data.preparation import Preparation
+from deepalign_cli.evaluate.designs import Design
+from deepalign_cli.evaluate.models.designed import DESIGN_KEY, design_metadata
+from deepalign_cli.evaluate.models.network import PREPARATION_KEY
+from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.train.tasks import Task, load_examples
+from deepalign_cli.train.zoo import Family, load_family
+
+
+def export_zoo(zoo: Path, families: Iterable[str], data: Path) -> int:
+    """Write the networks of some families of a zoo to `zoo/FAMILY/00.safetensors`, ...; how many there are.
+
+    `data` is the folder that they were trained on. Networks that were exported before are written again.
+
+    Raises:
+        UsageError: the data cannot be used, or a file that is there is no network of the family.
+        CheckpointError: a family's file is broken. OutputError: a file cannot be written.
+    """
+    count, known = 0, dict[Task, Preparation | None]()
+    for name in families:
+        family = load_family(zoo / f"{name}.safetensors")
+        if family.task not in known:
+            known[family.task] = preparation_of(family.task, data)
+        count += export_family(zoo / name, family, known[family.task])
+    return count
+
+
+def export_family(folder: Path, family: Family, preparation: Preparation | None) -> int:
+    """Write every network of a family to a file of its own in `folder`; how many there are.
+
+    Raises:
+        UsageError: a file that is there is no network of the family. OutputError: a file cannot be written.
+    """
+    count = len(family.score)
+    paths = [folder / f"{index:0{max(2, len(str(count - 1)))}}.safetensors" for index in range(count)]
+    for path in paths:
+        _check_replaceable(path, family.design)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, path in enumerate(paths):
+        export_network(path, family.design, family.network(index), preparation, force=True)
+    return count
+
+
+def export_network(
+    path: Path, design: Design, weights: Weights, preparation: Preparation | None, *, force: bool = False
+) -> None:
+    """Write a design's weights as a checkpoint that says what computes with them, and what it reads.
+
+    Raises:
+        UsageError: the file is there and `force` is not given. OutputError: it cannot be written.
+    """
+    entries = [
+        Entry(name, CODES[str(w.dtype).removeprefix("torch.")], tuple(w.shape)) for name, w in weights.items()
+    ]
+    metadata = {"format": "pt", **design_metadata(design)}
+    if preparation is not None:
+        metadata[PREPARATION_KEY] = preparation.to_json()
+    write_safetensors(path, entries, lambda name: weights[name].contiguous(), metadata, force=force)
+
+
+def preparation_of(task: Task, data: Path) -> Preparation | None:
+    """What is made of raw images for a task's networks; None for a field, which reads coordinates.
+
+    Raises:
+        UsageError: the data cannot be used.
+    """
+    if task.field:
+        return None
+    examples = load_examples(task, data)
+    return Preparation(task.side, task.grey, (examples.mean,), (examples.deviation,))
+
+
+def _check_replaceable(path: Path, design: Design) -> None:
+    """See that nothing is in a network's place, or one of the same design.
+
+    Raises:
+        UsageError: something else is. CheckpointError: it is no checkpoint.
+    """
+    if (
+        path.exists()
+        and open_checkpoint(path).metadata.get(DESIGN_KEY) != design_metadata(design)[DESIGN_KEY]
+    ):
+        raise UsageError(
+            f"'{path}' is no network of this family.",
+            "delete it to export the family again, or take another --out.",
+        )
