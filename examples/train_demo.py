@@ -8,7 +8,9 @@ loader yields them. Written to `--out`:
 
 - `a.safetensors`, `b.safetensors`: a 784-128-128-128-10 ReLU network each (`fc1.weight`, `fc1.bias`, ...,
   `fc4.bias`, float32), seeds 0 and 1. A seed decides a network's initialisation and the order of its data;
-  nothing else differs between the two, and neither is trained with any knowledge of the other.
+  nothing else differs between the two, and neither is trained with any knowledge of the other. Their
+  metadata tell `deepalign barrier` what computes with them (`deepalign.design`) and how raw images are
+  prepared (`deepalign.preparation`).
 - `digits.safetensors`: the first 400 test images (`images`, uint8 [400, 784]) and their digits (`labels`,
   uint8 [400]), with the normalisation in the metadata: a network reads (image / 255 - mean) / std.
 
@@ -20,6 +22,7 @@ rate 2e-3 or 5e-3, weight decay 0 to 0.5), judged on all test images, this one h
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -128,6 +131,8 @@ def save_net(net: Classifier, path: Path, seed: int, score: float, recipe: Recip
         "format": "pt",
         "activation": "relu",
         "architecture": "mlp " + "-".join(map(str, SIZES)),
+        "deepalign.design": json.dumps({"kind": "mlp", "sizes": SIZES, "activation": "relu"}),
+        "deepalign.preparation": json.dumps({"side": 28, "grey": True, "mean": [MEAN], "std": [STD]}),
         "made_by": "examples/train_demo.py",
         "data": f"MNIST, 60000 training images, (pixel / 255 - {MEAN}) / {STD}",
         "recipe": str(recipe),
