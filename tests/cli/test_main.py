@@ -23,7 +23,6 @@ from deepalign_cli.cli.options import (
     Heads,
     Json,
     Method,
-    Model,
     Network,
     OutputPath,
     Quiet,
@@ -35,6 +34,7 @@ from deepalign_cli.cli.options import (
     Spec,
 )
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.running_options import Model
 from deepalign_cli.errors import DeepalignError, MismatchError
 
 Run = Callable[..., tuple[int, str, str]]
