@@ -16,6 +16,8 @@ LOGIN = "log in with `hf auth login`, or set HF_TOKEN."
 class Unreachable(CheckpointError):
     """The Hub could not be asked, and the cache has no copy."""
 
+    code = "unreachable"
+
 
 @contextmanager
 def explained(reference: str) -> Iterator[None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import widened
 from deepalign_cli.align.running import Run
+from deepalign_cli.errors import DataError
 from deepalign_cli.evaluate.curve import Curve
 from deepalign_cli.evaluate.data import Data
 from deepalign_cli.evaluate.losses import Loss
@@ -51,11 +52,14 @@ class Tally:
 
     @property
     def mean(self) -> float:
+        """The mean loss. Raises DataError where nothing counted."""
+        if not self.count:
+            raise DataError("no example has a label that counts.", "see that the labels are not all -100.")
         return self.loss / self.count
 
     @property
     def accuracy(self) -> float | None:
-        return None if self.right is None else self.right / self.count
+        return None if self.right is None else self.right / max(1, self.count)
 
 
 def alphas_of(points: int) -> tuple[float, ...]:

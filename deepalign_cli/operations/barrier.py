@@ -24,7 +24,8 @@ from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
 
 Advance = Callable[[float], None]
-SAVED = "saved"  # the method's name where alignments are given
+SAVED = "saved"  # what alignments from files are called where their methods differ
+REPAIRED = " + repair"
 STATISTICS_HINT = (
     "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
     "--repair re-estimates them"
@@ -68,7 +69,8 @@ class BarrierReport:
     """All ways of all pairs.
 
     `loss` says what was measured, `data` on what (nothing where there is none), `asked` which methods the
-    user named, and `ends` what the first and the last point of the curves are.
+    user named, `ends` what the first and the last point of the curves are, `examples` how many each of the
+    data has.
     """
 
     paths: tuple[PathReport, ...]
@@ -79,6 +81,7 @@ class BarrierReport:
     notes: tuple[str, ...]
     asked: tuple[str, ...]
     ends: tuple[str, str]
+    examples: tuple[int, ...]
 
     @property
     def methods(self) -> list[str]:
@@ -147,8 +150,15 @@ def barrier_files(question: Question, advance: Advance = lambda _: None) -> Barr
     return BarrierReport(
         tuple(paths), alphas, subject.loss.name if subject else None,
         tuple(data.name for data in subject.sets) if subject else (), time.perf_counter() - started, notes,
-        tuple(question.methods) if not question.alignments else (SAVED,), _ends(opened),
+        _asked(question, found), _ends(opened),
+        tuple(len(data) for data in subject.sets) if subject else (),
     )  # fmt: skip
+
+
+def _asked(question: Question, found: Sequence[tuple[str, list[Found]]]) -> tuple[str, ...]:
+    """The names of the ways that the user asked for: repaired ones where repair is asked for."""
+    names = [found[-1][0]] if question.alignments else [method.value for method in question.methods]
+    return tuple(f"{name}{REPAIRED if question.repair else ''}" for name in names)
 
 
 def _partly(advance: Advance, share: float, step: float) -> None:
@@ -175,7 +185,7 @@ def _find(
             )
         ]
         yield Method.NONE.value, [_still(one) for one in saved]
-        yield SAVED, saved
+        yield _name_of(saved), saved
         return
     evidence, symmetry = subject.evidence if subject else None, bind(opened[0], question.settings)
     for method in dict.fromkeys((Method.NONE, *question.methods)):
@@ -190,6 +200,12 @@ def _fitting(found: Found, reference: Checkpoint, moving: Checkpoint, question: 
     return found.measured_for(reference, moving)
 
 
+def _name_of(saved: Sequence[Found]) -> str:
+    """What saved alignments are called: their method."""
+    names = {one.method for one in saved}
+    return names.pop() if len(names) == 1 and Method.NONE.value not in names else SAVED
+
+
 def _still(found: Found) -> Found:
     """Of the same pair, the naive element."""
     before = found.distances[0]
@@ -201,7 +217,7 @@ def _measured(
     subject: Opened, alphas: Sequence[float], advance: Advance,
 ) -> list[PathReport]:  # fmt: skip
     reference, other = ({name: c[name] for name in c} for c in pair)
-    ways = [_way(question, reference, other, name, one, subject) for name, one in found]
+    ways = [way for name, one in found for way in _ways(question, reference, other, name, one, subject)]
     curves = [
         measure(
             subject.run, reference, ways, data, subject.loss, alphas, subject.batch_size,
@@ -209,18 +225,25 @@ def _measured(
         )
         for data in subject.sets
     ]  # fmt: skip
-    moving = pair[1].called
-    return [
-        PathReport(moving, name, tuple(of[i] for of in curves), one.distances, (), one.details)
-        for i, (name, one) in enumerate(found)
-    ]
+    by_name, moving = dict(found), pair[1].called
+    reports = []
+    for i, way in enumerate(ways):
+        one = by_name[way.method.removesuffix(REPAIRED)]
+        reports.append(
+            PathReport(moving, way.method, tuple(of[i] for of in curves), one.distances, (), one.details)
+        )
+    return reports
 
 
-def _way(
+def _ways(
     question: Question, reference: Weights, other: Weights, name: str, found: Found, subject: Opened
-) -> Way:
+) -> Iterator[Way]:
+    """The way of one element, and where it is asked for the same with every network on it repaired."""
     moved = _moved(found, other)
-    return Way(name, moved, found.seconds, _repairer(question, reference, moved, found, subject))
+    yield Way(name, moved, found.seconds)
+    if question.repair:
+        correct = _repairer(reference, moved, found, subject)
+        yield Way(f"{name}{REPAIRED}", moved, found.seconds, correct)
 
 
 def _moved(found: Found, other: Weights) -> dict[str, Tensor]:
@@ -232,18 +255,13 @@ def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, found: Fou
     return PathReport(moving.called, name, (), found.distances, tuple(layers), found.details)
 
 
-def _repairer(
-    question: Question, reference: Weights, moved: Weights, found: Found, subject: Opened
-) -> Correct | None:
+def _repairer(reference: Weights, moved: Weights, found: Found, subject: Opened) -> Correct:
     """What repairs the network at an alpha; the parents are measured once."""
-    if not question.repair:
-        return None
     batches = subject.repaired_on
     parents = measure_parents(subject.run, found.symmetry, (reference, moved), batches)
 
     def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
-        correction = repair(subject.run, parents, (1 - alpha, alpha), mixed, batches)
-        return correction.applied(mixed)
+        return repair(subject.run, parents, (1 - alpha, alpha), mixed, batches).applied(mixed)
 
     return correct
 

@@ -6,50 +6,50 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float
-from torch import Tensor
-
-from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.evaluate.classifier import accuracy, mlp_logits
+from deepalign_cli.operations.barrier import BarrierReport, Question, barrier_files
 from deepalign_cli.operations.combine import Job, Report, merge_files
-from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.subject import Subject
 
 DATA = Path(__file__).parent.parent / "demo"
-MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, as examples/train_demo.py used them
+_DIGITS = DATA / "digits.safetensors"
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Accuracies on the shipped digits, from 0 to 1."""
+    """How the networks were merged, and what every merge of them costs on the shipped digits."""
 
-    a: float
-    b: float
-    naive: float
-    merged: float
-    images: int
     report: Report
+    barrier: BarrierReport
+
+    @property
+    def images(self) -> int:
+        """How many digits they are measured on."""
+        return self.barrier.examples[0]
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Of A, of B, of their plain average, and of the average of A and aligned B; from 0 to 1."""
+        naive, aligned = (path.curves[0] for path in self.barrier.paths)
+        assert naive.accuracies is not None
+        assert aligned.accuracies is not None
+        half = len(naive.alphas) // 2
+        return {
+            "a": naive.accuracies[0], "b": naive.accuracies[-1],
+            "naive": naive.accuracies[half], "merged": aligned.accuracies[half],
+        }  # fmt: skip
 
 
 def run_demo(output: Path | None = None, *, force: bool = False) -> DemoResult:
-    """Merge the two networks at alpha 0.5, once as they are and once aligned, and test all four.
+    """Merge the two networks without looking at data, and measure both ways from A to B on the digits.
 
     Raises:
         DeepalignError: the output cannot be written.
     """
-    digits = open_checkpoint(DATA / "digits.safetensors")
-    inputs = (digits["images"].float() / 255 - MEAN) / STD
-    labels = digits["labels"].long()
-    a, b = DATA / "a.safetensors", DATA / "b.safetensors"
-
-    def tested(path: Path) -> float:
-        return accuracy(_logits(path, inputs), labels)
-
+    inputs = DATA / "a.safetensors", DATA / "b.safetensors"
     with tempfile.TemporaryDirectory() as folder:
-        naive, merged = Path(folder) / "naive.safetensors", output or Path(folder) / "merged.safetensors"
-        merge_files(Job((a, b), naive, Settings(method=Method.NONE)))
-        report = merge_files(Job((a, b), merged, Settings(force=force)))
-        return DemoResult(tested(a), tested(b), tested(naive), tested(merged), len(labels), report)
-
-
-def _logits(path: Path, inputs: Float[Tensor, "batch in"]) -> Float[Tensor, "batch classes"]:
-    return mlp_logits(dict(open_checkpoint(path)), inputs)
+        merged, alignment = output or Path(folder) / "merged.safetensors", Path(folder) / "ab.alignment"
+        report = merge_files(Job(inputs, merged, Settings(force=force), save=alignment))
+        question = Question(inputs, subject=Subject(data=str(_DIGITS)), alignments=(alignment,))
+        barrier = barrier_files(question)
+    return DemoResult(report, barrier)

@@ -9,6 +9,8 @@ from types import TracebackType
 
 from deepalign_cli import __version__
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
+from deepalign_cli.evaluate.models.designed import DESIGN_KEY
+from deepalign_cli.evaluate.models.network import PREPARATION_KEY
 from deepalign_cli.symmetry.resolve import SPEC_KEY
 from deepalign_cli.symmetry.spec import Spec, format_spec
 
@@ -47,7 +49,11 @@ def provenance(
     The hashes are left at zero: `with_hashes` fills them in without changing the length. A spec that
     was given, and not read off names, is handed on.
     """
-    kept = {key: value for key, value in layout.metadata.items() if not key.startswith("deepalign.")}
+    kept = {
+        key: value
+        for key, value in layout.metadata.items()
+        if not key.startswith("deepalign.") or key in (DESIGN_KEY, PREPARATION_KEY)
+    }
     made = {
         f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value)
         for key, value in facts.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -15,7 +15,7 @@ from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.barrier import Tally, mix, tally
-from deepalign_cli.evaluate.data import Data, Wanted, load_data
+from deepalign_cli.evaluate.data import Data, Part, Wanted, load_data
 from deepalign_cli.evaluate.losses import Loss, pick_loss
 from deepalign_cli.evaluate.models import Network, network_for
 from deepalign_cli.repair import reestimated
@@ -118,7 +118,7 @@ def open_subject(reference: Checkpoint, subject: Subject, activation: Activation
     splits: tuple[str | None, ...] = subject.splits or (None,)
     sets = tuple(_load(subject, split, network) for split in splits)
     loss, why = _fitting_loss(subject.loss, network.run, reference, sets)
-    says = (f"run as {network.says}", f"loss: {loss.name}, {why}")
+    says = (f"run as {network.says}", *_prepared(sets[0]), f"loss: {loss.name}, {why}")
     return Opened(network.run, sets, sets[0].training(), loss, subject.batch_size, subject.samples, says)
 
 
@@ -131,13 +131,38 @@ def _load(subject: Subject, split: str | None, network: Network) -> Data:
 def _fitting_loss(
     name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data]
 ) -> tuple[Loss, str]:
-    """The loss, tried on a few examples of every set: what does not fit is known before any work."""
+    """The loss, tried on a few examples of every set: what does not fit is known before any work.
+
+    Raises:
+        DataError: the network's outputs do not fit the labels.
+    """
     weights = {n: reference[n] for n in reference}
     found: tuple[Loss, str] | None = None
     for data in sets:
-        x, labels = next(data.head(_TRIED).batches(_TRIED))
+        x, labels = next(_telling(data).batches(_TRIED + 2))
         found = found or pick_loss(name, x, labels)
         with torch.no_grad():
             found[0](run(weights, x), x if labels is None else labels)
     assert found is not None
     return found
+
+
+def _telling(data: Data) -> Data:
+    """A few examples, among them those of the lowest and the highest label."""
+    few = data.head(_TRIED)
+    labels = data.part.labels if isinstance(data.part, Part) else None
+    if labels is None or labels.ndim != 1 or labels.is_floating_point():
+        return few
+    own = labels[data.rows]
+    return replace(few, rows=torch.cat([few.rows, data.rows[[int(own.argmin()), int(own.argmax())]]]))
+
+
+def _prepared(data: Data) -> list[str]:
+    """What is made of the inputs before they are read, if anything is."""
+    how = data.preparation
+    words = ["grey"] if how.grey else []
+    words += [f"pooled to {how.side}x{how.side}"] if how.side else []
+    if how.mean:
+        mean, std = (", ".join(f"{v:.4g}" for v in part) for part in (how.mean, how.std))
+        words.append(f"less {mean} over {std}")
+    return [f"inputs: {', '.join(words)}"] if words else []
