@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 _CELL = 2.0  # pixels
-_PAD = 5.0  # pixels free around a label
+_PAD = 8.0  # pixels free around a label
 _COVERS = 1e4  # pixels of distance that one covered cell costs
 
 
