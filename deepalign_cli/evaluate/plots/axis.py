@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from deepalign_cli.evaluate.plots.series import Panel
@@ -12,6 +12,7 @@ from deepalign_cli.evaluate.plots.series import Panel
 _APART = 20  # times: the highest peak over the lowest from which on a linear axis would flatten the lowest
 _LEAST = 0.01  # of the values: a smaller range is drawn as the flat line that it is
 _PAD = 0.07  # of the range, above and below
+_LABEL = 0.06  # of the range, below the losses: there the label of a small barrier finds room
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def loss_scale(panels: Sequence[Panel]) -> Scale:
     if log:
         return _padded_log(min(finite), max(finite + edges))
     lows = [m - d for s in series for m, d in zip(s.losses, s.spread, strict=True) if math.isfinite(m - d)]
-    return padded(min(finite + lows), max(finite + edges))
+    scale = padded(min(finite + lows), max(finite + edges))
+    return replace(scale, low=scale.low - _LABEL * (scale.high - scale.low))
 
 
 def padded(low: float, high: float, least: float | None = None) -> Scale:
@@ -114,8 +116,8 @@ def _even(values: Sequence[float]) -> list[str]:
 
 
 def _padded_log(low: float, high: float) -> Scale:
-    room = (high / low) ** (_PAD + 0.02)
-    return Scale(low / room, high * room, log=True)
+    room = (high / low) ** _PAD
+    return Scale(low / room * (high / low) ** -_LABEL, high * room, log=True)
 
 
 def _nice(step: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.-~=+*#"
+_BRAILLE = "\N{BRAILLE PATTERN DOTS-12345678}"  # in no encoding but Unicode's, unlike the blocks
 
 
 def sparkline(values: Sequence[float], *, encoding: str | None = "utf-8", low: float | None = None,
@@ -33,7 +34,7 @@ def _mark(value: float, low: float, high: float, marks: str) -> str:
 def has_blocks(encoding: str | None) -> bool:
     """Whether a stream of this encoding can show what is no ASCII."""
     try:
-        _BLOCKS.encode(encoding or "ascii")
+        (_BLOCKS + _BRAILLE).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

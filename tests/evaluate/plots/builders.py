@@ -77,8 +77,9 @@ PLACES = {"A: a.pt": (0.0, 0.0), "B: b.pt": (20.0, 0.0), "aligned B": (6.0, 9.0)
 PATHS = (("A: a.pt", "B: b.pt"), ("A: a.pt", "aligned B"))
 
 
-def landscape(places: Places = PLACES, paths: tuple[tuple[str, str], ...] = PATHS,
-              loss: Callable[[float, float], float] = lambda x, y: 0.1 + x**2 + y**2) -> Landscape:  # fmt: skip
+def landscape(places: Places = PLACES, paths: tuple[Names, ...] = PATHS,
+              loss: Callable[[float, float], float] = lambda x, y: 0.1 + x * x + y * y,
+              ) -> Landscape:  # fmt: skip
     """A grid around the places, a quarter of their extent beyond them."""
     columns = list(zip(*places.values(), strict=True))
     margin = max(max(c) - min(c) for c in columns) / 4

@@ -28,7 +28,7 @@ def test_nothing_finite():
     assert sparkline([]) == ""
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", None, "no such encoding"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", None, "no such encoding"])
 def test_a_stream_without_blocks_gets_ascii(encoding: str | None):
     line = sparkline([0.0, 0.5, 1.0, math.nan], encoding=encoding)
     assert line == "_=#!"
