@@ -93,10 +93,10 @@ def test_the_repaired_networks_statistics_lie_between_the_parents(name: str, alp
     before = mixed(a, b, alpha)
     after = repair(run, known, (1 - alpha, alpha), before, lambda: [x]).applied(before)
 
-    hidden = [n for n in a if n.endswith("weight")][:-1]
-    assert list(known.layers) == hidden
+    layers = [n for n in a if n.endswith("weight")]
+    assert list(known.layers) == layers
     own, spoilt = (measure_parents(run, symmetry, [w], lambda: [x]).totals[0] for w in (after, before))
-    for layer in hidden:
+    for layer in layers:
         one, other = (parent[layer] for parent in known.totals)
         mean = (1 - alpha) * one.mean + alpha * other.mean
         deviation = (1 - alpha) * one.deviation + alpha * other.deviation
@@ -114,7 +114,7 @@ def test_several_batches_come_close() -> None:
     own = measure_parents(run, symmetry, [after], lambda: [x]).totals[0]
     for layer in known.layers:
         goal = sum(parent[layer].deviation / 2 for parent in known.totals)
-        assert torch.allclose(own[layer].deviation, goal, rtol=0.02), layer
+        assert torch.allclose(own[layer].deviation, goal, rtol=0.05), layer
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *NORMED, "transformer_prenorm", "transformer_postnorm"])
@@ -157,9 +157,9 @@ def test_three_parents() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("plain_cnn_bn", ["fc1.weight"]),
-        ("mlp_layernorm", []),
-        ("resnet_basic", []),
+        ("plain_cnn_bn", ["fc1.weight", "fc2.weight"]),
+        ("mlp_layernorm", ["6.weight"]),
+        ("resnet_basic", ["fc.weight"]),
         # A pre-activation block adds its second convolution to the stream; no norm follows at once.
         ("preact_resnet", ["layer1.0.conv2.weight", "layer1.1.conv2.weight"]),
     ],
@@ -176,7 +176,7 @@ def test_norms_and_layers_are_corrected_together() -> None:
     correction = repair(run, known, (0.5, 0.5), mixed(a, b, 0.5), lambda: [x])
     assert {"bn1.running_var", "bn2.running_mean", "fc1.bias"} <= correction.tensors.keys()
     assert correction.norms == ("bn1.running_mean", "bn2.running_mean")
-    assert correction.layers == ("fc1.weight",)
+    assert correction.layers == ("fc1.weight", "fc2.weight")
 
 
 def small(bias: bool) -> tuple[Run, Symmetry, dict[str, Tensor], dict[str, Tensor], Tensor]:
@@ -213,7 +213,7 @@ def test_a_layer_without_a_bias_is_rescaled_and_the_user_is_told() -> None:
     known = measure_parents(run, symmetry, [a, b], lambda: [x])
     correction = repair(run, known, (0.5, 0.5), half, lambda: [x])
     assert len(correction.notes) == 1
-    assert "'a.weight'" in correction.notes[0]
+    assert "2, such as 'a.weight'" in correction.notes[0]
     own = measure_parents(run, symmetry, [correction.applied(half)], lambda: [x]).totals[0]["a.weight"]
     goal = sum(parent["a.weight"].deviation / 2 for parent in known.totals)
     assert torch.allclose(own.deviation, goal, rtol=1e-4)
@@ -226,6 +226,21 @@ def test_weights_that_are_used_twice_are_left() -> None:
         return sum(functional.linear(functional.linear(x, w["a.weight"]).relu(), w["b.weight"]) for _ in "ab")
 
     assert measure_parents(run, symmetry, [a, b], lambda: [x]).layers == ()
+
+
+def test_a_table_that_is_looked_up_is_left_where_it_is_the_output_layer_too() -> None:
+    text = '[axes]\n"table" = "7 d"\n"up.weight" = "h d"\n"down.weight" = "d h"'
+    shapes = {"table": (7, 4), "up.weight": (6, 4), "down.weight": (4, 6)}
+    symmetry = Symmetry(parse_spec(text), shapes)
+    a, b = ({n: torch.randn(s, generator=seeded(i)) for n, s in shapes.items()} for i in (0, 1))
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        x = functional.embedding(x, w["table"])
+        x = x + functional.linear(functional.linear(x, w["up.weight"]).relu(), w["down.weight"])
+        return functional.linear(x, w["table"])
+
+    x = torch.randint(7, (5, 3), generator=seeded(3))
+    assert measure_parents(run, symmetry, [a, b], lambda: [x]).layers == ("up.weight", "down.weight")
 
 
 def test_half_precision_comes_back_in_half_precision() -> None:

@@ -267,7 +267,7 @@ def with_similarity(
             over = deviation(own)
             plain, flipping = plain + own.plain / over, None if own.flipping is None else own.flipping / over
         groups[group] = Matrices(plain, flipping, Element({}))
-    return Correlations(groups, found.samples, found.unread)
+    return Correlations(groups, found.samples, ())
 
 
 def total(found: Correlations, g: Element) -> float:

@@ -119,6 +119,9 @@ class Calls(TorchFunctionMode):
     def normalised(self, x: Tensor) -> None:
         """A tensor that enters a norm of any kind."""
 
+    def looked_up(self, name: str) -> None:
+        """A weight whose rows are looked up: an embedding."""
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
@@ -131,6 +134,10 @@ class Calls(TorchFunctionMode):
             return self._norm(func, args, kwargs)
         if func is functional.multi_head_attention_forward:
             return self._attention(args, kwargs)
+        if func in _LOOK_UPS:
+            for name in (self._names.get(id(w)) for w in (*args, *kwargs.values())):
+                if name is not None:
+                    self.looked_up(name)
         return func(*args, **kwargs)
 
     def _told(self, call: Call) -> Tensor:
@@ -242,5 +249,9 @@ _NORMS: Mapping[Any, tuple[str, ...]] = {
         ("input",),
     ),
 }  # fmt: skip
+
+_LOOK_UPS = frozenset(
+    {functional.embedding, functional.embedding_bag, torch.embedding, _ATEN.embedding.default}
+)
 
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)

@@ -17,7 +17,8 @@ from typing import Protocol, runtime_checkable
 from deepalign_cli.symmetry.element import Element
 
 NAMES = ("none", "prior", "weights")
-SEEING = ("activations", "dual")  # those that look at data
+# Those that look at data: activations beside the prediction, and both beside the weights; then without it.
+SEEING = ("activations", "dual", "activations alone", "dual alone")
 MOST_SLACK = 0.3
 
 Judge = Callable[[Element], float]  # the loss half-way to the moved network: lower is better

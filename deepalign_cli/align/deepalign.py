@@ -15,6 +15,7 @@ from deepalign_cli.align.activations import (
     Evidence,
     alone,
     as_prior,
+    matched,
     with_similarity,
 )
 from deepalign_cli.align.alignment import Alignment, distance, widened
@@ -150,8 +151,7 @@ class _Candidates:
         """The prediction itself (`none`), or refined by what `name` says."""
         if name == "weights":
             return self._with_weights()
-        made = {"prior": self._with_prior, "activations": self._with_activations, "dual": self._with_both}
-        return Candidate(name, *self._pair.closest(made[name]() if name in made else self._start))
+        return Candidate(name, *self._pair.closest(self._made(name)))
 
     def slack(self) -> float:
         """The share of the squared distance that one step of weight matching in each group removes."""
@@ -159,6 +159,16 @@ class _Candidates:
         rise = sum(problem.best_step(group, self._start).rise for group in self._symmetry.sizes)
         left = problem.energy - 2 * problem.objective(self._start)
         return 2 * rise / left if left > 1e-12 * problem.energy else 0.0
+
+    def _made(self, name: str) -> Element:
+        """An element between canonical scales."""
+        if name == "prior":
+            return self._with_prior()
+        kind, _, is_alone = name.partition(" ")
+        if kind not in SEEING:
+            return self._start
+        found = self._found() if is_alone else with_similarity(self._found(), self._similarity)
+        return matched(self._pair, found) if kind == "activations" else self._with_weights_and(found)
 
     def _with_weights(self) -> Candidate:
         """Refined by weight matching, or weight matching alone where that is closer."""
@@ -185,22 +195,15 @@ class _Candidates:
             logits = self._network.refine(graph, a, b, {g: s[None] for g, s in self._similarity.items()})
         return Element({g: assign(x[0]) for g, x in logits.items()})
 
-    def _with_activations(self) -> Element:
-        """The best match by the sum of correlations and similarities."""
-        return alone(self._symmetry, self._seen())
-
-    def _with_both(self) -> Element:
-        """The same as a prior, beside which the weights decide."""
-        seen = self._seen()
-        plain, flipping = as_prior(self._symmetry, seen)
-        order, start = list(self._symmetry.sizes), alone(self._symmetry, seen)
+    def _with_weights_and(self, found: Correlations) -> Element:
+        """Weight matching with what was found as a prior."""
+        plain, flipping = as_prior(self._symmetry, found)
+        order, start = list(self._symmetry.sizes), alone(self._symmetry, found)
         return descend_with_prior(self._pair.problem, plain, start, order, flipping=flipping)
 
-    def _seen(self) -> Correlations:
-        """Correlations and similarities, added up."""
+    def _found(self) -> Correlations:
         assert self._evidence is not None
-        found = self._evidence.correlations(self._symmetry, self._pair.reference, self._pair.moving)
-        return with_similarity(found, self._similarity)
+        return self._evidence.correlations(self._symmetry, self._pair.reference, self._pair.moving)
 
 
 def _stack(graph: Graph, weights: Weights) -> dict[str, Float[Tensor, "1 ..."]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.align import Aligner
-from deepalign_cli.align.activations import Evidence, total
+from deepalign_cli.align.activations import ActivationMatching, Evidence, total
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.errors import UsageError
@@ -255,9 +255,24 @@ def test_with_evidence_the_judge_is_made_for_the_pair_and_data_are_read_once(net
 
     evidence = Evidence(mlp_run, batches, judging)
     found = LearnedAligner(network, evidence=evidence)(symmetry, a, b, rng=seeded(0))
-    assert len(asked) == 5
+    assert len(asked) == 7
     assert found.details["kept"] == "activations"
     assert len(reads) == 1
+
+
+def test_without_the_prediction_it_is_activation_matching_itself(network: Counting) -> None:
+    symmetry, a, b = trained()
+    x = torch.randn(200, 12, generator=seeded(3))
+
+    def judging(symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
+        losses = iter([7.0, 6.0, 5.0, 4.0, 3.0, 1.0, 2.0])
+        return lambda element: next(losses)
+
+    evidence = Evidence(mlp_run, lambda: [x], judging)
+    found = LearnedAligner(network, evidence=evidence)(symmetry, a, b, rng=seeded(0))
+    assert found.details["kept"] == "activations alone"
+    expected = ActivationMatching.of(evidence)(symmetry, a, b, rng=seeded(0))
+    assert same(found.element, expected.element, symmetry)
 
 
 def test_activations_without_data_are_a_usage_error(network: Counting) -> None:
