@@ -10,6 +10,7 @@ from typing import Any
 from deepalign_cli.evaluate.plots.axis import loss_scale
 from deepalign_cli.evaluate.plots.curves import X_LABEL, X_TEXTS, X_TICKS, bracket_of, share_scale
 from deepalign_cli.evaluate.plots.page import LONG, division, page, plain, shown, told
+from deepalign_cli.evaluate.plots.placing import Box, Placer
 from deepalign_cli.evaluate.plots.series import NAIVE, Panel, Series, label_of, main_method, methods_of
 from deepalign_cli.evaluate.plots.style import FAINT, FONTS, INK, PURPOSE, SOFT, looks_of
 from deepalign_cli.evaluate.plots.text import barrier_figure, number
@@ -18,7 +19,7 @@ from deepalign_cli.extras import require
 _HEIGHTS = (430, 620)  # pixels, without accuracies and with them
 _BOTH = 112  # characters of the names of all ends, which are in one row
 _AROUND, _LETTER = 170, 8  # pixels: what stands around the axes; a letter's width, rounded up
-_NOTE = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.75)"}
+_WINDOW = 1100  # pixels: the usual width, for which labels are placed
 
 
 def curves_html(panels: Sequence[Panel], ends: tuple[str, str], title: str) -> str:
@@ -107,28 +108,56 @@ class _Drawing:
     def add_brackets(self, panel: Panel, column: int) -> None:
         """The straight lines between the ends, and the barriers with their values."""
         taken: list[float] = []
+        placer = self._placer(panel)
         for s in panel.series:
             if s.is_finite and s.method in (NAIVE, self.main):
                 self._add_line(s, s.alphas, s.chord, {"color": SOFT, "dash": "dot", "width": 1}, column)
+        brackets = []
         for s in panel.annotated(self.main):
             x, low, high = bracket_of(s, taken)
             taken.append(x)
             line = {"color": self.looks[s.method].colour, "width": 1.5}
             xs = [x - 0.01, x + 0.01, x, x, x - 0.01, x + 0.01]
             self._add_line(s, xs, [low] * 3 + [high] * 3, line, column)
-            self._add_value(s, x, low, high, column)
+            brackets.append((s, [self._pixel(x, low), self._pixel(x, high)]))
+            placer.add_line(brackets[-1][1])
+        for s, bracket in brackets:
+            self._add_value(s, placer, bracket, column)
 
-    def _add_value(self, series: Series, x: float, low: float, high: float, column: int) -> None:
-        """The naive barrier stands left of its bracket, the main one below its own: they cannot meet."""
-        if series.is_naive:
-            y = self.loss.value((self.loss.place(low) + self.loss.place(high)) / 2)
-            where = {"xanchor": "right", "yanchor": "middle", "xshift": -6}
-        else:
-            y, where = low, {"xanchor": "center", "yanchor": "top", "yshift": -4}
+    def _add_value(
+        self, series: Series, placer: Placer, bracket: list[tuple[float, float]], column: int
+    ) -> None:
+        text = f"barrier {number(series.barrier[0])}"
+        (x, low), (_, high) = bracket
+        anchor = [(x, low + (high - low) * share) for share in (0.5, 0.6, 0.4, 0.75, 0.25, 0.9, 0.1)]
+        x, y = placer.place(_LETTER * len(text), 14, anchor).centre
+        width, height = self._size()
+        value = self.loss.value(y / height)
         self.figure.add_annotation(
-            x=x, y=math.log10(y) if self.loss.log else y, text=f"<b>barrier {number(series.barrier[0])}</b>",
-            font={"color": self.looks[series.method].colour}, row=1, col=column, **where, **_NOTE,
+            x=x / width * 1.04 - 0.02, y=math.log10(value) if self.loss.log else value,
+            text=f"<b>{text}</b>", font={"color": self.looks[series.method].colour}, row=1, col=column,
+            showarrow=False,
         )  # fmt: skip
+
+    def _size(self) -> tuple[float, float]:
+        """Of one panel's axes in pixels, in a window of the usual width."""
+        height = _HEIGHTS[self.rows - 1] - 130
+        return (_WINDOW - _AROUND) / len(self.panels), height * (0.66 if self.share else 1.0)
+
+    def _pixel(self, alpha: float, loss: float) -> tuple[float, float]:
+        width, height = self._size()
+        return (alpha + 0.02) / 1.04 * width, self.loss.place(loss) * height
+
+    def _placer(self, panel: Panel) -> Placer:
+        """Everything that a label must not cover."""
+        placer = Placer(Box(0, 0, *self._size()))
+        for place, s in enumerate(panel.series):
+            for values in (s.losses, s.chord):
+                points = zip(s.alphas, values, strict=True)
+                placer.add_line([self._pixel(a, v) if math.isfinite(v) else (a, v) for a, v in points])
+            bad = [a for a, v in zip(s.alphas, s.losses, strict=True) if not math.isfinite(v)]
+            placer.add_line([self._pixel(a, self.loss.value(0.98 - 0.05 * place)) for a in bad])
+        return placer
 
     def _add_line(self, series: Series, x: Sequence[float], y: Sequence[float], line: dict[str, Any],
                   column: int) -> None:  # fmt: skip
