@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +50,7 @@ class CrossEntropy:
             raise DataError(
                 f"outputs of shape {_said(outputs)} do not fit labels of shape {_said(labels)}.", _HINT
             )
-        logits, classes = outputs.flatten(0, -2), labels.flatten()
+        logits, classes = outputs.flatten(0, -2), _whole(labels.flatten())
         counted = classes != _IGNORED
         logits, classes = logits[counted], classes[counted]
         if len(classes) and int(classes.max()) >= logits.shape[1]:
@@ -62,7 +62,7 @@ class CrossEntropy:
             raise DataError(
                 f"a label is {int(classes.min())}.", "labels of classes are whole numbers from 0."
             )
-        each = functional.cross_entropy(logits, classes.long(), reduction="none")
+        each = functional.cross_entropy(_wide(logits), classes, reduction="none")
         right = (logits.argmax(1) == classes).sum()
         return float(each.sum(dtype=torch.float64)), float(right), len(classes)
 
@@ -81,6 +81,7 @@ class MeanSquare:
             raise DataError(
                 f"outputs of shape {_said(outputs)} do not fit labels of shape {_said(labels)}.", _HINT
             )
+        outputs = _wide(outputs)
         error = (outputs - labels.to(outputs.dtype)).square()
         return float(error.sum(dtype=torch.float64)), None, error.numel()
 
@@ -103,7 +104,7 @@ class CausalLM:
 
 @dataclass(frozen=True)
 class UserLoss:
-    """The user's own `loss(outputs, labels)`, a mean over the batch."""
+    """The user's own `loss(outputs, labels)`, a mean over the batch. Whole-number labels are classes."""
 
     name: str
     function: Callable[..., Any]
@@ -118,7 +119,10 @@ class UserLoss:
                 f"'{self.name}' returned {type(value).__name__}, not one number.",
                 "return the mean loss of the batch.",
             ) from None
-        return mean * len(outputs), None, len(outputs)
+        right = None
+        if not labels.is_floating_point() and outputs.ndim == 2 and labels.shape == outputs.shape[:1]:
+            right = float((outputs.argmax(1) == labels).sum())
+        return mean * len(outputs), right, len(outputs)
 
 
 _BY_NAME: Mapping[str, Callable[[], Loss]] = {
@@ -139,6 +143,11 @@ def pick_loss(
         UsageError: there is no such loss. DataError: there are no labels, and the inputs are no tokens.
     """
     if source is not None and source in _BY_NAME:
+        if labels is None and source == CrossEntropy.name:
+            raise DataError(
+                "the data have no labels, which cross-entropy needs.",
+                "add them, or give --loss causal-lm for tokens.",
+            )
         return _BY_NAME[source](), "as asked for"
     if source is not None and ":" in source:
         return UserLoss(source, load_attribute(source, _OWN)), "your own"
@@ -153,6 +162,24 @@ def pick_loss(
     if labels.is_floating_point():
         return MeanSquare(), "the labels are numbers"
     return CrossEntropy(), "the labels are whole numbers"
+
+
+def _whole(labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Classes as whole numbers; those written with a point must be whole, too.
+
+    Raises:
+        DataError: one is not.
+    """
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        raise DataError(
+            "the labels are not whole numbers, which cross-entropy needs.", "give --loss mse for values."
+        )
+    return labels.long()
+
+
+def _wide(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+    """In float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _said(x: Tensor) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -13,14 +18,24 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DataError
-from deepalign_cli.evaluate.data.data import Contents, Part
+from deepalign_cli.evaluate.data.data import SPLITS, Contents, Part
 
-_INPUTS = ("inputs", "images", "x", "data", "tokens", "input_ids")
-_LABELS = ("labels", "targets", "y", "label")
-SPLITS = ("train", "test", "validation", "val")
+_INPUTS = ("inputs", "input", "images", "image", "x", "data", "features", "tokens", "input_ids")
+_LABELS = ("labels", "label", "targets", "target", "y")
 _AS = {"u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}  # by NumPy's codes
-_MOST_INFLATED = 2000  # times its size in the file; DEFLATE does at most 1032
+_MOST_INFLATED = 200  # times the file's size, or ...
+_ALWAYS_READ = 64 * 2**20  # ... so many bytes: what claims more is taken for a zip bomb
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, NotImplementedError,
+    RuntimeError, TypeError, ArithmeticError, MemoryError, SyntaxError, LookupError, struct.error,
+)  # fmt: skip
 _HINT = "it takes inputs and labels (or images, x and y), perhaps as train_images, test_labels and so on."
+
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_npz(path: Path) -> Contents:
@@ -31,13 +46,11 @@ def read_npz(path: Path) -> Contents:
     """
     try:
         with zipfile.ZipFile(path) as file:
-            arrays = {
-                info.filename.removesuffix(".npy"): _read(file, info, path)
-                for info in file.infolist()
-                if info.filename.endswith(".npy")
-            }
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        problem = " ".join(str(error).split()).removesuffix(".")
+            members = [info for info in file.infolist() if info.filename.endswith(".npy")]
+            _check_sizes(members, path.stat().st_size)
+            arrays = {info.filename.removesuffix(".npy"): _read(file, info) for info in members}
+    except _BROKEN as error:  # what zipfile, its decompressors and NumPy raise on hostile bytes
+        problem = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise DataError(f"'{path}' is not an .npz file: {problem}.", "write it by numpy.savez.") from None
     return _splits(arrays, path), {}
 
@@ -52,14 +65,23 @@ def read_tensors(path: Path) -> Contents:
     return _splits({name: file[name] for name in file}, path), file.metadata
 
 
-def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Tensor:
+def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
+    """See that the members, whose sizes are no more than claims, do not inflate without end."""
+    claimed = sum(info.file_size for info in members)
+    if claimed > max(_ALWAYS_READ, _MOST_INFLATED * size):
+        raise ValueError(f"its {size:,} bytes claim to hold {claimed:,}")
+    if len({info.filename for info in members}) < len(members):
+        raise ValueError("two of its arrays have one name")
+
+
+def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
     with file.open(info) as stream:
         shape, dtype = _header(stream)
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if dtype.hasobject or dtype.kind not in "biuf":
-            raise ValueError(f"'{info.filename}' holds {dtype}, not numbers")
-        if size > info.file_size or info.file_size > _MOST_INFLATED * max(1, info.compress_size):
-            raise ValueError(f"'{info.filename}' claims {size} bytes, which it does not hold")
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "biuf":
+        raise ValueError(f"'{info.filename}' holds {dtype}, not numbers")
+    if min(shape, default=0) < 0 or size > info.file_size:
+        raise ValueError(f"'{info.filename}' claims {size:,} bytes, which it does not hold")
     with file.open(info) as stream:
         return as_tensor(np.lib.format.read_array(stream, allow_pickle=False))
 
@@ -78,13 +100,9 @@ def as_tensor(array: np.ndarray) -> Tensor:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
-    reader = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if reader is None:
-        raise ValueError(f"it is of the unknown version {version}")
-    shape, _, dtype = reader(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version[0]}.{version[1]} of the format is unknown")
+    shape, _, dtype = _HEADERS[version](stream)
     return shape, dtype
 
 
@@ -110,11 +128,12 @@ def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
 
 
 def _place(name: str) -> tuple[str, str | None]:
-    words = name.lower().replace("/", "_").replace(".", "_").split("_")
-    split = next((w for w in words if w in SPLITS), "")
-    rest = "_".join(w for w in words if w != split)
+    """The split and the role (inputs or labels, else None) that an array's name tells."""
+    words = re.split(r"[/._ -]", name.lower())
+    said = next((word for word in words if word in SPLITS), "")
+    rest = "_".join(word for word in words if word != said)
     role = "inputs" if rest in _INPUTS else "labels" if rest in _LABELS else None
-    return split, role
+    return SPLITS.get(said, ""), role
 
 
 def as_labels(labels: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class Data:
     def name(self) -> str:
         """Such as `mnist.npz, test, 10,000 examples`."""
         split = f", {self.split}" if self.split else ""
-        return f"{self.source}{split}, {len(self):,} examples"
+        return f"{self.source}{split}, {len(self):,} example{'s' * (len(self) != 1)}"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,13 +87,12 @@ class Data:
         Raises:
             DataError: inputs hold NaN or Inf, or cannot be prepared.
         """
-        for rows in self.rows.split(size):
-            stored, labels = self.part.read(rows)
-            x = self.preparation(stored)
-            if x.is_floating_point():
-                x = (x if x.dtype == torch.float64 else x.float()).contiguous()
-                if not torch.isfinite(x.sum()):
-                    raise DataError(f"inputs of {self.source} hold NaN or Inf.", "clean the data set.")
+        for start in range(0, len(self), size):
+            stored, labels = self.part.read(self.rows[start : start + size])
+            x = self.preparation(stored).contiguous()
+            for what, values in (("inputs", x), ("labels", labels)):
+                if values is not None and not _is_finite(values):
+                    raise DataError(f"{what} of '{self.source}' hold NaN or Inf.", "clean the data set.")
             yield x, labels
 
     def inputs(self, size: int) -> Iterator[Tensor]:
@@ -105,10 +104,11 @@ class Data:
         return replace(self, rows=self.rows[spaced(len(self.rows), count)])
 
     def training(self) -> Data:
-        """The training split, where there is one; else the same examples."""
-        if self.split == "train" or "train" not in self.parts:
+        """All of the training split, where there is one (with labels, if these have any); else the same."""
+        train = self.parts.get("train")
+        if train is None or self.split == "train" or (_unlabelled(train) and not _unlabelled(self.part)):
             return self
-        return replace(self, split="train", rows=torch.arange(len(self.parts["train"])))
+        return replace(self, split="train", rows=torch.arange(len(train)))
 
 
 def spaced(count: int, most: int | None) -> Shaped[Tensor, " n"]:
@@ -118,18 +118,30 @@ def spaced(count: int, most: int | None) -> Shaped[Tensor, " n"]:
     return torch.arange(most) * count // most
 
 
+# The names of splits that are known, and what each is called here.
+SPLITS: Mapping[str, str] = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation",
+}  # fmt: skip
+
+
 def whole(source: str, parts: Mapping[str, Split], split: str | None, preparation: Preparation) -> Data:
     """A split of a set, checked: `split`, else test, else validation, else whatever there is.
 
     Raises:
         UsageError: there is no such split. DataError: it is empty, or inputs and labels differ in number.
     """
-    names = ("test", "validation", "val", *parts)
-    chosen = next((n for n in names if n in parts), None) if split is None else split
+    if not parts:
+        raise DataError(f"'{source}' is empty.", "give data with examples in them.")
+    named = {SPLITS.get(name.lower(), name): part for name, part in parts.items()}
+    parts = named if len(named) == len(parts) else parts
+    usual = next(name for name in ("test", "validation", "", *parts) if name in parts)
+    chosen = usual if split is None else SPLITS.get(split.lower(), split)
     if chosen not in parts:
-        there = ", ".join(repr(n) for n in parts if n) or "no splits"
+        there = ", ".join(f"'{name}'" for name in parts if name)
         raise UsageError(
-            f"'{source}' has no split '{split}', but {there}.", "name one, or leave --split out."
+            f"'{source}' has no split '{split}'{', but ' + there if there else ''}.",
+            "name one of them, or leave --split out." if there else "leave --split out.",
         )
     for name, part in parts.items():
         _check(source, name, part)
@@ -138,13 +150,25 @@ def whole(source: str, parts: Mapping[str, Split], split: str | None, preparatio
 
 def _check(source: str, split: str, part: Split) -> None:
     where = f"'{source}'{f' ({split})' if split else ''}"
-    if not len(part):
+    if isinstance(part, Part) and isinstance(part.inputs, Tensor) and not part.inputs.ndim:
+        raise DataError(f"{where} holds one number, not a row of inputs.", "give data with examples in them.")
+    if not len(part) or (
+        isinstance(part, Part) and isinstance(part.inputs, Tensor) and not part.inputs.numel()
+    ):
         raise DataError(f"{where} is empty.", "give data with examples in them.")
-    labels = part.labels if isinstance(part, Part) else None
+    labels = (
+        part.labels if isinstance(part, Part) else None
+    )  # other labels are not known before they are read
     if labels is None:
         return
     if not labels.ndim or len(labels) != len(part):
         count = len(labels) if labels.ndim else "no"
         raise DataError(f"{where} has {len(part)} inputs but {count} labels.", "every input needs its label.")
-    if labels.is_floating_point() and not torch.isfinite(labels).all():
-        raise DataError(f"labels of {where} hold NaN or Inf.", "clean the data set.")
+
+
+def _unlabelled(part: Split) -> bool:
+    return isinstance(part, Part) and part.labels is None
+
+
+def _is_finite(x: Tensor) -> bool:
+    return not x.is_floating_point() or bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

@@ -1,4 +1,4 @@
-"""Data that a user's own Python makes: `file.py:factory` or `package.module:factory`. This runs their code."""
+"""Data that the user's own Python makes: `file.py:factory` or `package.module:factory`. It is run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CALL = f"--data path/to/file.py:factory calls factory(): {_HINT}"
 
 @dataclass(frozen=True)
 class Items:
-    """A split that is a torch Dataset of (input, label) or of inputs; each item is fetched when it is read."""
+    """A split that is a torch Dataset of (input, label) or of inputs; items are fetched as they are read."""
 
     items: Any
     reference: str
@@ -73,7 +73,7 @@ def read_factory(source: str) -> Contents:
         return {"": _split(made, source)}, {}
     if not made or not all(isinstance(name, str) and name for name in made):
         raise UsageError(f"'{source}' returned a dict without names of splits.", _HINT)
-    return {name: _split(value, f"{source}") for name, value in made.items()}, {}
+    return {name: _split(value, source) for name, value in made.items()}, {}
 
 
 def _split(made: object, source: str) -> Split:

@@ -15,13 +15,15 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from deepalign_cli.errors import DataError
-from deepalign_cli.evaluate.data.arrays import SPLITS
-from deepalign_cli.evaluate.data.data import Contents, Part
+from deepalign_cli.evaluate.data.data import SPLITS, Contents, Part
 from deepalign_cli.extras import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _MOST_PIXELS = 50_000_000  # of one image: what claims more is taken for a decompression bomb
-_HINT = "it takes folder/class/image.png, or folder/train/class/image.png and folder/test/class/image.png."
+_HINT = (
+    "it takes folder/class/image.png, or folder/train/class/image.png and folder/test/class/image.png; "
+    "a folder of the datasets library is hf:FOLDER."
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is made of stored images before a network reads them: declared by the user or a file, never guessed."""
+"""What becomes of stored images before a network reads them: declared by the user or a file, not guessed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deepalign_cli.errors import DataError, UsageError
 
 _CHOICES = "none, unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
 STANDARD = "standard"
+_CHANNELS = (1, 3, 4)
 _KEYS = {"side", "grey", "mean", "std"}
 
 
@@ -41,22 +42,31 @@ class Preparation:
     def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Images [b, h, w], [b, h, w, c] or [b, c, h, w] as [b, c, side, side]; rows stay rows.
 
+        Numbers with a point that are [b, t, d] stay so where nothing is to be done to them; whole numbers
+        but uint8 are tokens, which become int64 and are not changed.
+
         Raises:
             DataError: the images are smaller than `side`, or have other channels than `mean`.
         """
-        if x.dtype == torch.uint8:
-            x = x.float() / 255
-        if x.ndim > 2:
+        raw = x.dtype == torch.uint8
+        x = x.float() / 255 if raw else _plain(x)
+        if not x.is_floating_point():
+            return x
+        if x.ndim == 4 or (x.ndim == 3 and (raw or self != Preparation())):
             x = self._resized(_channels_first(x))
-        if not self.mean or not x.is_floating_point():
+        return self._normalised(x)
+
+    def _normalised(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        if not self.mean:
             return x
         channels = x.shape[1] if x.ndim == 4 else 1
         if len(self.mean) not in (1, channels):
             raise DataError(
-                f"the images have {channels} channels, but {len(self.mean)} are normalised.",
+                f"the images have {channels} channel{'s' * (channels > 1)}, but {len(self.mean)} "
+                "are to be normalised.",
                 "give one mean and one std, or one for each channel.",
             )
-        shape = (1, -1, *(1,) * (x.ndim - 2))
+        shape = (-1, *(1,) * max(0, x.ndim - 2))
         mean, std = (torch.tensor(part, dtype=x.dtype).reshape(shape) for part in (self.mean, self.std))
         return (x - mean) / std
 
@@ -86,12 +96,12 @@ class Preparation:
             found = json.loads(text)
             if not isinstance(found, dict) or not set(found) <= _KEYS:
                 raise ValueError("it is no table of side, grey, mean and std")
-            mean, std = (tuple(float(v) for v in found.get(key, ())) for key in ("mean", "std"))
+            mean, std = (_floats(found.get(key, [])) for key in ("mean", "std"))
             side, grey = found.get("side"), found.get("grey", False)
             if not (side is None or type(side) is int) or type(grey) is not bool:
                 raise ValueError("side is no whole number, or grey neither true nor false")
             return cls(side, grey, mean, std)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{where} describes no preparation of images: {error}.", "give --normalise yourself."
             ) from None
@@ -117,12 +127,34 @@ def undeclared(name: str) -> UsageError:
     """What to raise where whole-number pixels come without a word on what becomes of them."""
     return UsageError(
         f"'{name}' holds pixels from 0 to 255, and nothing says how the networks read them.",
-        f"give --normalise {_CHOICES}.",
+        f"give --normalise {_CHOICES} (tokens are to be int64).",
     )
+
+
+def _floats(values: object) -> tuple[float, ...]:
+    if not isinstance(values, list) or any(type(v) not in (int, float) for v in values):
+        raise ValueError("mean or std is no list of numbers")
+    return tuple(float(v) for v in values)
+
+
+def _plain(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
+    """In float32, or float64 where it came so; tokens [b] or [b, t] in int64."""
+    if x.is_complex():
+        raise DataError("the inputs are complex numbers.", "save them as real ones.")
+    if x.is_floating_point() or x.dtype == torch.bool:
+        return x if x.dtype == torch.float64 else x.float()
+    if x.ndim > 2:
+        raise DataError(
+            f"inputs of {'x'.join(map(str, x.shape[1:]))} whole numbers ({str(x.dtype)[6:]}) are no tokens.",
+            "save images as uint8, from 0 to 255, or as numbers with a point.",
+        )
+    return x.long()
 
 
 def _channels_first(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b c h w"]:
     if x.ndim == 3:
         return x.unsqueeze(1)
-    last = x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4)
-    return x.movedim(-1, 1) if last else x
+    _, first, middle, last = x.shape
+    if last in _CHANNELS and (first not in _CHANNELS or first == middle != last):
+        return x.movedim(-1, 1)
+    return x

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.data.arrays import read_npz, read_tensors
@@ -46,7 +48,9 @@ def load_data(
         MissingExtra: it needs a package that is not installed.
     """
     parts, facts = _read(source)
-    name = Path(source).name if ":" not in source else source
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}.", "give 1 or more examples, or leave it out.")
+    name = source if source.partition(":")[0] in _BY_PREFIX else Path(source).name or source
     data = whole(name, parts, split, Preparation())
     data = replace(data, preparation=_preparation(data, facts, wanted or Wanted(), declared))
     return replace(data, rows=spaced(len(data), limit))
@@ -55,9 +59,9 @@ def load_data(
 def _read(source: str) -> Contents:
     prefix, colon, rest = source.partition(":")
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
         return read_images(path)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - so does Path.is_file
         reader = _BY_SUFFIX.get(path.suffix.lower())
         if reader is None:
             raise UsageError(f"'{source}' is no kind of data that is read.", f"give {_KINDS}.")
@@ -73,18 +77,42 @@ def _preparation(
     data: Data, facts: Mapping[str, str], wanted: Wanted, declared: Preparation | None
 ) -> Preparation:
     sample, _ = data.part.read(torch.arange(1))
-    raw = sample.dtype == torch.uint8 and (sample.ndim > 2 or declared is not None or _own(facts) is not None)
-    base = declared if raw and declared is not None else _own(facts) or Preparation()
-    base = replace(base, side=wanted.side or base.side, grey=wanted.grey or base.grey)
+    raw = sample.dtype == torch.uint8
+    _check_wanted(wanted, sample)
+    known = declared if raw and declared is not None else _own(facts)
+    if raw and known is None and wanted.normalise is None:
+        raise undeclared(data.source)
+    base = known or Preparation()
+    side = base.side if wanted.side is None else wanted.side
+    base = replace(base, side=side, grey=wanted.grey or base.grey)
     if wanted.normalise == STANDARD:
         return _standardised(replace(data.training(), preparation=replace(base, mean=(), std=())))
-    if wanted.normalise is not None:
-        if wanted.normalise == "none" and sample.dtype == torch.uint8:
-            raise UsageError("pixels from 0 to 255 are read as they are by no network.", "write unit.")
-        return parse_normalise(wanted.normalise, base)
-    if sample.dtype == torch.uint8 and declared is None and _own(facts) is None:
-        raise undeclared(data.source)
-    return base
+    return base if wanted.normalise is None else parse_normalise(wanted.normalise, base)
+
+
+def _check_wanted(wanted: Wanted, sample: Tensor) -> None:
+    """See that what the user wants can be done to inputs of this type.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if wanted.side is not None and wanted.side < 1:
+        raise UsageError(f"--side is {wanted.side}.", "give 1 pixel or more.")
+    raw, tokens = sample.dtype == torch.uint8, not (sample.is_floating_point() or sample.dtype == torch.bool)
+    if raw and wanted.normalise == "none":
+        raise UsageError(
+            "--normalise none leaves pixels from 0 to 255, which no network reads.", "write unit for [0, 1]."
+        )
+    if not raw and wanted.normalise == "unit":
+        raise UsageError(
+            "--normalise unit is for pixels from 0 to 255 (uint8), which these inputs are not.",
+            "leave it out: other numbers are taken as they are.",
+        )
+    if tokens and not raw and wanted != Wanted():
+        raise UsageError(
+            f"the inputs are whole numbers ({str(sample.dtype)[6:]}), which are not normalised.",
+            "save images as uint8, from 0 to 255.",
+        )
 
 
 def _own(facts: Mapping[str, str]) -> Preparation | None:
@@ -99,8 +127,8 @@ def _standardised(training: Data) -> Preparation:
     count, total, square = 0, 0.0, 0.0
     for x in training.inputs(1000):
         count += x.numel()
-        total += float(x.sum(dtype=torch.float64))
-        square += float(x.square().sum(dtype=torch.float64))
+        total += float(x.double().sum())
+        square += float(x.double().square().sum())
     mean = total / count
     deviation = max(square / count - mean * mean, 0.0) ** 0.5
     return replace(training.preparation, mean=(mean,), std=(deviation or 1.0,))
