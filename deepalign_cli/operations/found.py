@@ -21,6 +21,8 @@ _KEPT = {
     "prior": "the prediction, refined with its neighbours",
     "weights": "weight matching from the prediction",
     "activations": "the prediction with activations",
+    "activations alone": "activation matching",
+    "dual alone": "activations and weights together",
     "dual": "prediction, activations and weights together",
 }
 
@@ -72,7 +74,7 @@ class Found:
         network, sketches, kept, why = (self.details[key] for key in ("network", "sketches", "kept", "why"))
         remarks = self.details["notes"]
         count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
-        line = f"{network}, {count}; kept {_KEPT[str(kept)]}: {why}"
+        line = f"{network}, {count}; kept {_KEPT.get(str(kept), kept)}: {why}"
         return [line, *(map(str, remarks) if isinstance(remarks, list) else ())]
 
     def save(self, path: Path, hashes: tuple[str, str], *, force: bool, inputs: tuple[Path, ...]) -> None:
