@@ -155,6 +155,6 @@ def _channels_first(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b c h w"]:
     if x.ndim == 3:
         return x.unsqueeze(1)
     _, first, middle, last = x.shape
-    if last in _CHANNELS and (first not in _CHANNELS or first == middle != last):
+    if last in _CHANNELS and (first not in (1, 3) or first == middle != last):
         return x.movedim(-1, 1)
     return x
