@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
+from deepalign_cli.cli.drawing import check_drawing
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output
@@ -107,7 +109,8 @@ def barrier(
         tuple(inputs), tuple(map(Method, methods)), settings, running.subject(), tuple(alignment or ()),
         points, repair,
     )  # fmt: skip
-    _check_outputs(out, question, plot, csv)
+    reads = [*inputs, *running.files(), *(alignment or ()), *filter(None, [aligning.spec])]
+    _check_outputs(out, plot, csv, reads, force=force)
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = barrier_files(question, advance)
     for note in report.notes:
@@ -132,21 +135,17 @@ def _check_data(
         )
 
 
-def _check_outputs(out: Output, question: Question, plot: Path | None, csv: Path | None) -> None:
+def _check_outputs(
+    out: Output, plot: Path | None, csv: Path | None, reads: Sequence[Path], *, force: bool
+) -> None:
     """Refuse, before any work, what could not be written or drawn in the end."""
-    from deepalign_cli.checkpoint import check_output
-    from deepalign_cli.evaluate.plots import check_plot
     from deepalign_cli.extras import require
 
-    force, inputs = question.settings.force, question.inputs
     if plot == _TERMINAL:
         if out.json or out.quiet:
             raise UsageError("--plot - draws on stdout, which --json and -q keep free.", "name a file.")
         require("plotext", "plot", "a plot in the terminal")
-    elif plot is not None:
-        check_plot(plot, force=force, inputs=inputs)
-    if csv is not None:
-        check_output(csv, force=force, inputs=inputs)
+    check_drawing(plot if plot != _TERMINAL else None, csv, reads, force=force)
 
 
 def _write(report: BarrierReport, question: Question, plot: Path | None, csv: Path | None) -> None:
@@ -173,7 +172,7 @@ def _show(console: Console, report: BarrierReport, plot: Path | None) -> None:
         console.file.write("\n")
         console.file.write(
             terminal_plot(
-                report.curves, width, colour=console.is_terminal, names=report.ends,
+                report.curves, width, colour=console.is_terminal and not console.no_color, names=report.ends,
                 unicode=has_blocks(console.encoding),
             )
         )  # fmt: skip

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
+from deepalign_cli.cli.drawing import check_drawing
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output, table
@@ -82,15 +83,12 @@ def landscape(
     methods = [method or MethodName.DEEPALIGN]
     settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
     _check(methods, inputs, aligning, alignment, running, method)
-    from deepalign_cli.checkpoint import check_output
     from deepalign_cli.cli.align import default_output
-    from deepalign_cli.evaluate.plots import check_plot
     from deepalign_cli.operations.landscape import View, landscape_files, save_view
 
     picture = output or default_output(inputs[0], "landscape").with_suffix(".png")
-    check_plot(picture, force=force, inputs=inputs)
-    if csv is not None:
-        check_output(csv, force=force, inputs=inputs)
+    reads = [*inputs, *running.files(), *(alignment or ()), *filter(None, [aligning.spec])]
+    check_drawing(picture, csv, reads, force=force)
     view = View(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = landscape_files(view, advance)

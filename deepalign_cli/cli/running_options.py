@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -133,6 +135,12 @@ class RunningOptions:
         """The first of the options that was given, but for --data, as it is written."""
         others = (f.name for f in fields(self) if f.name != "data" and getattr(self, f.name))
         return next((f"--{name.replace('_', '-')}" for name in others), None)
+
+    def files(self) -> list[Path]:
+        """The files and folders that are read, so far as they are there: no output may take their place."""
+        named = [source for source in (self.model, self.data, self.loss) if source]
+        places = [place for source in named for place in (source, source.rpartition(":")[0])]
+        return [Path(place) for place in places if os.path.exists(place)]  # noqa: PTH110 - Path's raises
 
     def subject(self) -> Subject:
         """The same for the operations.
