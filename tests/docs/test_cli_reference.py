@@ -14,7 +14,9 @@ import pytest
 from deepalign_cli.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-A, B = (str(ROOT / "deepalign_cli" / "demo" / f"{name}.safetensors") for name in "ab")
+A, B, DIGITS = (
+    str(ROOT / "deepalign_cli" / "demo" / f"{name}.safetensors") for name in ("a", "b", "digits")
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,9 @@ def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) ->
         ["align", A, B, "c.safetensors", "-m", "none", "-o", "."],
         ["merge", A, B, "--refine", "none", "-o", "o"],
         ["merge", A, A, A, "-m", "weights", "-o", "o"],
+        ["barrier", A, B],
+        ["barrier", A, A, B, "--data", DIGITS, "--points", "3", "--limit", "20", "-m", "weights"],
+        ["landscape", A, B, "--data", DIGITS, "--points", "3", "--limit", "20"],
         ["verify", A, B, "--restarts", "1"],
         ["verify", A, A, "--model", "net.py:make"],
     ],
@@ -87,7 +92,7 @@ def test_every_json_key_is_documented(
 
     keys = set(json.loads(capsys.readouterr().out))
     prediction = {"network", "sketches", "refine", "kept", "why"}  # of the method deepalign
-    optional = {"alpha", "weights", "spec", "notes", "outputs"} | prediction
+    optional = {"alpha", "weights", "spec", "notes", "outputs", "pairs", "weights_only"} | prediction
     assert keys <= documented("JSON") | documented(words[0])
     assert documented(words[0]) - optional <= keys
 
