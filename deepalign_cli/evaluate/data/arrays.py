@@ -21,6 +21,7 @@ _LABELS = ("labels", "label", "targets", "target", "y")
 _AS = {"u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}  # by NumPy's codes
 _MOST_INFLATED = 200  # times the file's size, or ...
 _ALWAYS_READ = 64 * 2**20  # ... so many bytes: what claims more is taken for a zip bomb
+_HINT = "it takes inputs and labels (or images, x and y), perhaps as train_images, test_labels and so on."
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

@@ -84,7 +84,7 @@ def _split(made: object, source: str) -> Split:
             raise UsageError(f"'{source}' returned {len(made)} things, not (inputs, labels).", _HINT)
         x, y = made
         return Part(_array(x, source), None if y is None else as_labels(_array(y, source)))
-    if _has(made, "__getitem__") and _has(made, "__len__"):
+    if not isinstance(made, str | bytes) and _has(made, "__getitem__") and _has(made, "__len__"):
         return Items(made, source)
     raise UsageError(f"'{source}' returned {type(made).__name__}, not data.", _HINT)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.evaluate.data.arrays import as_labels, as_tensor
-from deepalign_cli.evaluate.data.data import Contents, Part
-from deepalign_cli.evaluate.data.images import read_image, stacked
+from deepalign_cli.evaluate.data.data import Contents, Inputs, Part
+from deepalign_cli.evaluate.data.images import Opener, Pictures
 from deepalign_cli.extras import require
 
 _NUMBERS = ("int", "uint", "float")
@@ -25,12 +25,11 @@ _OWN = "bring the set as code: --data file.py:factory, where factory() returns (
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a `datasets.Dataset`: images (uint8) or arrays; rows are decoded when they are read."""
+class Rows:
+    """A column of numbers of a `datasets.Dataset`; rows are fetched when they are read."""
 
     rows: Any
-    name: str
-    pillow: Any  # PIL.Image, where the column holds images
+    column: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,15 +38,9 @@ class Column:
         """Some rows.
 
         Raises:
-            DataError: an image is broken, or rows differ in shape.
+            DataError: they differ in shape.
         """
-        found = self.rows[rows.tolist()][self.name]
-        if self.pillow is None:
-            return _numbers(found, self.name)
-        names = [f"row {row} of '{self.name}'" for row in rows.tolist()]
-        files = [cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"]) for cell in found]
-        images = [read_image(self.pillow, f, name) for f, name in zip(files, names, strict=True)]
-        return stacked(images, names)
+        return _numbers(self.rows[rows.tolist()][self.column], self.column)
 
 
 def read_hub(rest: str) -> Contents:
@@ -86,15 +79,28 @@ def _part(datasets: Any, rows: Any, name: str) -> Part:
     column = _one(pictures, _IMAGES, name) or next((c for c in _INPUTS if c in numbers), None)
     if column is None:
         raise DataError(f"'{name}' has no column of images or numbers, but {_listed(features)}.", _OWN)
-    pillow = None
+    inputs: Inputs
     if column in pictures:
         pillow = require("PIL.Image", "data", name)
-        inputs = rows.cast_column(column, datasets.Image(decode=False))
+        inputs = Pictures(
+            len(rows), _opener(rows.cast_column(column, datasets.Image(decode=False)), column), pillow
+        )
     else:
-        inputs = rows.with_format("numpy", columns=[column])
+        inputs = Rows(rows.with_format("numpy", columns=[column]), column)
     labels = _label_column(datasets, features, numbers, name)
     answers = None if labels is None else as_labels(_numbers(rows.with_format(None)[labels][:], labels))
-    return Part(Column(inputs, column, pillow), answers)
+    return Part(inputs, answers)
+
+
+def _opener(rows: Any, column: str) -> Opener:
+    def opener(row: int) -> tuple[Path | BytesIO, str]:
+        cell = rows[row][column]
+        if cell is None:
+            raise DataError(f"row {row} of '{column}' holds no image.", "leave such rows out.")
+        file = Path(cell["path"]) if cell["bytes"] is None else BytesIO(cell["bytes"])
+        return file, f"row {row} of '{column}'"
+
+    return opener
 
 
 def _label_column(datasets: Any, features: Any, numbers: list[str], name: str) -> str | None:

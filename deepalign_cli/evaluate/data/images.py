@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,11 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from deepalign_cli.errors import DataError
-from deepalign_cli.evaluate.data.data import SPLITS, Contents, Part
+from deepalign_cli.evaluate.data.data import SPLITS, Contents, Part, spaced
 from deepalign_cli.extras import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_LOOKED_AT = 50  # images, to know whether all are grey
 _MOST_PIXELS = 50_000_000  # of one image: what claims more is taken for a decompression bomb
 _HINT = (
     "it takes folder/class/image.png, or folder/train/class/image.png and folder/test/class/image.png; "
@@ -26,27 +29,53 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """Image files as uint8 [b, h, w] (all are grey) or [b, h, w, 3]; nothing is kept in memory."""
+# Opens the image in a row: a path or a file, and what to call it.
+Opener = Callable[[int], tuple[Path | BytesIO, str]]
 
-    paths: tuple[Path, ...]
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files of one size as uint8 [b, h, w] (grey) or [b, h, w, 3]; nothing is kept in memory."""
+
+    count: int
+    opener: Opener
     pillow: ModuleType
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return self.count
 
     def __getitem__(self, rows: Shaped[Tensor, " b"]) -> UInt8[Tensor, "b h w *colours"]:
-        """Read some of the images.
+        """Read some of the images; grey ones among colours get three equal channels.
 
         Raises:
-            DataError: one is broken, or they differ in size.
+            DataError: one is broken, or is not like the others.
         """
-        paths = [self.paths[row] for row in rows.tolist()]
-        names = [f"'{path}'" for path in paths]
-        return stacked(
-            [read_image(self.pillow, p, name) for p, name in zip(paths, names, strict=True)], names
+        return torch.from_numpy(np.stack([self._fitting(row) for row in rows.tolist()]))
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of every image: the size of the first; grey where all of some evenly spaced ones are."""
+        images = [self._read(row)[0] for row in spaced(self.count, _LOOKED_AT).tolist()]
+        colours = (3,) if any(image.ndim == 3 for image in images) else ()
+        return *images[0].shape[:2], *colours
+
+    def _fitting(self, row: int) -> UInt8[np.ndarray, "h w *colours"]:
+        image, name = self._read(row)
+        if image.ndim < len(self.shape):
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.shape == self.shape:
+            return image
+        if image.shape[:2] == self.shape[:2]:
+            raise DataError(f"{name} is in colours, but others are grey.", "convert all to one of the two.")
+        (h, w), first = image.shape[:2], self.opener(0)[1]
+        raise DataError(
+            f"the images differ in size: {first} is {self.shape[1]}x{self.shape[0]}, {name} is {w}x{h}.",
+            "resize them to one size first.",
         )
+
+    def _read(self, row: int) -> tuple[UInt8[np.ndarray, "h w *colours"], str]:
+        file, name = self.opener(row)
+        return read_image(self.pillow, file, name), name
 
 
 def read_images(folder: Path) -> Contents:
@@ -69,7 +98,8 @@ def read_images(folder: Path) -> Contents:
 def _part(folder: Path, classes: list[str], pillow: ModuleType) -> Part:
     found = [(path, label) for label, name in enumerate(classes) for path in _images(folder / name)]
     labels = torch.tensor([label for _, label in found])
-    return Part(ImageFiles(tuple(path for path, _ in found), pillow), labels)
+    paths = [path for path, _ in found]
+    return Part(Pictures(len(paths), lambda row: (paths[row], f"'{paths[row]}'"), pillow), labels)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -90,7 +120,7 @@ def _listing(folder: Path) -> Iterable[Path]:
         raise DataError(f"'{folder}' cannot be read: {error.strerror}.", "see its permissions.") from None
 
 
-def read_image(pillow: Any, file: Path | BinaryIO, name: str) -> UInt8[np.ndarray, "h w *colours"]:
+def read_image(pillow: Any, file: Path | BytesIO, name: str) -> UInt8[np.ndarray, "h w *colours"]:
     """One image file, decoded by `pillow` (PIL.Image) after a look at its size.
 
     Raises:
@@ -118,21 +148,3 @@ def pixels(image: Any) -> UInt8[np.ndarray, "h w *colours"]:
         raise ValueError(f"its pixels are of more than 8 bits ({image.mode})")
     grey = image.mode in ("1", "L", "LA")
     return np.asarray(image.convert("L" if grey else "RGB"))
-
-
-def stacked(images: list[np.ndarray], names: list[str]) -> UInt8[Tensor, "b h w *colours"]:
-    """Images as one batch; grey ones among colours get three equal channels.
-
-    Raises:
-        DataError: they differ in size.
-    """
-    if any(image.ndim == 3 for image in images):
-        images = [i if i.ndim == 3 else np.repeat(i[..., None], 3, axis=2) for i in images]
-    odd = next((k for k, image in enumerate(images) if image.shape != images[0].shape), None)
-    if odd is not None:
-        (h, w), (other_h, other_w) = images[0].shape[:2], images[odd].shape[:2]
-        raise DataError(
-            f"the images differ in size: {names[0]} is {w}x{h}, {names[odd]} is {other_w}x{other_h}.",
-            "resize them to one size first.",
-        )
-    return torch.from_numpy(np.stack(images))

@@ -59,9 +59,9 @@ def load_data(
 def _read(source: str) -> Contents:
     prefix, colon, rest = source.partition(":")
     path = Path(source)
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
+    if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
         return read_images(path)
-    if os.path.isfile(path):  # noqa: PTH113 - so does Path.is_file
+    if os.path.isfile(source):  # noqa: PTH113 - so does Path.is_file
         reader = _BY_SUFFIX.get(path.suffix.lower())
         if reader is None:
             raise UsageError(f"'{source}' is no kind of data that is read.", f"give {_KINDS}.")

@@ -41,8 +41,7 @@ def test_reads_the_usual_formats(tmp_path, ending):
 def test_splits_share_their_classes(tmp_path):
     picture_folder(tmp_path / "Training", ("a", "b", "c"))
     picture_folder(tmp_path / "val", ("a", "c"))
-    parts, _ = read_images(tmp_path)
-    assert set(parts) == {"Training", "val"} or set(parts) == {"train", "validation"}
+    assert set(read_images(tmp_path)[0]) == {"training", "val"}
     data = load_data(str(tmp_path), wanted=Wanted("unit"))
     assert data.name == f"{tmp_path.name}, validation, 6 examples"
     ((_, labels),) = data.batches(10)
@@ -66,23 +65,35 @@ def test_whether_images_are_grey_does_not_depend_on_the_batch(tmp_path):
         assert torch.equal(torch.cat(list(data.inputs(size))), next(data.inputs(6)))
 
 
+def test_a_late_image_in_colours_is_refused_among_grey_ones(tmp_path):
+    from PIL import Image
+
+    picture_folder(tmp_path, ("a",), each=60)
+    Image.new("RGB", (5, 4), "red").save(tmp_path / "a" / "9.png")
+    data = load_data(str(tmp_path), wanted=Wanted("unit"))
+    with pytest.raises(DataError, match=r"/9\.png' is in colours, but others are grey"):
+        list(data.inputs(10))
+
+
 def test_see_through_and_palette_images_are_read(tmp_path):
     from PIL import Image
 
     (tmp_path / "a").mkdir()
     Image.new("RGBA", (3, 2), (9, 8, 7, 128)).save(tmp_path / "a" / "0.png")
-    Image.new("RGB", (3, 2), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "a/1.png")
+    Image.new("RGB", (3, 2), (9, 8, 7)).convert("P", palette=Image.Palette.ADAPTIVE).save(
+        tmp_path / "a/1.png"
+    )
     x, _ = read_images(tmp_path)[0][""].read(torch.arange(2))
     assert x.reshape(-1, 3).unique(dim=0).tolist() == [[9, 8, 7]]
 
 
 def test_files_are_opened_only_as_they_are_read(tmp_path):
-    picture_folder(tmp_path)
-    (tmp_path / "dog" / "2.png").write_bytes(b"broken")
+    picture_folder(tmp_path, ("a",), each=60)
+    (tmp_path / "a" / "9.png").write_bytes(b"broken")  # the last
     data = load_data(str(tmp_path), wanted=Wanted("unit"))
-    batches = data.inputs(5)
-    assert len(next(batches)) == 5
-    with pytest.raises(DataError, match=r"dog/2\.png' is no image that can be read"):
+    batches = data.inputs(59)
+    assert len(next(batches)) == 59
+    with pytest.raises(DataError, match=r"a/9\.png' is no image that can be read"):
         next(batches)
 
 
@@ -103,7 +114,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
     (tmp_path / "a").mkdir()
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     (tmp_path / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", b""))
-    with pytest.raises(DataError, match="is no image that can be read: .*pixels"):
+    with pytest.raises(DataError, match=r"is no image that can be read: .*pixels"):
         read_images(tmp_path)[0][""].read(torch.arange(1))
 
 

@@ -11,8 +11,13 @@ from deepalign_cli.evaluate.data.sklearn_sets import read_sklearn
 
 @pytest.mark.parametrize(
     ("name", "shape", "classes"),
-    [("digits", (1797, 8, 8), 10), ("iris", (150, 4), 3), ("wine", (178, 13), 3), ("breast_cancer", (569, 30), 2)],
-)  # fmt: skip
+    [
+        ("digits", (1797, 8, 8), 10),
+        ("iris", (150, 4), 3),
+        ("wine", (178, 13), 3),
+        ("breast_cancer", (569, 30), 2),
+    ],
+)
 def test_a_fifth_is_for_testing(name, shape, classes):
     parts, _ = read_sklearn(name)
     assert set(parts) == {"train", "test"}
