@@ -4,8 +4,8 @@ Averaged networks have hidden units that vary less than those of the networks th
 BatchNorm follows, its statistics are estimated anew; elsewhere every hidden unit's pre-activation is brought
 to the mean and the deviation that lie between those of the parents, and this is folded into weight and bias
 (REPAIR, Jordan et al. 2023), so that an ordinary checkpoint comes out. The output layer is corrected, too:
-with all hidden ones put right it still varies less than the parents', and after an alignment a tenth to a
-half of the barrier that is left goes with that.
+with all hidden ones put right it still varies less than the parents', and after an alignment up to half of
+the barrier that is left goes with that.
 """
 
 from __future__ import annotations
