@@ -1,0 +1,23 @@
+"""A folder as the guide makes it, with the two small networks of examples/own_model trained in it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.docs.shell import Shell
+from tests.docs.test_examples import ROOT
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A shell in that folder."""
+    folder = tmp_path_factory.mktemp("try")
+    for source in (ROOT / "deepalign_cli" / "demo", ROOT / "examples" / "own_model"):
+        for file in source.iterdir():
+            if file.is_file():
+                shutil.copy(file, folder)
+    made = Shell(folder)
+    made.run("python train.py .")
+    return made
