@@ -18,6 +18,7 @@ from deepalign_cli.errors import OutputError, UsageError
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _NO_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_CHUNK = 1 << 26  # a system call takes at most 2 GB
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,9 +44,14 @@ def write_bytes(path: Path, data: bytes, *, force: bool) -> None:
     Raises OutputError, UsageError: as there.
     """
     with atomic_file(path, len(data), force=force) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        write_all(file, data)
+
+
+def write_all(file: int, data: bytes | memoryview) -> None:
+    """Write to a descriptor until nothing is left."""
+    view, done = memoryview(data), 0
+    while done < len(view):
+        done += os.write(file, view[done : done + _CHUNK])
 
 
 def _written(path: Path, name: str, folder: int, size: int, force: bool) -> Iterator[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.atomic import atomic_file, write_all
 from deepalign_cli.checkpoint.info import CODES, DTYPES
 from deepalign_cli.checkpoint.naming import check_name
 from deepalign_cli.checkpoint.output import check_output
@@ -20,7 +20,6 @@ from deepalign_cli.checkpoint.safetensors_file import METADATA
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def write_safetensors(
     with blame(path):
         header = encode_header(entries, metadata)
     with atomic_file(path, len(header) + sum(entry.nbytes for entry in entries), force=force) as file:
-        _write(file, header)
+        write_all(file, header)
         for entry in entries:
             _write_tensor(file, entry, read(entry.name))
         if finish is not None:
@@ -68,7 +67,7 @@ def write_safetensors(
             if len(final) != len(header):
                 raise ValueError(f"the final header has {len(final)} bytes instead of {len(header)}")
             os.lseek(file, 0, os.SEEK_SET)
-            _write(file, final)
+            write_all(file, final)
 
 
 def encode_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:
@@ -98,11 +97,4 @@ def _write_tensor(file: int, entry: Entry, tensor: Tensor) -> None:
         raise ValueError(f"tensor {entry.name!r} is {found} where {wanted} was announced")
     if entry.nbytes:
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        _write(file, flat.numpy().data)
-
-
-def _write(file: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    done = 0
-    while done < len(view):
-        done += os.write(file, view[done : done + _CHUNK])
+        write_all(file, flat.numpy().data)

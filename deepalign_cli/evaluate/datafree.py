@@ -1,8 +1,8 @@
 """What weights alone say of a merge: how far the layers are apart, and how much variance averaging loses.
 
 None of it is a loss. The variance estimate takes a layer's inputs for uncorrelated and alike in both
-networks: the average of two units with incoming weights a and b then keeps |a + b|^2 / (2 |a|^2 + 2 |b|^2) of their
-variance (Jordan et al. 2023 call the loss variance collapse and measure it on data).
+networks: the average of two units with incoming weights a and b then keeps |a + b|^2 / (2 |a|^2 + 2 |b|^2)
+of their variance (Jordan et al. 2023 call the loss variance collapse and measure it on data).
 """
 
 from __future__ import annotations

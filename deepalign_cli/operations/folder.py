@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint, check_output, open_checkpoint
-from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.atomic import atomic_file, write_all, write_bytes
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.checkpoint.output import real_target
@@ -88,7 +88,7 @@ def merge_folder(
         for name, source in copies.items():
             _copy(source, place / name, force=job.settings.force)
         facts = _facts(story, report, open_checkpoint(place / WEIGHTS), _library(reference), job)
-        _write(place / CARD, card(facts).encode(), force=job.settings.force)
+        write_bytes(place / CARD, card(facts).encode(), force=job.settings.force)
     return FolderReport(replace(report, output=folder), (WEIGHTS, *copies, CARD))
 
 
@@ -171,18 +171,7 @@ def _sync(folder: Path) -> None:
 def _copy(source: Path, target: Path, *, force: bool) -> None:
     with open_regular(source) as (file, stamp), atomic_file(target, stamp.size, force=force) as out:
         while chunk := file.read(_CHUNK):
-            _write_all(out, chunk)
-
-
-def _write(target: Path, data: bytes, *, force: bool) -> None:
-    with atomic_file(target, len(data), force=force) as out:
-        _write_all(out, data)
-
-
-def _write_all(out: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(out, view) :]
+            write_all(out, chunk)
 
 
 def _picture_name(picture: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.atomic import write_bytes
 
 
 def append(log: Path, line: Mapping[str, Any]) -> None:
@@ -39,14 +39,4 @@ def forget_after(log: Path, step: int) -> None:
         except (ValueError, KeyError, TypeError):
             break
         kept.append(line)
-    write_bytes(log, b"".join(kept))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with atomic_file(path, len(content), force=True) as target, open(target, "wb", closefd=False) as file:
-        file.write(content)
+    write_bytes(log, b"".join(kept), force=True)

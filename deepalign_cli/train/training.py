@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.assignment import log_sinkhorn
+from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.similarity import similarities
-from deepalign_cli.train.log import append, finite, forget_after, mean, write_bytes
+from deepalign_cli.train.log import append, finite, forget_after, mean
 from deepalign_cli.train.losses import (
     Stack,
     carried,
@@ -312,7 +313,7 @@ def save_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:
     }  # fmt: skip
     made = io.BytesIO()
     torch.save(state, made)
-    write_bytes(path, made.getvalue())
+    write_bytes(path, made.getvalue(), force=True)
 
 
 def load_state(run: Run, plan: Plan, pool: Sequence[Entry], path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.output import check_output
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.curve import Curve
@@ -61,7 +61,7 @@ def save_curves(
 
         with matplotlib_style():
             content = draw_curves(panels, ends, title).render(_kind(path)[1:], title or "Barrier curves")
-    _write(Path(path), content, force=force)
+    write_bytes(Path(path), content, force=force)
 
 
 def save_landscape(
@@ -84,7 +84,7 @@ def save_landscape(
 
         with matplotlib_style():
             content = draw_landscape(landscape, title).render(_kind(path)[1:], title or "Loss landscape")
-    _write(Path(path), content, force=force)
+    write_bytes(Path(path), content, force=force)
 
 
 def _kind(path: str | Path) -> str:
@@ -93,8 +93,3 @@ def _kind(path: str | Path) -> str:
         kinds = ", ".join(_NEEDS)
         raise UsageError(f"{path} names no kind of picture.", f"end it in one of {kinds}")
     return kind
-
-
-def _write(path: Path, content: bytes, *, force: bool) -> None:
-    with atomic_file(path, len(content), force=force) as target, open(target, "wb", closefd=False) as file:
-        file.write(content)
