@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from tests.cli.subjects import (
 )
 from tests.operations.making import deepalign, listing, network, pair, save, tensors
 
+ROOT = Path(__file__).parents[2]
 KINDS = ["named_mlp", "plain_cnn_bn", "cifar_resnet"]
 
 
@@ -399,4 +402,22 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     done = deepalign(*how, "--plot", tmp_path / "c.png", "--csv", tmp_path / "c.csv")
 
     assert (done.code, done.out, done.err.splitlines()[-1]) == (130, "", "error: Interrupted")
+    assert {path for path in listing(tmp_path) if "__pycache__" not in path} == before
+
+
+def test_sigint_ends_it_with_130(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\n\n"
+        "calls = iter(range(3))\n\n\n"
+        "def loss(out, labels):\n"
+        "    if next(calls, None) is None:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return out.mean()\n"
+    )
+    how = ["barrier", a, b, *given(tmp_path), "-m", "none", "--loss", f"{tmp_path / 'slow.py'}:loss"]
+    before = set(listing(tmp_path))
+    command = [sys.executable, "-m", "deepalign_cli", *map(str, how), "--csv", str(tmp_path / "c.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (130, "", "error: Interrupted")
     assert {path for path in listing(tmp_path) if "__pycache__" not in path} == before

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.subjects import WEIGHTS, data_set, factory
 from tests.hub import StandIn, forget, serve
 from tests.operations.making import deepalign, metadata, network, save, sha256, tensors
 
@@ -105,3 +106,18 @@ def test_in_a_process_of_its_own_nothing_else_is_said(online: StandIn) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "fc1.weight" in done.stdout
+
+
+def test_barrier_and_landscape(online: StandIn) -> None:
+    how = ("--model", factory(Path()), "--data", data_set(Path()), *WEIGHTS, "--points", 3, "--json")
+    here = deepalign("barrier", "a.safetensors", "b.safetensors", *how).json
+    there = deepalign("barrier", "hf://org/a", "hf://org/b", *how).json
+    assert [path["loss"] for path in there["paths"]] == [path["loss"] for path in here["paths"]]
+
+    plane = deepalign("landscape", "hf://org/a", "hf://org/b", *how)
+    assert plane.json["output"] == "a.landscape.png"
+    assert Path("a.landscape.png").exists()
+    asked = len(online.asked)
+    offline = deepalign("barrier", "hf://org/a", "hf://org/b", *how, "--offline")
+    assert offline.json["paths"][1]["loss"] == here["paths"][1]["loss"]
+    assert len(online.asked) == asked

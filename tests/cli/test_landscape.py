@@ -44,7 +44,8 @@ def at(told: dict[str, Any], weights: list[dict[str, Tensor]], i: int, j: int) -
     second = v - (v @ first) * first
     second = second / second.norm()
     moved = flat[0] + told["xs"][j] * first + told["ys"][i] * second
-    parts = moved.split([w.numel() for w in a.values()])
+    like = weights[0].items()
+    parts = moved.split([w.numel() for _, w in like])
     return {
         n: part.reshape(w.shape).to(w.dtype) for (n, w), part in zip(weights[0].items(), parts, strict=True)
     }

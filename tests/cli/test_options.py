@@ -9,7 +9,7 @@ from tests.nets import named_mlp, transformer_classifier
 from tests.operations.making import aligner, deepalign, generic, listing, metadata, pair, save, sha256
 
 
-@pytest.mark.parametrize("command", ["align", "merge", "verify", "inspect", "demo"])
+@pytest.mark.parametrize("command", ["align", "merge", "barrier", "verify", "inspect", "demo"])
 def test_json_is_one_object_on_stdout_and_quiet_is_quiet(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -26,7 +26,7 @@ def test_json_is_one_object_on_stdout_and_quiet_is_quiet(
     assert (quiet.code, quiet.out, quiet.err) == (0, expected, "")
 
 
-@pytest.mark.parametrize("command", ["align", "merge", "verify", "inspect", "demo"])
+@pytest.mark.parametrize("command", ["align", "merge", "barrier", "landscape", "verify", "inspect", "demo"])
 @pytest.mark.parametrize(
     "args", [["--nonsense"], ["--json", "--nonsense"], ["--json", "-q"], ["a", "b", "-x"]]
 )

@@ -1,0 +1,90 @@
+"""`deepalign align` where it looks at data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import nets
+from tests.cli.subjects import data_set, given, refused
+from tests.operations.making import apart, deepalign, metadata, network, pair, planted, save, tensors
+
+
+@pytest.mark.parametrize("kind", ["named_mlp", "mlp_batchnorm", "plain_cnn_bn", "cifar_resnet"])
+@pytest.mark.parametrize(
+    "how",
+    [["-m", "activations"], ["-m", "dual", "--share", 0.3], ["--refine", "activations", "--sketches", 1]],
+)
+def test_with_data_too_the_output_is_the_same_function(kind: str, how: list[object], tmp_path: Path) -> None:
+    a, b = pair(tmp_path, kind)
+    out, seen = tmp_path / "out.safetensors", given(tmp_path, kind)
+    done = deepalign("align", a, b, "-o", out, *how, *seen, "--json")
+
+    assert (done.code, done.err) == (0, "")
+    assert sum(group["moved"] for group in done.json["groups"].values()) > 0
+    module, shape = nets.ALL[kind]()
+    assert apart(module.eval(), b, out, shape) <= 1e-5
+    assert apart(module, a, out, shape) > 0.01
+    told = metadata(out)
+    assert told["deepalign.method"] == done.json["method"] == (how[1] if how[0] == "-m" else "deepalign")
+    assert told.get("deepalign.share") == ("0.3" if "dual" in how else None)
+
+
+@pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn_bn", "cifar_resnet"])
+@pytest.mark.parametrize("method", ["activations", "dual"])
+def test_data_undo_a_planted_permutation(kind: str, method: str, tmp_path: Path) -> None:
+    a, b = save(network(kind, 0), tmp_path / "a.pt"), tmp_path / "b.pt"
+    planted(a, b)
+    how = (*given(tmp_path, kind)[:4], "--data", data_set(tmp_path, kind, 60))
+    done = deepalign("align", a, b, "-m", method, *how, "-o", tmp_path / "o.safetensors", "--json")
+
+    assert done.json["distance_after"] == 0
+    state = torch.load(a)
+    assert all(w.equal(state[name]) for name, w in tensors(tmp_path / "o.safetensors").items())
+
+
+def test_an_alignment_by_data_is_kept_and_used_without_them(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    kept, out = tmp_path / "kept", tmp_path / "o"
+    deepalign("align", a, b, "-m", "activations", *given(tmp_path), "-o", out, "--save-alignment", kept)
+    assert deepalign("align", a, b, "--alignment", kept, "-o", tmp_path / "again").code == 0
+
+    again = tensors(tmp_path / "again")
+    assert all(w.equal(again[name]) for name, w in tensors(out).items())
+    assert metadata(tmp_path / "again")["deepalign.method"] == "activations"
+
+
+def test_several_networks_by_data(tmp_path: Path) -> None:
+    a, b, c = (save(network("named_mlp", seed), tmp_path / f"{name}.pt") for seed, name in enumerate("abc"))
+    how = ("-m", "activations", *given(tmp_path))
+    deepalign("align", a, b, c, *how, "-o", tmp_path / "all")
+    for path in (b, c):
+        deepalign("align", a, path, *how, "-o", tmp_path / "one", "--force")
+        alone = tensors(tmp_path / "one")
+        together = tensors(tmp_path / "all" / f"{path.stem}.aligned.safetensors")
+        assert all(w.equal(together[name]) for name, w in alone.items())
+
+
+def test_samples_are_what_units_are_matched_on(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    how = ("-m", "activations", *given(tmp_path)[:4], "--data", data_set(tmp_path, count=200))
+    few, many, same = (tmp_path / name for name in ("few", "many", "same"))
+    deepalign("align", a, b, *how, "--samples", 3, "-o", few)
+    deepalign("align", a, b, *how, "-o", many)
+    deepalign("align", a, b, *how, "-o", same, "--batch-size", 64)
+
+    moved = [tensors(path)["fc2.weight"] for path in (few, many, same)]
+    assert not moved[0].equal(moved[1])
+    assert moved[1].equal(moved[2])
+
+
+def test_data_that_make_units_overflow_are_refused(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    state = {name: w * 1e30 for name, w in torch.load(b).items()}
+    torch.save(state, b)
+    done = deepalign("align", a, b, "-m", "activations", *given(tmp_path), "-o", tmp_path / "o")
+
+    refused(done, 3, "NaN or Inf")
+    assert not (tmp_path / "o").exists()
