@@ -107,7 +107,7 @@ def test_the_lines_of_own_models_readme_run(shell: Shell) -> None:
 
     assert [code for code, _ in made] == [0, 1, 0, 0, 0]  # A and B are two functions, so verify exits with 1
     assert "the spec holds" in made[1][1]
-    again, merged = (open_checkpoint(shell.folder / f"{n}.safetensors") for n in ("b-aligned", "merged"))
+    again, merged = (open_checkpoint(shell.folder / f"{n}.safetensors") for n in ("b-aligned", "repaired"))
     assert "deepalign.spec" in again.metadata
     assert "deepalign.spec" in merged.metadata
 
