@@ -1,0 +1,153 @@
+"""The report that a barrier is judged by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepalign_cli.align.artifact import load_alignment
+from deepalign_cli.errors import LossError, MismatchError, UsageError
+from deepalign_cli.evaluate.curve import Curve
+from deepalign_cli.operations.barrier import (
+    REPAIRED,
+    SAVED,
+    STATISTICS_HINT,
+    BarrierReport,
+    PathReport,
+    Question,
+    barrier_files,
+)
+from deepalign_cli.operations.combine import Job, align_files
+from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.subject import Subject
+from tests.cli.subjects import ALPHAS, data_set, factory
+from tests.operations.making import network, pair, save
+
+WEIGHTS = Settings(Method.WEIGHTS, restarts=1)
+
+
+def path(name: str, *losses: float, moving: str = "b.pt", data: str = "d") -> PathReport:
+    alphas = tuple(i / (len(losses) - 1) for i in range(len(losses)))
+    return PathReport(moving, name, (Curve(name, alphas, losses, data=data),), (1.0, 1.0))
+
+
+def report(*paths: PathReport, asked: tuple[str, ...] = ("weights",)) -> BarrierReport:
+    return BarrierReport(paths, (0.0, 0.5, 1.0), "mse", ("d",), 0.0, (), asked, ("a", "b"), (1,))
+
+
+def subject(folder: Path, kind: str = "named_mlp", **more: object) -> Subject:
+    made = Subject(model=factory(folder), arguments={"kind": kind}, data=str(data_set(folder, kind)))
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+def test_the_worst_is_the_greatest_mean_of_what_was_asked_for() -> None:
+    pairs = [
+        path("none", 0, 9, 0), path("weights", 0, 3, 0), path("none", 0, 9, 0, moving="c.pt"),
+        path("weights", 0, 1, 0, moving="c.pt"),
+    ]  # fmt: skip
+    found = report(*pairs)
+    assert found.worst == 2
+    assert replace(found, asked=("none",)).worst == 9
+    assert replace(found, asked=("weights", "none")).worst == 9
+    assert found.methods == ["none", "weights"]
+    assert [one.moving for one in found.of("weights")] == ["b.pt", "c.pt"]
+    assert len(found.curves) == 4
+
+
+def test_the_worst_is_over_all_data() -> None:
+    curves = tuple(Curve("weights", (0.0, 0.5, 1.0), (0.0, top, 0.0), data=str(top)) for top in (1.0, 4.0))
+    found = replace(report(PathReport("b", "weights", curves, (1.0, 1.0))), data=("1.0", "4.0"))
+    assert found.worst == 4
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_what_is_no_number_is_told(loss: float) -> None:
+    found = report(path("none", 0, 1, 0), path("weights", 0, loss, 0))
+    assert math.isnan(found.worst)
+    with pytest.raises(LossError, match=r"the loss of 'weights' is not finite at alpha 0\.5 on d"):
+        found.check_finite()
+    report(path("none", 0, 1, 0)).check_finite()
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+def test_every_method_once_and_the_naive_one_first(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    methods = (Method.WEIGHTS, Method.NONE, Method.WEIGHTS)
+    steps: list[float] = []
+    found = barrier_files(Question((a, b), methods, WEIGHTS, subject(tmp_path), points=5), steps.append)
+
+    assert found.methods == ["none", "weights"]
+    assert found.alphas == tuple(ALPHAS)
+    assert found.examples == (24,)
+    assert found.ends == ("a.pt", "b.pt")
+    assert sum(steps) == pytest.approx(1)
+    naive, weights = found.paths
+    assert (naive.curves[0].losses[0], naive.curves[0].data) == (
+        weights.curves[0].losses[0], "data.npz, test, 24 examples"
+    )  # fmt: skip
+
+
+def test_progress_ends_at_one_however_much_is_measured(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    c = save(network("named_mlp", 2), tmp_path / "c.pt")
+    what, steps = subject(tmp_path, splits=("test", "train"), batch_size=7), list[float]()
+    found = barrier_files(Question((a, b, c), (Method.NONE,), WEIGHTS, what, points=3), steps.append)
+
+    assert sum(steps) == pytest.approx(1)
+    assert (len(found.paths), found.ends, found.examples) == (2, ("a.pt", "2 networks"), (24, 24))
+
+
+def test_repair_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    a, b = pair(tmp_path, "plain_cnn_bn")
+    question = Question((a, b), (Method.NONE,), WEIGHTS, subject(tmp_path, "plain_cnn_bn"), points=3)
+    plain, mended = barrier_files(question), barrier_files(replace(question, repair=True))
+
+    assert (plain.asked, mended.asked) == (("none",), (f"none{REPAIRED}",))
+    assert mended.worst == mended.of(f"none{REPAIRED}")[0].curves[0].barrier
+    assert STATISTICS_HINT in plain.notes
+    assert STATISTICS_HINT not in mended.notes
+
+
+def test_saved_alignments_are_called_by_their_method(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    c = save(network("named_mlp", 2), tmp_path / "c.pt")
+    kept = [tmp_path / "b.kept", tmp_path / "c.kept"]
+    for other, method, place in zip((b, c), (Method.WEIGHTS, Method.DEEPALIGN), kept, strict=True):
+        align_files(Job((a, other), tmp_path / f"{other.stem}.o", Settings(method, sketches=1), save=place))
+    what = subject(tmp_path)
+    one = barrier_files(Question((a, b), settings=WEIGHTS, subject=what, alignments=(kept[0],), points=3))
+    two = barrier_files(Question((a, b, c), settings=WEIGHTS, subject=what, alignments=tuple(kept), points=3))
+
+    assert (one.methods, one.asked) == (["none", "weights"], ("weights",))
+    assert (two.methods, two.asked) == (["none", SAVED], (SAVED,))
+    saved = load_alignment(kept[0])
+    assert one.of("weights")[0].distances == pytest.approx(saved.distances)
+    assert one.of("none")[0].distances == pytest.approx((saved.distances[0],) * 2)
+    with pytest.raises(UsageError, match="1 alignments are given for 2 moving inputs"):
+        barrier_files(Question((a, b, c), settings=WEIGHTS, subject=what, alignments=(kept[0],)))
+    with pytest.raises(MismatchError, match="another moving input"):
+        barrier_files(Question((a, c), settings=WEIGHTS, subject=what, alignments=(kept[0],)))
+    forced = Question((a, c), settings=Settings(force=True), subject=what, alignments=(kept[0],), points=3)
+    assert barrier_files(forced).of("weights")[0].distances != pytest.approx(saved.distances)
+
+
+def test_without_data_layers_are_compared(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    found = barrier_files(Question((a, b), (Method.WEIGHTS,), WEIGHTS))
+
+    assert (found.loss, found.data, found.alphas, found.curves) == (None, (), (), [])
+    naive, weights = found.paths
+    own, other = torch.load(a), torch.load(b)
+    for layer in naive.layers:
+        w, v = own[layer.name], other[layer.name]
+        assert layer.distance == pytest.approx(float((w - v).norm() / (w.norm() * v.norm()).sqrt()), rel=1e-5)
+    assert weights.distances[1] < naive.distances[1]
