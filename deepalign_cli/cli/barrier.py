@@ -117,8 +117,10 @@ def barrier(
         out.note(note)
     _write(report, question, plot, csv)
     passed = None if max_barrier is None else report.worst <= max_barrier
-    shown = plot if plot != _TERMINAL else None
-    out.result(barrier_payload(report, passed), lambda console: _show(console, report, plot), shown or csv)
+    written = [path for path in (plot, csv) if path not in (None, _TERMINAL)]
+    payload = barrier_payload(report, passed) | ({"outputs": written} if written else {})
+    paths = "\n".join(map(str, written)) or None
+    out.result(payload, lambda console: _show(console, report, plot, written), paths)
     _judge(report, max_barrier)
 
 
@@ -159,7 +161,7 @@ def _write(report: BarrierReport, question: Question, plot: Path | None, csv: Pa
         write_bytes(csv, csv_text(report).encode(), force=force)
 
 
-def _show(console: Console, report: BarrierReport, plot: Path | None) -> None:
+def _show(console: Console, report: BarrierReport, plot: Path | None, written: Sequence[Path | None]) -> None:
     if not report.data:
         show_layers(console, report)
         return
@@ -176,8 +178,8 @@ def _show(console: Console, report: BarrierReport, plot: Path | None) -> None:
                 unicode=has_blocks(console.encoding),
             )
         )  # fmt: skip
-    elif plot is not None:
-        console.print(f"wrote {plot}")
+    for path in written:
+        console.print(f"wrote {path}")
 
 
 def _judge(report: BarrierReport, limit: float | None) -> None:

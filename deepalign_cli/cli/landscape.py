@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +96,9 @@ def landscape(
     for note in report.notes:
         out.note(note)
     save_view(report, picture, csv, force=force)
-    out.result(_payload(report, picture), lambda console: _show(console, report, picture), picture)
+    written = [picture, *filter(None, [csv])]
+    paths = "\n".join(map(str, written))
+    out.result(_payload(report, written), lambda console: _show(console, report, written), paths)
 
 
 def _check(
@@ -118,10 +121,11 @@ def _check(
     check_data([] if alignments else methods, how, running, elsewhere=True)
 
 
-def _payload(report: LandscapeReport, picture: Path) -> dict[str, object]:
+def _payload(report: LandscapeReport, written: Sequence[Path]) -> dict[str, object]:
     found = report.landscape
     return {
-        "output": picture,
+        "output": written[0],
+        "outputs": written,
         "method": report.method,
         "xs": found.xs,
         "ys": found.ys,
@@ -136,11 +140,11 @@ def _payload(report: LandscapeReport, picture: Path) -> dict[str, object]:
     }
 
 
-def _show(console: Console, report: LandscapeReport, picture: Path) -> None:
+def _show(console: Console, report: LandscapeReport, written: Sequence[Path]) -> None:
     rows = [[label, loss, x, y] for (label, (x, y)), loss in zip(
         report.landscape.places.items(), report.at.values(), strict=True
     )]  # fmt: skip
     title = f"{report.landscape.data}: {report.loss}"
     console.print(table(["network", "loss", "x", "y"], rows, title))
     ys, xs = report.landscape.losses.shape
-    console.print(f"wrote {picture}: {ys * xs} networks in {report.seconds:.1f} s")
+    console.print(f"wrote {' and '.join(map(str, written))}: {ys * xs} networks in {report.seconds:.1f} s")

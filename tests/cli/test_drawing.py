@@ -22,10 +22,14 @@ def test_quiet_gives_the_path_of_what_was_written(tmp_path: Path) -> None:
     how = ("barrier", a, b, *given(tmp_path), "-m", "none", *POINTS, "-q")
     svg, rows = tmp_path / "c.svg", tmp_path / "c.csv"
     runs = [deepalign(*how), deepalign(*how, "--csv", rows), deepalign(*how, "--plot", svg)]
+    both = ("--csv", rows, "--plot", svg, "--force")
+    runs.append(deepalign(*how, *both))
 
     assert [(done.code, done.out, done.err) for done in runs] == [
-        (0, "", ""), (0, f"{rows}\n", ""), (0, f"{svg}\n", ""),
+        (0, "", ""), (0, f"{rows}\n", ""), (0, f"{svg}\n", ""), (0, f"{svg}\n{rows}\n", ""),
     ]  # fmt: skip
+    assert deepalign(*how[:-1], *both).out.splitlines()[-2:] == [f"wrote {svg}", f"wrote {rows}"]
+    assert deepalign(*how[:-1], *both, "--json").json["outputs"] == [str(svg), str(rows)]
 
 
 @pytest.mark.parametrize(
