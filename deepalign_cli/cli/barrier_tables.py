@@ -100,12 +100,12 @@ def show_layers(console: Console, report: BarrierReport) -> None:
     console.print("From the weights alone, without data. None of this is a loss: --data measures it.")
     names = report.methods
     paths = [report.of(name)[0] for name in names]
-    headings = [f"{what}, {name}" for what in ("distance", "correlation", "variance kept") for name in names]
-    rows = []
-    for layers in zip(*(path.layers for path in paths), strict=True):
-        parts = [[x.distance for x in layers], [x.correlation for x in layers], [x.variance for x in layers]]
-        rows.append([layers[0].name, *(_short(value) for part in parts for value in part)])
-    console.print(table(["tensor", *headings], rows))
+    rows = [
+        [layer.name, name, _short(layer.distance), _short(layer.correlation), _short(layer.variance)]
+        for layers in zip(*(path.layers for path in paths), strict=True)
+        for name, layer in zip(names, layers, strict=True)
+    ]
+    console.print(table(["tensor", "method", "distance", "correlation", "variance kept"], rows))
     for path in paths:
         before, after = path.distances
         kept = 100 * variance_kept(list(path.layers))

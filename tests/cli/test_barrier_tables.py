@@ -118,3 +118,23 @@ def test_a_stream_without_block_characters_gets_others(tmp_path: Path) -> None:
 
     assert raw.getvalue().decode("ascii").startswith("data.npz, test")
     assert b"\\u" not in raw.getvalue()
+
+
+def test_the_report_on_weights_has_a_row_for_each_tensor_and_method(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    shown = deepalign("barrier", a, b, *WEIGHTS, "-m", "deepalign", "--sketches", 1).out.splitlines()
+    told = deepalign("barrier", a, b, *WEIGHTS, "-m", "deepalign", "--sketches", 1, "--json").json
+
+    headings = ["tensor", "method", "distance", "correlation", "variance kept"]
+    assert re.split(r" {2,}", shown[1]) == headings
+    methods = ["none", "weights", "deepalign"]
+    rows = [re.split(r" {2,}", line) for line in shown[2:11]]
+    assert [row[:2] for row in rows] == [
+        [f"fc{i}.weight", method] for i in (1, 2, 3) for method in methods
+    ]  # fmt: skip
+    for name, method, *cells in rows:
+        layers = told["weights_only"][method]["layers"]
+        (layer,) = [layer for layer in layers if layer["name"] == name]
+        values = [layer[key] for key in ("distance", "correlation", "variance")]
+        assert cells == ["-" if value is None else f"{value:.3f}" for value in values]
+    assert [line.split(":")[0] for line in shown[11:]] == methods
