@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-
 @dataclass(frozen=True)
 class Entry:
     """A tensor to be written; `name` is as the file shall have it."""

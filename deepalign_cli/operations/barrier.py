@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import LossError
+from deepalign_cli.errors import LossError, SpecError
 from deepalign_cli.evaluate.barrier import Correct, Way, alphas_of, measure
 from deepalign_cli.evaluate.curve import Curve, mean_and_spread
 from deepalign_cli.evaluate.datafree import LayerReport, weight_report
@@ -26,6 +26,7 @@ from deepalign_cli.symmetry.symmetry import Weights
 Advance = Callable[[float], None]
 SAVED = "saved"  # what alignments from files are called where their methods differ
 REPAIRED = " + repair"
+_ROUNDING = 1e-3
 STATISTICS_HINT = (
     "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
     "--repair re-estimates them"
@@ -148,7 +149,7 @@ def barrier_files(question: Question, advance: Advance = lambda _: None) -> Barr
             one = partial(_partly, advance, 1 / (len(opened) - 1))
             paths += _measured(question, (opened[0], moving), pair, subject, alphas, one)
     return BarrierReport(
-        tuple(paths), alphas, subject.loss.name if subject else None,
+        tuple(paths), alphas, subject.measure.name if subject else None,
         tuple(data.name for data in subject.sets) if subject else (), time.perf_counter() - started, notes,
         _asked(question, found), _ends(opened),
         tuple(len(data) for data in subject.sets) if subject else (),
@@ -220,12 +221,16 @@ def _measured(
     ways = [way for name, one in found for way in _ways(question, reference, other, name, one, subject)]
     curves = [
         measure(
-            subject.run, reference, ways, data, subject.loss, alphas, subject.batch_size,
+            subject.run, reference, ways, data, subject.measure, alphas, subject.batch_size,
             partial(_partly, advance, 1 / len(subject.sets)),
         )
         for data in subject.sets
     ]  # fmt: skip
     by_name, moving = dict(found), pair[1].called
+    for i, way in enumerate(ways):
+        for of in curves:
+            if way.correct is None:
+                check_same_function(way.method, of[i].losses[-1], of[0].losses[-1])
     reports = []
     for i, way in enumerate(ways):
         one = by_name[way.method.removesuffix(REPAIRED)]
@@ -233,6 +238,20 @@ def _measured(
             PathReport(moving, way.method, tuple(of[i] for of in curves), one.distances, (), one.details)
         )
     return reports
+
+
+def check_same_function(method: str, own: float, other: float) -> None:
+    """See that moved units compute what they computed before: B's loss is the same wherever they stand.
+
+    Raises:
+        SpecError: the losses differ by more than rounding.
+    """
+    if abs(own - other) > _ROUNDING * (1 + abs(other)):
+        raise SpecError(
+            f"aligned B is not the function that B is (by '{method}' its loss is {own:.4g}, not "
+            f"{other:.4g}): the spec of what moves together is wrong.",
+            "`deepalign verify A B --model file.py:factory` says where; docs/specs.md, how to write one.",
+        )
 
 
 def _ways(

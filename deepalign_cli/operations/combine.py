@@ -155,7 +155,9 @@ def _run(
     job = replace(job, inputs=tuple(checkpoint.path for checkpoint in opened))  # where they came from the Hub
     with Hashes(opened) as hashes:
         subject = job.subject
-        evidence = open_subject(opened[0], subject, activation).evidence if subject.data else None
+        evidence = (
+            open_subject(opened[0], subject, activation, measured=False).evidence if subject.data else None
+        )
         found = find_all(opened[0], opened[1:], job.settings, job.alignments, evidence)
         told = {"command": command, "method": found[0].method, "seed": job.settings.seed}
         told |= {**found[0].making, **facts}

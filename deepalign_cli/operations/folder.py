@@ -37,7 +37,7 @@ _OWN_CODE = "config.json names code of its own (auto_map), which was not copied:
 _CHUNK = 1 << 20
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
 # Of the metadata, what the card says elsewhere or not at all.
-_UNTOLD = ("method", "command", "weights", "spec", "tied", "input.", "sha256.")
+_UNTOLD = ("method", "command", "weights", "spec", "tied", "design", "preparation", "input.", "sha256.")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.evaluate.barrier import Tally, tally
 from deepalign_cli.evaluate.landscape import Landscape, Plane, measure_landscape
 from deepalign_cli.evaluate.plots import save_landscape
+from deepalign_cli.operations.barrier import check_same_function
 from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.settings import Settings, check_finite, open_network
 from deepalign_cli.operations.subject import Opened, Subject, open_subject
@@ -69,19 +70,23 @@ def landscape_files(view: View, advance: Callable[[float], None] = lambda _: Non
 
     data = subject.sets[0]
     landscape = measure_landscape(
-        subject.run, Plane.through(*corners), labels, data, subject.loss, view.points,
+        subject.run, Plane.through(*corners), labels, data, subject.measure, view.points,
         paths=paths, settle=settle, batch_size=subject.batch_size, advance=advance,
     )  # fmt: skip
     at = {}
     for label, corner in zip(labels, corners, strict=True):
         total = Tally()
-        tally(subject.run, settle(dict(corner)), list(data.batches(subject.batch_size)), subject.loss, total)
+        tally(
+            subject.run, settle(dict(corner)), list(data.batches(subject.batch_size)), subject.measure, total
+        )
         at[label] = total.mean
+    if found:
+        check_same_function(found.method, at[labels[1]], at[labels[2]])
     notes = [*(note for one in opened for note in one.notes), *subject.says, *([SETTLED] if settled else [])]
     notes += found.notes() if found else []
     seconds = time.perf_counter() - started
     method = found.method if found else None
-    return LandscapeReport(landscape, at, method, subject.loss.name, seconds, tuple(dict.fromkeys(notes)))
+    return LandscapeReport(landscape, at, method, subject.measure.name, seconds, tuple(dict.fromkeys(notes)))
 
 
 def save_view(report: LandscapeReport, picture: Path, csv: Path | None, *, force: bool) -> None:

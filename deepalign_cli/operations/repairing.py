@@ -34,7 +34,7 @@ def repaired(
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
-    running = open_subject(opened[0], replace(subject, data=data), activation)
+    running = open_subject(opened[0], replace(subject, data=data), activation, measured=False)
     networks: list[Mapping[str, Tensor]] = [{name: opened[0][name] for name in opened[0]}]
     for one, moving in zip(found, opened[1:], strict=True):
         networks.append({name: one.symmetry.act(one.element, name, moving[name]) for name in moving})

@@ -13,7 +13,7 @@ from deepalign_cli.align.activations import Evidence
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import UsageError
+from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.evaluate.barrier import Tally, mix, tally
 from deepalign_cli.evaluate.data import Data, Part, Wanted, load_data
 from deepalign_cli.evaluate.losses import Loss, pick_loss
@@ -25,6 +25,9 @@ from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _TRIED = 8
+_NO_TRAINING = (
+    "no other split is there to look at: what looks at data looks at the examples that are measured"
+)
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
 _JUDGED_ON = 2000
@@ -56,13 +59,14 @@ class Subject:
 class Opened:
     """A network to run, the sets that it is measured on, training examples, and the loss.
 
-    `says` are sentences on what was taken: the architecture, the loss and why it is this one.
+    `loss` is None where the data have no labels. `says` are sentences on what was taken: the architecture,
+    the loss and why it is this one.
     """
 
     run: Run
     sets: tuple[Data, ...]
     training: Data
-    loss: Loss
+    loss: Loss | None
     batch_size: int
     samples: int | None
     says: tuple[str, ...]
@@ -70,7 +74,15 @@ class Opened:
     @cached_property
     def evidence(self) -> Evidence:
         """The training examples that units are matched on, and the loss on them."""
-        return Evidence(self.run, self.batches(self.samples or MATCHED_ON), self.judge)
+        judging = None if self.loss is None else self.judge
+        return Evidence(self.run, self.batches(self.samples or MATCHED_ON), judging)
+
+    @property
+    def measure(self) -> Loss:
+        """The loss, where there is one. Raises DataError where there is none."""
+        if self.loss is None:
+            raise DataError("the data have no labels to measure a loss by.", "add them, or give --loss.")
+        return self.loss
 
     @property
     def repaired_on(self) -> Batches:
@@ -97,14 +109,18 @@ class Opened:
             if has_norms:
                 middle = {**middle, **reestimated(self.run, middle, lambda: part.inputs(self.batch_size))}
             found = Tally()
-            tally(self.run, middle, list(part.batches(self.batch_size)), self.loss, found)
+            tally(self.run, middle, list(part.batches(self.batch_size)), self.measure, found)
             return found.mean
 
         return loss
 
 
-def open_subject(reference: Checkpoint, subject: Subject, activation: Activation | None = None) -> Opened:
+def open_subject(
+    reference: Checkpoint, subject: Subject, activation: Activation | None = None, *, measured: bool = True
+) -> Opened:
     """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
+
+    Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
 
     Raises:
         UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
@@ -115,11 +131,13 @@ def open_subject(reference: Checkpoint, subject: Subject, activation: Activation
         reference, subject.model, args=subject.arguments, options=subject.design,
         activation=activation.value if activation else None,
     )  # fmt: skip
-    splits: tuple[str | None, ...] = subject.splits or (None,)
-    sets = tuple(_load(subject, split, network) for split in splits)
-    loss, why = _fitting_loss(subject.loss, network.run, reference, sets)
-    says = (f"run as {network.says}", *_prepared(sets[0]), f"loss: {loss.name}, {why}")
-    return Opened(network.run, sets, sets[0].training(), loss, subject.batch_size, subject.samples, says)
+    first = _load(subject, subject.splits[0] if subject.splits else None, network)
+    sets = (first, *(first.on(split, subject.limit) for split in subject.splits[1:]))
+    loss, why = _fitting_loss(subject.loss, network.run, reference, sets, needed=measured)
+    says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
+    training = first.training()
+    says += [_NO_TRAINING] if training.split == first.split else []
+    return Opened(network.run, sets, training, loss, subject.batch_size, subject.samples, tuple(says))
 
 
 def _load(subject: Subject, split: str | None, network: Network) -> Data:
@@ -129,22 +147,25 @@ def _load(subject: Subject, split: str | None, network: Network) -> Data:
 
 
 def _fitting_loss(
-    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data]
-) -> tuple[Loss, str]:
+    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
+) -> tuple[Loss | None, str]:
     """The loss, tried on a few examples of every set: what does not fit is known before any work.
 
     Raises:
-        DataError: the network's outputs do not fit the labels.
+        DataError: the network's outputs do not fit the labels, or there are none and a loss is `needed`.
     """
     weights = {n: reference[n] for n in reference}
-    found: tuple[Loss, str] | None = None
+    loss: Loss | None = None
+    why = "no loss: the data have no labels"
     for data in sets:
         x, labels = next(_telling(data).batches(_TRIED + 2))
-        found = found or pick_loss(name, x, labels)
         with torch.no_grad():
-            found[0](run(weights, x), x if labels is None else labels)
-    assert found is not None
-    return found
+            outputs = run(weights, x)
+        if loss is None and (needed or name or labels is not None):
+            loss, why = pick_loss(name, x, labels)
+        if loss is not None:
+            loss(outputs, x if labels is None else labels)
+    return loss, why
 
 
 def _telling(data: Data) -> Data:

@@ -38,11 +38,13 @@ def read_npz(path: Path) -> Contents:
         with zipfile.ZipFile(path) as file:
             members = [info for info in file.infolist() if info.filename.endswith(".npy")]
             _check_sizes(members, path.stat().st_size)
-            arrays = {info.filename.removesuffix(".npy"): _read(file, info) for info in members}
+            names = [info.filename.removesuffix(".npy") for info in members]
+            wanted = [(n, info) for n, info in zip(names, members, strict=True) if _place(n)[1]]
+            arrays = {name: _read(file, info) for name, info in wanted}
     except Exception as error:  # zipfile, its decompressors and NumPy's parser raise a dozen kinds
         problem = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise DataError(f"'{path}' is not an .npz file: {problem}.", "write it by numpy.savez.") from None
-    return _splits(arrays, path), {}
+    return _splits(arrays, names, path), {}
 
 
 def read_tensors(path: Path) -> Contents:
@@ -52,7 +54,8 @@ def read_tensors(path: Path) -> Contents:
         CheckpointError: it is broken. DataError: it is no data set.
     """
     file = open_checkpoint(path)
-    return _splits({name: file[name] for name in file}, path), file.metadata
+    wanted = {name: file[name] for name in file if _place(name)[1]}
+    return _splits(wanted, list(file), path), file.metadata
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
@@ -96,8 +99,11 @@ def _header(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ..
     return shape, dtype
 
 
-def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
-    """The arrays as splits: `train_images`, `x_train`, `train/inputs`, or `inputs` alone."""
+def _splits(arrays: Mapping[str, Tensor], names: list[str], path: Path) -> Mapping[str, Part]:
+    """The arrays as splits: `train_images`, `x_train`, `train/inputs`, or `inputs` alone.
+
+    `names` are all that the file holds; what is neither inputs nor labels is not read.
+    """
     found: dict[str, dict[str, Tensor]] = {}
     for name, array in arrays.items():
         split, role = _place(name)
@@ -112,8 +118,8 @@ def _splits(arrays: Mapping[str, Tensor], path: Path) -> Mapping[str, Part]:
         if "inputs" in held
     }
     if not parts:
-        names = ", ".join(repr(n) for n in list(arrays)[:6]) or "nothing"
-        raise DataError(f"'{path}' is no data set: it holds {names}.", _HINT)
+        held_names = ", ".join(repr(n) for n in names[:6]) or "nothing"
+        raise DataError(f"'{path}' is no data set: it holds {held_names}.", _HINT)
     return parts
 
 

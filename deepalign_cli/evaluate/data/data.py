@@ -103,6 +103,15 @@ class Data:
         """At most `count` of the examples, evenly spaced."""
         return replace(self, rows=self.rows[spaced(len(self.rows), count)])
 
+    def on(self, split: str, limit: int | None = None) -> Data:
+        """Another split of the same set, at most `limit` examples of it, prepared the same way.
+
+        Raises:
+            UsageError: there is no such split. DataError: it is empty.
+        """
+        other = whole(self.source, self.parts, split, self.preparation)
+        return replace(other, rows=spaced(len(other), limit))
+
     def training(self) -> Data:
         """All of the training split, where there is one (with labels, if these have any); else the same."""
         train = self.parts.get("train")

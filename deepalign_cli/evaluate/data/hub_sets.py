@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 from torch import Tensor
 
+from deepalign_cli.checkpoint.hub import is_offline
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.evaluate.data.arrays import as_labels, as_tensor
 from deepalign_cli.evaluate.data.data import Contents, Inputs, Part
@@ -59,7 +60,10 @@ def read_hub(rest: str) -> Contents:
 
 def _load(datasets: Any, rest: str, name: str) -> Any:
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False  # releases before 4 would ask, or run it
-    place, _, config = rest.partition(":")
+    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or is_offline()
+    place, _, config = rest.removeprefix("//").partition(":")
+    if not place:
+        raise UsageError(f"'{name}' names no set.", "write hf:NAME, hf:NAME:CONFIG or hf:FOLDER.")
     saved = any((Path(place) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
         return datasets.load_from_disk(place) if saved else datasets.load_dataset(place, config or None)

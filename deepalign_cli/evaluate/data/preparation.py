@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from deepalign_cli.errors import DataError, UsageError
 
-_CHOICES = "none, unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
+_CHOICES = "unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
 STANDARD = "standard"
 _CHANNELS = (1, 3, 4)
 _KEYS = {"side", "grey", "mean", "std"}
@@ -54,6 +54,11 @@ class Preparation:
             return x
         if x.ndim == 4 or (x.ndim == 3 and (raw or self != Preparation())):
             x = self._resized(_channels_first(x))
+        elif x.ndim == 2 and self.side is not None and x.shape[1] % self.side**2:
+            raise DataError(
+                f"the inputs are rows of {x.shape[1]} numbers, not images of side {self.side}.",
+                "give the images as [n, h, w], or the rows of this side.",
+            )
         return self._normalised(x)
 
     def _normalised(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:

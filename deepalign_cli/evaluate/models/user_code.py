@@ -61,7 +61,7 @@ def guarded(function: Callable[[], object], reference: str) -> object:
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise DeepalignError(
             f"'{reference}' raised {type(error).__name__}: {one_line(error)}.",
-            "run the factory on its own to see where.",
+            "run it on its own to see where.",
         ) from error
 
 
@@ -98,7 +98,7 @@ def _import(name: str, reference: str, hint: str) -> ModuleType:
     except Exception as error:  # a parent package's own code may raise anything
         raise DeepalignError(
             f"'{reference}' raised {type(error).__name__}: {one_line(error)}.",
-            "run the factory on its own to see where.",
+            "run it on its own to see where.",
         ) from error
     if found is None:
         raise UsageError(f"there is no Python module '{name}', here or installed.", hint)

@@ -219,3 +219,13 @@ def test_broken_safetensors_are_refused(tmp_path):
     (tmp_path / "set.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(CheckpointError):
         read_tensors(tmp_path / "set.safetensors")
+
+
+def test_what_is_neither_inputs_nor_labels_is_not_read(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, images=np.zeros((2, 3)), class_names=np.array(["cat", "dog"]), meta=np.array([{}]))
+
+    parts, _ = read_npz(path)
+
+    assert list(parts) == [""]
+    assert parts[""].inputs.shape == (2, 3)

@@ -1,0 +1,98 @@
+"""A spec that is wrong shows in the loss of aligned B, and nothing is concluded from its curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepalign_cli.errors import SpecError
+from deepalign_cli.operations.barrier import Question, barrier_files, check_same_function
+from deepalign_cli.operations.landscape import View, landscape_files
+from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.subject import Subject
+from tests.operations.making import deepalign
+
+NET = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+    def forward(self, x):
+        h = self.fc1(x).relu()
+        return self.fc3(h + self.fc2(h).relu())  # the skip connection that shapes do not show
+make = Net
+"""
+RIGHT = (
+    '[axes]\n"fc1.weight" = "r 6"\n"fc1.bias" = "r"\n"fc2.weight" = "r r"\n"fc2.bias" = "r"\n'
+    '"fc3.weight" = "3 r"\n"fc3.bias" = "3"\n'
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "right.toml").write_text(RIGHT)
+    space: dict[str, object] = {}
+    exec(NET, space)
+    for name in "ab":
+        torch.save(space["make"]().state_dict(), tmp_path / f"{name}.pt")  # type: ignore[operator]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", inputs=x, labels=rng.integers(0, 3, 40))
+    np.savez(tmp_path / "unlabelled.npz", inputs=x)
+    return tmp_path
+
+
+def subject(folder: Path) -> Subject:
+    return Subject(model=f"{folder / 'net.py'}:make", data=str(folder / "d.npz"))
+
+
+def settings(folder: Path, spec: str | None) -> Settings:
+    return Settings(Method.WEIGHTS, spec=folder / spec if spec else None, restarts=1)
+
+
+def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
+    inputs = folder / "a.pt", folder / "b.pt"
+
+    def ask(spec: str | None) -> Question:
+        return Question(inputs, (Method.WEIGHTS,), settings(folder, spec), subject(folder), points=3)
+
+    with pytest.raises(SpecError, match="not the function that B is"):
+        barrier_files(ask(None))
+    assert len(barrier_files(ask("right.toml")).paths) == 2
+
+
+def test_so_it_is_on_a_plane(folder: Path) -> None:
+    inputs = folder / "a.pt", folder / "b.pt"
+
+    with pytest.raises(SpecError, match="not the function that B is"):
+        landscape_files(View(inputs, settings(folder, None), subject(folder), points=3))
+    found = landscape_files(View(inputs, settings(folder, "right.toml"), subject(folder), points=3))
+    _, aligned, plain = found.at.values()
+    assert aligned == pytest.approx(plain, rel=1e-5)
+
+
+def test_rounding_is_no_other_function() -> None:
+    check_same_function("weights", 2.0001, 2.0)
+    check_same_function("weights", float("nan"), 2.0)  # said elsewhere, as a loss that is not finite
+
+
+def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> None:
+    a, b, data = folder / "a.pt", folder / "b.pt", folder / "unlabelled.npz"
+    how = ["--model", f"{folder / 'net.py'}:make", "--spec", folder / "right.toml"]
+
+    for line in (
+        ["align", a, b, "-o", folder / "1.safetensors", "--data", data],
+        ["align", a, b, "-o", folder / "2.safetensors", "--data", data, "-m", "activations"],
+        ["merge", a, b, "-o", folder / "3.safetensors", "--repair", data],
+    ):
+        done = deepalign(*line, *how)
+        assert done.code == 0, done.err
+    done = deepalign("barrier", a, b, "--data", data, *how)
+    assert (done.code, done.out) == (3, "")
+    assert "no labels to measure a loss by" in done.err
