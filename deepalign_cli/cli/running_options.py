@@ -131,6 +131,16 @@ class RunningOptions:
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        """Refuse what a script leaves where a variable was empty: it would count as not given.
+
+        Raises:
+            UsageError: so.
+        """
+        for name in ("model", "data", "loss"):
+            if getattr(self, name) == "":
+                raise UsageError(f"--{name} names nothing.", "name it, or leave the option out.")
+
     def first_given(self) -> str | None:
         """The first of the options that was given, but for --data, as it is written."""
         others = (f.name for f in fields(self) if f.name != "data" and getattr(self, f.name))

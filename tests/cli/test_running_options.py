@@ -147,3 +147,12 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
     refused(done, 1, f"needs the package '{module}', which is not installed")
     assert done.err.splitlines()[-1] == f"hint: {line}"
     assert not Path("c.png").exists()
+
+
+@pytest.mark.parametrize("command", ["align", "merge", "barrier", "landscape"])
+@pytest.mark.parametrize("option", ["--data", "--model", "--loss"])
+def test_an_empty_name_does_not_count_as_none(option: str, command: str, tmp_path: Path) -> None:
+    """`--data "$DATA" --max-barrier 0.1` with DATA unset must not pass."""
+    a, b = pair(tmp_path)
+    done = deepalign(command, a, b, *given(tmp_path), option, "", "-m", "weights")
+    refused(done, 2, f"{option} names nothing")
