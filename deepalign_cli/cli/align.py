@@ -71,7 +71,8 @@ def align(
     names = [default_output(path, "aligned") for path in inputs[1:]]
     target = output or (Path() if several else names[0])
     job = Job(
-        tuple(inputs), target, settings, tuple(alignment or ()), save_alignment, running.subject()
+        tuple(inputs), target, settings, tuple(alignment or ()), save_alignment, running.subject(),
+        reads=tuple(running.files()),
     )  # fmt: skip
     sizes = [total_bytes(path) for path in inputs[1:]]
     total = None if None in sizes else sum(size or 0 for size in sizes)

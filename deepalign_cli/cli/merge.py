@@ -108,12 +108,14 @@ def merge(
     target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
     from deepalign_cli.merge import Path as Interpolation
     from deepalign_cli.operations.combine import Job, merge_files
-    from deepalign_cli.operations.folder import Story, merge_folder
+    from deepalign_cli.operations.folder import Story, check_folder, merge_folder
 
     shown = is_folder and len(inputs) == 2 and not alignment  # what a card shows of its making
     check_data([] if alignment else methods, aligning, running, elsewhere=shown or repair is not None)
     saved, subject = tuple(alignment or ()), running.subject()
-    job = Job(tuple(inputs), target, settings, saved, save_alignment, subject, repair)
+    reads = tuple(replace(running, model=None, loss=None, data=repair).files() if repair else ())
+    reads += tuple(running.files())
+    job = Job(tuple(inputs), target, settings, saved, save_alignment, subject, repair, reads)
     named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
     given = {
         "--alpha": alpha, "--weights": weights, "--path": path, "--repair": repair and shown_source(repair),
@@ -124,6 +126,7 @@ def merge(
     with tempfile.TemporaryDirectory() as scratch:
         story = Story(named, words(given))
         if shown and running.data:
+            check_folder(job)
             story = _told(out, job, methods, story, Path(scratch))
         with out.progress(f"aligning {what}", total_bytes(inputs[0]), "B", then=f"merging {what}") as advance:
             if is_folder:
@@ -148,6 +151,9 @@ def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratc
     )
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = barrier_files(question, advance)
+    for note in report.notes:
+        out.note(note)
+    report.check_finite()
     picture = scratch / "barrier.png"
     try:
         save_curves(picture, report.curves, names=report.ends)

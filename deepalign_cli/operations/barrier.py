@@ -17,8 +17,8 @@ from deepalign_cli.evaluate.barrier import Correct, Way, alphas_of, measure
 from deepalign_cli.evaluate.curve import Curve, mean_and_spread
 from deepalign_cli.evaluate.datafree import LayerReport, weight_report
 from deepalign_cli.operations.found import Found, find_all
-from deepalign_cli.operations.settings import Method, Settings, bind, open_network
-from deepalign_cli.operations.subject import Opened, Subject, open_subject
+from deepalign_cli.operations.settings import Method, Refine, Settings, bind, open_network
+from deepalign_cli.operations.subject import SEEN, Opened, Subject, open_subject
 from deepalign_cli.repair import measure_parents, repair
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
@@ -201,6 +201,13 @@ def _fitting(found: Found, reference: Checkpoint, moving: Checkpoint, question: 
     return found.measured_for(reference, moving)
 
 
+def _looks(question: Question) -> bool:
+    """Whether anything looks at data before it is measured on them."""
+    refine, methods = question.settings.refine, () if question.alignments else question.methods
+    chosen = Method.DEEPALIGN in methods and refine in (Refine.AUTO, Refine.ACTIVATIONS)
+    return question.repair or chosen or bool({Method.ACTIVATIONS, Method.DUAL} & set(methods))
+
+
 def _name_of(saved: Sequence[Found]) -> str:
     """What saved alignments are called: their method."""
     names = {one.method for one in saved}
@@ -296,6 +303,8 @@ def _notes(
             who = f"{name}, {moving.called}: " if len(elements) > 1 else f"{name}: "
             notes += [f"{who}{note}" for note in one.notes()]
     notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
+    if subject and subject.sees_only_tests and _looks(question):
+        notes.append(SEEN)
     if subject and not question.repair and any(map(is_statistic, opened[0])):
         notes.append(STATISTICS_HINT)
     return tuple(dict.fromkeys(notes))

@@ -64,7 +64,7 @@ def card(facts: Facts) -> str:
         _making(facts),
         _command(facts.command),
         *_cost(facts),
-        "## Limits",
+        "## Notes and limits",
         _limits(facts),
     ]
     return "\n\n".join(parts) + "\n"
@@ -167,7 +167,9 @@ def _limits(facts: Facts) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -38,7 +38,7 @@ class Job:
     An input is a file, a folder, or hf://org/repo[@revision][/file].
     `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept. `subject`
     is what the networks are run as and on, where the method looks at data; `repair` names the data that a
-    merged network is repaired on.
+    merged network is repaired on. `reads` are files that are read besides: no output may take their place.
     """
 
     inputs: tuple[Path, ...]
@@ -48,6 +48,12 @@ class Job:
     save: Path | None = None
     subject: Subject = field(default_factory=Subject)
     repair: str | None = None
+    reads: tuple[Path, ...] = ()
+
+    @property
+    def untouchable(self) -> tuple[Path, ...]:
+        """All files that no output may take the place of."""
+        return (*self.inputs, *self.alignments, *self.reads, *filter(None, [self.settings.spec]))
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ def _run(
             reports.append(_report(part.output, command, used, elements, seconds, mended))
         if job.save:
             pair = hashes.values()
-            inputs = (*job.inputs, job.output)
+            inputs = (*job.untouchable, job.output)
             elements[0].save(job.save, (pair[0], pair[1]), force=job.settings.force, inputs=inputs)
     return reports
 
@@ -191,7 +197,7 @@ def _check_outputs(job: Job, outputs: Sequence[Path]) -> None:
     missing = [folder for folder in folders if not folder.exists()]  # where nothing can be in the way
     there = [out for out in outputs if out.parent not in missing]
     for out in (*missing, *there, *filter(None, [job.save])):
-        check_output(out, force=job.settings.force, inputs=job.inputs)
+        check_output(out, force=job.settings.force, inputs=job.untouchable)
     targets: dict[Path, int] = {}
     for place, out in enumerate(outputs):
         first = targets.setdefault(real_target(out), place)
@@ -242,7 +248,7 @@ class _Stream:
 
         write_safetensors(
             output, entries, lambda stored: self.read(names[stored]), metadata,
-            force=job.settings.force, inputs=job.inputs, finish=finish,
+            force=job.settings.force, inputs=job.untouchable, finish=finish,
         )  # fmt: skip
 
     def read(self, name: str) -> Tensor:

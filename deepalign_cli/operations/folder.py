@@ -76,7 +76,7 @@ def merge_folder(
         DeepalignError: an input does not fit, or the folder cannot be written.
     """
     folder = job.output
-    _check_folder(job)  # before anything is fetched
+    check_folder(job)  # before anything is fetched
     reference = open_network(job.inputs[0])
     beside, left_out = companions(reference)
     copies = dict(beside) | ({_picture_name(story.picture): story.picture} if story.picture else {})
@@ -95,8 +95,12 @@ def merge_folder(
 # --- where it is written --------------------------------------------------------------------------
 
 
-def _check_folder(job: Job) -> None:
-    """Refuse, before any work, a folder that could not be written in the end."""
+def check_folder(job: Job) -> None:
+    """Refuse, before any work, a folder that could not be written in the end.
+
+    Raises:
+        UsageError: it is no folder, an input, or holds what is not to be overwritten. OutputError: so.
+    """
     folder = job.output
     if not real_target(folder).exists():
         check_output(folder, force=False, inputs=job.inputs)
@@ -117,7 +121,7 @@ def _check_folder(job: Job) -> None:
 
 def _check_files(job: Job, names: Sequence[str]) -> None:
     if real_target(job.output).is_dir():
-        inputs = [source for source in job.inputs if not is_reference(source)]
+        inputs = [source for source in job.untouchable if not is_reference(source)]
         for name in names:
             check_output(job.output / name, force=job.settings.force, inputs=inputs)
 

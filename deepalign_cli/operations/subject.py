@@ -25,9 +25,7 @@ from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _TRIED = 8
-_NO_TRAINING = (
-    "no other split is there to look at: what looks at data looks at the examples that are measured"
-)
+SEEN = "the data have one part: what was matched, chosen or repaired on them was so on the examples measured"
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
 _JUDGED_ON = 2000
@@ -76,6 +74,11 @@ class Opened:
         """The training examples that units are matched on, and the loss on them."""
         judging = None if self.loss is None else self.judge
         return Evidence(self.run, self.batches(self.samples or MATCHED_ON), judging)
+
+    @property
+    def sees_only_tests(self) -> bool:
+        """Whether the set has one part, so that training examples are those that are measured."""
+        return len(self.training.parts) == 1
 
     @property
     def measure(self) -> Loss:
@@ -131,12 +134,12 @@ def open_subject(
         reference, subject.model, args=subject.arguments, options=subject.design,
         activation=activation.value if activation else None,
     )  # fmt: skip
-    first = _load(subject, subject.splits[0] if subject.splits else None, network)
-    sets = (first, *(first.on(split, subject.limit) for split in subject.splits[1:]))
+    splits = tuple(dict.fromkeys(subject.splits))
+    first = _load(subject, splits[0] if splits else None, network)
+    sets = (first, *(first.on(split, subject.limit) for split in splits[1:]))
     loss, why = _fitting_loss(subject.loss, network.run, reference, sets, needed=measured)
     says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
     training = first.training()
-    says += [_NO_TRAINING] if training.split == first.split else []
     return Opened(network.run, sets, training, loss, subject.batch_size, subject.samples, tuple(says))
 
 

@@ -201,3 +201,32 @@ def test_a_card_without_what_draws_its_picture(tmp_path: Path, monkeypatch: pyte
 
     assert (done.code, done.json["files"]) == (0, ["model.safetensors", "README.md"])
     assert any("pip install 'deepalign[plot]'" in note for note in done.json["notes"])
+
+
+@pytest.mark.parametrize("command", ["align", "merge"])
+def test_no_output_takes_the_place_of_what_is_read(command: str, tmp_path: Path) -> None:
+    a, b = pair(tmp_path, "named_mlp")
+    how = [str(word) for word in given(tmp_path, "named_mlp")]
+    data, code = tmp_path / "data.npz", tmp_path / "factories.py"
+    kept = data.read_bytes(), code.read_bytes()
+    more = ["--repair", data] if command == "merge" else []
+
+    for out in (data, code):
+        done = deepalign(command, a, b, *how, *more, "-o", out, "--force")
+        assert (done.code, done.out) == (2, "")
+        assert "is one of the inputs" in done.err
+    assert (data.read_bytes(), code.read_bytes()) == kept
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    a, b = pair(tmp_path, "named_mlp")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+
+    done = deepalign("merge", a, b, *given(tmp_path, "named_mlp"), "-o", f"{out}/")
+
+    assert (done.code, done.out) == (2, "")
+    assert "exists" in done.err
+    assert "note:" not in done.err
+    assert (out / "README.md").read_text() == "mine"

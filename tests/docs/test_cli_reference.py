@@ -14,9 +14,7 @@ import pytest
 from deepalign_cli.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-A, B, DIGITS = (
-    str(ROOT / "deepalign_cli" / "demo" / f"{name}.safetensors") for name in ("a", "b", "digits")
-)
+A, B, DIGITS = (str(ROOT / "deepalign_cli" / "demo" / f"{name}.safetensors") for name in ("a", "b", "digits"))
 
 
 @pytest.fixture(scope="module")

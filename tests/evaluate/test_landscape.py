@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_the_grid_encloses_the_networks_with_even_steps() -> None:
     assert ys[0] < 0
     assert ys[-1] > 2
     assert max(len(xs), len(ys)) == 11
-    steps = [b - a for axis in (xs, ys) for a, b in zip(axis, axis[1:], strict=False)]
+    steps = [b - a for axis in (xs, ys) for a, b in pairwise(axis)]
     assert steps == pytest.approx([steps[0]] * len(steps))
 
 

@@ -88,7 +88,7 @@ def test_limits() -> None:
 def test_curves_and_their_picture() -> None:
     text = card(replace(FACTS, curves=[LINE, BAD], picture="curve.png"))
     assert rows(text, "What it costs")[1:] == [
-        ["`naive`", "`digits, test`", "0.9", "0.45", "1.1", "50.00 %"],
+        ["`naive`", "`digits, test`", "0.9000", "0.4500", "1.1000", "50.00 %"],
         ["`weights`", "-", "not finite", "not finite", "not finite", "-"],
     ]
     assert "![Loss along the way](<curve.png>)" in text

@@ -81,7 +81,7 @@ def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     assert "| `a` | 0.5 | - | - |" in text
     assert "deepalign merge a b -o out/" in text
     assert "BatchNorm statistics were averaged" in text
-    assert "| `none` | `digits` | 0 | 0 | 0.375 | - |" in text
+    assert "| `none` | `digits` | 0.0000 | 0.0000 | 0.3750 | - |" in text
     assert "(<curve.svg>)" in text
     assert (tmp_path / "out" / "curve.svg").read_text() == "<svg/>"
     assert "curve.svg" in done.files

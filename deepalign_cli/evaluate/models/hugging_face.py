@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
 from torch import nn
 
 from deepalign_cli.errors import SpecError, UsageError
@@ -70,6 +69,8 @@ def _build(transformers: Any, config: Any) -> Any:
 @contextmanager
 def _offline() -> Iterator[None]:
     """Keep the hub's client from the network, as its HF_HUB_OFFLINE does."""
+    from huggingface_hub import constants  # with its HTTP client, which nothing else here needs
+
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
