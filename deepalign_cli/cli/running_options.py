@@ -30,21 +30,23 @@ Model = Annotated[
     ),
 ]
 
+ModelArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="An argument for the factory of --model; repeat it for more.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class RunningOptions:
     """What a command takes that runs networks on data. None of it is needed where nothing is run."""
 
     model: Model = None
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model-arg",
-            metavar="KEY=VALUE",
-            help="An argument for the factory of --model; repeat it for more.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None
+    model_arg: ModelArguments = None
     design: Annotated[
         list[str] | None,
         typer.Option(

@@ -10,7 +10,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, make_settings
 from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.running_options import Model
+from deepalign_cli.cli.running_options import Model, ModelArguments, pairs
 
 if TYPE_CHECKING:
     from deepalign_cli.evaluate.spec_check import SpecCheck
@@ -23,6 +23,7 @@ def verify(
     a: options.CheckpointA,
     b: options.CheckpointB,
     model: Model = None,
+    model_arg: ModelArguments = None,
     input_shape: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +63,10 @@ def verify(
     from deepalign_cli.operations.verify import verify_files
 
     with out.progress("comparing"):
-        verdict = verify_files(a, b, settings, model=model, input_shape=input_shape, tolerance=tolerance)
+        verdict = verify_files(
+            a, b, settings, model=model, arguments=pairs("--model-arg", model_arg),
+            input_shape=input_shape, tolerance=tolerance,
+        )  # fmt: skip
     for note in verdict.notes:
         out.note(note)
     out.result(_payload(verdict), lambda console: _show(console, verdict))

@@ -75,7 +75,8 @@ def measure(
     """The curve of every way. `advance` is told the share of the work that each step has done.
 
     One network after another is run on each piece of the data: on CPUs running all points at once under
-    `vmap` is slower but for the smallest networks (`benchmarks/barrier.py`). What is not repaired shares its measurement at alpha 0.
+    `vmap` is slower but for the smallest networks (`benchmarks/barrier.py`). What is not repaired shares its
+    measurement at alpha 0.
     """
     tallies = [[Tally() for _ in alphas] for _ in ways]
     own = {name: _wide(w) for name, w in reference.items()}

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from deepalign_cli.errors import DeepalignError
+from deepalign_cli.align.running import Run
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
@@ -35,10 +34,10 @@ class SpecCheck:
 
 
 def check_spec(
-    model: nn.Module, symmetry: Symmetry, weights: Weights, shape: tuple[int, ...], rng: torch.Generator
+    run: Run, symmetry: Symmetry, weights: Weights, shape: tuple[int, ...], rng: torch.Generator
 ) -> SpecCheck:
     """Run the network on random inputs of `shape` before and after a random element of the group."""
-    probe = _Probe(model, symmetry, weights, torch.randn(8, *shape, generator=rng, dtype=torch.float64))
+    probe = _Probe(run, symmetry, weights, torch.randn(8, *shape, generator=rng, dtype=torch.float64))
     g = symmetry.random(rng)
     residual = probe.change(g)
     if residual <= TOLERANCE:
@@ -48,10 +47,8 @@ def check_spec(
 
 
 class _Probe:
-    def __init__(
-        self, model: nn.Module, symmetry: Symmetry, weights: Weights, inputs: Float64[Tensor, ...]
-    ) -> None:
-        self.model, self.symmetry, self.inputs = model, symmetry, inputs
+    def __init__(self, run: Run, symmetry: Symmetry, weights: Weights, inputs: Float64[Tensor, ...]) -> None:
+        self.run, self.symmetry, self.inputs = run, symmetry, inputs
         self.weights = {n: w.double() if w.is_floating_point() else w for n, w in weights.items()}
         self.expected = self._run(self.weights)
 
@@ -86,14 +83,4 @@ class _Probe:
 
     def _run(self, weights: Weights) -> Tensor:
         with torch.no_grad():
-            out = functional_call(self.model, dict(weights), (self.inputs,))
-        if isinstance(out, dict):
-            out = next(iter(out.values()))
-        if isinstance(out, tuple | list):
-            out = out[0]
-        if not isinstance(out, Tensor):
-            raise DeepalignError(
-                f"the model returned {type(out).__name__}, not a tensor.",
-                "let the factory return a module whose forward returns a tensor.",
-            )
-        return out.double()
+            return self.run(weights, self.inputs).double()

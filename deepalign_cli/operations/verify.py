@@ -11,7 +11,7 @@ import torch
 
 from deepalign_cli.align.alignment import widened
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.evaluate.models import input_shape_of, load_model, load_weights
+from deepalign_cli.evaluate.models import input_shape_of, network_for
 from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
 from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks
@@ -48,13 +48,14 @@ def verify_files(
     settings: Settings,
     *,
     model: str | None = None,
+    arguments: Mapping[str, str] | None = None,
     input_shape: str | None = None,
     tolerance: float | None = None,
 ) -> Verdict:
     """Recover the element that carries `moving` onto `reference`, and say what remains.
 
-    With `model`, run the user's own factory and check the spec on it. `tolerance` defaults to a few
-    roundings of the coarsest type in the files.
+    With `model` (as `network_for` takes it, with `arguments`), run the network and check the spec on it.
+    `tolerance` defaults to a few roundings of the coarsest type in the files.
 
     Raises:
         DeepalignError: the inputs do not fit each other or the spec; the model does not run.
@@ -69,7 +70,9 @@ def verify_files(
     if limit is None:
         limit = default_tolerance(a, b)
         limit = max(4 * limit, _SCALES) if Kind.SCALE in found.symmetry.kinds.values() else limit
-    spec = _check_model(model, input_shape, a, found.symmetry, settings) if model else None
+    spec = None
+    if model:
+        spec = _check_model(model, arguments or {}, input_shape, a, found.symmetry, settings)
     doubts = [f"doubt: {doubt}" for doubt in found.symmetry.spec.doubts]
     bare = settings.activation is None and not found.symmetry.spec.kinds
     hints = [_UNSCALED] if residual > limit and bare and found.symmetry.spec.marked() else []
@@ -102,9 +105,10 @@ def _residual(a: Checkpoint, b: Checkpoint, found: Found) -> tuple[float, str]:
 
 
 def _check_model(
-    reference: str, shape: str | None, checkpoint: Checkpoint, symmetry: Symmetry, settings: Settings
-) -> SpecCheck:
-    model = load_model(reference)
+    reference: str, arguments: Mapping[str, str], shape: str | None, checkpoint: Checkpoint,
+    symmetry: Symmetry, settings: Settings,
+) -> SpecCheck:  # fmt: skip
+    run = network_for(checkpoint, reference, args=arguments).run
     weights = {name: checkpoint[name] for name in checkpoint}
-    load_weights(model, weights)
-    return check_spec(model, symmetry, dict(model.state_dict()), input_shape_of(model, shape), settings.rng())
+    weights = {name: w.double() if w.is_floating_point() else w for name, w in weights.items()}
+    return check_spec(run, symmetry, weights, input_shape_of(run, weights, shape), settings.rng())

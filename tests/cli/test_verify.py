@@ -251,6 +251,23 @@ def test_a_broken_spec_is_reported_with_the_tensors_to_suspect(
 # --- what may be wrong with the model -------------------------------------------------------------
 
 
+def test_a_model_whose_own_names_have_the_prefix_is_run_as_it_is(a: Path, tmp_path: Path) -> None:
+    inside = FACTORY + "\n\nclass Outer(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    inside += "        self.model = make()\n\n    def forward(self, x):\n        return self.model(x)\n"
+    (tmp_path / "outer.py").write_text(inside)
+
+    done = deepalign("verify", a, a, "--model", f"{tmp_path / 'outer.py'}:Outer")
+
+    assert (done.code, done.err.count("error")) == (0, 0), done.err
+    assert "the spec holds" in done.out
+
+
+def test_the_factory_gets_its_arguments(a: Path, model: str) -> None:
+    file = model.rpartition(":")[0]
+
+    assert deepalign("verify", a, a, "--model", f"{file}:takes_one", "--model-arg", "width=16").code == 0
+
+
 @pytest.mark.parametrize(
     ("factory", "args", "code", "message"),
     [
@@ -273,7 +290,7 @@ def test_a_broken_spec_is_reported_with_the_tensors_to_suspect(
         ("net.py:make", ["--input-shape", "13"], 2, "does not go through the model"),
         ("net.py:make", ["--input-shape", "3x32x32"], 2, "does not go through the model"),
         ("odd.py:make", [], 2, "no usual input shape goes through the model"),
-        ("none.py:make", [], 1, "returned NoneType"),
+        ("none.py:make", [], 2, "returned NoneType"),
     ],
 )
 def test_a_model_that_is_not_right(

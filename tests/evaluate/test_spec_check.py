@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.errors import DeepalignError
+from deepalign_cli.evaluate.models.module import run_module, shapes_of
 from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.spec import Activation, Spec
@@ -36,11 +37,13 @@ def checked(
 ) -> SpecCheck:
     model = generic(lambda: nets.named_mlp((6, 8, 8, 3), kind), 0, torch.float64)
     spec = Spec({name: parse_axes(text, name) for name, text in (RIGHT | dict(changed)).items() if text})
-    weights = dict(model.state_dict())
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
     symmetry = Symmetry(
         spec.with_activation(activation), {name: tuple(w.shape) for name, w in weights.items()}
     )
-    return check_spec(model, symmetry, weights, (6,), torch.Generator().manual_seed(0))
+    return check_spec(
+        run_module(model, shapes_of(model)), symmetry, weights, (6,), torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,16 +100,16 @@ def test_the_wrong_activation_breaks_every_group() -> None:
 def test_the_first_output_counts(wrap: object) -> None:
     model = generic(lambda: Wrapped(wrap), 0, torch.float64)
     spec = Spec({f"inner.{name}": parse_axes(text, name) for name, text in RIGHT.items()})
-    weights = dict(model.state_dict())
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
     symmetry = Symmetry(spec, {name: tuple(w.shape) for name, w in weights.items()})
 
-    assert check_spec(model, symmetry, weights, (6,), torch.Generator()).passed
+    assert check_spec(run_module(model, shapes_of(model)), symmetry, weights, (6,), torch.Generator()).passed
 
 
 def test_an_output_that_is_no_tensor_is_refused() -> None:
     model = generic(lambda: Wrapped(lambda _: None), 0, torch.float64)
-    weights = dict(model.state_dict())
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
     symmetry = Symmetry(replace(Spec({})), {name: tuple(w.shape) for name, w in weights.items()})
 
     with pytest.raises(DeepalignError, match="the model returned NoneType"):
-        check_spec(model, symmetry, weights, (6,), torch.Generator())
+        check_spec(run_module(model, shapes_of(model)), symmetry, weights, (6,), torch.Generator())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
+from deepalign_cli.align.running import Run
 from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.models.running import run_dtype
+from deepalign_cli.symmetry.symmetry import Weights
 
 
-def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]:
+def input_shape_of(run: Run, weights: Weights, text: str | None = None) -> tuple[int, ...]:
     """The shape of one example without the batch axis: `text` such as `3x32x32`, or found by trying.
 
     Raises:
@@ -23,7 +25,7 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
             raise UsageError(
                 f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
             )
-        problem = _try(model, shape)
+        problem = _try(run, weights, shape)
         if problem is not None:
             reason = " ".join(str(problem).split())
             raise UsageError(
@@ -31,8 +33,8 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
                 "give one example's shape, without the batch axis, or leave --input-shape out.",
             )
         return shape
-    for shape in _usual_shapes(model):
-        if _try(model, shape) is None:
+    for shape in _usual_shapes(weights):
+        if _try(run, weights, shape) is None:
             return shape
     raise UsageError(
         "no usual input shape goes through the model.",
@@ -40,18 +42,20 @@ def input_shape_of(model: nn.Module, text: str | None = None) -> tuple[int, ...]
     )
 
 
-def _try(model: nn.Module, shape: tuple[int, ...]) -> Exception | None:
+def _try(run: Run, weights: Weights, shape: tuple[int, ...]) -> Exception | None:
     """What the model raises on an input of this shape."""
     try:
         with torch.no_grad():
-            model(torch.zeros(2, *shape, dtype=torch.float64))
+            run(weights, torch.zeros(2, *shape, dtype=run_dtype(weights)))
+    except UsageError:  # it runs, and gives what is no output
+        raise
     except Exception as error:  # the user's own code may raise anything
         return error
     return None
 
 
-def _usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
-    first = next((w for w in model.state_dict().values() if w.ndim >= 2 and w.is_floating_point()), None)
+def _usual_shapes(weights: Weights) -> list[tuple[int, ...]]:
+    first = next((w for w in weights.values() if w.ndim >= 2 and w.is_floating_point()), None)
     if first is None:
         return []
     width = first.shape[1]
