@@ -65,28 +65,33 @@ class ModuleRun:
 
     `names` has the module's name of each of the checkpoint's tensors; tensors without one are not used.
     Where the module ties tensors, any one of their names will do, and all that are given must be equal.
-    The module's own parameters are let go: they take no memory.
+    The module's own parameters are let go: they take no memory. What no checkpoint holds is the module's
+    own, brought to the weights' type for each call.
     """
 
     def __init__(self, module: nn.Module, names: Mapping[str, str]) -> None:
         self.module, self.names = module, names
         self.ties = _ties(module)
-        self.dtype: torch.dtype | None = None
-        _let_go(module, set(names.values()))
+        given = set(names.values())
+        given |= {name for tied in self.ties if given.intersection(tied) for name in tied}
+        own = [*module.named_parameters(), *module.named_buffers()]
+        self._rest = {name: w for name, w in own if name not in given and w.is_floating_point()}
+        self._cast: tuple[torch.dtype | None, dict[str, Tensor]] = None, {}
+        _let_go(module, given)
 
     def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, ...]:
         own = {self.names[name]: w for name, w in weights.items() if name in self.names}
-        self._match_dtype(own)
+        rest = self._rest_like(own)
         for tied in self.ties:
             _give_once(own, [name for name in tied if name in own])
-        return output_of(functional_call(self.module, own, (x,)))
+        return output_of(functional_call(self.module, {**rest, **own}, (x,)))
 
-    def _match_dtype(self, own: Weights) -> None:
-        """Buffers that no checkpoint holds take the type of the weights."""
+    def _rest_like(self, own: Weights) -> dict[str, Tensor]:
+        """What no checkpoint holds, where it is not of the weights' type already."""
         dtype = next((w.dtype for w in own.values() if w.is_floating_point()), None)
-        if dtype is not None and dtype != self.dtype:
-            self.module.to(dtype)
-            self.dtype = dtype
+        if dtype is not None and dtype != self._cast[0]:
+            self._cast = dtype, {name: w.to(dtype) for name, w in self._rest.items() if w.dtype != dtype}
+        return self._cast[1]
 
 
 def run_module(
@@ -104,15 +109,23 @@ def run_module(
     Raises:
         MismatchError: names or shapes differ; they are listed.
     """
-    own = shapes_of(module)
-    cut = len(common_prefix(own))
-    buffers = {name[cut:]: tuple(b.shape) for name, b in module.named_buffers()}
-    bare = {name[cut:]: shape for name, shape in own.items()}
-    bare |= {name: shape for name, shape in buffers.items() if name in shapes}
-    spare = {name[cut:] for tied in _ties(module) for name in _spare(tied, cut, shapes)}
-    check_fit(bare, shapes, hint, lambda name: is_counter(name) or name in spare or unused(name))
-    prefix = next(iter(own))[:cut] if own else ""
-    return ModuleRun(module, {name: prefix + name for name in shapes if name in bare})
+    own, ties = shapes_of(module), _ties(module)
+    prefix = _prefix(own, ties, shapes)
+    buffers = {name.removeprefix(prefix): name for name, _ in module.named_buffers()}
+    names = {name.removeprefix(prefix): name for name in own}
+    names |= {name: full for name, full in buffers.items() if name in shapes}
+    sizes = {**own, **{name: tuple(b.shape) for name, b in module.named_buffers()}}
+    spare = {
+        name.removeprefix(prefix)
+        for tied in ties
+        if any(other.removeprefix(prefix) in shapes for other in tied)
+        for name in tied
+    }
+    check_fit(
+        {name: sizes[full] for name, full in names.items()}, shapes, hint,
+        lambda name: is_counter(name) or name in spare or unused(name),
+    )  # fmt: skip
+    return ModuleRun(module, {name: names[name] for name in shapes if name in names})
 
 
 def output_of(out: object) -> Tensor:
@@ -148,9 +161,14 @@ def _ties(module: nn.Module) -> list[tuple[str, ...]]:
     return [tuple(names) for names in named.values() if len(names) > 1]
 
 
-def _spare(tied: Sequence[str], cut: int, given: Mapping[str, Shape]) -> list[str]:
-    """The names of tied tensors that a checkpoint may leave out: all, if it has another of them."""
-    return [name for name in tied if any(other[cut:] in given for other in tied)]
+def _prefix(own: Mapping[str, Shape], ties: Sequence[Sequence[str]], given: Mapping[str, Shape]) -> str:
+    """What stands before the module's names and not before a checkpoint's.
+
+    Tied tensors that a file leaves out, as `lm_head.weight`, need not begin with it.
+    """
+    later = {name for tied in ties for name in tied if name != next((n for n in tied if n in own), None)}
+    found = [common_prefix(own), common_prefix(name for name in own if name not in later)]
+    return max(found, key=lambda prefix: sum(name.removeprefix(prefix) in given for name in own))
 
 
 def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
@@ -170,10 +188,9 @@ def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
 def _let_go(module: nn.Module, given: set[str]) -> None:
     """Put the parameters that will be given on the meta device, tied ones together."""
     moved: dict[int, nn.Parameter] = {}
-    shared = {name for tied in _ties(module) if given.intersection(tied) for name in tied}
     for path, owner in module.named_modules():
         for key, parameter in list(owner._parameters.items()):
             name = f"{path}.{key}" if path else key
-            if parameter is not None and name in given | shared:
+            if parameter is not None and name in given:
                 empty = moved.setdefault(id(parameter), nn.Parameter(parameter.detach().to("meta"), False))
                 owner._parameters[key] = empty

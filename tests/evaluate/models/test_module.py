@@ -11,6 +11,7 @@ from deepalign_cli.evaluate.models import load_model, load_weights
 from deepalign_cli.evaluate.models.module import make_module, output_of, run_module
 from tests import nets
 from tests.evaluate.models.builders import generic, inputs
+from tests.symmetry.builders import seeded
 
 
 @pytest.fixture
@@ -207,3 +208,68 @@ def test_the_outputs_are_found_in_what_a_module_returns(
 def test_what_holds_no_tensor_is_named(out: object) -> None:
     with pytest.raises(UsageError, match=f"returned {type(out).__name__}, not a tensor"):
         output_of(out)
+
+
+class Turning(nn.Module):
+    """A layer whose outputs are turned in the complex plane, as rotary positions are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.register_buffer("angles", torch.polar(torch.ones(2), torch.tensor([1.0, 2.0])), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = torch.view_as_complex(self.fc(x).unflatten(1, (2, 2))) * self.angles
+        return torch.view_as_real(turned).flatten(1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_complex_buffers_stay_complex() -> None:
+    module = Turning()
+    weights = {n: w.clone() for n, w in module.state_dict().items()}
+    x = torch.randn(4, 3, generator=seeded(1))
+    found = run_module(Turning(), shapes(weights))(weights, x)
+    assert torch.allclose(found, expected(module, x), atol=1e-6)
+
+
+def test_what_no_checkpoint_holds_is_never_rounded() -> None:
+    module = Tied().double()
+    module.scale.copy_(torch.tensor([1.1, 2.3, 3.7, 4.9], dtype=torch.float64))
+    own, exact = module.scale, module.scale.clone()
+    weights = {"embed.weight": torch.randn(7, 4, dtype=torch.float64)}
+    tokens = torch.randint(7, (5, 3))
+    run = run_module(module, shapes(weights))
+    before = run(weights, tokens)
+    assert run({"embed.weight": weights["embed.weight"].float()}, tokens).dtype == torch.float32
+    assert torch.equal(run(weights, tokens), before)
+    assert module.scale is own
+    assert torch.equal(own, exact)
+
+
+def test_one_module_may_be_run_for_two_checkpoints() -> None:
+    shared = nets.mlp_batchnorm().eval()
+    made = [generic(nets.mlp_batchnorm(), seed) for seed in (0, 1)]
+    runs = [run_module(shared, shapes(weights)) for _, weights in made]
+    x = inputs((12,))
+    for run, (module, weights) in zip((*runs, *runs), (*made, *made), strict=True):
+        assert torch.allclose(run(weights, x), expected(module, x), rtol=0, atol=1e-12)
+
+
+def test_a_prefix_is_found_where_only_a_tied_tensor_does_not_have_it() -> None:
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4))
+            self.lm_head = nn.Linear(4, 7, bias=False)
+            self.lm_head.weight = self.model[0].weight
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            out: Tensor = self.lm_head(self.model(tokens))
+            return out
+
+    module, weights = generic(Head())
+    tokens = torch.randint(7, (5, 3))
+    bare = {n.removeprefix("model."): w for n, w in weights.items() if n.startswith("model.")}
+    for given in (bare, {n: w for n, w in weights.items() if n.startswith("model.")}, weights):
+        run = run_module(Head(), shapes(given))
+        assert torch.allclose(run(given, tokens), expected(module, tokens), rtol=0, atol=1e-12)
