@@ -81,11 +81,12 @@ def reestimated(run: Run, weights: Weights, batches: Batches) -> dict[str, Tenso
     Variances are unbiased, as PyTorch's running ones. Returns the tensors that change.
 
     Raises:
-        DataError: there are no inputs. NonFiniteError: activations hold NaN or Inf.
+        DataError: there are no inputs, or a batch has one value a channel. NonFiniteError: activations hold
+            NaN or Inf, or a statistic overflows its type.
     """
     repairing = _Repairing(weights)
     _each(repairing, run, batches)
-    return repairing.statistics()
+    return _in_range(repairing.statistics())
 
 
 def measure_parents(
@@ -93,7 +94,8 @@ def measure_parents(
 ) -> ParentStatistics:
     """Run the parents, all in the same units, on every batch: once for any number of mixtures.
 
-    Corrected are layers of the spec that are used once and are not followed by a norm at once.
+    Corrected are layers of the spec that are not followed by a norm at once, and whose weight and bias are
+    used once and by nothing else.
 
     Raises:
         DataError: there are no inputs. NonFiniteError: activations hold NaN or Inf.
@@ -115,6 +117,7 @@ def measure_parents(
     return ParentStatistics(layers, tuple(found), totals)
 
 
+@torch.no_grad()
 def repair(
     run: Run, parents: ParentStatistics, shares: Sequence[float], merged: Weights, batches: Batches
 ) -> Correction:
@@ -124,8 +127,9 @@ def repair(
     training would. A parent itself (a share of 1) is left as it is.
 
     Raises:
-        DataError: there are no inputs, or other ones than the parents were run on.
-        NonFiniteError: activations hold NaN or Inf.
+        DataError: there are no inputs, other ones than the parents were run on, or a batch has one value a
+            channel where BatchNorm stands.
+        NonFiniteError: activations hold NaN or Inf, or a tensor overflows its type.
     """
     if max(shares) == 1.0:
         return Correction()
@@ -138,7 +142,8 @@ def repair(
         )
     folded = repairing.folded()
     norms = tuple(repairing.norms)
-    return Correction(repairing.statistics() | folded, parents.layers, norms, repairing.notes())
+    tensors = _in_range(repairing.statistics() | folded)
+    return Correction(tensors, parents.layers, norms, repairing.notes())
 
 
 class _Measuring(Calls):
@@ -150,6 +155,7 @@ class _Measuring(Calls):
         shared = Counter(w.data_ptr() for w in weights.values())
         self.barred = {name for name, w in weights.items() if shared[w.data_ptr()] > 1}
         self._symmetry = symmetry
+        self._biases: dict[str, str] = {}  # and the layer that adds it
         self._given: dict[int, tuple[weakref.ref[Tensor], str]] = {}
 
     def layer(self, call: Call) -> Tensor:
@@ -158,12 +164,17 @@ class _Measuring(Calls):
             is_unnamed, is_tied = call.has_bias and call.bias is None, call.bias in self.barred
             if call.name in self.moments or is_unnamed or is_tied:
                 self.barred.add(call.name)
+            if call.bias is not None and self._biases.setdefault(call.bias, call.name) != call.name:
+                self.barred |= {call.name, self._biases[call.bias]}
             self.moments[call.name] = _moments(out, call)
             self._given[id(out)] = weakref.ref(out), call.name
         return out
 
     def looked_up(self, name: str) -> None:
         self.barred.add(name)
+
+    def used(self, name: str) -> None:
+        self.barred |= {name, self._biases.get(name, name)}
 
     def normalised(self, x: Tensor) -> None:
         given = self._given.get(id(x))
@@ -191,6 +202,11 @@ class _Repairing(Calls):
 
     def batch_norm(self, call: NormCall) -> Tensor:
         found = _over(call.input, 1, call.mean)
+        if found.count < 2:
+            raise DataError(
+                f"BatchNorm '{call.mean}' has one value a channel in a batch, which has no variance.",
+                "give more examples, and more of them at a time (--batch-size).",
+            )
         kept = self.norms.get(call.mean)
         self.norms[call.mean] = call.var, kept[1] + found if kept else found
         dtype = call.input.dtype
@@ -275,6 +291,20 @@ def _over(x: Tensor, axis: int, name: str) -> Moments:
             f"the activations at '{name}' hold NaN or Inf.", "see what the networks give on this data."
         )
     return Moments(x.numel() // x.shape[axis], mean.double(), var.double())
+
+
+def _in_range(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, which were brought to their types.
+
+    Raises:
+        NonFiniteError: one does not fit its type.
+    """
+    for name, w in tensors.items():
+        if not torch.isfinite(w).all():
+            raise NonFiniteError(
+                f"'{name}' overflows its type when it is repaired.", "convert the inputs to float32 first."
+            )
+    return tensors
 
 
 def _each(calls: Calls, run: Run, batches: Batches) -> int:

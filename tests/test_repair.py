@@ -282,3 +282,56 @@ def test_statistics_of_parents_name_their_batches() -> None:
     assert isinstance(known, ParentStatistics)
     assert [batch[0]["fc1.weight"].count for batch in known.batches] == [40, 24]
     assert known.totals[1]["fc1.weight"].count == 64
+
+
+def test_a_weight_that_is_used_transposed_too_is_left() -> None:
+    shapes = {"a.weight": (5, 3), "b.weight": (4, 3)}
+    symmetry = Symmetry(parse_spec('[axes]\n"a.weight" = "h 3"\n"b.weight" = "k 3"'), shapes)
+    a, b = ({n: torch.randn(s, generator=seeded(i)) for n, s in shapes.items()} for i in (0, 1))
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        back = functional.linear(functional.linear(x, w["a.weight"]).relu(), w["a.weight"].t())
+        return functional.linear(back, w["b.weight"])
+
+    x = torch.randn(40, 3, generator=seeded(3))
+    assert measure_parents(run, symmetry, [a, b], lambda: [x]).layers == ("b.weight",)
+
+
+def test_layers_that_share_a_bias_are_left() -> None:
+    shapes = {"a.weight": (5, 3), "b.weight": (5, 5), "c.weight": (5, 5), "bias": (5,)}
+    axes = '[axes]\n"a.weight" = "h 3"\n"b.weight" = "h h"\n"c.weight" = "h h"\n"bias" = "h"'
+    symmetry = Symmetry(parse_spec(axes), shapes)
+    a, b = ({n: torch.randn(s, generator=seeded(i)) for n, s in shapes.items()} for i in (0, 1))
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        for name in "ab":
+            x = functional.linear(x, w[f"{name}.weight"], w["bias"]).relu()
+        return functional.linear(x, w["c.weight"])
+
+    x = torch.randn(40, 3, generator=seeded(3))
+    assert measure_parents(run, symmetry, [a, b], lambda: [x]).layers == ("c.weight",)
+
+
+def test_batchnorm_is_not_reestimated_from_single_values() -> None:
+    _, run, _, a, _, x = parents("mlp_batchnorm")
+    with pytest.raises(DataError, match=r"'1\.running_mean' has one value a channel in a batch"):
+        reestimated(run, a, lambda: x.split(1))
+
+
+def test_what_does_not_fit_its_type_is_an_error() -> None:
+    run, symmetry, a, b, x = small(bias=False)
+    x[:, 1] = 1.001 * x[:, 0]  # all but the same: half-way the weights cancel, and hardly anything is left
+    a["a.weight"][0], b["a.weight"][0] = torch.tensor([[6e4, -3e4, 0], [0, -3e4, 0]])
+    a, b = ({n: w.half() for n, w in side.items()} for side in (a, b))
+    known = measure_parents(run, symmetry, [a, b], lambda: [x])
+    with pytest.raises(NonFiniteError, match="overflows its type when it is repaired"):
+        repair(run, known, (0.5, 0.5), mixed(a, b, 0.5), lambda: [x])
+
+
+def test_no_gradients_are_kept() -> None:
+    _, run, symmetry, a, b, x = parents("plain_cnn_bn")
+    a, b = ({n: nn.Parameter(w) if w.is_floating_point() else w for n, w in one.items()} for one in (a, b))
+    known = measure_parents(run, symmetry, [a, b], lambda: [x])
+    found = repair(run, known, (0.5, 0.5), mixed(a, b, 0.5), lambda: [x])
+    assert found.layers
+    assert not any(w.requires_grad for w in found.tensors.values())

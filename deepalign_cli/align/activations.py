@@ -164,7 +164,7 @@ def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, Moments], samples: 
 
 def _has_constant(matrices: Matrices) -> bool:
     value = matrices.plain if matrices.flipping is None else matrices.plain.abs() + matrices.flipping.abs()
-    return bool((value == 0).all(dim=1).any())
+    return any(bool((value == 0).all(dim=side).any()) for side in (0, 1))
 
 
 Judging = Callable[[Symmetry, Weights, Weights], Judge]

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from deepalign_cli.align.alignment import widened
 from deepalign_cli.align.running import Run
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -88,17 +87,17 @@ class Calls(TorchFunctionMode):
     """While a network runs, `reads`, `layer`, `batch_norm` and `normalised` are told of its layers.
 
     Subclasses override what they want to know or change; `layer` and `batch_norm` return the output. The
-    weights are held in float32 or wider, in which networks of narrower types are run.
+    weights are held in one type, float32 or wider, in which networks of narrower types are run.
     """
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.weights = {n: widened(w) if w.is_floating_point() else w for n, w in weights.items()}
+        wide = any(w.dtype == torch.float64 for w in weights.values())
+        self._dtype = torch.float64 if wide else torch.float32
+        self.weights = {n: w.to(self._dtype) if w.is_floating_point() else w for n, w in weights.items()}
         self._names: dict[int, str] = {}
         for name, w in self.weights.items():
             self._names.setdefault(id(w), name)
-        types = [w.dtype for w in self.weights.values() if w.is_floating_point()]
-        self._dtype = max(types, key=lambda d: d.itemsize, default=torch.float32)
 
     def run(self, run: Run, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Run a network on a batch, which is brought to the weights' type if it is floating point."""
@@ -122,6 +121,9 @@ class Calls(TorchFunctionMode):
     def looked_up(self, name: str) -> None:
         """A weight whose rows are looked up: an embedding."""
 
+    def used(self, name: str) -> None:
+        """A weight that something else is made of: it is transposed, added, shared with another layer."""
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
@@ -129,16 +131,30 @@ class Calls(TorchFunctionMode):
         if func in _LAYERS:
             layer, parameters = _LAYERS[func]
             call = self._call(layer, func, args, kwargs, parameters)
-            return func(*args, **kwargs) if call is None else self._told(call)
+            return self._other(func, args, kwargs) if call is None else self._told(call)
         if func in _NORMS:
             return self._norm(func, args, kwargs)
         if func is functional.multi_head_attention_forward:
             return self._attention(args, kwargs)
         if func in _LOOK_UPS:
-            for name in (self._names.get(id(w)) for w in (*args, *kwargs.values())):
-                if name is not None:
-                    self.looked_up(name)
-        return func(*args, **kwargs)
+            for name in self._named(args, kwargs):
+                self.looked_up(name)
+            return func(*args, **kwargs)
+        return self._other(func, args, kwargs)
+
+    def _other(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and id(out) not in self._names:  # else an attribute, or a view of itself
+            for name in self._named(args, kwargs):
+                self.used(name)
+        return out
+
+    def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+        """The weights among the arguments, and in lists of them."""
+        given = [
+            v for arg in (*args, *kwargs.values()) for v in (arg if type(arg) in (list, tuple) else (arg,))
+        ]
+        return [self._names[id(v)] for v in given if id(v) in self._names]
 
     def _told(self, call: Call) -> Tensor:
         self.reads(call)

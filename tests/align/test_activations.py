@@ -217,3 +217,22 @@ def test_a_network_without_groups_stays_as_it_is() -> None:
     run: Run = lambda w, x: torch.nn.functional.linear(x, w["weight"])  # noqa: E731
     found = ActivationMatching(run, lambda: [torch.randn(5, 4)])(symmetry, w, w, rng=seeded(0))
     assert found.element.perm == {}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_units_that_are_dead_in_one_network_are_told_apart_by_their_weights(swapped: bool) -> None:
+    shapes = {"a.weight": (8, 4), "a.bias": (8,), "b.weight": (2, 8)}
+    symmetry = Symmetry(parse_spec('[axes]\n"a.weight" = "h 4"\n"a.bias" = "h"\n"b.weight" = "2 h"'), shapes)
+    a = {n: torch.randn(s, generator=seeded(i)) for i, (n, s) in enumerate(shapes.items())}
+    g = symmetry.random(seeded(9))
+    b = {n: w.clone() for n, w in symmetry.apply(g, a).items()}
+    b["a.bias"][:3] -= 100
+    linear = torch.nn.functional.linear
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        return linear(linear(x, w["a.weight"], w["a.bias"]).relu(), w["b.weight"])
+
+    x = torch.randn(50, 4, generator=seeded(3))
+    pair, expected = ((b, a), g) if swapped else ((a, b), g.inverse())
+    found = ActivationMatching(run, lambda: [x])(symmetry, *pair, rng=seeded(0))
+    assert same_element(found.element, expected)

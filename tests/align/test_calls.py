@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from deepalign_cli.align.calls import Call, Calls, Layer, NormCall
 from deepalign_cli.align.running import Run
+from deepalign_cli.evaluate.models.running import Running
 from deepalign_cli.symmetry.symmetry import Weights
 from tests import nets
 from tests.symmetry.builders import generic, seeded
@@ -196,3 +197,33 @@ def test_narrow_types_are_run_in_float32_and_whole_numbers_are_left() -> None:
         lambda w, x: functional.linear(functional.embedding(x, w["table"]), w["w"]), torch.tensor([[1, 6]])
     )
     assert seen.read["w"].shape == (1, 2, 4)
+
+
+def test_weights_of_two_types_are_run_in_the_wider_one() -> None:
+    weights = {"a": torch.randn(5, 4).double(), "b": torch.randn(2, 5)}
+    seen = Seen(weights)
+    run = Running(lambda w, x: functional.linear(functional.linear(x, w["a"]).relu(), w["b"]))
+    assert seen.run(run, torch.randn(3, 4)).dtype == torch.float64
+    assert seen.layers.keys() == {"a", "b"}
+
+
+def test_other_uses_of_weights_are_told() -> None:
+    class Used(Seen):
+        def __init__(self, weights: Weights) -> None:
+            super().__init__(weights)
+            self.others: list[str] = []
+
+        def used(self, name: str) -> None:
+            self.others.append(name)
+
+    def run(w: Weights, x: Tensor) -> Tensor:
+        assert w["a"].shape == (5, 4)
+        assert w["a"].float().contiguous() is w["a"]
+        x = functional.layer_norm(functional.linear(x, w["a"]), (5,), w["n"])
+        return functional.linear(x, torch.cat([w["b"], w["c"]])) @ w["d"].T
+
+    shapes = {"a": (5, 4), "n": (5,), "b": (2, 5), "c": (3, 5), "d": (6, 5)}
+    seen = Used({n: torch.randn(s) for n, s in shapes.items()})
+    seen.run(run, torch.randn(3, 4))
+    assert seen.others == ["b", "c", "d"]
+    assert seen.layers.keys() == {"a"}
