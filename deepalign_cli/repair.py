@@ -119,19 +119,22 @@ def measure_parents(
 
 @torch.no_grad()
 def repair(
-    run: Run, parents: ParentStatistics, shares: Sequence[float], merged: Weights, batches: Batches
-) -> Correction:
+    run: Run, parents: ParentStatistics, shares: Sequence[float], merged: Weights, batches: Batches,
+    *, parents_too: bool = False,
+) -> Correction:  # fmt: skip
     """Correct the network that mixes the parents by `shares`, which sum to 1.
 
     Its own moments are taken while earlier layers are corrected already, batch by batch, as BatchNorm in
-    training would. A parent itself (a share of 1) is left as it is.
+    training would. A parent itself (a share of 1) is left as it is, unless `parents_too`: on a path along
+    which BatchNorm is re-estimated, an end that keeps its stored statistics is another network than those
+    beside it.
 
     Raises:
         DataError: there are no inputs, other ones than the parents were run on, or a batch has one value a
             channel where BatchNorm stands.
         NonFiniteError: activations hold NaN or Inf, or a tensor overflows its type.
     """
-    if max(shares) == 1.0:
+    if max(shares) == 1.0 and not parents_too:
         return Correction()
     repairing = _Repairing(merged, parents, shares)
     seen = _each(repairing, run, batches)

@@ -79,22 +79,22 @@ def measure(
     measurement at alpha 0.
     """
     tallies = [[Tally() for _ in alphas] for _ in ways]
-    own = {name: _wide(w) for name, w in reference.items()}
-    moved = [{name: _wide(w) for name, w in way.moved.items()} for way in ways]
+    own = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
     room: dict[str, Tensor] = {}
     plain = [i for i, way in enumerate(ways) if way.correct is None]
     for piece in _pieces(data, batch_size):
         examples = sum(len(x) for x, _ in piece)
         for i, way in enumerate(ways):
             for j, alpha in enumerate(alphas):
-                if j or i not in plain[1:]:
-                    mixed: Weights = mix(own, moved[i], alpha, room)
+                if alpha or i not in plain[1:]:
+                    mixed: Weights = mix(own, way.moved, alpha, room)
                     if way.correct:
                         mixed = way.correct(dict(mixed), alpha)
                     tally(run, mixed, piece, loss, tallies[i][j])
                 advance(examples / len(data) / len(ways) / len(alphas))
-    for i in plain[1:]:
-        tallies[i][0] = tallies[plain[0]][0]
+    for j, alpha in enumerate(alphas):
+        for i in plain[1:] if not alpha else ():
+            tallies[i][j] = tallies[plain[0]][j]
     return [_curve(way, alphas, found, data.name) for way, found in zip(ways, tallies, strict=True)]
 
 
@@ -106,8 +106,9 @@ def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = N
         if not w.is_floating_point():
             mixed[name] = w
             continue
-        space = room.setdefault(name, torch.empty_like(w))
-        mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=space)
+        if name not in room:
+            room[name] = torch.empty_like(w)
+        mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
     return mixed
 
 
@@ -117,10 +118,6 @@ def tally(
     """Run one network on some batches and add up."""
     for x, labels in batches:
         total.add(*loss(run(weights, x), x if labels is None else labels))
-
-
-def _wide(w: Tensor) -> Tensor:
-    return widened(w) if w.is_floating_point() else w
 
 
 def _pieces(data: Data, batch_size: int) -> Iterator[list[tuple[Tensor, Tensor | None]]]:

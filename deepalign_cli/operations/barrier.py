@@ -19,7 +19,7 @@ from deepalign_cli.evaluate.datafree import LayerReport, weight_report
 from deepalign_cli.operations.found import Found, find_all
 from deepalign_cli.operations.settings import Method, Refine, Settings, bind, open_network
 from deepalign_cli.operations.subject import SEEN, Opened, Subject, open_subject
-from deepalign_cli.repair import measure_parents, repair
+from deepalign_cli.repair import Correction, measure_parents, repair
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -31,6 +31,8 @@ STATISTICS_HINT = (
     "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
     "--repair re-estimates them"
 )
+ENDS = "BatchNorm is re-estimated at the ends of repaired ways, too: these are not the parents' stored statistics"
+_KEPT = 256 * 2**20  # bytes of repaired tensors: repair is not done anew for every piece and set of data
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,9 @@ def _ways(
         yield Way(f"{name}{REPAIRED}", moved, found.seconds, correct)
 
 
-def _moved(found: Found, other: Weights) -> dict[str, Tensor]:
+def _moved(found: Found, other: Weights) -> Weights:
+    if found.method == Method.NONE:
+        return other
     return {name: found.symmetry.act(found.element, name, w) for name, w in other.items()}
 
 
@@ -282,12 +286,25 @@ def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, found: Fou
 
 
 def _repairer(reference: Weights, moved: Weights, found: Found, subject: Opened) -> Correct:
-    """What repairs the network at an alpha; the parents are measured once."""
+    """What repairs the network at an alpha; the parents are measured once.
+
+    With BatchNorm, ends are repaired as what lies between: were statistics stored in one place and
+    re-estimated in the next, the barrier would tell of that difference, and a network would have one to
+    itself.
+    """
     batches = subject.repaired_on
     parents = measure_parents(subject.run, found.symmetry, (reference, moved), batches)
+    has_norms = any(map(is_statistic, reference))
+    kept: dict[float, Correction] = {}
 
     def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
-        return repair(subject.run, parents, (1 - alpha, alpha), mixed, batches).applied(mixed)
+        shares = (1 - alpha, alpha)
+        correction = kept.get(alpha) or repair(
+            subject.run, parents, shares, mixed, batches, parents_too=has_norms
+        )
+        if (len(kept) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
+            kept[alpha] = correction
+        return correction.applied(mixed)
 
     return correct
 
@@ -305,6 +322,6 @@ def _notes(
     notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
     if subject and subject.sees_only_tests and _looks(question):
         notes.append(SEEN)
-    if subject and not question.repair and any(map(is_statistic, opened[0])):
-        notes.append(STATISTICS_HINT)
+    if subject and any(map(is_statistic, opened[0])):
+        notes.append(ENDS if question.repair else STATISTICS_HINT)
     return tuple(dict.fromkeys(notes))

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepalign_cli.align.activations import Evidence
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.running import Batches, Run
+from deepalign_cli.align.view import Acted
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.evaluate.barrier import Tally, mix, tally
@@ -95,7 +96,12 @@ class Opened:
     def batches(self, count: int) -> Batches:
         """Inputs of some training examples."""
         part = self.training.head(count)
-        return lambda: part.inputs(self.batch_size)
+        size = self._size(part)
+        return lambda: part.inputs(size)
+
+    def _size(self, part: Data) -> int:
+        """Examples in a batch: no batch is much smaller than the others, lest its statistics be poor."""
+        return -(-len(part) // -(-len(part) // self.batch_size))
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
         """The loss half-way to a moved network, on training examples.
@@ -103,16 +109,16 @@ class Opened:
         With BatchNorm, whose averaged statistics say nothing of an alignment, they are re-estimated.
         """
         part = self.training.head(_JUDGED_ON)
+        size = self._size(part)
         has_norms = any(map(is_statistic, reference))
 
         @torch.no_grad()
         def loss(element: Element) -> float:
-            moved = {name: symmetry.act(element, name, w) for name, w in moving.items()}
-            middle: Mapping[str, Tensor] = mix(reference, moved, 0.5)
+            middle: Mapping[str, Tensor] = mix(reference, Acted(symmetry, element, moving), 0.5)
             if has_norms:
-                middle = {**middle, **reestimated(self.run, middle, lambda: part.inputs(self.batch_size))}
+                middle = {**middle, **reestimated(self.run, middle, lambda: part.inputs(size))}
             found = Tally()
-            tally(self.run, middle, list(part.batches(self.batch_size)), self.measure, found)
+            tally(self.run, middle, list(part.batches(size)), self.measure, found)
             return found.mean
 
         return loss
