@@ -335,3 +335,15 @@ def test_no_gradients_are_kept() -> None:
     found = repair(run, known, (0.5, 0.5), mixed(a, b, 0.5), lambda: [x])
     assert found.layers
     assert not any(w.requires_grad for w in found.tensors.values())
+
+
+def test_a_parent_may_be_repaired_too() -> None:
+    _, run, symmetry, a, b, x = parents("plain_cnn_bn")
+    known = measure_parents(run, symmetry, [a, b], lambda: [x])
+    assert repair(run, known, (1.0, 0.0), a, lambda: [x]).tensors == {}
+    found = repair(run, known, (1.0, 0.0), a, lambda: [x], parents_too=True)
+    expected = reestimated(run, a, lambda: [x])
+    for name in expected:
+        assert torch.equal(found.tensors[name], expected[name])
+    near = repair(run, known, (1 - 1e-6, 1e-6), mixed(a, b, 1e-6), lambda: [x])
+    assert largest_change(found.tensors, near.tensors) < 1e-3  # the end is where the way leads

@@ -31,7 +31,10 @@ STATISTICS_HINT = (
     "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
     "--repair re-estimates them"
 )
-ENDS = "BatchNorm is re-estimated at the ends of repaired ways, too: these are not the parents' stored statistics"
+ENDS = (
+    "BatchNorm is re-estimated all along repaired ways, at their ends too, which therefore may differ from "
+    "the parents as they were stored"
+)
 _KEPT = 256 * 2**20  # bytes of repaired tensors: repair is not done anew for every piece and set of data
 
 
@@ -275,8 +278,8 @@ def _ways(
 
 
 def _moved(found: Found, other: Weights) -> Weights:
-    if found.method == Method.NONE:
-        return other
+    if not any(map(found.element.moved, found.symmetry.sizes)):
+        return other  # in no memory of its own
     return {name: found.symmetry.act(found.element, name, w) for name, w in other.items()}
 
 

@@ -247,9 +247,9 @@ def test_repaired_ways_stand_beside_the_others(tmp_path: Path) -> None:
     paths = by_method(both)
     for name, path in by_method(plain).items():
         assert paths[name]["loss"] == path["loss"]
-        mended = paths[f"{name} + repair"]["loss"]
-        assert mended[0] == pytest.approx(path["loss"][0], rel=1e-6)  # a parent stays as it is
-        assert mended[-1] == pytest.approx(path["loss"][-1], rel=1e-6)
+        mended, naive = (paths[f"{one} + repair"]["loss"] for one in (name, "none"))
+        assert mended[0] == pytest.approx(naive[0], rel=1e-5)  # an end is the same network for all
+        assert mended[-1] == pytest.approx(naive[-1], rel=1e-5)
         assert mended[2] != pytest.approx(path["loss"][2], rel=1e-3)
     hint = "--repair re-estimates them"
     assert any(hint in note for note in plain["notes"])

@@ -140,3 +140,14 @@ def test_mixing_keeps_integers_and_reuses_room() -> None:
     second = mix(a, b, 0.5, room)
     assert second["w"] is first
     assert second["n"] == 5
+
+
+def test_only_what_stands_at_alpha_0_is_shared() -> None:
+    a, b, x, y = example("mlp")
+    ways = [Way("b", b.state_dict()), Way("itself", a.state_dict())]
+    whole, part = (
+        measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), alphas)
+        for alphas in ((0.0, 0.5, 1.0), (0.5, 1.0, 0.0))
+    )
+    for one, other in zip(whole, part, strict=True):
+        assert other.losses == (*one.losses[1:], one.losses[0])

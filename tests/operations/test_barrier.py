@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ import torch
 from deepalign_cli.align.artifact import load_alignment
 from deepalign_cli.errors import LossError, MismatchError, UsageError
 from deepalign_cli.evaluate.curve import Curve
+from deepalign_cli.operations import barrier
 from deepalign_cli.operations.barrier import (
+    ENDS,
     REPAIRED,
     SAVED,
     STATISTICS_HINT,
@@ -24,6 +27,7 @@ from deepalign_cli.operations.barrier import (
 from deepalign_cli.operations.combine import Job, align_files
 from deepalign_cli.operations.settings import Method, Settings
 from deepalign_cli.operations.subject import Subject
+from deepalign_cli.repair import Correction
 from tests.cli.subjects import ALPHAS, data_set, factory
 from tests.operations.making import network, pair, save
 
@@ -115,6 +119,55 @@ def test_repair_is_asked_for_by_its_name(tmp_path: Path) -> None:
     assert mended.worst == mended.of(f"none{REPAIRED}")[0].curves[0].barrier
     assert STATISTICS_HINT in plain.notes
     assert STATISTICS_HINT not in mended.notes
+
+
+def test_with_batchnorm_a_network_has_no_barrier_to_itself_however_its_statistics_were_stored(
+    tmp_path: Path,
+) -> None:
+    a, _ = pair(tmp_path, "plain_cnn_bn")
+    what = subject(tmp_path, "plain_cnn_bn")
+    found = barrier_files(Question((a, a), (Method.NONE,), WEIGHTS, what, points=3, repair=True))
+    plain, mended = (found.of(name)[0].curves[0] for name in ("none", f"none{REPAIRED}"))
+
+    assert mended.losses == pytest.approx([mended.losses[0]] * 3)
+    assert mended.losses[0] != pytest.approx(plain.losses[0], rel=1e-3)
+    assert ENDS in found.notes
+
+
+def test_without_batchnorm_the_ends_of_repaired_ways_are_the_parents(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    found = barrier_files(Question((a, b), (Method.NONE,), WEIGHTS, subject(tmp_path), points=3, repair=True))
+    plain, mended = (found.of(name)[0].curves[0].losses for name in ("none", f"none{REPAIRED}"))
+
+    assert (plain[0], plain[-1]) == (mended[0], mended[-1])
+    assert plain[1] != mended[1]
+    assert ENDS not in found.notes
+
+
+def test_a_network_is_repaired_once_for_all_data_and_not_copied_where_nothing_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair(tmp_path)
+    shares, ways = [], []
+
+    def repair(*args: Any, **more: Any) -> Correction:
+        shares.append(args[2])
+        return barrier_repair(*args, **more)
+
+    def measure(run: Any, reference: Any, own: Any, *args: Any) -> list[Curve]:
+        ways.append(own)
+        return barrier_measure(run, reference, own, *args)
+
+    barrier_repair, barrier_measure = barrier.repair, barrier.measure
+    monkeypatch.setattr(barrier, "repair", repair)
+    monkeypatch.setattr(barrier, "measure", measure)
+    what = subject(tmp_path, splits=("test", "train"))
+    found = barrier_files(Question((a, b), (Method.NONE,), WEIGHTS, what, points=3, repair=True))
+
+    assert shares == [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
+    assert len(ways) == 2
+    assert len({id(way.moved) for own in ways for way in own}) == 1
+    assert found.of(f"none{REPAIRED}")[0].curves[0].losses != found.of("none")[0].curves[0].losses
 
 
 def test_saved_alignments_are_called_by_their_method(tmp_path: Path) -> None:
