@@ -84,10 +84,10 @@ def check_used(
     """
     for name in given:
         if alignments:
-            raise UsageError(
-                f"--alignment and --{name} exclude each other.",
-                "a saved alignment holds the match, and the spec it was made with.",
-            )
+            hint = "a saved alignment holds the match, and the spec it was made with."
+            if name == "activation":
+                hint += " What the networks compute is said by --design activation=..."
+            raise UsageError(f"--alignment and --{name} exclude each other.", hint)
         if name in _TUNING and not any(name in _USES[method] for method in methods):
             users = [f"-m {other}" for other, used in _USES.items() if name in used]
             raise UsageError(

@@ -137,7 +137,7 @@ def merge(
     more: dict[str, object] = {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]}
     more |= {"files": files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, files)} if sharing.push else {}
-    show(out, report, more)
+    show(out, replace(report, notes=tuple(n for n in report.notes if n not in story.notes)), more)
 
 
 def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratch: Path) -> Story:
@@ -151,16 +151,18 @@ def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratc
     )
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = barrier_files(question, advance)
-    for note in report.notes:
+    notes = tuple(note.removeprefix(f"{methods[0]}: ") for note in report.notes)  # there is but one method
+    for note in notes:
         out.note(note)
+    story = replace(story, curves=report.curves, notes=notes)
     report.check_finite()
     picture = scratch / "barrier.png"
     try:
         save_curves(picture, report.curves, names=report.ends)
     except MissingExtra as missing:
         out.note(f"the card has no picture: {missing.message} {missing.hint}")
-        return replace(story, curves=report.curves)
-    return replace(story, curves=report.curves, picture=picture)
+        return story
+    return replace(story, picture=picture)
 
 
 def _shares(inputs: list[Path], alpha: float | None, weights: str | None) -> list[float]:

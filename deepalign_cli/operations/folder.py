@@ -45,13 +45,14 @@ class Story:
     """What the card tells besides the merge itself: its title, how it was asked for, and measured losses.
 
     `options` follow the inputs in the command that makes the network again; `picture` is a drawing of the
-    curves (PNG, SVG or PDF), which is copied beside the card.
+    curves (PNG, SVG or PDF), which is copied beside the card; `notes` are what was said of the measurement.
     """
 
     title: str
     options: Sequence[str]
     curves: Sequence[Curve] = ()
     picture: Path | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _facts(story: Story, report: Report, made: Checkpoint, library: str, job: Jo
         command=["deepalign", "merge", *(one.name for one in inputs), *story.options],
         library=library,
         moved=(moved, units),
-        notes=_without_folders(report.notes, job.inputs),
+        notes=_without_folders(tuple(dict.fromkeys((*story.notes, *report.notes))), job.inputs),
         curves=story.curves,
         picture=_picture_name(story.picture) if story.picture else None,
     )

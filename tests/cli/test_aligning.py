@@ -61,6 +61,12 @@ def test_options_without_effect_are_refused(
     refused(deepalign("barrier", a, b, *given(tmp_path), *asked, *args), 2, message)
 
 
+def test_beside_an_alignment_the_design_says_the_activation(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    done = deepalign("barrier", a, b, *given(tmp_path), "--alignment", "kept", "--activation", "relu")
+    assert "--design activation=..." in done.err
+
+
 def test_an_option_that_one_of_the_methods_uses_is_taken(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("-m", "none", "-m", "weights", "-m", "dual", "--restarts", 1, "--share", 0.9)

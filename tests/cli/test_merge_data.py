@@ -172,6 +172,22 @@ def test_the_card_has_the_curve_of_the_merge(tmp_path: Path, monkeypatch: pytest
     assert (Path("out/model.safetensors").read_bytes(), Path("out/README.md").read_text()) == (made, text)
 
 
+def test_what_is_said_of_the_measurement_and_of_the_merge_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_function(tmp_path)
+    taught(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    how = ("--model", "factories.py:make", "--repair", "data.npz")
+    notes = deepalign("merge", "a.pt", "b.pt", *how, "-o", "out/", "--json").json["notes"]
+
+    for start in ("run as ", "loss: ", "universal-v1"):
+        assert len([note for note in notes if start in note]) == 1, start
+    card = Path("out/README.md").read_text()
+    assert "- run as " in card
+    assert "- loss: cross-entropy" in card
+
+
 def test_the_card_of_a_repaired_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     same_function(tmp_path)
     taught(tmp_path)

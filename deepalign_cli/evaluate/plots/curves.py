@@ -11,7 +11,7 @@ from deepalign_cli.evaluate.plots.placing import Box, Placer
 from deepalign_cli.evaluate.plots.series import NAIVE, Panel, Series, label_of, main_method, methods_of
 from deepalign_cli.evaluate.plots.sheet import DPI, LARGE, SMALL, TEXT, Sheet, line_height
 from deepalign_cli.evaluate.plots.style import FAINT, INK, SOFT, Look, looks_of
-from deepalign_cli.evaluate.plots.text import ALPHA, barrier_text, number
+from deepalign_cli.evaluate.plots.text import ALPHA, barrier_text, number, told_apart
 
 _LOSS_HEIGHT, _ACCURACY_HEIGHT, _GAP = 3.1, 1.35, 0.22  # inches
 _WIDTHS = {1: 5.4, 2: 4.3}  # of a panel, by their number
@@ -215,9 +215,10 @@ def share_scale(panels: Sequence[Panel]) -> Scale | None:
 
 def _legend_entries(panels: Sequence[Panel]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Every method with its barriers, one a data set: its name, and what is to be read."""
-    several = len(panels) > 1
+    data = told_apart([p.data for p in panels]) if len(panels) > 1 else ("",)
+    named = list(zip(data, panels, strict=True))
     return [
-        (m, [(p.data if several else "", barrier_text(s)) for p in panels for s in p.series if s.method == m])
+        (m, [(name, barrier_text(s)) for name, p in named for s in p.series if s.method == m])
         for m in methods_of(panels)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from deepalign_cli.evaluate.plots.axis import short
 from deepalign_cli.evaluate.plots.series import Series
@@ -33,6 +33,12 @@ def elide(text: str, fits: Callable[[str], bool]) -> str:
         keep = (shortest + longest + 1) // 2
         shortest, longest = (keep, longest) if fits(_cut(text, keep)) else (shortest, keep - 1)
     return _cut(text, shortest)
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """What tells names of data apart: `test` of `mnist.npz, test, 100 examples`, or else all of each."""
+    columns = zip(*(name.split(", ") for name in names), strict=False)
+    return next((column for column in columns if len(set(column)) == len(names)), tuple(names))
 
 
 def number(value: float) -> str:

@@ -63,6 +63,7 @@ CURVES: dict[str, tuple[list[Curve], Names | None, str]] = {
     ),
     "never finite": ([curve("none", 1.0, bad=range(25)), curve("deepalign", 1.0, bad=range(25))], None, ""),
     "two sets": (_sets("train", "test"), _AB, "Train and test"),
+    "splits of a set": (_sets("d.npz, test, 1,000 examples", "d.npz, train, 9,000 examples"), _AB, ""),
     "three long sets": (_sets(LONG, "test", LONG + "2"), (LONG, LONG), ""),
     "pairs": (
         [c for f in (0.8, 1.0, 1.3) for c in _several(("none", 2.2 * f), ("deepalign", f / 10))], None, "",

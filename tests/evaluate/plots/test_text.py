@@ -1,7 +1,7 @@
 import pytest
 
 from deepalign_cli.evaluate.plots.series import panels_of
-from deepalign_cli.evaluate.plots.text import barrier_text, clean, elide, ends_of, number
+from deepalign_cli.evaluate.plots.text import barrier_text, clean, elide, ends_of, number, told_apart
 from tests.evaluate.plots.builders import curve
 
 
@@ -16,6 +16,20 @@ def test_what_is_too_long_keeps_both_ends_and_fits_as_well_as_can_be(room: int):
     assert len(short) == min(room, 10)
     head, dots, tail = short.partition("…")
     assert ("0123456789".startswith(head) and "0123456789".endswith(tail)) if dots else short == "0123456789"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("m.npz, test, 9 examples", "m.npz, train, 9 examples"), ("test", "train")),
+        (("m.npz, 9 examples", "m.npz, 5 examples"), ("9 examples", "5 examples")),
+        (("a", "b"), ("a", "b")),
+        (("a, x, 1", "a, x, 2", "a, y, 1"), ("a, x, 1", "a, x, 2", "a, y, 1")),  # no part alone tells
+        (("a", "a, b"), ("a", "a, b")),
+    ],
+)
+def test_names_of_data_are_told_apart_by_one_part(names: tuple[str, ...], told: tuple[str, ...]):
+    assert told_apart(names) == told
 
 
 def test_figures_are_short():
