@@ -95,10 +95,12 @@ def measure_parents(
     """Run the parents, all in the same units, on every batch: once for any number of mixtures.
 
     Corrected are layers of the spec that are not followed by a norm at once, and whose weight and bias are
-    used once and by nothing else.
+    used once and by nothing else. BatchNorm has every batch's own statistics, as in the mixtures: what
+    training has stored may be stale.
 
     Raises:
-        DataError: there are no inputs. NonFiniteError: activations hold NaN or Inf.
+        DataError: there are no inputs, or a batch has one value a channel.
+        NonFiniteError: activations hold NaN or Inf.
     """
     watching = [_Measuring(symmetry, weights) for weights in parents]
     found = []
@@ -173,6 +175,9 @@ class _Measuring(Calls):
             self._given[id(out)] = weakref.ref(out), call.name
         return out
 
+    def batch_norm(self, call: NormCall) -> Tensor:
+        return _by_own_statistics(call)[0]
+
     def looked_up(self, name: str) -> None:
         self.barred.add(name)
 
@@ -204,16 +209,10 @@ class _Repairing(Calls):
         return out
 
     def batch_norm(self, call: NormCall) -> Tensor:
-        found = _over(call.input, 1, call.mean)
-        if found.count < 2:
-            raise DataError(
-                f"BatchNorm '{call.mean}' has one value a channel in a batch, which has no variance.",
-                "give more examples, and more of them at a time (--batch-size).",
-            )
+        out, found = _by_own_statistics(call)
         kept = self.norms.get(call.mean)
         self.norms[call.mean] = call.var, kept[1] + found if kept else found
-        dtype = call.input.dtype
-        return call.with_statistics(found.mean.to(dtype), found.var.to(dtype))
+        return out
 
     def layer(self, call: Call) -> Tensor:
         out = call.output()
@@ -276,6 +275,22 @@ def _step(own: Moments, goal: tuple[Tensor, Tensor], *, shifts: bool) -> tuple[T
     factor = torch.where(alive, deviation / own.deviation.clamp(min=1e-300), 1.0)
     shift = torch.where(alive, mean - own.mean * factor, 0.0)
     return factor, shift if shifts else torch.zeros_like(shift)
+
+
+def _by_own_statistics(call: NormCall) -> tuple[Tensor, Moments]:
+    """What a BatchNorm gives by the batch's own statistics, and these.
+
+    Raises:
+        DataError: they are of single values. NonFiniteError: they are not finite.
+    """
+    found = _over(call.input, 1, call.mean)
+    if found.count < 2:
+        raise DataError(
+            f"BatchNorm '{call.mean}' has one value a channel in a batch, which has no variance.",
+            "give more examples, and more of them at a time (--batch-size).",
+        )
+    dtype = call.input.dtype
+    return call.with_statistics(found.mean.to(dtype), found.var.to(dtype)), found
 
 
 def _moments(out: Tensor, call: Call) -> Moments:

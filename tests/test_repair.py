@@ -347,3 +347,19 @@ def test_a_parent_may_be_repaired_too() -> None:
         assert torch.equal(found.tensors[name], expected[name])
     near = repair(run, known, (1 - 1e-6, 1e-6), mixed(a, b, 1e-6), lambda: [x])
     assert largest_change(found.tensors, near.tensors) < 1e-3  # the end is where the way leads
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_statistics_that_training_has_stored_do_not_count(name: str) -> None:
+    _, run, symmetry, a, b, x = parents(name)
+    batches = [x[:40], x[40:]]
+    own, other = ({**w, **reestimated(run, w, lambda: [x])} for w in (a, b))
+    stored, fresh = (measure_parents(run, symmetry, pair, lambda: batches) for pair in ([a, b], [own, other]))
+    for layer in stored.layers:
+        for one, same in zip(stored.totals, fresh.totals, strict=True):
+            assert torch.allclose(one[layer].deviation, same[layer].deviation, rtol=1e-5)
+
+    # With one batch nothing but statistics is left to repair in a parent, and so in the ends of a way.
+    known = measure_parents(run, symmetry, [a, b], lambda: [x])
+    found = repair(run, known, (1.0, 0.0), a, lambda: [x], parents_too=True).applied(a)
+    assert largest_change(found, own) < 1e-5

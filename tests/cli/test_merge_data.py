@@ -92,10 +92,15 @@ def test_repair_of_three_networks_uses_their_shares(tmp_path: Path) -> None:
 
 def test_what_was_repaired_is_better(tmp_path: Path) -> None:
     """Two networks whose naive average has lost its variance, on labels that the first gives."""
-    a, b = pair(tmp_path, "plain_cnn_bn")
-    planted(a, b)
+    a, b = tmp_path / "a.pt", tmp_path / "b.pt"
+    teacher = network("plain_cnn_bn", 0)
+    x, _ = examples(data_set(tmp_path, "plain_cnn_bn", count=60), "train")
+    for norm in (part for part in teacher.modules() if isinstance(part, nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    teacher.train()(x)  # its statistics are those of the data, as training leaves them
+    planted(save(teacher.eval(), a), b)
     how = ("--model", factory(tmp_path), "--model-arg", "kind=plain_cnn_bn")
-    data = data_set(tmp_path, "plain_cnn_bn", count=60, teacher=network("plain_cnn_bn", 0))
+    data = data_set(tmp_path, "plain_cnn_bn", count=60, teacher=teacher)
     losses = []
     for name, more in (("plain", ()), ("mended", ("--repair", data, *how))):
         deepalign("merge", a, b, "-m", "none", *more, "-o", tmp_path / name)
