@@ -100,8 +100,15 @@ class Opened:
         return lambda: part.inputs(size)
 
     def _size(self, part: Data) -> int:
-        """Examples in a batch: no batch is much smaller than the others, lest its statistics be poor."""
-        return -(-len(part) // -(-len(part) // self.batch_size))
+        """Examples in a batch: the last is not much smaller than the others, and never one alone.
+
+        Its own statistics would be poor.
+        """
+        count = len(part)
+        size = -(-count // -(-count // self.batch_size))
+        while size > 2 and count % size == 1:
+            size -= 1
+        return size
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
         """The loss half-way to a moved network, on training examples.

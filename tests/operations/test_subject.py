@@ -69,6 +69,8 @@ def test_samples_and_batches(tmp_path: Path) -> None:
     assert (MATCHED_ON, REPAIRED_ON) == (5000, 2000)
     whole, _ = opened(tmp_path, batch_size=10)
     assert [len(x) for x in whole.repaired_on()] == [8, 8, 8]
+    odd, _ = opened(tmp_path, count=21, batch_size=5)  # an example alone has no variance
+    assert [len(x) for x in odd.repaired_on()] == [3] * 7
     few, _ = opened(tmp_path, samples=6, batch_size=4)
     first = [x for _ in range(2) for x in few.repaired_on()]  # the same each time that it is asked
     assert [len(x) for x in first] == [3, 3, 3, 3]
