@@ -63,7 +63,10 @@ def barrier_payload(report: BarrierReport, passed: bool | None) -> dict[str, Any
             for i, moving in enumerate(pairs)
         ]
     if not report.data:
-        payload["weights_only"] = {name: _layers(report.of(name)[0]) for name in report.methods}
+        told = [{name: _layers(report.of(name)[i]) for name in report.methods} for i in range(len(pairs))]
+        payload["weights_only"] = told[0]
+        for pair, own in zip(payload.get("pairs", ()), told, strict=False):
+            pair["weights_only"] = own
     return payload
 
 
@@ -94,18 +97,23 @@ def show_curves(console: Console, report: BarrierReport) -> None:
 
 
 def show_layers(console: Console, report: BarrierReport) -> None:
-    """What weights alone tell, of the first moving input, layer by layer."""
+    """What weights alone tell, layer by layer; of several moving inputs one after the other."""
+    console.print("From the weights alone, without data. None of this is a loss: --data measures it.")
+    pairs = list(zip(*map(report.of, report.methods), strict=True))
+    for paths in pairs:
+        _show_pair(console, paths, paths[0].moving if len(pairs) > 1 else None)
+
+
+def _show_pair(console: Console, paths: Sequence[PathReport], title: str | None) -> None:
     from deepalign_cli.evaluate.datafree import variance_kept
 
-    console.print("From the weights alone, without data. None of this is a loss: --data measures it.")
-    names = report.methods
-    paths = [report.of(name)[0] for name in names]
+    names = [path.name for path in paths]
     rows = [
         [layer.name, name, _short(layer.distance), _short(layer.correlation), _short(layer.variance)]
         for layers in zip(*(path.layers for path in paths), strict=True)
         for name, layer in zip(names, layers, strict=True)
     ]
-    console.print(table(["tensor", "method", "distance", "correlation", "variance kept"], rows))
+    console.print(table(["tensor", "method", "distance", "correlation", "variance kept"], rows, title))
     for path in paths:
         before, after = path.distances
         kept = 100 * variance_kept(list(path.layers))

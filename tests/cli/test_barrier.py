@@ -32,6 +32,7 @@ from tests.cli.subjects import (
     same_function,
     taught,
 )
+from tests.cli.test_merge import three
 from tests.operations.making import deepalign, listing, network, pair, save, tensors
 
 ROOT = Path(__file__).parents[2]
@@ -305,6 +306,20 @@ def test_without_data_only_the_weights_speak(tmp_path: Path) -> None:
     apart = float((w - v).norm() / (w.norm() * v.norm()).sqrt())
     assert layer["distance"] == pytest.approx(apart, rel=1e-5)
     assert 0 < after["variance_kept_estimate"] <= 1
+
+
+def test_without_data_the_weights_of_every_pair_speak(tmp_path: Path) -> None:
+    paths = three(tmp_path)
+    shown = deepalign("barrier", *paths, *WEIGHTS)
+    told = deepalign("barrier", *paths, *WEIGHTS, "--json").json
+
+    assert shown.out.count("From the weights alone") == 1
+    naive = [pair["weights_only"]["none"]["distance_before"] for pair in told["pairs"]]
+    assert naive[0] != naive[1]
+    for path, distance in zip(paths[1:], naive, strict=True):
+        assert f"\n{path.name}\n" in shown.out
+        assert f"none: distance {distance:.4g} -> {distance:.4g}" in shown.out
+    assert told["weights_only"] == told["pairs"][0]["weights_only"]
 
 
 # --- the limit ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepalign_cli.evaluate.landscape import Landscape
 
 _HEIGHT, _WIDTH = 600, 700  # pixels, the second at least
+_BAR = 64  # characters that fit beside the bar of colours
 _NEAR = 0.4  # of the width: labels nearer to each other stand at different heights
 _TELL = "%{x:.3g}, %{y:.3g}<br>loss %{customdata:.4g}<extra></extra>"
 
@@ -47,7 +48,7 @@ def _add_losses(flat: Any, deep: Any, landscape: Landscape) -> None:
         "x": landscape.xs, "y": landscape.ys, "colorscale": "Viridis", "hovertemplate": _TELL,
         "z": [plain([height(v) for v in row]) for row in losses.tolist()],
         "customdata": [plain(row) for row in losses.tolist()],
-        "colorbar": {**bar, "title": {"text": shown(loss_name(landscape, log=log)), "side": "right"}},
+        "colorbar": {**bar, "title": {"text": shown(loss_name(landscape, log=log), _BAR), "side": "right"}},
     }  # fmt: skip
     contours = {"start": low, "end": high, "size": (high - low) / (len(levels) - 1)}
     flat.add_contour(contours=contours, line={"color": "white", "width": 0.5}, zmin=low, zmax=high, **common)

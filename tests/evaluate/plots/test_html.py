@@ -1,3 +1,4 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -54,6 +55,11 @@ def test_the_page_of_a_landscape_is_whole(name: str):
     assert page.endswith("</html>\n")
     assert page.count("Plotly.newPlot(") >= 2
     assert not any("src" in attrs for _, attrs in Reader(page).tags)
+
+
+def test_the_bar_of_a_landscape_names_the_data_in_full():
+    found = replace(landscape(), data="mnist.npz, test, 10,000 examples")
+    assert "on mnist.npz, test, 10,000 examples" in landscape_html(found, "")
 
 
 def test_names_are_escaped_wherever_they_are():
