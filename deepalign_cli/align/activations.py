@@ -173,6 +173,8 @@ Judging = Callable[[Symmetry, Weights, Weights], Judge]
 class Evidence:
     """A network to run and data to run it on; what was found of the last pair is kept.
 
+    A pair is known by its very mappings, whose tensors must not change in between.
+
     `judging` makes, for a pair, the function that tells the loss half-way, where one is known.
     """
 

@@ -58,6 +58,23 @@ def ignored_names(model: nn.Module) -> Callable[[str], bool]:
     return lambda name: any(re.search(pattern, name) for pattern in patterns)
 
 
+def renamed(model: Any) -> Callable[[str], str]:
+    """What the model calls a tensor of a file: transformers 5 has other names in memory than in files."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+    except ImportError:  # an older transformers, which has one name for both
+        return lambda name: name
+    steps = [step for step in get_model_conversion_mapping(model) if isinstance(step, WeightRenaming)]
+
+    def called(name: str) -> str:
+        for step in steps:
+            name = step.rename_source_key(name)[0]
+        return name
+
+    return called
+
+
 def _build(transformers: Any, config: Any) -> Any:
     named = (getattr(config, "architectures", None) or [None])[0]
     made = getattr(transformers, named, None) if isinstance(named, str) else None

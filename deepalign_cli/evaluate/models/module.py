@@ -99,12 +99,14 @@ def run_module(
     shapes: Mapping[str, Shape],
     hint: str = _SAME,
     unused: Callable[[str], bool] = lambda _: False,
+    called: Callable[[str], str] = lambda name: name,
 ) -> ModuleRun:
     """A module as a `Run` of checkpoints with these names and shapes.
 
     The prefixes that a checkpoint's names are read without (`module.`, `model.`) may stand before all of
     the module's. BatchNorm's counters, all but one of tied tensors, and what is `unused` may be absent
-    from either; buffers that are not persistent may be there.
+    from either; buffers that are not persistent may be there. A name that the module does not have may be
+    one that it goes by as `called`.
 
     Raises:
         MismatchError: names or shapes differ; they are listed.
@@ -114,6 +116,7 @@ def run_module(
     buffers = {name.removeprefix(prefix): name for name, _ in module.named_buffers()}
     names = {name.removeprefix(prefix): name for name in own}
     names |= {name: full for name, full in buffers.items() if name in shapes}
+    names |= {name: names.pop(called(name)) for name in shapes if name not in names and called(name) in names}
     sizes = {**own, **{name: tuple(b.shape) for name, b in module.named_buffers()}}
     spare = {
         name.removeprefix(prefix)

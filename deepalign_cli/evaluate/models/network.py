@@ -13,7 +13,7 @@ from deepalign_cli.evaluate.data.preparation import Preparation
 from deepalign_cli.evaluate.models.designed import activation_of, read_design, stored_config
 from deepalign_cli.evaluate.models.exported import load_program
 from deepalign_cli.evaluate.models.families import read_family
-from deepalign_cli.evaluate.models.hugging_face import ignored_names, load_folder
+from deepalign_cli.evaluate.models.hugging_face import ignored_names, load_folder, renamed
 from deepalign_cli.evaluate.models.module import make_module, run_module
 from deepalign_cli.evaluate.models.running import Running
 from deepalign_cli.symmetry.resolve import shapes_of
@@ -77,7 +77,7 @@ def _from_source(
         folder = path.parent if path.name == "config.json" else path
         model = load_folder(folder)
         hint = "the folder's config.json must be this very network's."
-        run = run_module(model, shapes, hint, ignored_names(model))
+        run = run_module(model, shapes, hint, ignored_names(model), renamed(model))
         return run, f"{type(model).__name__} of {folder / 'config.json'}", None
     model = make_module(source, args)
     given = " ".join(f"{name}={text}" for name, text in args.items())

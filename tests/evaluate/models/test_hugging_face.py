@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, MissingExtra, SpecError, UsageError
-from deepalign_cli.evaluate.models.hugging_face import ignored_names, load_folder
+from deepalign_cli.evaluate.models import network_for
+from deepalign_cli.evaluate.models.hugging_face import ignored_names, load_folder, renamed
 from deepalign_cli.evaluate.models.module import ModuleRun, run_module
 from tests.evaluate.models.builders import generic
 from tests.symmetry.builders import seeded
@@ -28,7 +31,8 @@ def folder(path: Path, config: dict[str, Any]) -> Path:
 
 def run_of(path: Path, weights: dict[str, Tensor]) -> ModuleRun:
     model = load_folder(path)
-    return run_module(model, {n: tuple(w.shape) for n, w in weights.items()}, unused=ignored_names(model))
+    shapes = {n: tuple(w.shape) for n, w in weights.items()}
+    return run_module(model, shapes, unused=ignored_names(model), called=renamed(model))
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -111,3 +115,30 @@ def test_without_transformers_the_install_line_is_told(
     with pytest.raises(MissingExtra) as caught:
         load_folder(folder(tmp_path, LLAMA))
     assert caught.value.hint == "pip install 'deepalign[models]'"
+
+
+def test_a_vision_transformer_runs_by_the_names_in_its_file(tmp_path: Path) -> None:
+    sizes = {
+        "model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 16,
+        "image_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "patch_size": 4,
+    }  # fmt: skip
+    path = folder(tmp_path, sizes)
+    module = load_folder(path).double()
+    module.save_pretrained(tmp_path / "saved")  # type: ignore[operator]
+    weights = load_file(tmp_path / "saved" / "model.safetensors")
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=seeded(2))
+    with torch.no_grad():
+        found, expected = run_of(path, weights)(weights, x), module(x).logits
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_language_model_is_run_from_its_folder(tmp_path: Path, tied: bool) -> None:
+    path = folder(tmp_path, {**LLAMA, "tie_word_embeddings": tied})
+    module = load_folder(path)
+    module.save_pretrained(path)  # type: ignore[operator]
+    checkpoint = open_checkpoint(path)
+    tokens = torch.randint(50, (3, 6), generator=seeded(2))
+    with torch.no_grad():
+        found = network_for(checkpoint, str(path)).run(dict(checkpoint), tokens)
+        assert torch.allclose(found, module(tokens).logits, atol=1e-6)
