@@ -120,7 +120,8 @@ def test_without_transformers_the_install_line_is_told(
 def test_a_vision_transformer_runs_by_the_names_in_its_file(tmp_path: Path) -> None:
     sizes = {
         "model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 16,
-        "image_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "patch_size": 4,
+        "image_size": 8, "patch_size": 4, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 24,
     }  # fmt: skip
     path = folder(tmp_path, sizes)
     module = load_folder(path).double()
