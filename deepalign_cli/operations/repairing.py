@@ -53,7 +53,9 @@ def repaired(
 def _said(norms: Sequence[str], layers: Sequence[str], on: str) -> list[str]:
     done = []
     if norms:
-        done.append(f"the statistics of {len(norms)} BatchNorm layers were re-estimated")
+        layer = "layer" if len(norms) == 1 else "layers"
+        done.append(f"the statistics of {len(norms)} BatchNorm {layer} were re-estimated")
     if layers:
-        done.append(f"{len(layers)} layers were brought to their parents' statistics")
+        were = "layer was" if len(layers) == 1 else "layers were"
+        done.append(f"{len(layers)} {were} brought to their parents' statistics")
     return [f"repaired on {on}: {' and '.join(done) or 'there was nothing to do'}"]

@@ -201,5 +201,5 @@ def _prepared(data: Data) -> list[str]:
     words += [f"pooled to {how.side}x{how.side}"] if how.side else []
     if how.mean:
         mean, std = (", ".join(f"{v:.4g}" for v in part) for part in (how.mean, how.std))
-        words.append(f"less {mean} over {std}")
+        words.append(f"less the mean {mean}, divided by {std}")
     return [f"inputs: {', '.join(words)}"] if words else []

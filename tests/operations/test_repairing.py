@@ -58,6 +58,8 @@ def test_what_was_done_is_said(tmp_path: Path) -> None:
     assert plain.on == "data.npz, train, 24 examples"
     assert f"{where}3 layers were brought to their parents' statistics" in plain.notes
     assert any(note.startswith(f"{where}the statistics of 2 BatchNorm layers") for note in norms.notes)
+    one, _ = mended(tmp_path, "mlp_batchnorm", NONE, (0.5, 0.5))
+    assert any(note.endswith(" and 1 layer was brought to their parents' statistics") for note in one.notes)
     assert f"{where}there was nothing to do" in parent.notes
     assert parent.tensors == {}
 

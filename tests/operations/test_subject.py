@@ -47,8 +47,14 @@ def test_what_was_taken_is_said(tmp_path: Path) -> None:
     assert subject.says[0].startswith("run as NamedMLP of ")
     assert subject.says[0].endswith("factories.py:make with kind=named_mlp")
     assert "loss: cross-entropy, the labels are whole numbers" in subject.says
+    assert not any(said.startswith("inputs: ") for said in subject.says)
     assert [data.name for data in subject.sets] == ["data.npz, test, 24 examples"]
     assert subject.training.name == "data.npz, train, 24 examples"
+
+
+def test_what_becomes_of_inputs_is_said(tmp_path: Path) -> None:
+    subject, _ = opened(tmp_path, normalise="0.5,0.25")
+    assert "inputs: less the mean 0.5, divided by 0.25" in subject.says
 
 
 def test_an_activation_that_is_named_makes_the_network(tmp_path: Path) -> None:
