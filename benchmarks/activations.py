@@ -27,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.align.activations import ActivationMatching
+from deepalign_cli.align.activations import ActivationMatching, Evidence
 from deepalign_cli.evaluate.curve import Curve
 from deepalign_cli.evaluate.designs import Design, config_of, design_of
 from deepalign_cli.evaluate.designs.cnn import CNN
@@ -133,7 +133,7 @@ def child(arguments: argparse.Namespace) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     base, started = resident("VmRSS"), time.perf_counter()
     if arguments.method == "streamed":
-        method = ActivationMatching(design, lambda: batches(path, design, count))
+        method = ActivationMatching(Evidence(design, lambda: batches(path, design, count)))
         found = dict(method(symmetry, a, b, rng=torch.Generator()).element.perm)
     else:
         tables = kept_correlations(design, a, b, path, count)

@@ -11,7 +11,7 @@ from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor
 
 from deepalign_cli.align import WeightMatching
-from deepalign_cli.align.activations import ActivationMatching
+from deepalign_cli.align.activations import ActivationMatching, Evidence
 from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.gains import Gains
@@ -78,7 +78,9 @@ def aligner(method: Aligner) -> Method:
 
 def activations(context: Context) -> Element:
     """Activation matching on all training images of the task."""
-    method = ActivationMatching(context.family.design, lambda: context.examples.train_x.split(CHUNK))
+    method = ActivationMatching(
+        Evidence(context.family.design, lambda: context.examples.train_x.split(CHUNK))
+    )
     return aligner(method)(context)
 
 

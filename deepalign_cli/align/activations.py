@@ -10,6 +10,7 @@ O(sum n^2) whatever the number of examples.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
 
+_KEPT = 8  # pairs: their correlations take n^2 numbers a group
 _ROUNDING = 1e-12  # of the mean square: a smaller variance is rounding
 _SHARE = 1.0  # of a prediction beside correlations; .5 and 2 were no better on held-out networks
 _FIRST = 1e3  # of correlations beside gains, where gains are to decide ties only
@@ -171,7 +173,7 @@ Judging = Callable[[Symmetry, Weights, Weights], Judge]
 
 
 class Evidence:
-    """A network to run and data to run it on; what was found of the last pair is kept.
+    """A network to run and data to run it on; what was found of the last pairs is kept for other methods.
 
     A pair is known by its very mappings, whose tensors must not change in between.
 
@@ -180,7 +182,7 @@ class Evidence:
 
     def __init__(self, run: Run, batches: Batches, judging: Judging | None = None) -> None:
         self.run, self.batches, self._judging = run, batches, judging
-        self._kept: tuple[Symmetry, Weights, Weights, Correlations] | None = None
+        self._kept: deque[tuple[Symmetry, Weights, Weights, Correlations]] = deque(maxlen=_KEPT)
 
     def correlations(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
         """The correlations of a pair's units.
@@ -188,11 +190,11 @@ class Evidence:
         Raises:
             DataError, NonFiniteError: as `correlations`.
         """
-        kept = self._kept
-        if kept and kept[0] is symmetry and kept[1] is reference and kept[2] is moving:
-            return kept[3]
+        for kept in self._kept:
+            if kept[0] is symmetry and kept[1] is reference and kept[2] is moving:
+                return kept[3]
         found = correlations(symmetry, self.run, reference, moving, self.batches)
-        self._kept = (symmetry, reference, moving, found)
+        self._kept.append((symmetry, reference, moving, found))
         return found
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
@@ -201,7 +203,7 @@ class Evidence:
 
 
 class ActivationMatching:
-    """Activation matching as a method; `of` shares evidence with others, which is then gathered once.
+    """Activation matching as a method. Methods that share their evidence gather it once.
 
     Correlations know no scales: those of ReLU units come from canonical scales or stay, whichever is
     closer. Units that never change and groups that no layer reads are matched by their weights. `details`
@@ -209,15 +211,8 @@ class ActivationMatching:
     correlations.
     """
 
-    def __init__(self, run: Run, batches: Batches) -> None:
-        self.evidence = Evidence(run, batches)
-
-    @classmethod
-    def of(cls, evidence: Evidence) -> ActivationMatching:
-        """The method on evidence that others use, too."""
-        made = cls(evidence.run, evidence.batches)
-        made.evidence = evidence
-        return made
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
 
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator

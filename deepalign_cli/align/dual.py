@@ -14,7 +14,6 @@ from deepalign_cli.align.activations import Evidence, alone, as_prior, total
 from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.pair import Pair
 from deepalign_cli.align.prior import descend_with_prior
-from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 SHARE = 0.5
@@ -23,23 +22,16 @@ SHARE = 0.5
 class DualMatching:
     """Descent on (1 - share) * gain / std + share * correlation / std, from activation matching.
 
-    `of` shares evidence with other methods. `details` are those of activation matching, and the share.
+    `details` are those of activation matching, and the share.
 
     Raises:
         ValueError: the share is not between 0 and 1, both left out.
     """
 
-    def __init__(self, run: Run, batches: Batches, share: float = SHARE) -> None:
+    def __init__(self, evidence: Evidence, share: float = SHARE) -> None:
         if not 0 < share < 1:
             raise ValueError(f"a share of {share} is not between 0 and 1")
-        self.evidence, self.share = Evidence(run, batches), share
-
-    @classmethod
-    def of(cls, evidence: Evidence, share: float = SHARE) -> DualMatching:
-        """The method on evidence that others use, too."""
-        made = cls(evidence.run, evidence.batches, share)
-        made.evidence = evidence
-        return made
+        self.evidence, self.share = evidence, share
 
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator

@@ -82,8 +82,8 @@ class Settings:
         if evidence is None:
             raise UsageError(f"-m {self.method} looks at data.", "name them: --data mnist.npz")
         if self.method is Method.ACTIVATIONS:
-            return ActivationMatching.of(evidence)
-        return DualMatching.of(evidence, self.share)
+            return ActivationMatching(evidence)
+        return DualMatching(evidence, self.share)
 
     def making(self) -> dict[str, object]:
         """What an output's metadata say of the method, besides its name and the seed.

@@ -41,7 +41,7 @@ def test_a_planted_permutation_is_undone(name: str) -> None:
     symmetry, a, b, back = planted(name)
     run, shape = runner(name)
     x = torch.randn(48, *shape, generator=seeded(3))
-    found = ActivationMatching(run, lambda: x.split(20))(symmetry, a, b, rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: x.split(20)))(symmetry, a, b, rng=seeded(0))
     assert same_element(found.element, back)
     assert found.distance_after == 0
     assert found.details == {"samples": 48, "unread": []}
@@ -55,7 +55,7 @@ def test_planted_signs_and_scales_are_undone(name: str, activation: str) -> None
     symmetry, a, b, back = planted(name, Activation(activation), double=True)
     run, shape = runner(name)
     x = torch.randn(64, *shape, generator=seeded(3))
-    found = ActivationMatching(run, lambda: [x])(symmetry, a, b, rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: [x]))(symmetry, a, b, rng=seeded(0))
     assert same_element(found.element, back, rtol=1e-6)
     assert found.distance_after < 1e-5 * found.distance_before
 
@@ -110,7 +110,7 @@ def test_the_objective_is_the_sum_of_matched_correlations_and_the_best_there_is(
             x = torch.nn.functional.linear(x, weights[f"{i}.weight"], weights[f"{i}.bias"]).tanh()
         return torch.nn.functional.linear(x, weights["4.weight"], weights["4.bias"])
 
-    method = ActivationMatching(run, lambda: [x])
+    method = ActivationMatching(Evidence(run, lambda: [x]))
     found = method(symmetry, a, b, rng=seeded(0))
     groups = method.evidence.correlations(symmetry, a, b).groups
     expected = 0.0
@@ -131,7 +131,7 @@ def test_half_precision_is_read_in_float32() -> None:
     run, shape = runner("mlp_batchnorm")
     x = torch.randn(48, *shape, generator=seeded(3))
     narrow = [{n: w.bfloat16() if w.is_floating_point() else w for n, w in side.items()} for side in (a, b)]
-    found = ActivationMatching(run, lambda: [x])(symmetry, *narrow, rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: [x]))(symmetry, *narrow, rng=seeded(0))
     assert same_element(found.element, back)
 
 
@@ -149,7 +149,7 @@ def test_a_group_that_nothing_reads_is_matched_by_its_weights_and_named() -> Non
         )
 
     x = torch.randn(40, 3, generator=seeded(3))
-    found = ActivationMatching(run, lambda: [x])(symmetry, a, symmetry.apply(g, a), rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: [x]))(symmetry, a, symmetry.apply(g, a), rng=seeded(0))
     assert found.details["unread"] == ["k"]
     assert same_element(found.element, g.inverse())
 
@@ -185,7 +185,7 @@ def test_evidence_is_gathered_once_a_pair() -> None:
         return [torch.randn(50, 12, generator=seeded(3))]
 
     evidence = Evidence(mlp_run, batches)
-    methods = [ActivationMatching.of(evidence), ActivationMatching.of(evidence)]
+    methods = [ActivationMatching(evidence), ActivationMatching(evidence)]
     assert all(isinstance(method, Aligner) for method in methods)
     first, second = (method(symmetry, a, b, rng=seeded(0)) for method in methods)
     assert same_element(first.element, second.element)
@@ -199,23 +199,23 @@ def test_activations_that_are_not_numbers_are_an_error_that_names_the_layer() ->
     b = {**b, "0.weight": b["0.weight"] * 1e38 * 1e3}
     x = torch.randn(20, 12, generator=seeded(3))
     with pytest.raises(NonFiniteError, match=r"'2\.weight' reads in the second network"):
-        ActivationMatching(mlp_run, lambda: [x])(symmetry, a, b, rng=seeded(0))
+        ActivationMatching(Evidence(mlp_run, lambda: [x]))(symmetry, a, b, rng=seeded(0))
 
 
 def test_data_that_is_not_numbers_or_not_there_is_an_error() -> None:
     symmetry, a, b = trained()
     bad = torch.full((2, 12), torch.nan)
     with pytest.raises(DataError, match="inputs hold NaN"):
-        ActivationMatching(mlp_run, lambda: [bad])(symmetry, a, b, rng=seeded(0))
+        ActivationMatching(Evidence(mlp_run, lambda: [bad]))(symmetry, a, b, rng=seeded(0))
     with pytest.raises(DataError, match="no inputs"):
-        ActivationMatching(mlp_run, list)(symmetry, a, b, rng=seeded(0))
+        ActivationMatching(Evidence(mlp_run, list))(symmetry, a, b, rng=seeded(0))
 
 
 def test_a_network_without_groups_stays_as_it_is() -> None:
     symmetry = Symmetry(Spec({}), {"weight": (3, 4)})
     w = {"weight": torch.randn(3, 4)}
     run: Run = lambda w, x: torch.nn.functional.linear(x, w["weight"])  # noqa: E731
-    found = ActivationMatching(run, lambda: [torch.randn(5, 4)])(symmetry, w, w, rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: [torch.randn(5, 4)]))(symmetry, w, w, rng=seeded(0))
     assert found.element.perm == {}
 
 
@@ -234,5 +234,5 @@ def test_units_that_are_dead_in_one_network_are_told_apart_by_their_weights(swap
 
     x = torch.randn(50, 4, generator=seeded(3))
     pair, expected = ((b, a), g) if swapped else ((a, b), g.inverse())
-    found = ActivationMatching(run, lambda: [x])(symmetry, *pair, rng=seeded(0))
+    found = ActivationMatching(Evidence(run, lambda: [x]))(symmetry, *pair, rng=seeded(0))
     assert same_element(found.element, expected)

@@ -271,7 +271,7 @@ def test_without_the_prediction_it_is_activation_matching_itself(network: Counti
     evidence = Evidence(mlp_run, lambda: [x], judging)
     found = LearnedAligner(network, evidence=evidence)(symmetry, a, b, rng=seeded(0))
     assert found.details["kept"] == "activations alone"
-    expected = ActivationMatching.of(evidence)(symmetry, a, b, rng=seeded(0))
+    expected = ActivationMatching(evidence)(symmetry, a, b, rng=seeded(0))
     assert same(found.element, expected.element, symmetry)
 
 
