@@ -65,7 +65,7 @@ def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
         losses = [judge(candidate.element) for candidate in made]
         losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
         best = min(range(len(made)), key=losses.__getitem__)
-        return Choice(made[best], f"the lowest loss half-way on the data, {losses[best]:.4g}")
+        return Choice(made[best], f"the lowest loss half-way on the examples looked at, {losses[best]:.4g}")
     if "dual" in candidates.names:
         return Choice(candidates.get("dual"), "activations and weights on the data, beside the prediction")
     slack = candidates.slack()

@@ -190,6 +190,8 @@ class _Candidates:
             order = list(self._symmetry.sizes)
             return descend_with_prior(self._pair.problem, self._similarity, self._start, order)
         graph = Graph(self._symmetry)
+        if not graph.edges:  # nothing moves
+            return self._start
         a, b = (_stack(graph, view) for view in self._pair.views)
         with torch.no_grad():
             logits = self._network.refine(graph, a, b, {g: s[None] for g, s in self._similarity.items()})

@@ -121,7 +121,7 @@ class BarrierReport:
                     raise LossError(
                         f"the loss of '{path.name}' is not finite at alpha {curve.alphas[curve.peak]:.3g} "
                         f"on {curve.data}.",
-                        "the merged network overflows there: try --repair, or look at the parents' losses.",
+                        _why_not_finite(curve),
                     )
 
     def of(self, name: str) -> list[PathReport]:
@@ -250,6 +250,12 @@ def _measured(
             PathReport(moving, way.method, tuple(of[i] for of in curves), one.distances, (), one.details)
         )
     return reports
+
+
+def _why_not_finite(curve: Curve) -> str:
+    if curve.peak in (0, len(curve.alphas) - 1):
+        return "that is a parent by itself: look at its loss, and at --loss if it is your own."
+    return "the merged network overflows there: try --repair, or look at the parents' losses."
 
 
 def check_same_function(method: str, own: float, other: float) -> None:

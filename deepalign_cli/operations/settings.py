@@ -13,7 +13,7 @@ from deepalign_cli.align.activations import ActivationMatching, Evidence
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.dual import SHARE, DualMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
-from deepalign_cli.errors import NonFiniteError, UsageError
+from deepalign_cli.errors import NonFiniteError, SpecError, UsageError
 from deepalign_cli.network.pretrained import (
     DEFAULT_NETWORK,
     load_pretrained,
@@ -22,7 +22,7 @@ from deepalign_cli.network.pretrained import (
 )
 from deepalign_cli.operations.opening import open_network
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
+from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -108,12 +108,17 @@ class Settings:
 
 
 def bind(reference: Checkpoint, settings: Settings) -> Symmetry:
-    """The symmetry of the reference, by `settings`.
+    """The symmetry of the reference, by `settings`; the naive method needs none that is known.
 
     Raises:
         SpecError: no spec fits; AmbiguousError: more than one does.
     """
-    spec = resolve_spec(reference, settings.spec, settings.activation, settings.heads)
+    try:
+        spec = resolve_spec(reference, settings.spec, settings.activation, settings.heads)
+    except SpecError:
+        if settings.method is not Method.NONE or settings.spec:
+            raise
+        spec = blank_spec(reference)
     return Symmetry(spec, shapes_of(reference))
 
 

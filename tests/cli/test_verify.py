@@ -277,7 +277,7 @@ def test_the_factory_gets_its_arguments(a: Path, model: str) -> None:
         ("net.py:constant", [], 2, "has no callable 'constant'"),
         ("net.py:number", [], 2, "returned int, not an nn.Module"),
         ("net.py:wider", [], 3, "the model does not fit the checkpoint: 'fc2.weight'"),
-        ("gone.py:make", [], 2, "does not name a Python file and a factory in it"),
+        ("gone.py:make", [], 2, "there is no file 'gone.py'"),
         ("net.py", [], 2, "does not name a Python file and a factory in it"),
         (":make", [], 2, "does not name a Python file and a factory in it"),
         ("net.py:", [], 2, "does not name a Python file and a factory in it"),

@@ -96,3 +96,46 @@ def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> 
     done = deepalign("barrier", a, b, "--data", data, *how)
     assert (done.code, done.out) == (3, "")
     assert "no labels to measure a loss by" in done.err
+
+
+def test_where_nothing_is_known_to_move_the_naive_way_is_measured_and_no_other(folder: Path) -> None:
+    for name in "ab":  # names and shapes that are no known family
+        state = torch.load(folder / f"{name}.pt")
+        torch.save({f"odd.{i}": w for i, w in enumerate(state.values())}, folder / f"{name}.odd.pt")
+    a, b, data = folder / "a.odd.pt", folder / "b.odd.pt", folder / "d.npz"
+    code = folder / "odd.py"
+    code.write_text(
+        "import torch\n"
+        "class Odd(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        shapes = (8, 6), (8,), (8, 8), (8,), (3, 8), (3,)\n"
+        "        self.odd = torch.nn.ParameterList([torch.zeros(s) for s in shapes])\n"
+        "    def forward(self, x):\n"
+        "        h = torch.relu(x @ self.odd[0].T + self.odd[1])\n"
+        "        h = h + torch.relu(h @ self.odd[2].T + self.odd[3])\n"
+        "        return h @ self.odd[4].T + self.odd[5]\n"
+    )
+    how = ["--model", f"{code}:Odd", "--data", data, "--points", 3, "--json"]
+
+    naive = deepalign("barrier", a, b, *how, "-m", "none")
+    assert naive.code == 0, naive.err
+    assert [path["method"] for path in naive.json["paths"]] == ["none"]
+    assert deepalign("barrier", a, b, *how, "-m", "weights").code == 3
+    assert deepalign("merge", a, b, "-m", "none", "-o", folder / "m.safetensors").code == 0
+
+
+def test_a_spec_in_which_nothing_moves_serves_every_method(folder: Path) -> None:
+    a, b = folder / "a.pt", folder / "b.pt"
+    blank = folder / "blank.toml"
+    blank.write_text(deepalign("inspect", a, "--spec", "--blank").out)
+    how = ["--model", f"{folder / 'net.py'}:make", "--spec", blank, "--data", folder / "d.npz"]
+
+    for method in ("deepalign", "weights", "activations", "dual"):
+        done = deepalign("barrier", a, b, *how, "-m", method, "--points", 3, "--json")
+        assert done.code == 0, done.err
+        naive, other = done.json["paths"]
+        assert other["loss"] == naive["loss"]
+    done = deepalign("align", a, b, "--spec", blank, "-o", folder / "o.safetensors", "--json")
+    assert done.code == 0
+    assert done.json["distance_after"] == done.json["distance_before"]

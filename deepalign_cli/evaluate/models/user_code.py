@@ -76,7 +76,7 @@ def _is_file(place: str) -> bool:
 
 def _run_file(path: Path, reference: str, hint: str) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"'{reference}' does not name a Python file and a factory in it.", hint)
+        raise UsageError(f"there is no file '{path}'.", hint)
     name = f"_deepalign_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -70,8 +70,8 @@ def test_a_module_is_found_in_the_working_directory_or_installed(file: Path) -> 
 @pytest.mark.parametrize(
     ("reference", "named"),
     [
-        ("nothing.py:make", "does not name a Python file"),
-        ("nothing/net:make", "does not name a Python file"),
+        ("nothing.py:make", "there is no file"),
+        ("nothing/net:make", "there is no file"),
         ("net_of_a_test.py", "does not name a Python file"),
         (":make", "does not name a Python file"),
         ("net_of_a_test.py:", "does not name a Python file"),
