@@ -12,7 +12,7 @@ import torch
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.cli.main import main
 from deepalign_cli.errors import SpecError
-from deepalign_cli.evaluate.models import load_model
+from deepalign_cli.evaluate.models.module import make_module
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import parse_spec, read_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -33,7 +33,7 @@ def saved(name: str, folder: Path) -> tuple[Path, Path]:
     (folder / "net.py").write_text(code)
     (folder / "a.toml").write_text(text)
     rng = torch.Generator().manual_seed(0)
-    net = randomise_(load_model(f"{folder / 'net.py'}:make"), rng)
+    net = randomise_(make_module(f"{folder / 'net.py'}:make").double(), rng)
     torch.save(net.state_dict(), folder / "a.pt")
     symmetry = Symmetry(read_spec(folder / "a.toml"), shapes_of(open_checkpoint(folder / "a.pt")))
     torch.save(symmetry.apply(symmetry.random(rng), net.state_dict()), folder / "b.pt")

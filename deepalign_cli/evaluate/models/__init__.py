@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from deepalign_cli.evaluate.models.input_shape import input_shape_of
-from deepalign_cli.evaluate.models.module import load_model, load_weights
 from deepalign_cli.evaluate.models.network import Network, network_for
 
-__all__ = ["Network", "input_shape_of", "load_model", "load_weights", "network_for"]
+__all__ = ["Network", "input_shape_of", "network_for"]

@@ -32,21 +32,6 @@ def make_module(reference: str, args: Mapping[str, str] | None = None) -> nn.Mod
     return model.eval()
 
 
-def load_model(reference: str, args: Mapping[str, str] | None = None) -> nn.Module:
-    """As `make_module`, in float64."""
-    return make_module(reference, args).double()
-
-
-def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Put a checkpoint's weights into a model.
-
-    Raises:
-        MismatchError: names or shapes differ; they are listed.
-    """
-    check_fit(shapes_of(model), {name: tuple(w.shape) for name, w in weights.items()}, _SAME)
-    model.load_state_dict(dict(weights))
-
-
 def shapes_of(model: nn.Module) -> dict[str, Shape]:
     """The shapes of a model's parameters and persistent buffers.
 
