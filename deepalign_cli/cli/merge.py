@@ -20,7 +20,7 @@ from deepalign_cli.cli.sharing import SharingOptions, shown_source, target_of, t
 from deepalign_cli.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.combine import Job
+    from deepalign_cli.operations.combine import Job, Report
     from deepalign_cli.operations.folder import Story
 
 _PANEL = "How to merge"
@@ -106,38 +106,47 @@ def merge(
     running = running if running.data else replace(running, data=repair)
     sharing.check()
     target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
-    from deepalign_cli.merge import Path as Interpolation
-    from deepalign_cli.operations.combine import Job, merge_files
-    from deepalign_cli.operations.folder import Story, check_folder, merge_folder
+    from deepalign_cli.operations.combine import Job
+    from deepalign_cli.operations.folder import Story, check_folder
 
-    shown = is_folder and len(inputs) == 2 and not alignment  # what a card shows of its making
-    check_data([] if alignment else methods, aligning, running, elsewhere=shown or repair is not None)
-    saved, subject = tuple(alignment or ()), running.subject()
-    reads = tuple(replace(running, model=None, loss=None, data=repair).files() if repair else ())
-    reads += tuple(running.files())
-    job = Job(tuple(inputs), target, settings, saved, save_alignment, subject, repair, reads)
+    told = is_folder and len(inputs) == 2 and not alignment  # its card says what such a merge costs
+    check_data([] if alignment else methods, aligning, running, elsewhere=told or repair is not None)
+    reads = running.files() + (replace(running, model=None, loss=None, data=repair).files() if repair else [])
+    job = Job(
+        tuple(inputs), target, settings, tuple(alignment or ()), save_alignment, running.subject(), repair,
+        tuple(reads),
+    )  # fmt: skip
     named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
     given = {
         "--alpha": alpha, "--weights": weights, "--path": path, "--repair": repair and shown_source(repair),
         "-m": method, **typed(aligning), "--alignment": alignment, **typed(running), "-o": f"{named}/",
     }  # fmt: skip
-    what = f"{len(inputs)} networks"
-    files: tuple[str, ...] = ()
+    story = Story(named, words(given))
     with tempfile.TemporaryDirectory() as scratch:
-        story = Story(named, words(given))
-        if shown and running.data:
+        if told and running.data:
             check_folder(job)
             story = _told(out, job, methods, story, Path(scratch))
-        with out.progress(f"aligning {what}", total_bytes(inputs[0]), "B", then=f"merging {what}") as advance:
-            if is_folder:
-                made = merge_folder(job, story, shares, Interpolation(path), advance)
-                report, files = made.report, made.files
-            else:
-                report = merge_files(job, shares, Interpolation(path), advance)
+        report, files = _merged(out, job, story, shares, path, is_folder=is_folder)
     more: dict[str, object] = {"weights": shares} if weights or len(inputs) > 2 else {"alpha": shares[1]}
     more |= {"files": files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, files)} if sharing.push else {}
     show(out, replace(report, notes=tuple(n for n in report.notes if n not in story.notes)), more)
+
+
+def _merged(
+    out: Output, job: Job, story: Story, shares: list[float], path: options.PathName, *, is_folder: bool
+) -> tuple[Report, tuple[str, ...]]:
+    """Merge into a file, or into a folder whose files are named too."""
+    from deepalign_cli.merge import Path as Interpolation
+    from deepalign_cli.operations.combine import merge_files
+    from deepalign_cli.operations.folder import merge_folder
+
+    what, size = f"{len(job.inputs)} networks", total_bytes(job.inputs[0])
+    with out.progress(f"aligning {what}", size, "B", then=f"merging {what}") as advance:
+        if not is_folder:
+            return merge_files(job, shares, Interpolation(path), advance), ()
+        made = merge_folder(job, story, shares, Interpolation(path), advance)
+        return made.report, made.files
 
 
 def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratch: Path) -> Story:
