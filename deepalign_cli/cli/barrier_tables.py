@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Figure = tuple[str, Callable[["Curve"], float | None], Callable[[float], str]]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Four significant digits, and at most four decimals: small barriers differ in nothing that matters."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
@@ -30,9 +30,9 @@ def _percent(share: float) -> str:
 
 # Heading, how it is read off a curve, how it is written.
 _FIGURES: Sequence[Figure] = (
-    ("barrier", lambda c: c.barrier, _number),
-    ("AUC", lambda c: c.auc, _number),
-    ("loss half-way", lambda c: c.midpoint_loss, _number),
+    ("barrier", lambda c: c.barrier, number),
+    ("AUC", lambda c: c.auc, number),
+    ("loss half-way", lambda c: c.midpoint_loss, number),
     ("accuracy half-way", lambda c: c.midpoint_accuracy, _percent),
 )
 # The same in JSON; DESIGN's names.

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
+from deepalign_cli.cli.barrier_tables import number
 from deepalign_cli.cli.drawing import check_drawing
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
@@ -141,9 +142,8 @@ def _payload(report: LandscapeReport, written: Sequence[Path]) -> dict[str, obje
 
 
 def _show(console: Console, report: LandscapeReport, written: Sequence[Path]) -> None:
-    rows = [[label, loss, x, y] for (label, (x, y)), loss in zip(
-        report.landscape.places.items(), report.at.values(), strict=True
-    )]  # fmt: skip
+    places = zip(report.landscape.places.items(), report.at.values(), strict=True)
+    rows = [[label, number(loss), f"{x:.2f}", f"{y:.2f}"] for (label, (x, y)), loss in places]
     title = f"{report.landscape.data}: {report.loss}"
     console.print(table(["network", "loss", "x", "y"], rows, title))
     ys, xs = report.landscape.losses.shape
