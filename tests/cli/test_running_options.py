@@ -66,9 +66,7 @@ BROKEN: dict[str, tuple[Callable[[Path], list[object]], int, str]] = {
     "a factory that raises": (lambda f: own(f, "raises"), 1, "raised RuntimeError: no luck today"),
     "a factory of nothing": (lambda f: own(f, "none"), 2, "returned NoneType, not an nn.Module"),
     "no such factory": (lambda f: own(f, "gone"), 2, "has no callable 'gone'"),
-    "no such file": (
-        lambda f: [*own(f), "--model", f / "gone.py:make"], 2, "does not name a Python file and a factory"
-    ),
+    "no such file": (lambda f: [*own(f), "--model", f / "gone.py:make"], 2, "there is no file"),
     "wrong argument": (lambda f: own(f, "make", "--model-arg", "depth=3"), 1, "raised TypeError"),
     "no argument": (lambda f: own(f, "make", "--model-arg", "depth"), 2, "'depth' is not KEY=VALUE"),
     "an argument twice": (
