@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from deepalign_cli.align.alignment import widened
 from deepalign_cli.align.running import Run
-from deepalign_cli.errors import DataError
+from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.evaluate.curve import Curve
 from deepalign_cli.evaluate.data import Data
 from deepalign_cli.evaluate.losses import Loss
@@ -87,10 +88,11 @@ def measure(
         for i, way in enumerate(ways):
             for j, alpha in enumerate(alphas):
                 if alpha or i not in plain[1:]:
-                    mixed: Weights = mix(own, way.moved, alpha, room)
-                    if way.correct:
-                        mixed = way.correct(dict(mixed), alpha)
-                    tally(run, mixed, piece, loss, tallies[i][j])
+                    mixed = _corrected(way, mix(own, way.moved, alpha, room), alpha)
+                    if mixed is None:
+                        tallies[i][j].add(math.nan, math.nan, examples)
+                    else:
+                        tally(run, mixed, piece, loss, tallies[i][j])
                 advance(examples / len(data) / len(ways) / len(alphas))
     for j, alpha in enumerate(alphas):
         for i in plain[1:] if not alpha else ():
@@ -110,6 +112,16 @@ def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = N
             room[name] = torch.empty_like(w)
         mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
     return mixed
+
+
+def _corrected(way: Way, mixed: dict[str, Tensor], alpha: float) -> Weights | None:
+    """The mixed network, repaired where that is asked for; None where its activations are no numbers."""
+    if way.correct is None:
+        return mixed
+    try:
+        return way.correct(dict(mixed), alpha)
+    except NonFiniteError:
+        return None
 
 
 def tally(
@@ -135,8 +147,3 @@ def _curve(way: Way, alphas: Sequence[float], tallies: Sequence[Tally], data: st
         way.method, tuple(alphas), tuple(t.mean for t in tallies),
         tuple(known) if len(known) == len(accuracies) else None, way.seconds, data,
     )  # fmt: skip
-
-
-def moved_weights(weights: Mapping[str, Tensor], act: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
-    """All tensors after an element has acted."""
-    return {name: act(name, w) for name, w in weights.items()}

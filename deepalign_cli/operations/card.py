@@ -110,6 +110,8 @@ def _summary(facts: Facts) -> str:
     count = f"{len(facts.inputs)} networks"
     if facts.method == "none":
         return f"The average of {count}, as they are: their hidden units were not aligned."
+    if not facts.moved[0]:
+        return f"The average of {count}. No hidden unit was moved before it was taken."
     return (
         f"The average of {count}. Before it was taken, the hidden units of each were moved onto those of the "
         "first, which leaves its function as it was."

@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.evaluate.barrier import Way, alphas_of, measure, mix
 from deepalign_cli.evaluate.data import Data, Part, Preparation
 from deepalign_cli.evaluate.losses import CrossEntropy
@@ -114,6 +116,25 @@ def test_the_share_that_is_done_adds_up_to_one() -> None:
     measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, 30, steps.append)
 
     assert sum(steps) == pytest.approx(1.0)
+
+
+def test_a_network_that_cannot_be_repaired_has_no_loss_and_the_others_theirs() -> None:
+    a, b, x, y = example("mlp")
+
+    def correct(weights, alpha):  # type: ignore[no-untyped-def]
+        if alpha == 0.5:
+            raise NonFiniteError("activations hold NaN.", "")
+        return weights
+
+    ways = [Way("plain", b.state_dict()), Way("repaired", b.state_dict(), 0.0, correct)]
+    plain, repaired = measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, 32)
+
+    half = ALPHAS.index(0.5)
+    assert math.isnan(repaired.losses[half])
+    assert not repaired.is_finite
+    assert repaired.peak == half
+    others = [i for i in range(len(ALPHAS)) if i != half]
+    assert [repaired.losses[i] for i in others] == pytest.approx([plain.losses[i] for i in others])
 
 
 def test_half_weights_are_mixed_in_float32() -> None:

@@ -145,3 +145,8 @@ def test_code_spans(text: str, expected: str) -> None:
 def test_escaped() -> None:
     assert escaped("a_b <i> [x](y) `c` a|b\n") == r"a\_b \<i\> \[x\]\(y\) \`c\` a\|b\\n"
     assert escaped(" ") == "unnamed"
+
+
+def test_a_merge_in_which_nothing_moved_does_not_say_otherwise() -> None:
+    assert "No hidden unit was moved" in card(replace(FACTS, method="weights", moved=(0, 8)))
+    assert "No hidden unit was moved" not in card(replace(FACTS, method="weights", moved=(1, 8)))
