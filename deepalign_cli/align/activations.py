@@ -220,12 +220,18 @@ class ActivationMatching:
         started = time.perf_counter()
         found = self.evidence.correlations(symmetry, reference, moving)
         pair = Pair(symmetry, reference, moving)
-        element, after = pair.closest(matched(pair, found))
-        details = {"samples": found.samples, "unread": list(found.unread)}
-        return Alignment(
-            element, "activations", time.perf_counter() - started,
-            distance(symmetry, reference, moving), after, (total(found, element),), details,
-        )  # fmt: skip
+        return as_alignment("activations", pair, found, matched(pair, found), started)
+
+
+def as_alignment(
+    method: str, pair: Pair, found: Correlations, match: Element, started: float, **details: object
+) -> Alignment:
+    """What a method that looks at data returns for a match of a pair's views; begun at `started`."""
+    element, after = pair.closest(match)
+    told = {"samples": found.samples, "unread": list(found.unread), **details}
+    before = distance(pair.symmetry, pair.reference, pair.moving)
+    seconds = time.perf_counter() - started
+    return Alignment(element, method, seconds, before, after, (total(found, element),), told)
 
 
 def matched(pair: Pair, found: Correlations) -> Element:

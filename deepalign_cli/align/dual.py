@@ -10,8 +10,8 @@ import time
 
 import torch
 
-from deepalign_cli.align.activations import Evidence, alone, as_prior, total
-from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.align.activations import Evidence, alone, as_alignment, as_prior
+from deepalign_cli.align.alignment import Alignment
 from deepalign_cli.align.pair import Pair
 from deepalign_cli.align.prior import descend_with_prior
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -43,9 +43,4 @@ class DualMatching:
         share = self.share / (1 - self.share)
         order = list(symmetry.sizes)
         descended = descend_with_prior(pair.problem, plain, alone(symmetry, found), order, share, flipping)
-        element, after = pair.closest(descended)
-        details = {"samples": found.samples, "unread": list(found.unread), "share": self.share}
-        return Alignment(
-            element, "dual", time.perf_counter() - started,
-            distance(symmetry, reference, moving), after, (total(found, element),), details,
-        )  # fmt: skip
+        return as_alignment("dual", pair, found, descended, started, share=self.share)

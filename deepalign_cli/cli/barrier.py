@@ -12,7 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
-from deepalign_cli.cli.drawing import check_drawing
+from deepalign_cli.cli.drawing import check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output
@@ -109,7 +109,7 @@ def barrier(
         tuple(inputs), tuple(map(Method, methods)), settings, running.subject(), tuple(alignment or ()),
         points, repair,
     )  # fmt: skip
-    reads = [*inputs, *running.files(), *(alignment or ()), *filter(None, [aligning.spec])]
+    reads = read_files(inputs, running, aligning, alignment)
     _check_outputs(out, plot, csv, reads, force=force)
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = barrier_files(question, advance)
@@ -186,7 +186,7 @@ def _judge(report: BarrierReport, limit: float | None) -> None:
     """Fail where a loss is no number, or a barrier above the limit.
 
     Raises:
-        NonFiniteError, BarrierExceeded: so.
+        LossError, BarrierExceeded: so.
     """
     report.check_finite()
     if limit is not None and report.worst > limit:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepalign_cli.cli.aligning import AligningOptions
+from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.errors import UsageError
+
+
+def read_files(
+    inputs: Sequence[Path],
+    running: RunningOptions,
+    aligning: AligningOptions,
+    alignments: Sequence[Path] | None,
+) -> list[Path]:
+    """What a command reads: no picture and no table takes its place."""
+    return [*inputs, *running.files(), *(alignments or ()), *filter(None, [aligning.spec])]
 
 
 def check_drawing(picture: Path | None, csv: Path | None, reads: Sequence[Path], *, force: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import number
-from deepalign_cli.cli.drawing import check_drawing
+from deepalign_cli.cli.drawing import check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output, table
@@ -89,7 +89,7 @@ def landscape(
     from deepalign_cli.operations.landscape import View, landscape_files, save_view
 
     picture = output or default_output(inputs[0], "landscape").with_suffix(".png")
-    reads = [*inputs, *running.files(), *(alignment or ()), *filter(None, [aligning.spec])]
+    reads = read_files(inputs, running, aligning, alignment)
     check_drawing(picture, csv, reads, force=force)
     view = View(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
     with out.progress("aligning", 1.0, then="measuring") as advance:

@@ -16,7 +16,7 @@ from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
-from deepalign_cli.cli.sharing import SharingOptions, shown_source, target_of, typed, words
+from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def merge(
     )  # fmt: skip
     named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
     given = {
-        "--alpha": alpha, "--weights": weights, "--path": path, "--repair": repair and shown_source(repair),
+        "--alpha": alpha, "--weights": weights, "--path": path, "--repair": repair and without_folder(repair),
         "-m": method, **typed(aligning), "--alignment": alignment, **typed(running), "-o": f"{named}/",
     }  # fmt: skip
     story = Story(named, words(given))

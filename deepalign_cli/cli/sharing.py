@@ -117,11 +117,11 @@ def typed(group: AligningOptions | RunningOptions) -> dict[str, object]:
     given: dict[str, object] = {f"--{name.replace('_', '-')}": value for name, value in vars(group).items()}
     for name, value in given.items():
         if isinstance(value, str):
-            given[name] = network_name(value) if name == "--network" else shown_source(value)
+            given[name] = network_name(value) if name == "--network" else without_folder(value)
     return given
 
 
-def shown_source(text: str) -> str:
+def without_folder(text: str) -> str:
     """What is a file or a folder here by its name alone."""
     return Path(text).name if Path(text).exists() else text
 

@@ -17,8 +17,9 @@ from deepalign_cli.evaluate.barrier import Correct, Way, alphas_of, measure
 from deepalign_cli.evaluate.curve import Curve, mean_and_spread
 from deepalign_cli.evaluate.datafree import LayerReport, weight_report
 from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.opened import SEEN, Opened, open_subject
 from deepalign_cli.operations.settings import Method, Refine, Settings, bind, open_network
-from deepalign_cli.operations.subject import SEEN, Opened, Subject, open_subject
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.repair import Correction, measure_parents, repair
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
@@ -229,8 +230,11 @@ def _measured(
     question: Question, pair: tuple[Checkpoint, Checkpoint], found: Sequence[tuple[str, Found]],
     subject: Opened, alphas: Sequence[float], advance: Advance,
 ) -> list[PathReport]:  # fmt: skip
-    reference, other = ({name: c[name] for name in c} for c in pair)
-    ways = [way for name, one in found for way in _ways(question, reference, other, name, one, subject)]
+    reference, other = map(dict, pair)
+    made = [
+        (one, way) for name, one in found for way in _ways(question, reference, other, name, one, subject)
+    ]
+    ways = [way for _, way in made]
     curves = [
         measure(
             subject.run, reference, ways, data, subject.measure, alphas, subject.batch_size,
@@ -238,17 +242,13 @@ def _measured(
         )
         for data in subject.sets
     ]  # fmt: skip
-    by_name, moving = dict(found), pair[1].called
-    for i, way in enumerate(ways):
-        for of in curves:
-            if way.correct is None:
-                check_same_function(way.method, of[i].losses[-1], of[0].losses[-1])
     reports = []
-    for i, way in enumerate(ways):
-        one = by_name[way.method.removesuffix(REPAIRED)]
-        reports.append(
-            PathReport(moving, way.method, tuple(of[i] for of in curves), one.distances, (), one.details)
-        )
+    for i, (one, way) in enumerate(made):
+        own = tuple(of[i] for of in curves)
+        if way.correct is None:
+            for curve, of in zip(own, curves, strict=True):
+                check_same_function(way.method, curve.losses[-1], of[0].losses[-1])
+        reports.append(PathReport(pair[1].called, way.method, own, one.distances, (), one.details))
     return reports
 
 
@@ -286,7 +286,7 @@ def _ways(
 def _moved(found: Found, other: Weights) -> Weights:
     if not any(map(found.element.moved, found.symmetry.sizes)):
         return other  # in no memory of its own
-    return {name: found.symmetry.act(found.element, name, w) for name, w in other.items()}
+    return found.symmetry.apply(found.element, other)
 
 
 def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, found: Found) -> PathReport:

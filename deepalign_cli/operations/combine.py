@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from deepalign_cli.align.activations import Evidence
 from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, write_safetensors
 from deepalign_cli.checkpoint.hub import shown_source
 from deepalign_cli.checkpoint.output import real_target
@@ -20,7 +21,7 @@ from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blo
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.repairing import Repaired, repaired
 from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
-from deepalign_cli.operations.subject import Subject, open_subject
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.resolve import SPEC_KEY
 
@@ -161,9 +162,7 @@ def _run(
     job = replace(job, inputs=tuple(checkpoint.path for checkpoint in opened))  # where they came from the Hub
     with Hashes(opened) as hashes:
         subject = job.subject
-        evidence = (
-            open_subject(opened[0], subject, activation, measured=False).evidence if subject.data else None
-        )
+        evidence = _evidence(opened[0], job) if subject.data else None
         found = find_all(opened[0], opened[1:], job.settings, job.alignments, evidence)
         told = {"command": command, "method": found[0].method, "seed": job.settings.seed}
         told |= {**found[0].making, **facts}
@@ -186,6 +185,13 @@ def _run(
             inputs = (*job.untouchable, job.output)
             elements[0].save(job.save, (pair[0], pair[1]), force=job.settings.force, inputs=inputs)
     return reports
+
+
+def _evidence(reference: Checkpoint, job: Job) -> Evidence:
+    """What a method that looks at data is given."""
+    from deepalign_cli.operations.opened import open_subject  # models and data, where there are any
+
+    return open_subject(reference, job.subject, job.settings.activation, measured=False).evidence
 
 
 def _check_outputs(job: Job, outputs: Sequence[Path]) -> None:

@@ -18,9 +18,9 @@ from deepalign_cli.evaluate.landscape import Landscape, Plane, measure_landscape
 from deepalign_cli.evaluate.plots import save_landscape
 from deepalign_cli.operations.barrier import check_same_function
 from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.operations.opened import Opened, open_subject
 from deepalign_cli.operations.settings import Settings, check_finite, open_network
-from deepalign_cli.operations.subject import Opened, Subject, open_subject
-from deepalign_cli.repair import reestimated
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.resolve import check_same_layout
 from deepalign_cli.symmetry.symmetry import Weights
@@ -63,10 +63,10 @@ def landscape_files(view: View, advance: Callable[[float], None] = lambda _: Non
     asked = replace(view.subject, limit=view.subject.limit or _EXAMPLES)
     subject = open_subject(opened[0], asked, view.settings.activation)
     labels, corners, paths, found = _corners(view, opened, subject)
-    settled = any(map(is_statistic, opened[0]))
+    seen = subject.repair_data
 
     def settle(weights: dict[str, Tensor]) -> Weights:
-        return {**weights, **reestimated(subject.run, weights, subject.repaired_on)} if settled else weights
+        return subject.settled(weights, seen)
 
     data = subject.sets[0]
     landscape = measure_landscape(
@@ -82,7 +82,8 @@ def landscape_files(view: View, advance: Callable[[float], None] = lambda _: Non
         at[label] = total.mean
     if found:
         check_same_function(found.method, at[labels[1]], at[labels[2]])
-    notes = [*(note for one in opened for note in one.notes), *subject.says, *([SETTLED] if settled else [])]
+    notes = [*(note for one in opened for note in one.notes), *subject.says]
+    notes += [SETTLED] if any(map(is_statistic, opened[0])) else []
     notes += found.notes() if found else []
     seconds = time.perf_counter() - started
     method = found.method if found else None
@@ -115,17 +116,16 @@ def _corners(
     view: View, opened: Sequence[Checkpoint], subject: Opened
 ) -> tuple[tuple[str, str, str], Corners, list[tuple[str, str]], Found | None]:
     """Labels, weights, the straight paths to draw, and the alignment of the second where it is found."""
-    a, b = ({name: one[name] for name in one} for one in opened[:2])
+    a, b = map(dict, opened[:2])
     if len(opened) == 3:
         for other in opened[1:]:
             check_same_layout(opened[0], other)
         for checkpoint in opened:
             check_finite(checkpoint)
         labels = _labels([one.called for one in opened])
-        third = {name: opened[2][name] for name in opened[2]}
-        return labels, (a, b, third), [(labels[0], labels[1]), (labels[0], labels[2])], None
+        return labels, (a, b, dict(opened[2])), [(labels[0], labels[1]), (labels[0], labels[2])], None
     found = find_all(opened[0], opened[1:], view.settings, view.alignments, subject.evidence)[0]
-    moved = {name: found.symmetry.act(found.element, name, w) for name, w in b.items()}
+    moved = found.symmetry.apply(found.element, b)
     name_a, name_b = opened[0].called, opened[1].called
     labels = (f"A: {name_a}", f"aligned B: {name_b}", "B as it is")
     return labels, (a, moved, b), [(labels[0], labels[1]), (labels[0], labels[2])], found

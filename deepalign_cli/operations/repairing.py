@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.operations.found import Found
-from deepalign_cli.operations.subject import REPAIRED_ON, Subject, open_subject
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.repair import measure_parents, repair
 from deepalign_cli.symmetry.spec import Activation
 
@@ -34,17 +34,18 @@ def repaired(
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
+    from deepalign_cli.operations.opened import open_subject  # models and data, where there are any
+
     running = open_subject(opened[0], replace(subject, data=data), activation, measured=False)
-    networks: list[Mapping[str, Tensor]] = [{name: opened[0][name] for name in opened[0]}]
-    for one, moving in zip(found, opened[1:], strict=True):
-        networks.append({name: one.symmetry.act(one.element, name, moving[name]) for name in moving})
+    moved = [one.symmetry.apply(one.element, b) for one, b in zip(found, opened[1:], strict=True)]
+    networks = [dict(opened[0]), *moved]
     made = {name: combine(name, [network[name] for network in networks]) for name in networks[0]}
     batches = running.repaired_on
     parents = measure_parents(running.run, found[0].symmetry, networks, batches)
     correction = repair(running.run, parents, shares, made, batches)
     whole = correction.applied(made)
     changed = {name: whole[name] for name in correction.tensors}
-    on = running.training.head(subject.samples or REPAIRED_ON).name
+    on = running.repair_data.name
     return Repaired(
         changed, on, (*running.says, *_said(correction.norms, correction.layers, on), *correction.notes)
     )

@@ -109,6 +109,5 @@ def _check_model(
     symmetry: Symmetry, settings: Settings,
 ) -> SpecCheck:  # fmt: skip
     run = network_for(checkpoint, reference, args=arguments).run
-    weights = {name: checkpoint[name] for name in checkpoint}
-    weights = {name: w.double() if w.is_floating_point() else w for name, w in weights.items()}
+    weights = {name: w.double() if w.is_floating_point() else w for name, w in checkpoint.items()}
     return check_spec(run, symmetry, weights, input_shape_of(run, weights, shape), settings.rng())

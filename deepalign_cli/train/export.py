@@ -10,8 +10,8 @@ from deepalign_cli.checkpoint.info import CODES
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.data.preparation import Preparation
 from deepalign_cli.evaluate.designs import Design
-from deepalign_cli.evaluate.models.designed import DESIGN_KEY, design_metadata
-from deepalign_cli.evaluate.models.network import PREPARATION_KEY
+from deepalign_cli.evaluate.metadata import DESIGN_KEY, PREPARATION_KEY
+from deepalign_cli.evaluate.models.designed import design_metadata
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.train.tasks import Task, load_examples
 from deepalign_cli.train.zoo import Family, load_family

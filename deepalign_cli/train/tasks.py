@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn import functional
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.evaluate.data.preparation import Preparation, channels_first
 
 _HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."
 
@@ -94,14 +94,13 @@ def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, T
 
 def _images(raw: Tensor, task: Task) -> Float[Tensor, "n colours side side"]:
     """Brightness in [0, 1], pooled to the task's side."""
-    x = raw.float() / 255
-    x = x.unsqueeze(1) if x.ndim == 3 else x.movedim(-1, 1) if x.shape[-1] in (1, 3) else x
+    x = channels_first(raw)
     if not task.grey and x.shape[1] != 3:
         raise UsageError(f"the images of '{task.data}' have no colours.", "leave grey = false out.")
-    x = x.mean(1, keepdim=True) if task.grey else x
     if min(x.shape[-2:]) < task.side:
         raise UsageError(f"the images of '{task.data}' are smaller than side {task.side}.", _HINT)
-    return x if x.shape[-2:] == (task.side, task.side) else functional.adaptive_avg_pool2d(x, task.side)
+    prepared: Tensor = Preparation(task.side, task.grey)(x)
+    return prepared
 
 
 def _field(images: Float[Tensor, "n 1 side side"]) -> Examples:

@@ -13,9 +13,10 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.evaluate.barrier import mix
 from deepalign_cli.operations.combine import Job, merge_files
 from deepalign_cli.operations.found import find_all
+from deepalign_cli.operations.opened import open_subject
 from deepalign_cli.operations.repairing import Repaired, repaired
 from deepalign_cli.operations.settings import Method, Settings
-from deepalign_cli.operations.subject import Subject, open_subject
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.repair import reestimated
 from tests.cli.subjects import data_set, factory
 from tests.operations.making import pair, tensors

@@ -53,7 +53,7 @@ class Preparation:
         if not x.is_floating_point():
             return x
         if x.ndim == 4 or (x.ndim == 3 and (raw or self != Preparation())):
-            x = self._resized(_channels_first(x))
+            x = self._resized(channels_first(x))
         elif x.ndim == 2 and self.side is not None and x.shape[1] % self.side**2:
             raise DataError(
                 f"the inputs are rows of {x.shape[1]} numbers, not images of side {self.side}.",
@@ -156,7 +156,8 @@ def _plain(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
     return x.long()
 
 
-def _channels_first(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b c h w"]:
+def channels_first(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b c h w"]:
+    """Images [b, h, w], [b, h, w, c] or [b, c, h, w] with their channels on the second axis."""
     if x.ndim == 3:
         return x.unsqueeze(1)
     _, first, middle, last = x.shape

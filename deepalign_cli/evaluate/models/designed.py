@@ -14,11 +14,11 @@ from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.strict_json import parse_json
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.evaluate.designs import DESIGNS, Design, config_of, design_of
+from deepalign_cli.evaluate.metadata import DESIGN_KEY
 from deepalign_cli.evaluate.models.fitting import Shape, check_fit, is_counter
 from deepalign_cli.evaluate.models.user_code import one_line
 from deepalign_cli.evaluate.models.values import value_of
 
-DESIGN_KEY = "deepalign.design"
 _HINT = "say what it is with --design kind=..., or bring it as code with --model file.py:factory."
 
 # Designs that have no such option have this activation.

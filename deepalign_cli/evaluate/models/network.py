@@ -10,6 +10,7 @@ from deepalign_cli.align.running import Run
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.evaluate.data.preparation import Preparation
+from deepalign_cli.evaluate.metadata import PREPARATION_KEY
 from deepalign_cli.evaluate.models.designed import activation_of, read_design, stored_config
 from deepalign_cli.evaluate.models.exported import load_program
 from deepalign_cli.evaluate.models.families import read_family
@@ -17,8 +18,6 @@ from deepalign_cli.evaluate.models.hugging_face import ignored_names, load_folde
 from deepalign_cli.evaluate.models.module import make_module, run_module
 from deepalign_cli.evaluate.models.running import Running
 from deepalign_cli.symmetry.resolve import shapes_of
-
-PREPARATION_KEY = "deepalign.preparation"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from deepalign_cli.evaluate.designs import Design, config_of, design_of
 from deepalign_cli.evaluate.designs.cnn import CNN
 from deepalign_cli.evaluate.designs.mlp import MLP
 from deepalign_cli.evaluate.designs.resnet import ResNet
+from deepalign_cli.evaluate.metadata import DESIGN_KEY
 from deepalign_cli.evaluate.models import network_for
-from deepalign_cli.evaluate.models.designed import DESIGN_KEY, activation_of, design_metadata
+from deepalign_cli.evaluate.models.designed import activation_of, design_metadata
 from tests.evaluate.designs.builders import ALL, inputs_of, weights_of
 from tests.evaluate.models.builders import stored
 

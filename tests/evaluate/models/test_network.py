@@ -13,9 +13,9 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DataError, DeepalignError, MismatchError, UsageError
 from deepalign_cli.evaluate.data.preparation import Preparation
 from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.evaluate.metadata import PREPARATION_KEY
 from deepalign_cli.evaluate.models import network_for
 from deepalign_cli.evaluate.models.designed import design_metadata
-from deepalign_cli.evaluate.models.network import PREPARATION_KEY
 from tests import nets
 from tests.evaluate.models.builders import generic, inputs, same, stored
 from tests.evaluate.models.test_exported import exported

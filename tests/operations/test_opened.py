@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import DataError, UsageError
+from deepalign_cli.operations.opened import MATCHED_ON, REPAIRED_ON, Opened, open_subject
 from deepalign_cli.operations.settings import Settings, bind
-from deepalign_cli.operations.subject import MATCHED_ON, REPAIRED_ON, Opened, Subject, open_subject
+from deepalign_cli.operations.subject import Subject
 from deepalign_cli.symmetry.spec import Activation
 from tests import nets
 from tests.cli.subjects import between, data_set, examples, factory, measured
