@@ -42,8 +42,12 @@ class Workers:
             self._accelerator.wait_for_everyone()
 
     def leave(self) -> None:
-        """Part from the other processes, when the work is done."""
+        """Part from the other processes, all at once, when the work of each is done.
+
+        One that left while another still held connections to it could be ended by their threads.
+        """
         if self._accelerator is not None:
+            self.wait()
             self._accelerator.end_training()
 
     def _join(self) -> None:
