@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.align.activations import ActivationMatching, Evidence
-from deepalign_cli.evaluate.curve import Curve
-from deepalign_cli.evaluate.designs import Design, config_of, design_of
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.measure.curve import Curve
+from deepalign_cli.models.designs import Design, config_of, design_of
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.known import symmetry_of

@@ -42,18 +42,18 @@ from alignment_tables import (
 from sinkhorn_rebasin import Rebasin
 
 from deepalign_cli.errors import MismatchError
-from deepalign_cli.evaluate.designs import config_of
+from deepalign_cli.models.designs import config_of
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.train.pool import graph_of
 from deepalign_cli.train.tasks import Examples, Task, load_examples
-from deepalign_cli.train.zoo import Family, load_family
+from deepalign_cli.train.zoo_training import Family, load_family
 
 _SLOW_FROM = 300_000  # parameters
 
 
 @dataclass(frozen=True)
-class Entry:
+class PoolEntry:
     """A family, ready to be measured."""
 
     name: str
@@ -82,7 +82,7 @@ class Entry:
         return any(w.ndim > 3 for w in weights) or sum(w[0].numel() for w in weights) >= _SLOW_FROM
 
 
-def entries(zoo: Path, data: Path, sets: list[str]) -> Iterator[Entry]:
+def entries(zoo: Path, data: Path, sets: list[str]) -> Iterator[PoolEntry]:
     """The families whose names begin with one of `sets`, in the sections' order."""
     read: dict[Task, Examples] = {}
     place = {section: number for number, section in enumerate(SECTIONS)}
@@ -93,10 +93,10 @@ def entries(zoo: Path, data: Path, sets: list[str]) -> Iterator[Entry]:
         family = load_family(path)
         if family.task not in read:
             read = {family.task: load_examples(family.task, data)}  # one data set at a time in memory
-        yield Entry(path.stem, family, graph_of(family), read[family.task])
+        yield PoolEntry(path.stem, family, graph_of(family), read[family.task])
 
 
-def measure(entry: Entry, methods: Mapping[str, Method], arguments: argparse.Namespace) -> FamilyResult:
+def measure(entry: PoolEntry, methods: Mapping[str, Method], arguments: argparse.Namespace) -> FamilyResult:
     """All methods on the pairs of a family; a method that does not fit the family is left out."""
     scores = tuple(entry.family.score.tolist())
     task = asdict(entry.family.task)
@@ -112,7 +112,7 @@ def measure(entry: Entry, methods: Mapping[str, Method], arguments: argparse.Nam
     return result
 
 
-def outcomes(entry: Entry, pair: tuple[int, int], methods: Mapping[str, Method]) -> dict[str, Outcome]:
+def outcomes(entry: PoolEntry, pair: tuple[int, int], methods: Mapping[str, Method]) -> dict[str, Outcome]:
     """What every method makes of one pair."""
     context = entry.context(pair)
     judge = Judge(entry.family, entry.examples, context.member)

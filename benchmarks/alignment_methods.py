@@ -10,12 +10,11 @@ from jaxtyping import Float
 from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor
 
-from deepalign_cli.align import WeightMatching
 from deepalign_cli.align.activations import ActivationMatching, Evidence
 from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.weights import descend
+from deepalign_cli.align.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
@@ -23,7 +22,7 @@ from deepalign_cli.network.similarity import similarities
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo import Family
+from deepalign_cli.train.zoo_training import Family
 
 SKETCHES = 8
 CHUNK = 500  # images at a time

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo import Family
+from deepalign_cli.train.zoo_training import Family
 
 ALPHAS = torch.linspace(0, 1, 11, dtype=torch.float64)
 _STATISTICS_IMAGES = 2000

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from alignment_methods import SKETCHES, prediction
 
-from deepalign_cli.align import WeightMatching
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.assignment import assign
-from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.train.pool import graph_of
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.zoo import Family
+from deepalign_cli.train.zoo_training import Family
 
 _SIZES = ((784, 512, 512, 512, 10), (784, 1024, 1024, 1024, 10), (784, 2048, 2048, 10))
 _PAIRS = 3

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.evaluate.barrier import Way, alphas_of, measure, mix
-from deepalign_cli.evaluate.data import Data, Part, Preparation
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.losses import CrossEntropy
+from deepalign_cli.data.dataset import Data, Part
+from deepalign_cli.data.preparation import Preparation
+from deepalign_cli.measure.losses import CrossEntropy
+from deepalign_cli.measure.paths import Way, alphas_of, measure, mix
+from deepalign_cli.models.designs.mlp import MLP
 
 WAYS = 3
 SIZES: Sequence[tuple[int, ...]] = ((784, 512, 512, 512, 10), (784, 128, 128, 128, 10), (784, 32, 32, 10))

@@ -20,13 +20,14 @@ from peer_nets import Data, barrier, build, load_data
 from reference import prepared, weight_matching
 from torch import Tensor
 
-from deepalign_cli.align import NoAlignment, WeightMatching
-from deepalign_cli.align.alignment import is_trained
+from deepalign_cli.align.none import NoAlignment
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.settings import Settings, bind
 from deepalign_cli.symmetry.axes import without_marks
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensors import is_trained
 
 Weights = Mapping[str, Tensor]
 

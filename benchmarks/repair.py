@@ -17,13 +17,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepalign_cli.evaluate.curve import Curve, mean_and_spread
-from deepalign_cli.evaluate.data import Preparation
+from deepalign_cli.data.preparation import Preparation
+from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.operations.barrier import REPAIRED, Question, barrier_files
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Method, Refine, Settings
-from deepalign_cli.operations.subject import Subject
 from deepalign_cli.train.export import export_network, preparation_of
-from deepalign_cli.train.zoo import Family, load_family
+from deepalign_cli.train.zoo_training import Family, load_family
 
 METHODS = (Method.WEIGHTS, Method.ACTIVATIONS, Method.DUAL, Method.DEEPALIGN)
 BLIND = "deepalign, no data"

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from reference import objective, prepared, weight_matching
 
-from deepalign_cli.align import WeightMatching
-from deepalign_cli.align.alignment import is_trained
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.settings import Settings, bind
 from deepalign_cli.symmetry.axes import without_marks
+from deepalign_cli.symmetry.tensors import is_trained
 
 
 def compare(first: Path, second: Path, seed: int, restarts: int | None) -> None:

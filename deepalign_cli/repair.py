@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.align.calls import Call, Calls, NormCall
-from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.models.calls import Call, Calls, NormCall
+from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _DEAD = 1e-12  # of the mean square: a unit that varies less does not vary

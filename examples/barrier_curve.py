@@ -21,14 +21,14 @@ from deepalign_cli.align.deepalign import LearnedAligner
 from deepalign_cli.align.none import NoAlignment
 from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.data.sources import load_data
 from deepalign_cli.errors import DeepalignError
-from deepalign_cli.evaluate.barrier import Way, alphas_of, measure
-from deepalign_cli.evaluate.curve import Curve
-from deepalign_cli.evaluate.data import load_data
-from deepalign_cli.evaluate.losses import pick_loss
-from deepalign_cli.evaluate.models import network_for
-from deepalign_cli.evaluate.plots import save_curves
+from deepalign_cli.measure.curve import Curve
+from deepalign_cli.measure.losses import pick_loss
+from deepalign_cli.measure.paths import Way, alphas_of, measure
+from deepalign_cli.models.lookup import network_for
 from deepalign_cli.network.pretrained import load_pretrained
+from deepalign_cli.plots import save_curves
 from deepalign_cli.symmetry.resolve import check_same_layout, resolve_spec, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
 

@@ -1,4 +1,7 @@
+import ast
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -7,12 +10,77 @@ from importlinter import cli
 from jaxtyping import TypeCheckError
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "deepalign_cli"
+FOLDERS = [f.parent.relative_to(PACKAGE).parts for f in sorted(PACKAGE.rglob("__init__.py"))]
 
 
 def test_imports_run_one_way(capsys: pytest.CaptureFixture[str]) -> None:
     failed = cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None, no_logo=True)
 
     assert not failed, capsys.readouterr().out
+
+
+def _imports(file: Path) -> Iterator[tuple[str, ...]]:
+    """The package's files that a file imports, at its top, inside a function or for types alone."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            below = tuple((node.module or "").split(".")[1:])
+            for alias in node.names:
+                whole = PACKAGE.joinpath(*below, alias.name)
+                is_module = whole.with_suffix(".py").exists() or (whole / "__init__.py").exists()
+                yield (*below, alias.name) if is_module else below
+
+
+def _rooms(folder: tuple[str, ...]) -> dict[str, set[str]]:
+    """What every file and folder inside a folder imports of the others there."""
+    rooms: dict[str, set[str]] = {}
+    for file in PACKAGE.joinpath(*folder).rglob("*.py"):
+        place = file.relative_to(PACKAGE).with_suffix("").parts
+        if place[-1] == "__init__" and len(place) == len(folder) + 1:
+            continue  # the folder's own face
+        inside = {
+            to[len(folder)] for to in _imports(file) if len(to) > len(folder) and to[: len(folder)] == folder
+        }
+        rooms.setdefault(place[len(folder)], set()).update(inside)
+    return {room: others - {room} for room, others in rooms.items()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "/".join(folder) or "the package")
+def test_no_import_climbs_back_up_inside_a_folder(folder: tuple[str, ...]) -> None:
+    assert list(TopologicalSorter(_rooms(folder)).static_order())  # raises CycleError
+
+
+def test_files_of_one_name_are_one_command_or_say_the_same() -> None:
+    places: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        if file.stem != "__init__":
+            places.setdefault(file.stem, set()).add(file.parent.name)
+
+    assert not {
+        name: where
+        for name, where in places.items()
+        if len(where - {"cli", "operations"}) > 1 or (len(where) > 1 and not where <= {"cli", "operations"})
+    }
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(file.name)
+
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
+def test_files_and_folders_stay_small() -> None:
+    lines = {f.relative_to(PACKAGE): len(f.read_text().splitlines()) for f in PACKAGE.rglob("*.py")}
+    folders: dict[str, int] = {}
+    for file, count in lines.items():
+        folders[file.parts[0]] = folders.get(file.parts[0], 0) + count
+
+    assert max(lines.values()) <= 400
+    assert max(folders.values()) <= 0.15 * sum(lines.values()), folders
 
 
 def test_the_layers_contract_catches_a_wrong_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

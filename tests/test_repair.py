@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from deepalign_cli.align.running import Run
 from deepalign_cli.errors import DataError, NonFiniteError
-from deepalign_cli.merge import merged
+from deepalign_cli.merge.linear import merged
+from deepalign_cli.models.run import Run
 from deepalign_cli.repair import Moments, ParentStatistics, measure_parents, reestimated, repair
-from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
 from tests import nets
 from tests.symmetry.builders import HEADS, family_spec, generic, seeded, shapes_of
 

@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.align.alignment import Alignment, distance
-from deepalign_cli.align.calls import Call, Calls
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.gains import Matrices, best_step
 from deepalign_cli.align.pair import Pair
 from deepalign_cli.align.prior import descend_with_prior, deviation
-from deepalign_cli.align.running import Batches, Run
 from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.models.calls import Call, Calls
+from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
@@ -36,7 +36,7 @@ _SHARE = 1.0  # of a prediction beside correlations; .5 and 2 were no better on 
 _FIRST = 1e3  # of correlations beside gains, where gains are to decide ties only
 
 
-class Moments:
+class PairMoments:
     """Sums over samples of two networks' activations, of their squares and of all their products.
 
     They are taken about the first samples' means, lest units that hardly change drown in rounding.
@@ -124,7 +124,7 @@ def correlations(symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: 
         DataError: there are no inputs, or they hold NaN or Inf. NonFiniteError: an activation does.
     """
     sides = [_Reading(symmetry, *side) for side in ((a, "first"), (b, "second"))]
-    moments: dict[Occurrence, Moments] = {}
+    moments: dict[Occurrence, PairMoments] = {}
     samples = 0
     for x in batches():
         if x.is_floating_point() and not torch.isfinite(x).all():
@@ -140,17 +140,17 @@ def correlations(symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: 
 
 
 def _add(
-    moments: dict[Occurrence, Moments], a: Mapping[Occurrence, list[Tensor]],
+    moments: dict[Occurrence, PairMoments], a: Mapping[Occurrence, list[Tensor]],
     b: Mapping[Occurrence, list[Tensor]],
 ) -> None:  # fmt: skip
     """Add what both networks read of one batch; where they did not read the same samples, nothing."""
     for place, rows in a.items():
         for own, other in zip(rows, b.get(place, ()), strict=False):
             if own.shape == other.shape:
-                moments.setdefault(place, Moments(len(own))).add(own, other)
+                moments.setdefault(place, PairMoments(len(own))).add(own, other)
 
 
-def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, Moments], samples: int) -> Correlations:
+def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], samples: int) -> Correlations:
     groups: dict[str, Matrices] = {}
     for group, n in symmetry.sizes.items():
         parts: dict[bool, Tensor] = {}

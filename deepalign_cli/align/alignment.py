@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import is_trained, widened
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,6 @@ class Aligner(Protocol):
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
     ) -> Alignment: ...
-
-
-def is_trained(name: str, w: Tensor) -> bool:
-    """Whether a tensor counts in distances: floating point, and not a running statistic.
-
-    Statistics move with their units but do not count: with them in the cost the fixed midpoint of
-    residual networks with BatchNorm falls (`benchmarks/peers.py`).
-    """
-    return w.is_floating_point() and not is_statistic(name)
-
-
-def widened(w: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 where it came so: the type in which arithmetic is done."""
-    return w if w.dtype in (torch.float32, torch.float64) else w.float()
 
 
 def distance(symmetry: Symmetry, reference: Weights, moving: Weights, g: Element | None = None) -> float:

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from deepalign_cli.align.alignment import is_trained, widened
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import is_trained, widened
 
 _SWEEPS = 200
 _SETTLED = {torch.float64: 1e-12}  # relative change of a scale; in narrower types rounding stops at

@@ -18,11 +18,10 @@ from deepalign_cli.align.activations import (
     matched,
     with_similarity,
 )
-from deepalign_cli.align.alignment import Alignment, distance, widened
+from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
 from deepalign_cli.align.pair import Pair, scales_of
 from deepalign_cli.align.prior import descend_with_prior, with_signs
-from deepalign_cli.align.view import Acted
 from deepalign_cli.align.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.errors import UsageError
@@ -30,9 +29,11 @@ from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.signs import canonical_signs
 from deepalign_cli.network.similarity import directions
+from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import widened
 
 Similarity = Mapping[str, Float[Tensor, "_ _"]]
 

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from deepalign_cli.align.alignment import is_trained, widened
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
+from deepalign_cli.symmetry.tensors import is_trained, widened
 
 Counted = Callable[[str, Tensor], bool]  # whether a tensor counts in the objective
 

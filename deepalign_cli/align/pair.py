@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepalign_cli.align.alignment import distance
 from deepalign_cli.align.canonical import canonical_scales
 from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.view import Acted
+from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights

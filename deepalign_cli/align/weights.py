@@ -12,14 +12,15 @@ from collections.abc import Sequence
 
 import torch
 
-from deepalign_cli.align.alignment import Alignment, distance, is_trained
+from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.canonical import canonical_scales
 from deepalign_cli.align.gains import Counted, Gains
 from deepalign_cli.align.starts import front_start, planted_element
-from deepalign_cli.align.view import Acted
+from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import is_trained
 
 _SWEEPS = 100
 _RESOLUTION = 1e-7  # of |A| |B|: a smaller rise is rounding

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from deepalign_cli.checkpoint.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.info import DTYPES, TensorInfo
-from deepalign_cli.checkpoint.opening import open_checkpoint
-from deepalign_cli.checkpoint.output import check_output
+from deepalign_cli.checkpoint.open import open_checkpoint
+from deepalign_cli.checkpoint.targets import check_output
 from deepalign_cli.checkpoint.writer import Entry, write_safetensors
 
 __all__ = [

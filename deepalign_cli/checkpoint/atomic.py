@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deepalign_cli.checkpoint.output import real_target
+from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import OutputError, UsageError
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_files
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
-from deepalign_cli.checkpoint.naming import common_prefix
+from deepalign_cli.checkpoint.names import common_prefix
 from deepalign_cli.checkpoint.problems import Malformed, blame, shown
 from deepalign_cli.checkpoint.reading import read_tensor
 from deepalign_cli.checkpoint.strict_json import parse_json

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint.files import Stamp, open_regular, read_exactly
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
-from deepalign_cli.checkpoint.naming import check_name
+from deepalign_cli.checkpoint.names import check_name
 from deepalign_cli.checkpoint.problems import Malformed, blame, shown
 from deepalign_cli.checkpoint.strict_json import parse_json
 from deepalign_cli.errors import CheckpointError, UsageError

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from deepalign_cli.checkpoint.files import read_exactly
 from deepalign_cli.checkpoint.info import DTYPES, Contents, TensorInfo, check_shape
-from deepalign_cli.checkpoint.naming import check_name
+from deepalign_cli.checkpoint.names import check_name
 from deepalign_cli.checkpoint.problems import Malformed, shown
 from deepalign_cli.checkpoint.strict_json import parse_json
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deepalign_cli.checkpoint.naming import check_name
+from deepalign_cli.checkpoint.names import check_name
 from deepalign_cli.checkpoint.pickle_values import Unsupported, View
 from deepalign_cli.checkpoint.problems import Malformed, shown
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all
 from deepalign_cli.checkpoint.info import CODES, DTYPES
-from deepalign_cli.checkpoint.naming import check_name
-from deepalign_cli.checkpoint.output import check_output
+from deepalign_cli.checkpoint.names import check_name
 from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.safetensors_file import METADATA
+from deepalign_cli.checkpoint.targets import check_output
 
 if TYPE_CHECKING:
     from torch import Tensor

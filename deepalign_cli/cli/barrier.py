@@ -152,7 +152,7 @@ def _check_outputs(
 
 def _write(report: BarrierReport, question: Question, plot: Path | None, csv: Path | None) -> None:
     from deepalign_cli.checkpoint.atomic import write_bytes
-    from deepalign_cli.evaluate.plots import save_curves
+    from deepalign_cli.plots import save_curves
 
     force = question.settings.force
     if plot is not None and plot != _TERMINAL:
@@ -167,8 +167,8 @@ def _show(console: Console, report: BarrierReport, plot: Path | None, written: S
         return
     show_curves(console, report)
     if plot == _TERMINAL:
-        from deepalign_cli.evaluate.plots.sparkline import has_blocks
-        from deepalign_cli.evaluate.plots.terminal import terminal_plot
+        from deepalign_cli.plots.sparkline import has_blocks
+        from deepalign_cli.plots.terminal import terminal_plot
 
         width = console.width if console.is_terminal else 80
         console.file.write("\n")

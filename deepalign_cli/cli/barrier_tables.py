@@ -13,7 +13,7 @@ from rich.console import Console
 from deepalign_cli.cli.output import table
 
 if TYPE_CHECKING:
-    from deepalign_cli.evaluate.curve import Curve
+    from deepalign_cli.measure.curve import Curve
     from deepalign_cli.operations.barrier import BarrierReport, PathReport
 
 Figure = tuple[str, Callable[["Curve"], float | None], Callable[[float], str]]
@@ -105,7 +105,7 @@ def show_layers(console: Console, report: BarrierReport) -> None:
 
 
 def _show_pair(console: Console, paths: Sequence[PathReport], title: str | None) -> None:
-    from deepalign_cli.evaluate.datafree import variance_kept
+    from deepalign_cli.measure.weight_report import variance_kept
 
     names = [path.name for path in paths]
     rows = [
@@ -130,7 +130,7 @@ def _short(value: float | None) -> str:
 def _row(
     name: str, group: Sequence[Curve], shown: Sequence[Curve], figures: Sequence[Figure], encoding: str
 ) -> list[str]:
-    from deepalign_cli.evaluate.plots.sparkline import sparkline
+    from deepalign_cli.plots.sparkline import sparkline
 
     finite = [loss for curve in shown for loss in curve.losses if math.isfinite(loss)]
     mean = [math.fsum(losses) / len(group) for losses in zip(*(c.losses for c in group), strict=True)]
@@ -141,7 +141,7 @@ def _row(
 
 
 def _spread(values: Sequence[float | None], write: Callable[[float], str]) -> str:
-    from deepalign_cli.evaluate.curve import mean_and_spread
+    from deepalign_cli.measure.curve import mean_and_spread
 
     known = [v for v in values if v is not None]
     if not known:
@@ -157,7 +157,7 @@ def _rows(report: BarrierReport) -> Iterator[tuple[int, str]]:
 
 
 def _path(group: Sequence[PathReport], place: int) -> dict[str, Any]:
-    from deepalign_cli.evaluate.curve import mean_and_spread
+    from deepalign_cli.measure.curve import mean_and_spread
 
     curves = [path.curves[place] for path in group]
     columns = list(zip(*(c.losses for c in curves), strict=True))
@@ -188,7 +188,7 @@ def _mean_accuracies(curves: Sequence[Curve]) -> list[float] | None:
 
 
 def _layers(path: PathReport) -> dict[str, Any]:
-    from deepalign_cli.evaluate.datafree import variance_kept
+    from deepalign_cli.measure.weight_report import variance_kept
 
     return {
         "distance_before": path.distances[0],

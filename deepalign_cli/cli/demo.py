@@ -51,7 +51,7 @@ def demo(
     with out.progress("aligning, merging and measuring"):
         result = run_demo(output, force=force)
     if picture is not None:
-        from deepalign_cli.evaluate.plots import save_curves
+        from deepalign_cli.plots import save_curves
 
         save_curves(picture, result.barrier.curves, names=result.barrier.ends, force=force)
     out.result(_payload(result, output, picture), lambda console: _show(console, result, picture), output)
@@ -59,7 +59,7 @@ def demo(
 
 def _picture(out: Output, plot: Path | None, force: bool) -> Path | None:
     """Where to draw; nowhere if nobody asked, and it cannot be drawn or would overwrite."""
-    from deepalign_cli.evaluate.plots import check_plot
+    from deepalign_cli.plots import check_plot
 
     if plot is None and _PICTURE.exists() and not force:
         out.note(f"{_PICTURE} is there already and stays as it is; --force draws it anew")

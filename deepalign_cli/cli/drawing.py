@@ -28,8 +28,8 @@ def check_drawing(picture: Path | None, csv: Path | None, reads: Sequence[Path],
         OutputError: one could not be written. MissingExtra: what draws the picture is not installed.
     """
     from deepalign_cli.checkpoint import check_output
-    from deepalign_cli.checkpoint.output import real_target
-    from deepalign_cli.evaluate.plots import check_plot
+    from deepalign_cli.checkpoint.targets import real_target
+    from deepalign_cli.plots import check_plot
 
     if picture is not None:
         check_plot(picture, force=force, inputs=reads)

@@ -54,7 +54,7 @@ def inspect(
     out = Output("inspect", json=json, quiet=quiet)
     if blank and not print_spec:
         raise UsageError("--blank goes with --spec.", "deepalign inspect A --spec --blank > a.toml")
-    from deepalign_cli.operations.opening import open_network
+    from deepalign_cli.operations.inputs import open_network
     from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain

@@ -86,12 +86,12 @@ def landscape(
     settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
     _check(methods, inputs, aligning, alignment, running, method)
     from deepalign_cli.cli.align import default_output
-    from deepalign_cli.operations.landscape import View, landscape_files, save_view
+    from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files, save_view
 
     picture = output or default_output(inputs[0], "landscape").with_suffix(".png")
     reads = read_files(inputs, running, aligning, alignment)
     check_drawing(picture, csv, reads, force=force)
-    view = View(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
+    view = LandscapeQuestion(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
     with out.progress("aligning", 1.0, then="measuring") as advance:
         report = landscape_files(view, advance)
     for note in report.notes:

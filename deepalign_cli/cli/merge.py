@@ -21,7 +21,7 @@ from deepalign_cli.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.combine import Job, Report
-    from deepalign_cli.operations.folder import Story
+    from deepalign_cli.operations.merged_folder import Story
 
 _PANEL = "How to merge"
 _ALIGNING, _RUNNING, _SHARING = AligningOptions(), RunningOptions(), SharingOptions()
@@ -107,7 +107,7 @@ def merge(
     sharing.check()
     target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
     from deepalign_cli.operations.combine import Job
-    from deepalign_cli.operations.folder import Story, check_folder
+    from deepalign_cli.operations.merged_folder import Story, check_folder
 
     told = is_folder and len(inputs) == 2 and not alignment  # its card says what such a merge costs
     check_data([] if alignment else methods, aligning, running, elsewhere=told or repair is not None)
@@ -137,9 +137,9 @@ def _merged(
     out: Output, job: Job, story: Story, shares: list[float], path: options.PathName, *, is_folder: bool
 ) -> tuple[Report, tuple[str, ...]]:
     """Merge into a file, or into a folder whose files are named too."""
-    from deepalign_cli.merge import Path as Interpolation
+    from deepalign_cli.merge.linear import Path as Interpolation
     from deepalign_cli.operations.combine import merge_files
-    from deepalign_cli.operations.folder import merge_folder
+    from deepalign_cli.operations.merged_folder import merge_folder
 
     what, size = f"{len(job.inputs)} networks", total_bytes(job.inputs[0])
     with out.progress(f"aligning {what}", size, "B", then=f"merging {what}") as advance:
@@ -151,9 +151,9 @@ def _merged(
 
 def _told(out: Output, job: Job, methods: list[MethodName], story: Story, scratch: Path) -> Story:
     """The card's story with the barrier curves of this merge, and their picture where it can be drawn."""
-    from deepalign_cli.evaluate.plots import save_curves
     from deepalign_cli.operations.barrier import Question, barrier_files
     from deepalign_cli.operations.settings import Method
+    from deepalign_cli.plots import save_curves
 
     question = Question(
         job.inputs, tuple(map(Method, methods)), job.settings, job.subject, repair=bool(job.repair)

@@ -13,7 +13,7 @@ import typer
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.subject import Subject
+    from deepalign_cli.operations.run_settings import Subject
 
 _PANEL = "What they are run as, and on"
 
@@ -160,7 +160,7 @@ class RunningOptions:
         Raises:
             UsageError: a pair is none.
         """
-        from deepalign_cli.operations.subject import Subject
+        from deepalign_cli.operations.run_settings import Subject
 
         return Subject(
             model=self.model,

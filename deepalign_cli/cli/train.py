@@ -12,7 +12,7 @@ from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.zoo import Data, Recipe
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.training import TrainReport
+    from deepalign_cli.operations.train import TrainReport
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
         deepalign train refiner.toml --network run/best.safetensors --zoo zoo --data data --out refined
     """
     output = Output("train", json=json, quiet=quiet)
-    from deepalign_cli.operations.training import prepare
+    from deepalign_cli.operations.train import prepare
     from deepalign_cli.train.workers import Workers
 
     workers = Workers()

@@ -13,7 +13,7 @@ from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import Model, ModelArguments, pairs
 
 if TYPE_CHECKING:
-    from deepalign_cli.evaluate.spec_check import SpecCheck
+    from deepalign_cli.measure.spec_check import SpecCheck
     from deepalign_cli.operations.verify import Verdict
 
 SPEC_BROKEN = 3

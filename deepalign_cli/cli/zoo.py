@@ -54,7 +54,7 @@ def zoo(
         deepalign zoo universal-v1.zoo.toml --data data --out zoo
     """
     output = Output("zoo", json=json, quiet=quiet)
-    from deepalign_cli.operations.training import make_zoo
+    from deepalign_cli.operations.train import make_zoo
 
     with output.progress("training the zoo", 100, "%") as advance:
         report = make_zoo(recipe, data, out, lambda share: advance(100 * share), networks)

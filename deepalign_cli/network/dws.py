@@ -57,7 +57,7 @@ class DwsConfig:
 
 
 @dataclass(frozen=True)
-class Chain:
+class LinearChain:
     """Linear layers with biases, from the inputs to the outputs: layer i writes group i and its bias."""
 
     groups: tuple[str, ...]
@@ -111,7 +111,7 @@ class Dws(nn.Module):
         read = zip(chain.groups, self.leave, _contexts(state), strict=True)
         return {g: leave(x).expand(batch, -1, -1) for g, leave, x in read}
 
-    def _enter(self, chain: Chain, weights: Weights) -> State:
+    def _enter(self, chain: LinearChain, weights: Weights) -> State:
         """Every tensor over its root mean square, inputs reduced."""
         first, *between, last = (
             _unit_scale(edge.matrix(weights[edge.cell.name]).squeeze(-1)) for edge in chain.edges
@@ -154,7 +154,7 @@ class _Layer(nn.Module):
         )  # fmt: skip
 
 
-def chain_of(graph: Graph) -> Chain:
+def chain_of(graph: Graph) -> LinearChain:
     """The graph read as a chain of linear layers.
 
     Raises:
@@ -174,7 +174,7 @@ def chain_of(graph: Graph) -> Chain:
                 "does not read.",
                 _HINT,
             )
-    return Chain(groups, tuple(path), tuple(_bias_of(graph, g) for g in groups))
+    return LinearChain(groups, tuple(path), tuple(_bias_of(graph, g) for g in groups))
 
 
 def _bias_of(graph: Graph, group: str) -> Vector:

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import LossError, SpecError
-from deepalign_cli.evaluate.barrier import Correct, Way, alphas_of, measure
-from deepalign_cli.evaluate.curve import Curve, mean_and_spread
-from deepalign_cli.evaluate.datafree import LayerReport, weight_report
-from deepalign_cli.operations.found import Found, find_all
-from deepalign_cli.operations.opened import SEEN, Opened, open_subject
+from deepalign_cli.measure.curve import Curve, mean_and_spread
+from deepalign_cli.measure.paths import Correct, Way, alphas_of, measure
+from deepalign_cli.measure.weight_report import LayerReport, weight_report
+from deepalign_cli.operations.alignments import Found, find_all
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Method, Refine, Settings, bind, open_network
-from deepalign_cli.operations.subject import Subject
+from deepalign_cli.operations.testbed import SEEN, Opened, open_subject
 from deepalign_cli.repair import Correction, measure_parents, repair
-from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 Advance = Callable[[float], None]
 SAVED = "saved"  # what alignments from files are called where their methods differ

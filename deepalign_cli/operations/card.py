@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deepalign_cli.evaluate.curve import Curve
+from deepalign_cli.measure.curve import Curve
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from deepalign_cli.align.activations import Evidence
 from deepalign_cli.checkpoint import Checkpoint, Entry, check_output, write_safetensors
 from deepalign_cli.checkpoint.hub import shown_source
-from deepalign_cli.checkpoint.output import real_target
+from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import MismatchError, NonFiniteError, UsageError
-from deepalign_cli.merge import Path as Interpolation
-from deepalign_cli.merge import merged, normalised
-from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.merge.linear import Path as Interpolation
+from deepalign_cli.merge.linear import merged, normalised
+from deepalign_cli.operations.alignments import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
-from deepalign_cli.operations.repairing import Repaired, repaired
+from deepalign_cli.operations.repairs import Repaired, repaired
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Settings, group_rows, is_finite, open_network
-from deepalign_cli.operations.subject import Subject
-from deepalign_cli.symmetry.naming import is_statistic
 from deepalign_cli.symmetry.resolve import SPEC_KEY
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 Advance = Callable[[float], None]
 BATCHNORM_HINT = (
@@ -189,7 +189,7 @@ def _run(
 
 def _evidence(reference: Checkpoint, job: Job) -> Evidence:
     """What a method that looks at data is given."""
-    from deepalign_cli.operations.opened import open_subject  # models and data, where there are any
+    from deepalign_cli.operations.testbed import open_subject  # models and data, where there are any
 
     return open_subject(reference, job.subject, job.settings.activation, measured=False).evidence
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from deepalign_cli.operations.barrier import BarrierReport, Question, barrier_files
 from deepalign_cli.operations.combine import Job, Report, merge_files
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.subject import Subject
 
 DATA = Path(__file__).parent.parent / "demo"
 _DIGITS = DATA / "digits.safetensors"

@@ -13,24 +13,24 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.evaluate.barrier import Tally, tally
-from deepalign_cli.evaluate.landscape import Landscape, Plane, measure_landscape
-from deepalign_cli.evaluate.plots import save_landscape
+from deepalign_cli.measure.paths import Tally, tally
+from deepalign_cli.measure.plane import Landscape, Plane, measure_landscape
+from deepalign_cli.operations.alignments import Found, find_all
 from deepalign_cli.operations.barrier import check_same_function
-from deepalign_cli.operations.found import Found, find_all
-from deepalign_cli.operations.opened import Opened, open_subject
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Settings, check_finite, open_network
-from deepalign_cli.operations.subject import Subject
-from deepalign_cli.symmetry.naming import is_statistic
+from deepalign_cli.operations.testbed import Opened, open_subject
+from deepalign_cli.plots import save_landscape
 from deepalign_cli.symmetry.resolve import check_same_layout
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 _EXAMPLES = 1000
 SETTLED = "BatchNorm was re-estimated on training examples at every point"
 
 
 @dataclass(frozen=True)
-class View:
+class LandscapeQuestion:
     """What is to be drawn: two inputs, of which the second is aligned and shown too, or three as they are."""
 
     inputs: tuple[Path, ...]
@@ -52,7 +52,9 @@ class LandscapeReport:
     notes: tuple[str, ...]
 
 
-def landscape_files(view: View, advance: Callable[[float], None] = lambda _: None) -> LandscapeReport:
+def landscape_files(
+    view: LandscapeQuestion, advance: Callable[[float], None] = lambda _: None
+) -> LandscapeReport:
     """Align where there are two inputs, and measure the plane.
 
     Raises:
@@ -113,7 +115,7 @@ Corners = tuple[Weights, Weights, Weights]
 
 
 def _corners(
-    view: View, opened: Sequence[Checkpoint], subject: Opened
+    view: LandscapeQuestion, opened: Sequence[Checkpoint], subject: Opened
 ) -> tuple[tuple[str, str, str], Corners, list[tuple[str, str]], Found | None]:
     """Labels, weights, the straight paths to draw, and the alignment of the second where it is found."""
     a, b = map(dict, opened[:2])

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from deepalign_cli import __version__
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
-from deepalign_cli.evaluate.metadata import DESIGN_KEY, PREPARATION_KEY
+from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
 from deepalign_cli.symmetry.resolve import SPEC_KEY
 from deepalign_cli.symmetry.spec import Spec, format_spec
 

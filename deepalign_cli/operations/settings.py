@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from deepalign_cli.align import Aligner, NoAlignment, WeightMatching
 from deepalign_cli.align.activations import ActivationMatching, Evidence
+from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.align.dual import SHARE, DualMatching
+from deepalign_cli.align.none import NoAlignment
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import NonFiniteError, SpecError, UsageError
 from deepalign_cli.network.pretrained import (
@@ -20,7 +22,7 @@ from deepalign_cli.network.pretrained import (
     network_name,
     resolve_network,
 )
-from deepalign_cli.operations.opening import open_network
+from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import torch
 
-from deepalign_cli.align.alignment import widened
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.evaluate.models import input_shape_of, network_for
-from deepalign_cli.evaluate.spec_check import SpecCheck, check_spec
-from deepalign_cli.operations.found import Found, find_all
+from deepalign_cli.measure.spec_check import SpecCheck, check_spec
+from deepalign_cli.models.input_shape import input_shape_of
+from deepalign_cli.models.lookup import network_for
+from deepalign_cli.operations.alignments import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks
 from deepalign_cli.operations.settings import Method, Settings, group_rows, open_network
 from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensors import widened
 
 _ROUNDINGS = 16.0
 _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from deepalign_cli.errors import AmbiguousError
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.layout import Module
-from deepalign_cli.symmetry.naming import STATISTICS
 from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.tensor_names import STATISTICS
 
 HOW_A_SPEC_HELPS = (
     "say what is true in a spec: `deepalign inspect A --spec --blank > a.toml` writes a skeleton, "

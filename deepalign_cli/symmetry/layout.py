@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from deepalign_cli.symmetry.naming import place_of
+from deepalign_cli.symmetry.tensor_names import place_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from deepalign_cli.symmetry.naming import natural_key, pieces, stands_before
+from deepalign_cli.symmetry.tensor_names import natural_key, pieces, stands_before
 
 _BUDGET = 20_000
 

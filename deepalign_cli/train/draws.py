@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from deepalign_cli.errors import DeepalignError, UsageError
-from deepalign_cli.evaluate.designs import DESIGNS, Design, config_of
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.designs.resnet import ResNet
-from deepalign_cli.evaluate.designs.transformer import Transformer
+from deepalign_cli.models.designs import DESIGNS, Design, config_of
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.recipes import make
 from deepalign_cli.train.tasks import Task

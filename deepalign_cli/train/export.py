@@ -7,14 +7,14 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
 from deepalign_cli.checkpoint.info import CODES
+from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
+from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.data.preparation import Preparation
-from deepalign_cli.evaluate.designs import Design
-from deepalign_cli.evaluate.metadata import DESIGN_KEY, PREPARATION_KEY
-from deepalign_cli.evaluate.models.designed import design_metadata
+from deepalign_cli.models.designed import design_metadata
+from deepalign_cli.models.designs import Design
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo import Family, load_family
+from deepalign_cli.train.zoo_training import Family, load_family
 
 
 def export_zoo(zoo: Path, families: Iterable[str], data: Path) -> int:

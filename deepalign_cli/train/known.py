@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from deepalign_cli.errors import SpecError
-from deepalign_cli.evaluate.designs import Design
+from deepalign_cli.models.designs import Design
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.symmetry import Symmetry

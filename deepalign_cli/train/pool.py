@@ -13,13 +13,13 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.tasks import Examples, Task, load_examples
-from deepalign_cli.train.zoo import Family, load_family
+from deepalign_cli.train.zoo_training import Family, load_family
 
 HELD_OUT = 2  # the last networks of a family (of each member's) are for validation
 
 
 @dataclass(frozen=True)
-class Entry:
+class PoolEntry:
     """A family, ready to be learned from; `train` and `held` are indices of its networks."""
 
     name: str
@@ -34,7 +34,7 @@ class Entry:
         return {name: w[indices] for name, w in self.family.weights.items()}
 
 
-def load_pool(zoo: Path, data: Path) -> list[Entry]:
+def load_pool(zoo: Path, data: Path) -> list[PoolEntry]:
     """Every family of a zoo's folder, in the order of the names; data sets are read once.
 
     Raises:
@@ -50,7 +50,7 @@ def load_pool(zoo: Path, data: Path) -> list[Entry]:
         if family.task not in read:
             read[family.task] = load_examples(family.task, data)
         train, held = _split(family.member)
-        pool.append(Entry(path.stem, family, graph_of(family), read[family.task], train, held))
+        pool.append(PoolEntry(path.stem, family, graph_of(family), read[family.task], train, held))
     return pool
 
 
@@ -74,7 +74,7 @@ def _split(member: Int64[Tensor, " networks"]) -> tuple[Tensor, Tensor]:
     return indices[~held], pair
 
 
-def pairs_of(entry: Entry, nets: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def pairs_of(entry: PoolEntry, nets: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of networks to encode, and two rows of places in them: who is aligned to whom."""
     member = entry.family.member[entry.train]
     chosen = torch.unique(member)

@@ -14,16 +14,16 @@ from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.similarity import directions
-from deepalign_cli.train.losses import Stack, carried, distance_loss, path_loss, straight_through
-from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.loop import Lesson, Plan, TrainingRun, run_of
+from deepalign_cli.train.objectives import Stack, carried, distance_loss, path_loss, straight_through
+from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.recipes import make
-from deepalign_cli.train.training import Lesson, Plan, Run, run_of
 
 _SINKHORN = 12
 _SKETCHES = list(range(1, 9))  # as many as at run time
 
 
-def start_refiner(model: DeepAlign, table: Mapping[str, Any], plan: Plan) -> Run:
+def start_refiner(model: DeepAlign, table: Mapping[str, Any], plan: Plan) -> TrainingRun:
     """A fresh run that trains a refiner, in place of any that there is, for a trained aligner.
 
     Raises:
@@ -67,7 +67,7 @@ class Refining:
         return Lesson(self.losses, refined)
 
     def losses(
-        self, model: DeepAlign, plan: Plan, entry: Entry, rng: torch.Generator, step: int
+        self, model: DeepAlign, plan: Plan, entry: PoolEntry, rng: torch.Generator, step: int
     ) -> dict[str, Tensor]:
         """The distance and path losses of refined predictions of some pairs."""
         if entry.name not in self._known:
@@ -87,18 +87,18 @@ class Refining:
         return found
 
 
-def refined(model: DeepAlign, entry: Entry, a: Stack, b: Stack) -> dict[str, Tensor]:
+def refined(model: DeepAlign, entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Tensor]:
     """The refined logits of one pair."""
     return dict(model.refine(entry.graph, a, b, predicted(model, entry, a, b)))
 
 
-def predicted(model: DeepAlign, entry: Entry, a: Stack, b: Stack) -> dict[str, Float[Tensor, "1 _ _"]]:
+def predicted(model: DeepAlign, entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Float[Tensor, "1 _ _"]]:
     """The similarities of one pair, mean over the sketches."""
     return _products(_read(model, entry, a), _read(model, entry, b))
 
 
 @torch.no_grad()
-def _predicted(model: DeepAlign, entry: Entry) -> _Known:
+def _predicted(model: DeepAlign, entry: PoolEntry) -> _Known:
     """Every training network with the next one of its member."""
     member = entry.family.member[entry.train]
     first, second = [], []
@@ -115,7 +115,7 @@ def _predicted(model: DeepAlign, entry: Entry) -> _Known:
 
 
 @torch.no_grad()
-def _read(model: DeepAlign, entry: Entry, one: Stack) -> dict[str, Float[Tensor, "1 _ out"]]:
+def _read(model: DeepAlign, entry: PoolEntry, one: Stack) -> dict[str, Float[Tensor, "1 _ out"]]:
     """A network's directions under all sketches side by side, so that their product is the mean's."""
     features = model.encode(entry.graph, one, _SKETCHES)
     made = {g: directions(f).movedim(0, 1).flatten(1).unsqueeze(0) for g, f in features.items()}

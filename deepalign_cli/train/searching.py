@@ -24,12 +24,12 @@ from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.strengths import Strengths, strengths
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.train.log import append, finite
-from deepalign_cli.train.losses import Stack
-from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.loop import BEST, LOG, Plan, check_pool
+from deepalign_cli.train.objectives import Stack
+from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.refining import predicted
-from deepalign_cli.train.training import BEST, LOG, Plan, check_pool
 from deepalign_cli.train.validation import FLOOR
-from deepalign_cli.train.zoo import losses
+from deepalign_cli.train.zoo_training import losses
 
 _LEAST = {"trials": 1, "images": 1, "seed": 0}
 _STEP, _LEAST_STEP, _MOST_STEP = 0.35, 0.1, 0.5
@@ -54,7 +54,7 @@ class Search:
 class _Pair:
     """Two training networks as the search needs them again and again."""
 
-    entry: Entry
+    entry: PoolEntry
     member: int
     a: Stack
     b: Stack
@@ -64,7 +64,7 @@ class _Pair:
 
 
 def write_searched(
-    model: DeepAlign, pool: Sequence[Entry], plan: Search, out: Path, advance: Callable[[int, str], None]
+    model: DeepAlign, pool: Sequence[PoolEntry], plan: Search, out: Path, advance: Callable[[int, str], None]
 ) -> float:
     """Search, and write `log.jsonl` on the way and `best.safetensors` in the end; the score that is reached.
 
@@ -96,7 +96,7 @@ def write_searched(
 
 @torch.no_grad()
 def search(
-    model: DeepAlign, pool: Sequence[Entry], plan: Search, advance: Callable[[int, float], None]
+    model: DeepAlign, pool: Sequence[PoolEntry], plan: Search, advance: Callable[[int, float], None]
 ) -> float:
     """Improve the weights of the model's refiner in place, and return the score that they reach.
 
@@ -139,7 +139,7 @@ def _set(refiner: Refiner, weights: Sequence[float]) -> None:
         linear.copy_(row)
 
 
-def _pair(model: DeepAlign, entry: Entry, images: int) -> _Pair:
+def _pair(model: DeepAlign, entry: PoolEntry, images: int) -> _Pair:
     member = entry.family.member[entry.train]
     first, second = (int(i) for i in entry.train[member == member[0]][:2])
     a, b = entry.stack(torch.tensor([first])), entry.stack(torch.tensor([second]))
@@ -164,7 +164,7 @@ def _score(refiner: Refiner, pairs: Sequence[_Pair], images: int) -> float:
     return total / len(pairs)
 
 
-def _loss(entry: Entry, weights: Stack, index: int, images: int) -> float:
+def _loss(entry: PoolEntry, weights: Stack, index: int, images: int) -> float:
     """The loss on the last training images, which the shorter trainings saw no oftener than others."""
     x, y = entry.examples.train_x, entry.examples.train_y
     if entry.family.task.field:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from deepalign_cli.data.preparation import Preparation, channels_first
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.data.preparation import Preparation, channels_first
 
 _HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."
 

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.assignment import assign
-from deepalign_cli.train.losses import Stack, carried
-from deepalign_cli.train.pool import Entry
-from deepalign_cli.train.zoo import losses
+from deepalign_cli.train.objectives import Stack, carried
+from deepalign_cli.train.pool import PoolEntry
+from deepalign_cli.train.zoo_training import losses
 
 FLOOR = 0.005  # added to every barrier before ratios and logarithms are taken
 _IMAGES = 1000
 
-Predict = Callable[[Entry, Stack, Stack], Mapping[str, Tensor]]  # similarities, with a batch axis of one
+Predict = Callable[[PoolEntry, Stack, Stack], Mapping[str, Tensor]]  # similarities, with a batch axis of one
 
 
 @torch.no_grad()
-def validate(pool: Sequence[Entry], predict: Predict) -> dict[str, float]:
+def validate(pool: Sequence[PoolEntry], predict: Predict) -> dict[str, float]:
     """For every family the excess of the midpoint's loss on test data, mean over its held-out pairs."""
     return {entry.name: _excess(entry, predict) for entry in pool}
 
@@ -32,7 +32,7 @@ def score(excess: Mapping[str, float]) -> float:
     return sum(math.log(max(0.0, x) + FLOOR) for x in excess.values()) / len(excess)
 
 
-def _excess(entry: Entry, predict: Predict) -> float:
+def _excess(entry: PoolEntry, predict: Predict) -> float:
     found = []
     for i, j in entry.held.reshape(-1, 2).tolist():
         a, b = entry.stack(torch.tensor([i])), entry.stack(torch.tensor([j]))
@@ -45,7 +45,7 @@ def _excess(entry: Entry, predict: Predict) -> float:
     return sum(found) / len(found)
 
 
-def _loss(entry: Entry, weights: Stack, index: int) -> float:
+def _loss(entry: PoolEntry, weights: Stack, index: int) -> float:
     """The loss on test images; norms use the batch's statistics, so that they fit every network."""
     x, y = entry.examples.test_x[:_IMAGES], entry.examples.test_y
     y = y[entry.family.member[index]] if entry.family.task.field else y[:_IMAGES]

@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.alignment import is_trained
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensors import is_trained
 from tests import nets
 from tests.symmetry.builders import case, family_spec, seeded, shapes_of
 

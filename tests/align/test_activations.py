@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from deepalign_cli.align.activations import ActivationMatching, Evidence, Moments, correlations
+from deepalign_cli.align.activations import ActivationMatching, Evidence, PairMoments, correlations
 from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.running import Run
 from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from tests import nets
@@ -82,7 +82,7 @@ def test_correlations_are_those_of_all_activations_at_once() -> None:
 
 def test_units_that_hardly_change_on_a_large_offset_are_still_told_apart() -> None:
     x = torch.randn(4, 1000, generator=seeded(0))
-    moments = Moments(4)
+    moments = PairMoments(4)
     for part in (100 + 0.05 * x).split(250, dim=1):
         moments.add(part, part.flip(0))
     moments.add(torch.full((4, 1), 100.0), torch.full((4, 1), 100.0))
@@ -93,7 +93,7 @@ def test_units_that_hardly_change_on_a_large_offset_are_still_told_apart() -> No
 def test_a_constant_unit_correlates_with_nothing() -> None:
     x = torch.randn(2, 50, generator=seeded(0))
     x[1] = 7.3
-    moments = Moments(2)
+    moments = PairMoments(2)
     moments.add(x, x)
     assert torch.allclose(
         moments.correlations(), torch.tensor([[1.0, 0], [0, 0]], dtype=torch.float64), atol=1e-6

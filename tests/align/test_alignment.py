@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from deepalign_cli.align import Aligner, NoAlignment, WeightMatching, distance
-from deepalign_cli.align.alignment import is_trained, widened
+from deepalign_cli.align.alignment import Aligner, distance
+from deepalign_cli.align.none import NoAlignment
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensors import is_trained, widened
 from tests.symmetry.builders import case, seeded
 
 

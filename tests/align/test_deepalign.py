@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align import Aligner
 from deepalign_cli.align.activations import ActivationMatching, Evidence, total
+from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
 from deepalign_cli.errors import UsageError

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from deepalign_cli.align import NoAlignment, distance
+from deepalign_cli.align.alignment import distance
+from deepalign_cli.align.none import NoAlignment
 from tests.align.builders import planted
 from tests.symmetry.builders import seeded
 

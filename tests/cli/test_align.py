@@ -575,7 +575,7 @@ def test_the_default_method_imports_no_more_than_it_needs(tmp_path: Path) -> Non
         "import sys; from deepalign_cli.cli.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
         "heavy = {'torch._dynamo', 'torch._inductor', 'scipy.optimize', 'huggingface_hub', 'sympy'}\n"
-        "heavy |= {'deepalign_cli.evaluate.models', 'deepalign_cli.evaluate.data'}\n"
+        "heavy |= {'deepalign_cli.models', 'deepalign_cli.data'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     demo = Path(deepalign_cli.__file__).parent / "demo"

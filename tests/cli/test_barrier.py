@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepalign_cli.evaluate import barrier as evaluating
+from deepalign_cli.measure import paths as evaluating
 from tests import nets
 from tests.cli.subjects import (
     ALPHAS,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.evaluate.barrier import tally
+from deepalign_cli.measure.paths import tally
 from deepalign_cli.operations import landscape as operation
 from tests import nets
 from tests.cli.subjects import (
@@ -240,7 +240,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest
             raise KeyboardInterrupt
         tally(*args)
 
-    monkeypatch.setattr("deepalign_cli.evaluate.landscape.tally", stopped)
+    monkeypatch.setattr("deepalign_cli.measure.plane.tally", stopped)
     done = deepalign(*how)
 
     assert (done.code, done.out, done.err.splitlines()[-1]) == (130, "", "error: Interrupted")

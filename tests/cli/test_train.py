@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from deepalign_cli.evaluate.designs import DESIGNS
+from deepalign_cli.models.designs import DESIGNS
 from deepalign_cli.network.dws import DwsConfig
 from deepalign_cli.network.refiner import RefinerConfig
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.universal import UniversalConfig
 from deepalign_cli.operations import training as operations
+from deepalign_cli.train.loop import Plan, read_plan, start, train
 from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.recipes import make, read_recipe
 from deepalign_cli.train.refining import add_refiner, start_refiner
 from deepalign_cli.train.searching import Search
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.training import Plan, read_plan, start, train
 from deepalign_cli.train.workers import Workers
 from tests.docs.test_cli_reference import documented
 from tests.operations.making import aligner, deepalign, metadata, tensors

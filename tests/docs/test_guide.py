@@ -15,9 +15,9 @@ import pytest
 from safetensors.torch import save_file
 
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.evaluate.data.preparation import Preparation
-from deepalign_cli.evaluate.designs import DESIGNS, config_of, design_of
-from deepalign_cli.evaluate.models import chain, residual
+from deepalign_cli.data.preparation import Preparation
+from deepalign_cli.models import chain_network, residual_network
+from deepalign_cli.models.designs import DESIGNS, config_of, design_of
 from tests.docs.shell import Block, Shell, assert_same, blocks_of
 from tests.docs.test_examples import DEMO, ROOT
 
@@ -141,7 +141,7 @@ def _written(default: object) -> str:
 def test_the_table_of_family_options_is_complete() -> None:
     told = [name for row in after(MODELS, "family options") for name in row[0].replace("`", "").split(", ")]
 
-    assert sorted(told) == sorted({*chain.CNN_OPTIONS, *residual.OPTIONS})
+    assert sorted(told) == sorted({*chain_network.CNN_OPTIONS, *residual_network.OPTIONS})
 
 
 def test_the_metadata_shown_are_read_and_those_of_the_demo() -> None:

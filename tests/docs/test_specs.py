@@ -12,7 +12,7 @@ import torch
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.cli.main import main
 from deepalign_cli.errors import SpecError
-from deepalign_cli.evaluate.models.module import make_module
+from deepalign_cli.models.module import make_module
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import parse_spec, read_spec
 from deepalign_cli.symmetry.symmetry import Symmetry

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepalign_cli.assignment import assign
 from deepalign_cli.errors import MismatchError, UsageError
-from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.network.dws import Dws, DwsConfig, chain_of
 from deepalign_cli.network.encoders import encoder_table, make_encoder
 from deepalign_cli.network.graph import Graph
@@ -18,12 +18,12 @@ from deepalign_cli.network.saved import load_network, save_network
 from deepalign_cli.network.similarity import similarities
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.train.loop import read_plan, start, train
 from deepalign_cli.train.plans import Schedule, family_plans
-from deepalign_cli.train.pool import Entry, graph_of
+from deepalign_cli.train.pool import PoolEntry, graph_of
 from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.training import read_plan, start, train
-from deepalign_cli.train.zoo import train_family
+from deepalign_cli.train.zoo_training import train_family
 from tests import nets
 from tests.symmetry.builders import CASES, case, family_spec, shapes_of
 
@@ -219,7 +219,7 @@ def refused(graph: Graph, weights: dict[str, Tensor]) -> None:
 # --- training -----------------------------------------------------------------------------------------------
 
 
-def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> Entry:
+def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> PoolEntry:
     """Six networks that tell three blurred points apart."""
     rng = torch.Generator().manual_seed(0)
     centres = torch.randn(sizes[-1], sizes[0], generator=rng)
@@ -227,7 +227,7 @@ def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> Entry:
     x = centres[y] + 0.5 * torch.randn(300, sizes[0], generator=rng)
     examples = Examples(x[:200], y[:200], x[200:], y[200:])
     family = train_family(MLP(sizes), Task("points"), examples, Schedule(8, epochs=3, batch=20), 0)
-    return Entry("points", family, graph_of(family), examples, torch.arange(6), torch.tensor([6, 7]))
+    return PoolEntry("points", family, graph_of(family), examples, torch.arange(6), torch.tensor([6, 7]))
 
 
 def test_some_steps_of_training_lower_the_loss(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from deepalign_cli.align.artifact import load_alignment
 from deepalign_cli.errors import LossError, MismatchError, UsageError
-from deepalign_cli.evaluate.curve import Curve
+from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations import barrier
 from deepalign_cli.operations.barrier import (
     ENDS,
@@ -25,8 +25,8 @@ from deepalign_cli.operations.barrier import (
     barrier_files,
 )
 from deepalign_cli.operations.combine import Job, align_files
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Method, Settings
-from deepalign_cli.operations.subject import Subject
 from deepalign_cli.repair import Correction
 from tests.cli.subjects import ALPHAS, data_set, factory
 from tests.operations.making import network, pair, save

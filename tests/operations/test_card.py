@@ -7,7 +7,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from deepalign_cli.evaluate.curve import Curve
+from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations.card import Facts, Ingredient, card, code, escaped
 
 FACTS = Facts(

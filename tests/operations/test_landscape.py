@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from deepalign_cli.errors import MismatchError, NonFiniteError
-from deepalign_cli.operations.landscape import SETTLED, View, landscape_files, save_view
+from deepalign_cli.operations.landscape import SETTLED, LandscapeQuestion, landscape_files, save_view
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Method, Settings
-from deepalign_cli.operations.subject import Subject
 from tests import nets
 from tests.cli.subjects import data_set, factory
 from tests.operations.making import network, pair, save
@@ -19,9 +19,9 @@ from tests.operations.making import network, pair, save
 WEIGHTS = Settings(Method.WEIGHTS, restarts=1)
 
 
-def view(folder: Path, kind: str = "named_mlp") -> View:
+def view(folder: Path, kind: str = "named_mlp") -> LandscapeQuestion:
     subject = Subject(model=factory(folder), arguments={"kind": kind}, data=str(data_set(folder, kind)))
-    return View(pair(folder, kind), WEIGHTS, subject, points=3)
+    return LandscapeQuestion(pair(folder, kind), WEIGHTS, subject, points=3)
 
 
 def test_progress_ends_at_one(tmp_path: Path) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepalign_cli.align import NoAlignment, WeightMatching
 from deepalign_cli.align.artifact import ALIGNMENT_KEY
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
+from deepalign_cli.align.none import NoAlignment
+from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, NonFiniteError, UsageError
 from deepalign_cli.network.saved import NETWORK_KEY
+from deepalign_cli.operations.alignments import Found
 from deepalign_cli.operations.combine import Job, align_each, align_files, merge_files
 from deepalign_cli.operations.demo import run_demo
-from deepalign_cli.operations.found import Found
-from deepalign_cli.operations.opening import OTHER_KINDS
+from deepalign_cli.operations.inputs import OTHER_KINDS
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Method, Settings, check_finite, is_finite
 from deepalign_cli.operations.verify import default_tolerance, verify_files

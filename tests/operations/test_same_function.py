@@ -11,8 +11,8 @@ import torch
 from deepalign_cli.errors import SpecError
 from deepalign_cli.operations.barrier import Question, barrier_files, check_same_function
 from deepalign_cli.operations.landscape import View, landscape_files
+from deepalign_cli.operations.run_settings import Subject
 from deepalign_cli.operations.settings import Method, Settings
-from deepalign_cli.operations.subject import Subject
 from tests.operations.making import deepalign
 
 NET = """

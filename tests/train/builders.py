@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepalign_cli.evaluate.designs import Design
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.designs.siren import Siren
+from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.train.plans import Schedule
-from deepalign_cli.train.pool import Entry, graph_of
+from deepalign_cli.train.pool import PoolEntry, graph_of
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.zoo import Family, train_family
+from deepalign_cli.train.zoo_training import Family, train_family
 from tests.symmetry.builders import seeded
 
 TINY = Task("tiny", side=8, images=200, test=100)
@@ -56,7 +56,7 @@ def waves(side: int = 6, images: int = 4) -> Examples:
 
 
 @cache
-def trained(kind: str = "mlp") -> Entry:
+def trained(kind: str = "mlp") -> PoolEntry:
     """A family of four networks, trained for a moment, with its graph and examples."""
     design: Design = MLP((16, 8, 10)) if kind == "mlp" else Siren((2, 8, 1), 3.0)
     task = Task("tiny", side=4, images=80, test=40) if kind == "mlp" else Task("waves", side=6, field=True)
@@ -66,10 +66,10 @@ def trained(kind: str = "mlp") -> Entry:
     return entry_of(family, examples)
 
 
-def entry_of(family: Family, examples: Examples, held: tuple[int, ...] = (2, 3)) -> Entry:
+def entry_of(family: Family, examples: Examples, held: tuple[int, ...] = (2, 3)) -> PoolEntry:
     train = [i for i in range(len(family.score)) if i not in held]
     rest = torch.tensor(train, dtype=torch.long)
-    return Entry("family", family, graph_of(family), examples, rest, torch.tensor(held))
+    return PoolEntry("family", family, graph_of(family), examples, rest, torch.tensor(held))
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

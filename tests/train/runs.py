@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.train.plans import Schedule
-from deepalign_cli.train.pool import Entry, load_pool
+from deepalign_cli.train.pool import PoolEntry, load_pool
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo import Family, save_family, train_family
+from deepalign_cli.train.zoo_training import Family, save_family, train_family
 from tests.train.builders import write_data
 
 NETWORK = {"channels": 8, "hidden": 8, "sketch": 4, "sweeps": 1, "out": 8}
@@ -61,7 +61,7 @@ def write_zoo(folder: Path) -> Path:
     return folder
 
 
-def read_pool(folder: Path) -> list[Entry]:
+def read_pool(folder: Path) -> list[PoolEntry]:
     return load_pool(folder / "zoo", folder / "data")
 
 

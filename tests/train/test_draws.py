@@ -6,12 +6,12 @@ import random
 import pytest
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.designs import Design, config_of
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.designs.resnet import ResNet
-from deepalign_cli.evaluate.designs.siren import Siren
-from deepalign_cli.evaluate.designs.transformer import Transformer
+from deepalign_cli.models.designs import Design, config_of
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.siren import Siren
+from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.train.draws import draw_design

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import CheckpointError, UsageError
-from deepalign_cli.evaluate.designs import Design
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.designs.resnet import ResNet
-from deepalign_cli.evaluate.designs.siren import Siren
-from deepalign_cli.evaluate.designs.transformer import Transformer
-from deepalign_cli.evaluate.models import network_for
+from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.siren import Siren
+from deepalign_cli.models.designs.transformer import Transformer
+from deepalign_cli.models.lookup import network_for
 from deepalign_cli.train.export import export_family, export_network, export_zoo, preparation_of
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo import Family, save_family
-from tests.evaluate.designs.builders import weights_of
+from deepalign_cli.train.zoo_training import Family, save_family
+from tests.models.designs.builders import weights_of
 from tests.train.builders import bytes_of, write_data
 
 TASK = Task("tiny", side=4, images=80, test=100)

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.designs import Design
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
-from deepalign_cli.evaluate.designs.resnet import ResNet
-from deepalign_cli.evaluate.designs.siren import Siren
-from deepalign_cli.evaluate.designs.transformer import Transformer
+from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.siren import Siren
+from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.train.pool import HELD_OUT, graph_of, load_pool, pairs_of
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.zoo import Family, save_family
+from deepalign_cli.train.zoo_training import Family, save_family
 from tests.symmetry.builders import seeded
 from tests.train.builders import FIELD, TINY, entry_of, same_weights, separable, waves, write_data
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.designs.cnn import CNN
-from deepalign_cli.evaluate.designs.mlp import MLP
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.train.loop import Plan
 from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.recipes import make, read_recipe
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.training import Plan
 
 
 def test_a_recipe_is_its_tables_without_the_format(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.evaluate.designs.siren import Siren
+from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import load_network
+from deepalign_cli.train.loop import Plan, TrainingRun, load_state, save_state, start, train
 from deepalign_cli.train.plans import Schedule
-from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.refining import Refining, _predicted, refined, start_refiner
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.training import Plan, Run, load_state, save_state, start, train
-from deepalign_cli.train.zoo import train_family
+from deepalign_cli.train.zoo_training import train_family
 from tests.symmetry.builders import seeded
 from tests.train.builders import entry_of, waves
 from tests.train.runs import NETWORK, STEPS, log_of, read_pool, write_zoo
@@ -27,7 +27,7 @@ REFINER = {"rounds": 2, "hidden": 4, "iterations": 6}
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> list[PoolEntry]:
     return read_pool(write_zoo(tmp_path_factory.mktemp("tiny")))
 
 
@@ -36,7 +36,7 @@ def behind(seed: int = 0) -> DeepAlign:
     return start(NETWORK, dataclasses.replace(PLAN, seed=seed)).model
 
 
-def begin(plan: Plan = PLAN, table: dict[str, Any] | None = None, seed: int = 0) -> Run:
+def begin(plan: Plan = PLAN, table: dict[str, Any] | None = None, seed: int = 0) -> TrainingRun:
     return start_refiner(behind(seed), REFINER if table is None else table, plan)
 
 
@@ -44,7 +44,7 @@ def quietly(step: int, words: str) -> None:
     pass
 
 
-def run_in_parts(pool: list[Entry], out: Path, *stops: int) -> Run:
+def run_in_parts(pool: list[PoolEntry], out: Path, *stops: int) -> TrainingRun:
     for stop in stops:
         run = begin()
         if (out / "last.pt").exists():
@@ -54,20 +54,20 @@ def run_in_parts(pool: list[Entry], out: Path, *stops: int) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(pool: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+def whole(pool: list[PoolEntry], tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingRun, Path]:
     """An unbroken run and its folder, which no test changes."""
     out = tmp_path_factory.mktemp("whole")
     return run_in_parts(pool, out, 12), out
 
 
-def mean_distance(run: Run, plan: Plan, pool: list[Entry]) -> float:
+def mean_distance(run: TrainingRun, plan: Plan, pool: list[PoolEntry]) -> float:
     """The distance loss of the training pairs, mean over the families."""
     with torch.no_grad():
         found = [Refining().losses(run.model, plan, entry, seeded(7), 0) for entry in pool]
     return sum(float(parts["distance"]) for parts in found) / len(pool)
 
 
-def test_training_lowers_its_loss_and_leaves_the_encoder(pool: list[Entry], tmp_path: Path) -> None:
+def test_training_lowers_its_loss_and_leaves_the_encoder(pool: list[PoolEntry], tmp_path: Path) -> None:
     plan = dataclasses.replace(PLAN, steps=40, weights=(0.0, 1.0, 0.0), validate_every=40)
     run = begin(plan)
     before, fresh = copy.deepcopy(run.model.state_dict()), mean_distance(run, plan, pool)
@@ -83,7 +83,7 @@ def test_training_lowers_its_loss_and_leaves_the_encoder(pool: list[Entry], tmp_
 
 
 def test_a_resumed_run_is_the_unbroken_one(
-    whole: tuple[Run, Path], pool: list[Entry], tmp_path: Path
+    whole: tuple[TrainingRun, Path], pool: list[PoolEntry], tmp_path: Path
 ) -> None:
     (unbroken, out), parts = whole, run_in_parts(pool, tmp_path, 3, 8, 12)
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_is_the_unbroken_one(
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_best_network_holds_the_encoder_and_the_refiner(whole: tuple[Run, Path]) -> None:
+def test_the_best_network_holds_the_encoder_and_the_refiner(whole: tuple[TrainingRun, Path]) -> None:
     found, own = load_network(whole[1] / "best.safetensors"), behind().state_dict()
 
     assert found.refiner is not None
@@ -106,7 +106,7 @@ def test_the_best_network_holds_the_encoder_and_the_refiner(whole: tuple[Run, Pa
 
 
 @pytest.mark.parametrize("kind", ["classes", "field"])
-def test_what_is_kept_is_what_a_pair_alone_is_predicted(pool: list[Entry], kind: str) -> None:
+def test_what_is_kept_is_what_a_pair_alone_is_predicted(pool: list[PoolEntry], kind: str) -> None:
     entry = pool[1]
     if kind == "field":  # networks of one image are paired, and of no other
         task, examples = Task("waves", side=6, field=True), waves()
@@ -127,7 +127,7 @@ def test_what_is_kept_is_what_a_pair_alone_is_predicted(pool: list[Entry], kind:
             assert float(x.detach().std()) > 0.1
 
 
-def test_a_run_goes_on_with_what_it_began_with_only(pool: list[Entry], tmp_path: Path) -> None:
+def test_a_run_goes_on_with_what_it_began_with_only(pool: list[PoolEntry], tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_state(begin(), PLAN, pool, path)
 

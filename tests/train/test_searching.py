@@ -15,11 +15,11 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.train import searching
-from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.loop import Plan, start
+from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.recipes import make
 from deepalign_cli.train.refining import add_refiner
 from deepalign_cli.train.searching import Search, search, write_searched
-from deepalign_cli.train.training import Plan, start
 from tests.train.builders import trained
 from tests.train.runs import NETWORK, log_of, read_pool, write_zoo
 
@@ -28,7 +28,7 @@ REFINER = {"rounds": 2, "hidden": 0, "iterations": 5}
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> list[PoolEntry]:
     return read_pool(write_zoo(tmp_path_factory.mktemp("tiny")))
 
 
@@ -47,7 +47,7 @@ def weights(model: DeepAlign) -> dict[str, Tensor]:
     return copy.deepcopy(model.state_dict())
 
 
-def told(model: DeepAlign, pool: list[Entry], plan: Search = PLAN) -> list[float]:
+def told(model: DeepAlign, pool: list[PoolEntry], plan: Search = PLAN) -> list[float]:
     """What a search tells of its score, from before the first trial to after the last."""
     scores: list[float] = []
     reached = search(model, pool, plan, lambda trial, least: scores.append(least))
@@ -56,12 +56,12 @@ def told(model: DeepAlign, pool: list[Entry], plan: Search = PLAN) -> list[float
     return scores
 
 
-def score_of(model: DeepAlign, pool: list[Entry]) -> float:
+def score_of(model: DeepAlign, pool: list[PoolEntry]) -> float:
     """The score of a refiner as it is."""
     return told(copy.deepcopy(model), pool, dataclasses.replace(PLAN, trials=1))[0]
 
 
-def test_a_search_improves_bad_weights_and_never_turns_back(pool: list[Entry]) -> None:
+def test_a_search_improves_bad_weights_and_never_turns_back(pool: list[PoolEntry]) -> None:
     model = fresh(linear=-1.0)  # the contrary of all that the features say
     before = score_of(model, pool)
     scores = told(model, pool)
@@ -73,7 +73,7 @@ def test_a_search_improves_bad_weights_and_never_turns_back(pool: list[Entry]) -
 
 @pytest.mark.parametrize("linear", [None, -1.0])
 def test_the_weights_that_are_set_have_the_score_that_is_told(
-    linear: float | None, pool: list[Entry]
+    linear: float | None, pool: list[PoolEntry]
 ) -> None:
     model = fresh(linear)
     scores = told(model, pool)
@@ -87,7 +87,7 @@ def test_fields_are_searched_on_too() -> None:
     assert math.isfinite(score_of(model, waves))
 
 
-def test_a_seed_means_one_search(pool: list[Entry]) -> None:
+def test_a_seed_means_one_search(pool: list[PoolEntry]) -> None:
     one, same, other = fresh(-1.0), fresh(-1.0), fresh(-1.0)
     first = told(one, pool)
     torch.manual_seed(5)  # of no account
@@ -97,11 +97,11 @@ def test_a_seed_means_one_search(pool: list[Entry]) -> None:
     assert told(other, pool, dataclasses.replace(PLAN, seed=1)) != first
 
 
-def test_fewer_trials_are_the_beginning_of_more(pool: list[Entry]) -> None:
+def test_fewer_trials_are_the_beginning_of_more(pool: list[PoolEntry]) -> None:
     assert told(fresh(-1.0), pool)[:6] == told(fresh(-1.0), pool, dataclasses.replace(PLAN, trials=5))
 
 
-def test_nothing_but_the_rounds_weights_changes(pool: list[Entry]) -> None:
+def test_nothing_but_the_rounds_weights_changes(pool: list[PoolEntry]) -> None:
     model = fresh(linear=-1.0)
     before = weights(model)
     search(model, pool, PLAN, lambda trial, least: None)
@@ -112,16 +112,16 @@ def test_nothing_but_the_rounds_weights_changes(pool: list[Entry]) -> None:
     assert changed <= {f"refiner.rounds.{i}.linear" for i in range(REFINER["rounds"])}
 
 
-def test_a_model_without_a_refiner_is_refused(pool: list[Entry]) -> None:
+def test_a_model_without_a_refiner_is_refused(pool: list[PoolEntry]) -> None:
     with pytest.raises(ValueError, match="no refiner"):
         search(start(NETWORK, Plan()).model, pool, PLAN, lambda trial, least: None)
 
 
-def test_what_is_no_number_is_never_kept(pool: list[Entry], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_number_is_never_kept(pool: list[PoolEntry], monkeypatch: pytest.MonkeyPatch) -> None:
     model, true, midpoints = fresh(linear=-1.0), searching._loss, 0
     before = weights(model)
 
-    def broken(entry: Entry, stack: Any, index: int, images: int) -> float:
+    def broken(entry: PoolEntry, stack: Any, index: int, images: int) -> float:
         nonlocal midpoints
         midpoints += 1
         known = midpoints <= 3 * len(pool)  # two ends of each pair, and one midpoint of each
@@ -135,7 +135,7 @@ def test_what_is_no_number_is_never_kept(pool: list[Entry], monkeypatch: pytest.
     assert all(torch.equal(w, model.state_dict()[name]) for name, w in before.items())
 
 
-def test_the_log_and_the_network_of_a_search(pool: list[Entry], tmp_path: Path) -> None:
+def test_the_log_and_the_network_of_a_search(pool: list[PoolEntry], tmp_path: Path) -> None:
     model, steps = fresh(linear=-1.0), []
     reached = write_searched(model, pool, PLAN, tmp_path / "run", lambda trial, words: steps.append(trial))
     log = log_of(tmp_path / "run")
@@ -152,7 +152,7 @@ def test_the_log_and_the_network_of_a_search(pool: list[Entry], tmp_path: Path) 
 
 
 def test_without_a_finite_score_there_is_no_network(
-    pool: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "_loss", lambda *given: math.nan)
     plan = dataclasses.replace(PLAN, trials=2)
@@ -163,7 +163,7 @@ def test_without_a_finite_score_there_is_no_network(
     assert not (tmp_path / "best.safetensors").exists()
 
 
-def test_families_without_a_pair_to_search_on_are_named(pool: list[Entry], tmp_path: Path) -> None:
+def test_families_without_a_pair_to_search_on_are_named(pool: list[PoolEntry], tmp_path: Path) -> None:
     alone = dataclasses.replace(pool[0], train=pool[0].train[:1])
     with pytest.raises(UsageError, match="too few networks"):
         write_searched(fresh(), [alone], PLAN, tmp_path / "run", lambda trial, words: None)

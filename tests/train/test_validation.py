@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.train.losses import Stack
-from deepalign_cli.train.pool import Entry
+from deepalign_cli.train.objectives import Stack
+from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.validation import FLOOR, score, validate
 from tests.symmetry.builders import seeded
 from tests.train.builders import entry_of, trained
@@ -16,11 +16,11 @@ from tests.train.builders import entry_of, trained
 KINDS = ["mlp", "field"]
 
 
-def identity(entry: Entry, a: Stack, b: Stack) -> dict[str, Tensor]:
+def identity(entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Tensor]:
     return {g: torch.eye(n).unsqueeze(0) for g, n in entry.graph.symmetry.sizes.items()}
 
 
-def planted(kind: str) -> tuple[Entry, dict[str, Tensor]]:
+def planted(kind: str) -> tuple[PoolEntry, dict[str, Tensor]]:
     """An entry whose held-out pair is a network and its permuted copy, and the permutation."""
     entry = trained(kind)
     symmetry, own = entry.graph.symmetry, entry.family.network(0)
@@ -44,7 +44,7 @@ def test_a_network_and_itself_have_no_excess(kind: str) -> None:
 def test_the_right_permutation_has_no_excess_and_none_has(kind: str) -> None:
     entry, perm = planted(kind)
 
-    def right(entry: Entry, a: Stack, b: Stack) -> dict[str, Tensor]:
+    def right(entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Tensor]:
         # Unit perm[j] of A is unit j of B.
         return {g: torch.eye(len(p))[p].T.unsqueeze(0) for g, p in perm.items()}
 
@@ -68,7 +68,7 @@ def test_the_prediction_is_asked_for_the_held_out_pair() -> None:
     entry = trained()
     asked = []
 
-    def predict(entry: Entry, a: Stack, b: Stack) -> dict[str, Tensor]:
+    def predict(entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Tensor]:
         asked.append((a, b))
         return identity(entry, a, b)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.saved import load_network
+from deepalign_cli.train.loop import Plan, pair_losses, read_plan, start
 from deepalign_cli.train.recipes import read_recipe
-from deepalign_cli.train.training import Plan, pair_losses, read_plan, start
 from deepalign_cli.train.workers import Workers
 from tests.train.runs import NETWORK, STEPS, log_of, read_pool, toml, write_zoo
 

@@ -14,9 +14,9 @@ from deepalign_cli.errors import AmbiguousError
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft, refuse_group_norm
 from deepalign_cli.symmetry.families.norms import host_of
 from deepalign_cli.symmetry.layout import Layout, Module
-from deepalign_cli.symmetry.naming import group_name, stands_before
 from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
 from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.tensor_names import group_name, stands_before
 
 _ROLES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 

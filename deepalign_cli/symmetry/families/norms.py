@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
 from deepalign_cli.symmetry.layout import Module
-from deepalign_cli.symmetry.naming import numbers, pieces, stands_before
+from deepalign_cli.symmetry.tensor_names import numbers, pieces, stands_before
 
 
 @runtime_checkable

@@ -1,0 +1,1 @@
+"""Data sets that networks are measured on: arrays, images, and what others provide."""

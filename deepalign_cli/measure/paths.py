@@ -1,0 +1,149 @@
+"""Loss and accuracy along straight paths between networks, for all paths in one pass over the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.data.dataset import Data
+from deepalign_cli.errors import DataError, NonFiniteError
+from deepalign_cli.measure.curve import Curve
+from deepalign_cli.measure.losses import Loss
+from deepalign_cli.models.run import Run
+from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensors import widened
+
+# What is read at once: weights are mixed anew for every so many bytes of inputs, and so cost next to nothing.
+_READ = 256 * 2**20
+
+Correct = Callable[[dict[str, Tensor], float], Weights]
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A straight path from the reference to one moved network.
+
+    `moved` is in the reference's units, and `correct` repairs the mixed network at an alpha.
+    """
+
+    method: str
+    moved: Weights
+    seconds: float = 0.0
+    correct: Correct | None = None
+
+
+@dataclass
+class Tally:
+    """Losses and right answers so far. `right` is None where there is nothing to be right about."""
+
+    loss: float = 0.0
+    right: float | None = 0.0
+    count: int = 0
+
+    def add(self, loss: float, right: float | None, count: int) -> None:
+        self.loss += loss
+        self.right = None if right is None or self.right is None else self.right + right
+        self.count += count
+
+    @property
+    def mean(self) -> float:
+        """The mean loss. Raises DataError where nothing counted."""
+        if not self.count:
+            raise DataError("no example has a label that counts.", "see that the labels are not all -100.")
+        return self.loss / self.count
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self.right is None else self.right / max(1, self.count)
+
+
+def alphas_of(points: int) -> tuple[float, ...]:
+    """Evenly spaced from 0 to 1, both included."""
+    return tuple(i / (points - 1) for i in range(points))
+
+
+@torch.no_grad()
+def measure(
+    run: Run, reference: Weights, ways: Sequence[Way], data: Data, loss: Loss, alphas: Sequence[float],
+    batch_size: int = 1000, advance: Advance = lambda _: None,
+) -> list[Curve]:  # fmt: skip
+    """The curve of every way. `advance` is told the share of the work that each step has done.
+
+    One network after another is run on each piece of the data: on CPUs running all points at once under
+    `vmap` is slower but for the smallest networks (`benchmarks/barrier.py`). What is not repaired shares its
+    measurement at alpha 0.
+    """
+    tallies = [[Tally() for _ in alphas] for _ in ways]
+    own = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
+    room: dict[str, Tensor] = {}
+    plain = [i for i, way in enumerate(ways) if way.correct is None]
+    for piece in _pieces(data, batch_size):
+        examples = sum(len(x) for x, _ in piece)
+        for i, way in enumerate(ways):
+            for j, alpha in enumerate(alphas):
+                if alpha or i not in plain[1:]:
+                    mixed = _corrected(way, mix(own, way.moved, alpha, room), alpha)
+                    if mixed is None:
+                        tallies[i][j].add(math.nan, math.nan, examples)
+                    else:
+                        tally(run, mixed, piece, loss, tallies[i][j])
+                advance(examples / len(data) / len(ways) / len(alphas))
+    for j, alpha in enumerate(alphas):
+        for i in plain[1:] if not alpha else ():
+            tallies[i][j] = tallies[plain[0]][j]
+    return [_curve(way, alphas, found, data.name) for way, found in zip(ways, tallies, strict=True)]
+
+
+def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """(1 - alpha) A + alpha B; integers are A's. `room` keeps what is allocated from call to call."""
+    room = {} if room is None else room
+    mixed = {}
+    for name, w in a.items():
+        if not w.is_floating_point():
+            mixed[name] = w
+            continue
+        if name not in room:
+            room[name] = torch.empty_like(w)
+        mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
+    return mixed
+
+
+def _corrected(way: Way, mixed: dict[str, Tensor], alpha: float) -> Weights | None:
+    """The mixed network, repaired where that is asked for; None where its activations are no numbers."""
+    if way.correct is None:
+        return mixed
+    try:
+        return way.correct(dict(mixed), alpha)
+    except NonFiniteError:
+        return None
+
+
+def tally(
+    run: Run, weights: Weights, batches: Sequence[tuple[Tensor, Tensor | None]], loss: Loss, total: Tally
+) -> None:
+    """Run one network on some batches and add up."""
+    for x, labels in batches:
+        total.add(*loss(run(weights, x), x if labels is None else labels))
+
+
+def _pieces(data: Data, batch_size: int) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
+    """The data, as many batches at a time as go into `_READ`."""
+    batches = iter(data.batches(batch_size))
+    while first := list(islice(batches, 1)):
+        size = max(1, first[0][0].nbytes)
+        yield [*first, *islice(batches, max(0, _READ // size - 1))]
+
+
+def _curve(way: Way, alphas: Sequence[float], tallies: Sequence[Tally], data: str) -> Curve:
+    accuracies = [t.accuracy for t in tallies]
+    known = [share for share in accuracies if share is not None]
+    return Curve(
+        way.method, tuple(alphas), tuple(t.mean for t in tallies),
+        tuple(known) if len(known) == len(accuracies) else None, way.seconds, data,
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Programs that `torch.export.save` wrote: FILE.pt2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.fx import Node
+
+from deepalign_cli.errors import CheckpointError, UsageError
+from deepalign_cli.user_code import one_line
+
+_AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')."
+
+
+def load_program(path: Path) -> nn.Module:
+    """The module of an exported program.
+
+    Loading a program trusts who made it: PyTorch unpickles parts of it. It runs what was traced: inputs
+    of the traced shape only (but for dimensions that were exported as dynamic), in evaluation mode.
+
+    Raises:
+        UsageError: there is no such file, or it was exported in training mode.
+        CheckpointError: it is no program that this PyTorch reads.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no exported program '{path}'.", _AGAIN)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # a broken archive raises nearly anything
+        raise CheckpointError(f"'{path}' is not an exported program: {one_line(error)}.", _AGAIN) from None
+    if any(map(_trains, program.graph.nodes)):
+        raise UsageError(f"'{path}' was exported in training mode.", _AGAIN)
+    return program.module()
+
+
+def _trains(node: Node) -> bool:
+    """Whether an operation does what it does in training: statistics of the batch, dropout."""
+    arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+    place = next((i for i, a in enumerate(arguments) if a.name in ("training", "train")), None)
+    if place is None:
+        return False
+    given = node.args[place] if place < len(node.args) else node.kwargs.get(arguments[place].name)
+    return given is True

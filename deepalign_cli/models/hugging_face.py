@@ -1,0 +1,96 @@
+"""Folders with a `config.json`, built through `transformers` (an extra)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from deepalign_cli.errors import SpecError, UsageError
+from deepalign_cli.extras import require
+from deepalign_cli.user_code import one_line
+
+# What would fetch weights, and what would be returned beside the outputs.
+_OFF = ("use_pretrained_backbone", "use_cache")
+
+
+def load_folder(folder: Path) -> nn.Module:
+    """The network that a folder's `config.json` describes, fresh, in evaluation mode.
+
+    Its class is the first of `architectures`, else what `AutoModel` takes for the config. Code that lies
+    in the folder is never run, and nothing is fetched.
+
+    Raises:
+        UsageError: there is no config.json. MissingExtra: transformers is not installed.
+        SpecError: this transformers does not know the network.
+    """
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"there is no config.json in '{folder}'.", "give the folder of the model.")
+    transformers: Any = require("transformers", "models", "a folder with a config.json")
+    try:
+        with _offline():
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            for key in _OFF:
+                if getattr(config, key, False):
+                    setattr(config, key, False)
+            model: nn.Module = _build(transformers, config)
+    except Exception as error:  # a config that is not the class's own raises nearly anything
+        raise SpecError(
+            f"transformers {transformers.__version__} makes no network of '{folder}': {one_line(error)}.",
+            "update transformers, or bring the network as code: --model file.py:factory.",
+        ) from error
+    return model.eval()
+
+
+def ignored_names(model: nn.Module) -> Callable[[str], bool]:
+    """Whether a tensor is one that transformers itself leaves out or lets be absent, as old buffers."""
+    patterns = [
+        pattern
+        for kind in ("_keys_to_ignore_on_load_unexpected", "_keys_to_ignore_on_load_missing")
+        for pattern in getattr(model, kind, None) or ()
+    ]
+    return lambda name: any(re.search(pattern, name) for pattern in patterns)
+
+
+def renamed(model: Any) -> Callable[[str], str]:
+    """What the model calls a tensor of a file: transformers 5 has other names in memory than in files."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+    except ImportError:  # an older transformers, which has one name for both
+        return lambda name: name
+    steps = [step for step in get_model_conversion_mapping(model) if isinstance(step, WeightRenaming)]
+
+    def called(name: str) -> str:
+        for step in steps:
+            name = step.rename_source_key(name)[0]
+        return name
+
+    return called
+
+
+def _build(transformers: Any, config: Any) -> Any:
+    named = (getattr(config, "architectures", None) or [None])[0]
+    made = getattr(transformers, named, None) if isinstance(named, str) else None
+    if isinstance(made, type) and issubclass(made, transformers.PreTrainedModel):
+        return made(config)
+    return transformers.AutoModel.from_config(config, trust_remote_code=False)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the hub's client from the network, as its HF_HUB_OFFLINE does."""
+    from huggingface_hub import constants  # with its HTTP client, which nothing else here needs
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,122 @@
+"""A checkpoint's network as a function of its weights: where its architecture comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.keys import PREPARATION_KEY
+from deepalign_cli.data.preparation import Preparation
+from deepalign_cli.errors import UsageError
+from deepalign_cli.models.designed import activation_of, read_design, stored_config
+from deepalign_cli.models.exported import load_program
+from deepalign_cli.models.from_shapes import read_family
+from deepalign_cli.models.hugging_face import ignored_names, load_folder, renamed
+from deepalign_cli.models.module import make_module, run_module
+from deepalign_cli.models.run import Run
+from deepalign_cli.models.runnable import Running
+from deepalign_cli.symmetry.resolve import shapes_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to run; `says` is what it is and where that comes from, for the user.
+
+    `input_shape` is one example's, where the architecture tells it; `preparation` is what the checkpoint's
+    metadata say of raw images.
+    """
+
+    run: Run
+    says: str
+    input_shape: tuple[int, ...] | None = None
+    preparation: Preparation | None = None
+
+
+def network_for(
+    checkpoint: Checkpoint,
+    source: str | None = None,
+    *,
+    args: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+    activation: str | None = None,
+) -> Network:
+    """The network that a checkpoint's weights are of.
+
+    `source` is `file.py:factory` or `package.module:factory` (which runs the user's own code, with `args`
+    as keyword arguments), a folder with a `config.json`, or a `FILE.pt2` of `torch.export`, whose makers
+    are trusted. Without one it is the design in the metadata, or a known family by names and shapes;
+    `options` say what these do not tell, and with a `kind` describe a design in full. `activation` is
+    what the user says of it elsewhere. Nothing in a checkpoint is ever run.
+
+    Raises:
+        UsageError: an argument cannot be meant. DeepalignError: the user's own code raised.
+        SpecError: the network is not known without more being said.
+        MismatchError: it has other tensors than the checkpoint; they are listed.
+        MissingExtra: an optional package is needed.
+    """
+    args, options = args or {}, options or {}
+    _check_use(source, args, options)
+    if source is not None:
+        run, says, shape = _from_source(checkpoint, source, args)
+    else:
+        run, says, shape = _from_checkpoint(checkpoint, options, activation)
+    return Network(Running(run, shape), says, shape, _preparation(checkpoint))
+
+
+def _from_source(
+    checkpoint: Checkpoint, source: str, args: Mapping[str, str]
+) -> tuple[Run, str, tuple[int, ...] | None]:
+    shapes, path = shapes_of(checkpoint), Path(source)
+    if path.suffix == ".pt2":
+        hint = "the program must be exported from this very architecture."
+        return run_module(load_program(path), shapes, hint), f"the exported program {path.name}", None
+    if path.name == "config.json" or path.is_dir():
+        folder = path.parent if path.name == "config.json" else path
+        model = load_folder(folder)
+        hint = "the folder's config.json must be this very network's."
+        run = run_module(model, shapes, hint, ignored_names(model), renamed(model))
+        return run, f"{type(model).__name__} of {folder / 'config.json'}", None
+    model = make_module(source, args)
+    given = " ".join(f"{name}={text}" for name, text in args.items())
+    says = f"{type(model).__name__} of {source}" + (f" with {given}" if given else "")
+    return run_module(model, shapes), says, None
+
+
+def _from_checkpoint(
+    checkpoint: Checkpoint, options: Mapping[str, str], activation: str | None
+) -> tuple[Run, str, tuple[int, ...] | None]:
+    _check_agree(activation, options.get("activation"), "--design activation=")
+    config = {"kind": options["kind"]} if "kind" in options else stored_config(checkpoint)
+    if config is None:
+        named = {"activation": activation} if activation else {}
+        return read_family(checkpoint, {**named, **options})
+    design, words = read_design(config, options, shapes_of(checkpoint))
+    origin = "--design" if "kind" in options else "the checkpoint's metadata"
+    if activation is not None:
+        _check_agree(activation, activation_of(design), f"{origin}: activation=")
+    return design, f"{words}, from {origin}", design.input_shape
+
+
+def _check_use(source: str | None, args: Mapping[str, str], options: Mapping[str, str]) -> None:
+    if source is not None and options:
+        raise UsageError(
+            "--design describes a network that is read off its checkpoint, and --model brings its own.",
+            "leave one of them out; a factory takes --model-arg k=v.",
+        )
+    factory = source is not None and ":" in source and not source.endswith(".pt2")
+    if args and not factory:
+        raise UsageError("--model-arg is for a factory.", "give --model file.py:factory with it.")
+
+
+def _check_agree(activation: str | None, other: str | None, origin: str) -> None:
+    if activation is not None and other is not None and activation != other:
+        raise UsageError(
+            f"--activation says {activation}, but {origin}{other}.", "leave --activation out, or correct it."
+        )
+
+
+def _preparation(checkpoint: Checkpoint) -> Preparation | None:
+    text = checkpoint.metadata.get(PREPARATION_KEY)
+    return None if text is None else Preparation.from_json(text, f"the metadata of '{checkpoint.path}'")

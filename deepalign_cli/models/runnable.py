@@ -1,0 +1,75 @@
+"""What every network does around its own arithmetic: types, shapes, and errors in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from deepalign_cli.errors import DataError, DeepalignError
+from deepalign_cli.models.run import Run
+from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.user_code import one_line
+
+
+@dataclass(frozen=True)
+class Running:
+    """A network that runs in its weights' own type; half and smaller types run in float32.
+
+    Weights that need no other type are handed on as the very tensors that came. Inputs take the type of
+    the weights, whole numbers (tokens) stay. Where `input_shape` is known, rows of as many numbers, and
+    images without their axis of one channel, are brought into it.
+    """
+
+    run: Run
+    input_shape: tuple[int, ...] | None = None
+
+    def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+        """The outputs.
+
+        Raises:
+            DataError: the network raises on inputs of this shape, or does not return one output for each.
+        """
+        dtype = run_dtype(weights)
+        x = self._shaped(x.to(dtype) if x.is_floating_point() else x)
+        try:
+            out = self.run(_in(weights, dtype), x)
+        except DeepalignError:
+            raise
+        except Exception as error:  # the user's own forward may raise anything
+            raise DataError(
+                f"an input of {_said(x)} does not go through the network: {one_line(error)}.",
+                "compare what the network reads with the data's shape and preparation.",
+            ) from error
+        if out.ndim == 0 or len(out) != len(x):
+            raise DataError(
+                f"the network made {list(out.shape)} of {len(x)} inputs, not one output for each.",
+                "let it keep the batch as its outputs' first axis.",
+            )
+        return out
+
+    def _shaped(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+        wanted = self.input_shape
+        if wanted is None or tuple(x.shape[1:]) == wanted:
+            return x
+        rows = x.ndim == 2 and x.shape[1] == torch.Size(wanted).numel()
+        return x.reshape(len(x), *wanted) if rows or (1, *x.shape[1:]) == wanted else x
+
+
+def run_dtype(weights: Weights) -> torch.dtype:
+    """The widest floating-point type among the weights, and at least float32."""
+    found = {w.dtype for w in weights.values() if w.is_floating_point()}
+    return torch.float64 if torch.float64 in found else torch.float32
+
+
+def _in(weights: Weights, dtype: torch.dtype) -> Mapping[str, Tensor]:
+    if all(w.dtype == dtype or not w.is_floating_point() for w in weights.values()):
+        return weights
+    return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
+
+
+def _said(x: Tensor) -> str:
+    return f"{'x'.join(map(str, x.shape[1:])) or 'one number'} ({str(x.dtype).removeprefix('torch.')})"

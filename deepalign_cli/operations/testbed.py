@@ -1,0 +1,190 @@
+"""What networks are run as and on, opened and ready to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from deepalign_cli.align.activations import Evidence
+from deepalign_cli.align.choice import Judge
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.data.dataset import Data, Part
+from deepalign_cli.data.sources import Wanted, load_data
+from deepalign_cli.errors import DataError, UsageError
+from deepalign_cli.measure.losses import Loss, pick_loss
+from deepalign_cli.measure.paths import Tally, mix, tally
+from deepalign_cli.models.lookup import Network, network_for
+from deepalign_cli.models.run import Batches, Run
+from deepalign_cli.operations.run_settings import Subject
+from deepalign_cli.repair import reestimated
+from deepalign_cli.symmetry.acted import Acted
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Activation
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
+
+_TRIED = 8
+SEEN = "the data have one part: what was matched, chosen or repaired on them was so on the examples measured"
+MATCHED_ON = 5000
+REPAIRED_ON = 2000
+_JUDGED_ON = 2000
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network to run, the sets that it is measured on, training examples, and the loss.
+
+    `loss` is None where the data have no labels. `says` are sentences on what was taken: the architecture,
+    the loss and why it is this one.
+    """
+
+    run: Run
+    sets: tuple[Data, ...]
+    training: Data
+    loss: Loss | None
+    batch_size: int
+    samples: int | None
+    says: tuple[str, ...]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The training examples that units are matched on, and the loss on them."""
+        judging = None if self.loss is None else self.judge
+        return Evidence(self.run, self.batches(self.training.head(self.samples or MATCHED_ON)), judging)
+
+    @property
+    def sees_only_tests(self) -> bool:
+        """Whether the set has one part, so that training examples are those that are measured."""
+        return len(self.training.parts) == 1
+
+    @property
+    def measure(self) -> Loss:
+        """The loss, where there is one. Raises DataError where there is none."""
+        if self.loss is None:
+            raise DataError("the data have no labels to measure a loss by.", "add them, or give --loss.")
+        return self.loss
+
+    @property
+    def repair_data(self) -> Data:
+        """The training examples that statistics are repaired on."""
+        return self.training.head(self.samples or REPAIRED_ON)
+
+    @property
+    def repaired_on(self) -> Batches:
+        """Their inputs."""
+        return self.batches(self.repair_data)
+
+    def batches(self, part: Data) -> Batches:
+        """The inputs of some examples."""
+        size = self._size(part)
+        return lambda: part.inputs(size)
+
+    def settled(self, weights: Weights, part: Data) -> Weights:
+        """With BatchNorm, if there is any, re-estimated on some examples."""
+        if not any(map(is_statistic, weights)):
+            return weights
+        return {**weights, **reestimated(self.run, weights, self.batches(part))}
+
+    def _size(self, part: Data) -> int:
+        """Examples in a batch: the last is not much smaller than the others, and never one alone.
+
+        Its own statistics would be poor.
+        """
+        count = len(part)
+        size = -(-count // -(-count // self.batch_size))
+        while size > 2 and count % size == 1:
+            size -= 1
+        return size
+
+    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
+        """The loss half-way to a moved network, on training examples.
+
+        With BatchNorm, whose averaged statistics say nothing of an alignment, they are re-estimated.
+        """
+        part = self.training.head(_JUDGED_ON)
+
+        @torch.no_grad()
+        def loss(element: Element) -> float:
+            middle = self.settled(mix(reference, Acted(symmetry, element, moving), 0.5), part)
+            found = Tally()
+            tally(self.run, middle, list(part.batches(self._size(part))), self.measure, found)
+            return found.mean
+
+        return loss
+
+
+def open_subject(
+    reference: Checkpoint, subject: Subject, activation: Activation | None = None, *, measured: bool = True
+) -> Opened:
+    """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
+
+    Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
+
+    Raises:
+        UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
+    """
+    if subject.data is None:
+        raise UsageError("nothing can be run without data.", "name them: --data mnist.npz (docs/data.md).")
+    network = network_for(
+        reference, subject.model, args=subject.arguments, options=subject.design,
+        activation=activation.value if activation else None,
+    )  # fmt: skip
+    splits = tuple(dict.fromkeys(subject.splits))
+    first = _load(subject, splits[0] if splits else None, network)
+    sets = (first, *(first.on(split, subject.limit) for split in splits[1:]))
+    loss, why = _fitting_loss(subject.loss, network.run, reference, sets, needed=measured)
+    says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
+    training = first.training()
+    return Opened(network.run, sets, training, loss, subject.batch_size, subject.samples, tuple(says))
+
+
+def _load(subject: Subject, split: str | None, network: Network) -> Data:
+    assert subject.data is not None
+    wanted = Wanted(subject.normalise, subject.side, subject.grey)
+    return load_data(subject.data, split, wanted=wanted, declared=network.preparation, limit=subject.limit)
+
+
+def _fitting_loss(
+    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
+) -> tuple[Loss | None, str]:
+    """The loss, tried on a few examples of every set: what does not fit is known before any work.
+
+    Raises:
+        DataError: the network's outputs do not fit the labels, or there are none and a loss is `needed`.
+    """
+    weights = dict(reference)
+    loss: Loss | None = None
+    why = "no loss: the data have no labels"
+    for data in sets:
+        x, labels = next(_telling(data).batches(_TRIED + 2))
+        with torch.no_grad():
+            outputs = run(weights, x)
+        if loss is None and (needed or name or labels is not None):
+            loss, why = pick_loss(name, x, labels)
+        if loss is not None:
+            loss(outputs, x if labels is None else labels)
+    return loss, why
+
+
+def _telling(data: Data) -> Data:
+    """A few examples, among them those of the lowest and the highest label."""
+    few = data.head(_TRIED)
+    labels = data.part.labels if isinstance(data.part, Part) else None
+    if labels is None or labels.ndim != 1 or labels.is_floating_point():
+        return few
+    own = labels[data.rows]
+    return replace(few, rows=torch.cat([few.rows, data.rows[[int(own.argmin()), int(own.argmax())]]]))
+
+
+def _prepared(data: Data) -> list[str]:
+    """What is made of the inputs before they are read, if anything is."""
+    how = data.preparation
+    words = ["grey"] if how.grey else []
+    words += [f"pooled to {how.side}x{how.side}"] if how.side else []
+    if how.mean:
+        mean, std = (", ".join(f"{v:.4g}" for v in part) for part in (how.mean, how.std))
+        words.append(f"less the mean {mean}, divided by {std}")
+    return [f"inputs: {', '.join(words)}"] if words else []

@@ -1,0 +1,173 @@
+import pytest
+import torch
+
+from deepalign_cli.data.factories import read_factory
+from deepalign_cli.data.sources import load_data
+from deepalign_cli.errors import DataError, DeepalignError, UsageError
+
+_HEAD = """
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+class Squares(Dataset):
+    fetched = []
+    def __len__(self):
+        return 10
+    def __getitem__(self, k):
+        self.fetched.append(k)
+        return np.full((1, 2), k, np.float32), k * k
+
+class Bare(Dataset):
+    def __len__(self):
+        return 3
+    def __getitem__(self, k):
+        return ITEMS[k]
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield 1
+"""
+
+
+@pytest.fixture
+def factory(tmp_path):
+    def write(body, head=_HEAD):
+        (tmp_path / "own_data.py").write_text(f"{head}\ndef make():\n    {body}\n")
+        return f"{tmp_path / 'own_data.py'}:make"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "torch.ones(3, 2), torch.tensor([1, 2, 3])",
+        "np.ones((3, 2), np.float32), np.array([1, 2, 3], np.uint8)",
+        "[[1.0, 1], [1, 1], [1, 1]], [1, 2, 3]",
+        "TensorDataset(torch.ones(3, 2), torch.tensor([1, 2, 3]))",
+        "[torch.ones(3, 2, requires_grad=True), torch.tensor([[1], [2], [3]])]",
+    ],
+)
+def test_inputs_and_labels_in_every_form(factory, value):
+    data = load_data(factory(f"return {value}"))
+    ((x, y),) = data.batches(10)
+    assert torch.equal(x, torch.ones_like(x))
+    assert x.shape == (3, 2)
+    assert not x.requires_grad
+    assert y.tolist() == [1, 2, 3]
+    assert y.dtype == torch.int64
+    assert data.name == "own_data.py:make, 3 examples"
+
+
+@pytest.mark.parametrize("value", ["torch.ones(3, 2)", "np.ones((3, 2))", "(torch.ones(3, 2), None)"])
+def test_inputs_alone(factory, value):
+    ((x, y),) = load_data(factory(f"return {value}")).batches(10)
+    assert x.shape == (3, 2)
+    assert y is None
+
+
+def test_splits(factory):
+    source = factory("return {'Train': (np.zeros((4, 2)), np.zeros(4)), 'test': torch.ones(3, 2)}")
+    assert load_data(source).name == "own_data.py:make, test, 3 examples"
+    assert load_data(source, "train").name == "own_data.py:make, train, 4 examples"
+    assert load_data(source).training().split == "train"
+
+
+def test_items_of_a_dataset_are_fetched_as_they_are_read(factory):
+    data = load_data(factory("return Squares()"), limit=5)
+    fetched = data.part.items.fetched
+    fetched.clear()
+    batches = data.batches(2)
+    assert fetched == []
+    x, y = next(batches)
+    assert fetched == [0, 2]
+    assert x[:, 0, 0].tolist() == [0, 2]
+    assert y.tolist() == [0, 4]
+    assert [labels.tolist() for _, labels in batches] == [[16, 36], [64]]
+
+
+def test_a_dataset_of_pictures(factory):
+    pytest.importorskip("PIL")
+    head = _HEAD + "from PIL import Image\nITEMS = [(Image.new('L', (5, 4), k), k) for k in range(3)]\n"
+    parts, _ = read_factory(factory("return Bare()", head))
+    x, y = parts[""].read(torch.tensor([2, 0]))
+    assert x.dtype == torch.uint8
+    assert x.shape == (2, 4, 5)
+    assert x[:, 0, 0].tolist() == y.tolist() == [2, 0]
+
+
+def test_a_dataset_of_inputs_alone(factory):
+    parts, _ = read_factory(factory("return Bare()", _HEAD + "ITEMS = [torch.ones(2)] * 3\n"))
+    x, y = parts[""].read(torch.arange(3))
+    assert x.shape == (3, 2)
+    assert y is None
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ("[(1, 2, 3)] * 3", "is not \\(input, label\\)"),
+        ("[(torch.ones(2), 0), torch.ones(2), torch.ones(2)]", "where numbers are to be"),
+        ("[torch.ones(2), torch.ones(3), torch.ones(2)]", "not all of one shape"),
+        ("[torch.ones(2), torch.ones(2).double(), torch.ones(2)]", "not all of one shape"),
+        ("['a', 'b', 'c']", "returned str where numbers are to be"),
+        ("[{'x': 1}] * 3", "returned dict where numbers are to be"),
+    ],
+)
+def test_items_that_make_no_batch_are_refused(factory, items, message):
+    parts, _ = read_factory(factory("return Bare()", f"{_HEAD}\nITEMS = {items}\n"))
+    with pytest.raises(DataError, match=message):
+        parts[""].read(torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ("None", UsageError, "returned NoneType, not data"),
+        ("3", UsageError, "returned int, not data"),
+        ("Stream()", UsageError, "returned Stream, not data"),
+        ("Squares", UsageError, "returned type, not data"),
+        ("'digits.npz'", UsageError, "returned str, not data"),
+        ("{}", UsageError, "without names of splits"),
+        ("{1: torch.ones(2, 2)}", UsageError, "without names of splits"),
+        ("(torch.ones(2, 2),)", UsageError, "returned 1 things"),
+        ("(1, 2, 3)", UsageError, "returned 3 things"),
+        ("(['a'], [1])", DataError, "where numbers are to be"),
+        ("([[1, 2], [3]], [1, 2])", DataError, "where numbers are to be"),
+        ("(np.array([None]), [1])", DataError, "where numbers are to be"),
+        ("(3, 4)", DataError, "holds one number"),
+        ("(torch.ones(0, 2), torch.ones(0))", DataError, "is empty"),
+        ("(torch.ones(3, 2), [1, 2])", DataError, "3 inputs but 2 labels"),
+    ],
+)
+def test_what_is_no_data_is_refused(factory, value, error, message):
+    with pytest.raises(DeepalignError, match=message) as caught:
+        load_data(factory(f"return {value}"))
+    assert type(caught.value) is error
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("body", ["raise KeyError('lost\\nhere')", "return 1 / 0", "raise SystemExit(3)"])
+def test_a_factory_that_raises(factory, body):
+    with pytest.raises(
+        DeepalignError, match=r"own_data\.py:make' raised (KeyError|Zero|SystemExit)"
+    ) as caught:
+        read_factory(factory(body))
+    assert "\n" not in caught.value.message
+
+
+def test_a_dataset_that_raises(factory):
+    parts, _ = read_factory(factory("return Bare()", _HEAD + "ITEMS = []\n"))
+    with pytest.raises(DeepalignError, match="raised IndexError"):
+        parts[""].read(torch.arange(3))
+
+
+@pytest.mark.parametrize("name", ["lost.py:make", "own_data.py:lost", "no.such.module:make"])
+def test_a_factory_that_is_not_there(factory, tmp_path, name):
+    source = factory("return 1")
+    reference = f"{tmp_path}/{name}" if ".py" in name else name
+    with pytest.raises(UsageError) as caught:
+        read_factory(reference)
+    assert "(inputs, labels)" in caught.value.hint
+    assert source.endswith("make")

@@ -1,0 +1,90 @@
+"""What the tests of several designs share: generic weights, and PyTorch's modules with the same ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.siren import Siren
+from deepalign_cli.models.designs.transformer import Transformer
+from deepalign_cli.symmetry.families import FAMILIES
+from deepalign_cli.symmetry.layout import Layout
+from deepalign_cli.symmetry.symmetry import Symmetry
+from tests.nets import randomise_
+from tests.symmetry.builders import seeded, shapes_of
+
+ALL: dict[str, Design] = {
+    "mlp": MLP((12, 16, 20, 5)),
+    "mlp_deep_tanh": MLP((6, *[10] * 11, 4), "tanh"),
+    "cnn": CNN((1, 8, 12), 12),
+    "cnn_norm": CNN((3, 8, 12, 12), 8, norm=True, pools=(1, 3), activation="leaky_relu"),
+    "cnn_average": CNN((3, 8, 12), 12, norm=True, average=True),
+    "cnn_average_bias": CNN((1, 8, 8), 8, average=True, pools=(2,)),
+    "resnet": ResNet((8, 12), blocks=2),
+    "resnet_stride": ResNet((4, 6, 8), size=32, colours=3, stride=2),
+    "siren": Siren((2, 16, 16, 1), w0=3.0),
+    "transformer": Transformer(16, 4, 24),
+    "transformer_colour": Transformer(12, 2, 20, layers=1, size=16, patch=4, colours=3),
+}
+
+
+def weights_of(design: Design, seed: int = 0) -> dict[str, Tensor]:
+    """Generic float64 weights: no zero bias, no unit norm."""
+    made: dict[str, Tensor] = {}
+    draw = seeded(seed)
+    for name, w in design.init(draw).items():
+        noise = 0.3 * torch.randn(w.shape, generator=draw, dtype=torch.float64)
+        made[name] = w.double() + noise.abs() if name.endswith("running_var") else w.double() + noise
+    return made
+
+
+def inputs_of(design: Design, count: int = 5) -> Tensor:
+    return torch.randn(count, *design.input_shape, generator=seeded(9), dtype=torch.float64)
+
+
+def symmetry_of(design: Design) -> Symmetry:
+    """The symmetry as it is read off names and shapes."""
+    shapes = shapes_of(design.init(seeded(0)))
+    layout = Layout(shapes, getattr(design, "heads", None), ordered=True)
+    return Symmetry(next(spec for match in FAMILIES if (spec := match(layout)) is not None), shapes)
+
+
+def loaded(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """The module in float64 with these weights, every one of which it must know."""
+    module = randomise_(module.double(), seeded(77))
+    odd = module.load_state_dict(weights, strict=False)
+    assert odd.unexpected_keys == []
+    assert all(name.endswith("num_batches_tracked") for name in odd.missing_keys)
+    return module.eval()
+
+
+def same_outputs(design: Design, module: nn.Module) -> bool:
+    """Whether the design and a module of its own weights agree on some inputs."""
+    weights, x = weights_of(design), inputs_of(design)
+    with torch.no_grad():
+        expected = loaded(module, weights)(x)
+    assert float(expected.std(dim=0).min()) > 1e-6
+    return torch.allclose(design(weights, x), expected, rtol=1e-9, atol=1e-10)
+
+
+def same_statistics(design: Design, module: nn.Module) -> bool:
+    """Whether batch statistics are used, and kept, as the module in training mode does at momentum 1."""
+    weights, x = weights_of(design), inputs_of(design)
+    stored = {n: w.clone() for n, w in weights.items() if "running" in n}
+    module = loaded(module, weights).train()
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 1.0
+    with torch.no_grad():
+        expected, found = module(x), design(weights, x, stored)
+    after = module.state_dict()
+    assert stored.keys() == {n for n in after if "running" in n}
+    assert not torch.allclose(found, design(weights, x), atol=1e-3)
+    assert torch.allclose(found, design(weights, x, {}), atol=1e-12)
+    return torch.allclose(found, expected, atol=1e-9) and all(
+        torch.allclose(w, after[n], atol=1e-9) for n, w in stored.items()
+    )

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from deepalign_cli.errors import CheckpointError, MismatchError, UsageError
+from deepalign_cli.models.exported import load_program
+from deepalign_cli.models.module import run_module
+from tests import nets
+from tests.models.builders import generic, inputs
+
+
+def exported(path: Path, module: nn.Module, shape: tuple[int, ...]) -> Path:
+    batch = torch.export.Dim("batch")
+    example = (torch.randn(3, *shape),)
+    torch.export.save(torch.export.export(module, example, dynamic_shapes=({0: batch},)), path)
+    return path
+
+
+def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(w.shape) for name, w in weights.items()}
+
+
+@pytest.mark.parametrize("kind", ["mlp_layernorm", "plain_cnn_bn", "resnet_basic"])
+def test_a_program_runs_with_other_weights_and_batches(kind: str, tmp_path: Path) -> None:
+    module, shape = nets.ALL[kind]()
+    program = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
+    module, weights = generic(module)
+    run = run_module(program, shapes(weights))
+    for count in (1, 7):
+        x = inputs(shape, count)
+        with torch.no_grad():
+            assert torch.allclose(run(weights, x), module(x), rtol=0, atol=1e-12)
+
+
+class Names(TorchFunctionMode):
+    """The names of the weights that functions are called with."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.names, self.seen = {id(w): name for name, w in weights.items()}, dict[str, str]()
+
+    def __torch_function__(self, func: object, types: object, args: tuple[object, ...] = (),
+                           kwargs: dict[str, object] | None = None) -> object:  # fmt: skip
+        for value in (*args, *(kwargs or {}).values()):
+            if id(value) in self.names:
+                self.seen[self.names[id(value)]] = str(func)
+        assert callable(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_its_functions_are_given_the_very_tensors(tmp_path: Path) -> None:
+    module, shape = nets.ALL["plain_cnn_bn"]()
+    program = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
+    module, weights = generic(module)
+    run = run_module(program, shapes(weights))
+    with Names(weights) as mode:
+        run(weights, inputs(shape))
+    assert mode.seen.keys() == {n for n in weights if "num_batches" not in n}
+    assert mode.seen["conv1.weight"] == "aten.conv2d.default"
+    assert mode.seen["bn1.running_mean"] == "aten.batch_norm.default"
+    assert mode.seen["fc1.weight"] == "aten.linear.default"
+
+
+def test_one_of_another_network_is_told(tmp_path: Path) -> None:
+    program = load_program(exported(tmp_path / "net.pt2", nets.mlp().eval(), (12,)))
+    with pytest.raises(MismatchError, match=r"'0.weight' \(\(16, 12\) in the model, absent in the file\)"):
+        run_module(program, {"other": (3,)})
+
+
+@pytest.mark.parametrize("module", [nets.mlp_batchnorm(), nn.Sequential(nn.Linear(12, 3), nn.Dropout())])
+def test_one_that_was_exported_in_training_mode_is_refused(tmp_path: Path, module: nn.Module) -> None:
+    path = exported(tmp_path / "net.pt2", module.train(), (12,))
+    with pytest.raises(UsageError, match="was exported in training mode") as caught:
+        load_program(path)
+    assert "model.eval()" in caught.value.hint
+
+
+def test_what_is_no_program(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no exported program"):
+        load_program(tmp_path / "net.pt2")
+    (tmp_path / "net.pt2").write_bytes(b"PK\x03\x04 not a zip")
+    with pytest.raises(CheckpointError, match="is not an exported program") as caught:
+        load_program(tmp_path / "net.pt2")
+    assert "\n" not in caught.value.message

@@ -1,0 +1,77 @@
+"""Repair of what is to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.measure.paths import mix
+from deepalign_cli.operations.alignments import find_all
+from deepalign_cli.operations.combine import Job, merge_files
+from deepalign_cli.operations.repairs import Repaired, repaired
+from deepalign_cli.operations.run_settings import Subject
+from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.testbed import open_subject
+from deepalign_cli.repair import reestimated
+from tests.cli.subjects import data_set, factory
+from tests.operations.making import pair, tensors
+
+NONE = Settings(method=Method.NONE)
+WEIGHTS = Settings(Method.WEIGHTS, restarts=1)
+
+
+def half(name: str, parts: Sequence[Tensor]) -> Tensor:
+    return torch.lerp(parts[0], parts[1], 0.5) if parts[0].is_floating_point() else parts[0]
+
+
+def mended(folder: Path, kind: str, settings: Settings, shares: Sequence[float]) -> tuple[Repaired, Subject]:
+    opened = [open_checkpoint(path) for path in pair(folder, kind)]
+    subject = Subject(model=factory(folder), arguments={"kind": kind})
+    found = find_all(opened[0], opened[1:], settings, ())
+    data = str(data_set(folder, kind))
+    return repaired(subject, data, None, opened, found, half, shares), subject
+
+
+@pytest.mark.parametrize("kind", ["mlp_batchnorm", "plain_cnn_bn"])
+def test_statistics_are_those_that_are_reestimated(kind: str, tmp_path: Path) -> None:
+    made, subject = mended(tmp_path, kind, NONE, (0.5, 0.5))
+    own, other = (open_checkpoint(tmp_path / f"{name}.pt") for name in "ab")
+    running = open_subject(own, Subject(subject.model, subject.arguments, data=str(tmp_path / "data.npz")))
+    merged = {**mix(dict(own), dict(other), 0.5), **made.tensors}
+    expected = reestimated(running.run, merged, running.repaired_on)
+
+    assert expected
+    for name, w in expected.items():
+        torch.testing.assert_close(made.tensors[name], w, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_done_is_said(tmp_path: Path) -> None:
+    plain, _ = mended(tmp_path, "named_mlp", NONE, (0.5, 0.5))
+    norms, _ = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
+    parent, _ = mended(tmp_path, "named_mlp", NONE, (1.0, 0.0))
+    where = "repaired on data.npz, train, 24 examples: "
+
+    assert plain.on == "data.npz, train, 24 examples"
+    assert f"{where}3 layers were brought to their parents' statistics" in plain.notes
+    assert any(note.startswith(f"{where}the statistics of 2 BatchNorm layers") for note in norms.notes)
+    one, _ = mended(tmp_path, "mlp_batchnorm", NONE, (0.5, 0.5))
+    assert any(note.endswith(" and 1 layer was brought to their parents' statistics") for note in one.notes)
+    assert f"{where}there was nothing to do" in parent.notes
+    assert parent.tensors == {}
+
+
+def test_what_is_written_is_what_was_repaired(tmp_path: Path) -> None:
+    made, subject = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
+    job = Job(
+        (tmp_path / "a.pt", tmp_path / "b.pt"), tmp_path / "o.safetensors", WEIGHTS, subject=subject,
+        repair=str(tmp_path / "data.npz"),
+    )  # fmt: skip
+    merge_files(job)
+
+    written = tensors(job.output)
+    assert all(w.equal(written[name]) for name, w in made.tensors.items())
