@@ -27,7 +27,6 @@ from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.calls import Call, Calls
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
 
 _KEPT = 8  # pairs: their correlations take n^2 numbers a group
@@ -156,7 +155,7 @@ def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], sampl
         parts: dict[bool, Tensor] = {}
         for place in symmetry.occurrences[group]:
             if place in moments:
-                flips = symmetry.kinds[group] is Kind.SIGN and bool(place.mark)
+                flips = symmetry.kinds[group].turns and bool(place.mark)
                 parts[flips] = parts.get(flips, torch.zeros(())) + moments[place].correlations()
         if parts:
             plain = parts.get(False, torch.zeros(n, n, dtype=torch.float64))

@@ -13,7 +13,7 @@ from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_s
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import SPEC_KEY
-from deepalign_cli.symmetry.spec import Kind, Spec, format_spec, parse_spec
+from deepalign_cli.symmetry.spec import Spec, format_spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 FORMAT = "1"
@@ -98,11 +98,8 @@ def check_element(element: Element, symmetry: Symmetry) -> None:
     if set(element.perm) - set(symmetry.sizes):
         raise MismatchError("the alignment permutes groups that the checkpoints do not have.", _HINT)
     for group, scale in element.scale.items():
-        kind = symmetry.kinds.get(group)
-        allowed = (kind is Kind.SIGN and bool((scale.abs() == 1).all())) or (
-            kind is Kind.SCALE and bool((scale > 0).all() and scale.isfinite().all())
-        )
-        if not allowed or len(scale) != symmetry.sizes[group]:
+        allows = symmetry.kinds[group].allows if group in symmetry.kinds else None
+        if allows is None or not allows(scale) or len(scale) != symmetry.sizes[group]:
             raise MismatchError(
                 f"the alignment scales the units of '{group}' in a way that its kind forbids.", _HINT
             )

@@ -12,7 +12,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
@@ -23,7 +22,7 @@ _ROUNDED = 3e-7
 
 def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
     """The element that balances every unit of every `scale` group; empty where there is none."""
-    groups = [g for g, kind in symmetry.kinds.items() if kind is Kind.SCALE]
+    groups = symmetry.stretching
     scale = {g: torch.ones(symmetry.sizes[g], dtype=torch.float64) for g in groups}
     settled = max((_settled(symmetry, weights, g) for g in groups), default=_ROUNDED)
     for _ in range(_SWEEPS if groups else 0):

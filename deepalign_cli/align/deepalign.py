@@ -31,7 +31,6 @@ from deepalign_cli.network.signs import canonical_signs
 from deepalign_cli.network.similarity import directions
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import widened
 
@@ -125,7 +124,7 @@ class LearnedAligner:
         stack = _stack(graph, Acted(symmetry, scales_of(symmetry, weights), weights))
         if not stack:
             return {}
-        if Kind.SIGN in symmetry.kinds.values():
+        if symmetry.turning:
             stack = _each_canonical(graph, stack, seeds)
         with torch.no_grad():
             features = self.network.to(next(iter(stack.values())).dtype).encode(graph, stack, seeds)
@@ -187,7 +186,7 @@ class _Candidates:
 
         The refiner compares weights as they are, so that it is of no use where signs are free.
         """
-        if self._network.refiner is None or Kind.SIGN in self._symmetry.kinds.values():
+        if self._network.refiner is None or self._symmetry.turning:
             order = list(self._symmetry.sizes)
             return descend_with_prior(self._pair.problem, self._similarity, self._start, order)
         graph = Graph(self._symmetry)

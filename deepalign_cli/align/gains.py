@@ -13,7 +13,6 @@ from torch import Tensor
 
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
@@ -90,7 +89,7 @@ class Gains:
 
     def flips(self, place: Occurrence, group: str) -> bool:
         """Whether the entries at `place` change sign with the units of `group`."""
-        return self.symmetry.kinds[group] is Kind.SIGN and bool(place.mark)
+        return self.symmetry.kinds[group].turns and bool(place.mark)
 
     def _fresh(self, group: str, g: Element, names: Iterable[str] | None = None) -> Matrices:
         parts: dict[bool, Tensor | None] = {False: None, True: None}

@@ -7,7 +7,6 @@ from deepalign_cli.align.canonical import canonical_scales
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 
@@ -35,4 +34,4 @@ class Pair:
 
 def scales_of(symmetry: Symmetry, weights: Weights) -> Element:
     """The element that brings a network to canonical scales; an empty one where no group has scales."""
-    return canonical_scales(symmetry, weights) if Kind.SCALE in symmetry.kinds.values() else Element({})
+    return canonical_scales(symmetry, weights) if symmetry.stretching else Element({})

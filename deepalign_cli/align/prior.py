@@ -11,7 +11,6 @@ from torch import Tensor
 
 from deepalign_cli.align.gains import Gains, Matrices, best_step
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 
 _SWEEPS = 10
 _SHARE = 2.0  # of the prediction beside the gain; 1 and 4 were no better on held-out networks
@@ -77,7 +76,7 @@ def deviation(matrices: Matrices) -> float:
 
 def with_signs(problem: Gains, g: Element) -> Element:
     """`g` with the signs that suit the gains, group by group until none turns; permutations stay."""
-    groups = [name for name, kind in problem.symmetry.kinds.items() if kind is Kind.SIGN]
+    groups = problem.symmetry.turning
     for _ in range(_SWEEPS if groups else 0):
         turned = False
         for group in groups:

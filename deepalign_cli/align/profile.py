@@ -15,7 +15,6 @@ from torch import Tensor
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 
 _QUANTILES = 64
 _ROWS = 128  # sorted at a time
@@ -28,11 +27,10 @@ def profile_element(problem: Gains) -> Element:
     for group in problem.symmetry.sizes:
         perm[group] = profile_match(problem, group)[0]
     g = Element(perm)
-    for group, kind in problem.symmetry.kinds.items():
-        if kind is Kind.SIGN:
-            flipping = problem.matrices(group, Element(g.perm, dict(scale))).flipping
-            if flipping is not None:
-                scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
+    for group in problem.symmetry.turning:
+        flipping = problem.matrices(group, Element(g.perm, dict(scale))).flipping
+        if flipping is not None:
+            scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
     return Element(perm, scale)
 
 

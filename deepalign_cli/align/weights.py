@@ -18,7 +18,6 @@ from deepalign_cli.align.gains import Counted, Gains
 from deepalign_cli.align.starts import front_start, planted_element
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained
 
@@ -52,7 +51,7 @@ class WeightMatching:
     ) -> tuple[Element, list[float], dict[str, object]]:
         """The closer of two: matched in canonical scales, where there are any, and matched as they are."""
         tried = []
-        for scaled in (True, False) if Kind.SCALE in symmetry.kinds.values() else (False,):
+        for scaled in (True, False) if symmetry.stretching else (False,):
             nothing = Element({})
             own = canonical_scales(symmetry, reference) if scaled else nothing
             other = canonical_scales(symmetry, moving) if scaled else nothing

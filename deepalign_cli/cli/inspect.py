@@ -88,7 +88,8 @@ def _report(
 
 def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> dict[str, object]:
     from deepalign_cli.symmetry.axes import format_axes
-    from deepalign_cli.symmetry.spec import Kind, plain
+    from deepalign_cli.symmetry.kinds import PERMUTATION
+    from deepalign_cli.symmetry.spec import plain
 
     shown = plain(spec)
     tensors = {
@@ -104,7 +105,7 @@ def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> d
         g: sum(any(g in axis.groups() for axis in axes) for axes in spec.axes.values()) for g in sizes
     }
     groups = {
-        g: {"size": n, "kind": spec.kinds.get(g, Kind.PERMUTATION).value, "tensors": carriers[g]}
+        g: {"size": n, "kind": spec.kinds.get(g, PERMUTATION).name, "tensors": carriers[g]}
         for g, n in sizes.items()
     }
     return {

@@ -14,7 +14,6 @@ from torch import Tensor
 from deepalign_cli.network.basis import sketch
 from deepalign_cli.network.graph import Ends, Graph
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Weights
 
 _CHANNELS = 16
@@ -26,13 +25,13 @@ def canonical_signs(graph: Graph, weights: Weights, seed: int) -> Element:
     `weights` are one network's, without a batch axis. It is equivariant: the signs move with the units,
     and turn where a unit was turned.
     """
-    kinds = graph.symmetry.kinds
+    turning = graph.symmetry.turning
     readings: dict[str, Tensor] = {}
     signs: dict[str, Tensor] = {}
     for level in graph.levels(graph.depth):
         fresh = {g: _reading(graph, weights, g, readings, seed) for g in level}
         for g, reading in fresh.items():
-            if kinds[g] is Kind.SIGN:
+            if g in turning:
                 signs[g] = torch.where(reading.sum(1) < 0, -1.0, 1.0).double()
         readings |= fresh  # as they are: a turned unit's reading is turned, and so are the weights it meets
     return Element({}, signs)

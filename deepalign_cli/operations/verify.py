@@ -16,7 +16,6 @@ from deepalign_cli.models.lookup import network_for
 from deepalign_cli.operations.alignments import Found, find_all
 from deepalign_cli.operations.memory import return_large_blocks
 from deepalign_cli.operations.settings import Method, Settings, group_rows, open_network
-from deepalign_cli.symmetry.spec import Kind
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import widened
 
@@ -70,7 +69,7 @@ def verify_files(
     limit = tolerance
     if limit is None:
         limit = default_tolerance(a, b)
-        limit = max(4 * limit, _SCALES) if Kind.SCALE in found.symmetry.kinds.values() else limit
+        limit = max(4 * limit, _SCALES) if found.symmetry.stretching else limit
     spec = None
     if model:
         spec = _check_model(model, arguments or {}, input_shape, a, found.symmetry, settings)

@@ -12,18 +12,11 @@ from typing import Any
 
 from deepalign_cli.errors import SpecError, UsageError
 from deepalign_cli.symmetry.axes import GROUP_NAME, Axes, format_axes, parse_axes, without_marks
+from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20
 _HINT = "`deepalign inspect A --spec` prints a spec to start from; the guide is docs/specs.md."
-
-
-class Kind(StrEnum):
-    """What a group may do to its units besides permuting them."""
-
-    PERMUTATION = "permutation"
-    SIGN = "sign"
-    SCALE = "scale"
 
 
 class Activation(StrEnum):
@@ -40,10 +33,8 @@ class Activation(StrEnum):
     def kind(self) -> Kind:
         """The widest kind of symmetry that commutes with the activation (Godfrey et al. 2022)."""
         if self in (Activation.RELU, Activation.LEAKY_RELU):
-            return Kind.SCALE
-        if self in (Activation.TANH, Activation.SIN):
-            return Kind.SIGN
-        return Kind.PERMUTATION
+            return SCALE
+        return SIGN if self in (Activation.TANH, Activation.SIN) else PERMUTATION
 
 
 @dataclass(frozen=True)
@@ -74,10 +65,10 @@ class Spec:
 
     def with_activation(self, activation: Activation | None) -> Spec:
         """The spec whose marked groups have the kind that `activation` allows; kinds already set stay."""
-        kind = activation.kind if activation else Kind.PERMUTATION
-        if kind is Kind.PERMUTATION:
+        kind = activation.kind if activation else PERMUTATION
+        if not kind.multiplies:
             return self
-        barred = self.pooled if kind is Kind.SIGN else frozenset()
+        barred = self.pooled if kind.turns else frozenset()
         given = {g: kind for g in self.groups() if g in self.marked() - barred}
         doubts = self.doubts
         if barred & self.marked():
@@ -154,7 +145,8 @@ def format_spec(spec: Spec) -> str:
     lines.append(f"format = {FORMAT}")
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
-    for title, table in (("kinds", spec.kinds), ("sizes", spec.sizes)):
+    kinds = {group: kind.name for group, kind in spec.kinds.items()}
+    for title, table in (("kinds", kinds), ("sizes", spec.sizes)):
         if table:
             lines += ["", f"[{title}]", *(f"{_quoted(k)} = {json.dumps(v)}" for k, v in table.items())]
     lines += ["", "[axes]"]
@@ -164,7 +156,7 @@ def format_spec(spec: Spec) -> str:
 
 def plain(spec: Spec) -> Spec:
     """The spec without the marks that no kind uses: what `inspect` shows."""
-    used = frozenset(g for g, kind in spec.kinds.items() if kind is not Kind.PERMUTATION)
+    used = frozenset(g for g, kind in spec.kinds.items() if kind.multiplies)
     return replace(spec, axes={name: without_marks(axes, used) for name, axes in spec.axes.items()})
 
 
@@ -190,13 +182,12 @@ def _text(value: object, name: str, source: str) -> str:
 
 
 def _kind(value: object, name: str, source: str) -> Kind:
-    try:
-        return Kind(value)  # type: ignore[arg-type]
-    except ValueError:
+    if not isinstance(value, str) or value not in KINDS:
         raise SpecError(
             f"the kind of '{name}' in the spec '{source}' is {value!r}.",
-            f"a kind is one of {', '.join(Kind)}.",
-        ) from None
+            f"a kind is one of {', '.join(KINDS)}.",
+        )
+    return KINDS[value]
 
 
 def _size(value: object, name: str, source: str) -> int:
@@ -213,7 +204,7 @@ def _check_names(spec: Spec) -> None:
                 f"the spec '{spec.source}' speaks of a group '{name}' that no axis carries.", _HINT
             )
     for name, kind in spec.kinds.items():
-        if kind is not Kind.PERMUTATION and name not in spec.marked():
+        if kind.multiplies and name not in spec.marked():
             raise SpecError(
                 f"the group '{name}' is of kind {kind} but no axis of it has a + or - mark.",
                 f"write +{name} where a tensor is multiplied by the unit's {kind}, "

@@ -13,8 +13,9 @@ from torch import Tensor
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.axes import Axis, Term
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.sizes import solve_sizes
-from deepalign_cli.symmetry.spec import Kind, Spec
+from deepalign_cli.symmetry.spec import Spec
 
 Weights = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -44,7 +45,7 @@ class Symmetry:
         self.spec = spec
         self.shapes = dict(shapes)
         self.sizes: Mapping[str, int] = solve_sizes(spec, shapes)
-        self.kinds: Mapping[str, Kind] = {g: spec.kinds.get(g, Kind.PERMUTATION) for g in self.sizes}
+        self.kinds: Mapping[str, Kind] = {g: spec.kinds.get(g, PERMUTATION) for g in self.sizes}
         self.occurrences: dict[str, tuple[Occurrence, ...]] = dict.fromkeys(self.sizes, ())
         for name, axes in spec.axes.items():
             for number, axis in enumerate(axes):
@@ -52,6 +53,16 @@ class Symmetry:
 
     def __repr__(self) -> str:
         return f"Symmetry({self.spec.source}: {len(self.sizes)} groups, {sum(self.sizes.values())} units)"
+
+    @property
+    def turning(self) -> tuple[str, ...]:
+        """The groups whose units may change their sign."""
+        return tuple(group for group, kind in self.kinds.items() if kind.turns)
+
+    @property
+    def stretching(self) -> tuple[str, ...]:
+        """The groups whose units may change their size."""
+        return tuple(group for group, kind in self.kinds.items() if kind.stretches)
 
     def moves(self, name: str) -> bool:
         """Whether any group moves this tensor."""
@@ -96,15 +107,14 @@ class Symmetry:
         return Element({g: torch.arange(n) for g, n in self.sizes.items()})
 
     def random(self, rng: torch.Generator) -> Element:
-        """A random element: uniform permutations and signs, scales log-uniform in [1/2, 2]."""
+        """A random element: uniform permutations, and factors as each group's kind draws them."""
         perm = {g: torch.randperm(n, generator=rng) for g, n in self.sizes.items()}
         scale = {}
         for g, n in self.sizes.items():
             draw = torch.rand(n, generator=rng, dtype=torch.float64)
-            if self.kinds[g] is Kind.SIGN:
-                scale[g] = torch.where(draw < 0.5, -1.0, 1.0).to(torch.float64)
-            elif self.kinds[g] is Kind.SCALE:
-                scale[g] = torch.exp2(2 * draw - 1)
+            factors = self.kinds[g].factors
+            if factors is not None:
+                scale[g] = factors(draw)
         return Element(perm, scale)
 
     def only(self, g: Element, groups: Iterable[str]) -> Element:

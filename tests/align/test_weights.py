@@ -11,7 +11,8 @@ from deepalign_cli.align.alignment import Alignment
 from deepalign_cli.align.gains import Gains
 from deepalign_cli.align.weights import WeightMatching, default_restarts, descend
 from deepalign_cli.symmetry.axes import without_marks
-from deepalign_cli.symmetry.spec import Activation, Kind
+from deepalign_cli.symmetry.kinds import SCALE
+from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import is_trained
 from tests import nets
@@ -47,7 +48,7 @@ def test_a_planted_element_is_undone_exactly(name: str, activation: Activation |
 @pytest.mark.parametrize("name", SCALED)
 def test_planted_scales_are_undone_to_rounding(name: str) -> None:
     symmetry, a, b, wanted = planted(name, Activation.RELU)
-    assert Kind.SCALE in symmetry.kinds.values()
+    assert SCALE in symmetry.kinds.values()
     found = aligned(symmetry, a, b)
     assert same_element(found.element, wanted, rtol=1e-5)
     assert residual(symmetry, a, b, found.element) <= 1e-6

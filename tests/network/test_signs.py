@@ -7,7 +7,8 @@ import torch
 
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.signs import canonical_signs
-from deepalign_cli.symmetry.spec import Activation, Kind
+from deepalign_cli.symmetry.kinds import PERMUTATION
+from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.symmetry.builders import case, seeded
 
@@ -30,5 +31,5 @@ def test_a_turned_network_is_brought_to_the_same_signs(name: str, activation: st
 
 def test_groups_that_cannot_turn_get_no_sign() -> None:
     symmetry, a = case("mlp")
-    assert set(symmetry.kinds.values()) == {Kind.PERMUTATION}
+    assert set(symmetry.kinds.values()) == {PERMUTATION}
     assert canonical_signs(Graph(symmetry), a, 0).scale == {}

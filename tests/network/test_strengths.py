@@ -8,7 +8,8 @@ from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.strengths import VECTOR_FEATURES, strengths
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Activation, Kind
+from deepalign_cli.symmetry.kinds import SCALE
+from deepalign_cli.symmetry.spec import Activation
 from tests.network.builders import acted, bound, compared, largest_gap, network, stacked
 from tests.symmetry.builders import CASES, seeded
 
@@ -19,7 +20,7 @@ WITH_BATCHNORM = ["mlp_batchnorm", "plain_cnn_bn", "cnn_gap", "vgg_bn", "resnet_
 @pytest.mark.parametrize("name", WITHOUT_NORMS)
 def test_rescaled_relu_units_look_the_same(model: DeepAlign, name: str) -> None:
     (symmetry, a), (_, b) = network(name, Activation.RELU), network(name, seed=7)
-    assert set(symmetry.kinds.values()) == {Kind.SCALE}
+    assert set(symmetry.kinds.values()) == {SCALE}
     scales = Element({}, symmetry.random(seeded(1)).scale)
     rescaled = acted(symmetry, scales, a)
     assert largest_gap(a, rescaled) > 0.1

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import format_axes
+from deepalign_cli.symmetry.kinds import SCALE, SIGN
 from deepalign_cli.symmetry.resolve import (
     SPEC_KEY,
     blank_spec,
@@ -19,7 +20,7 @@ from deepalign_cli.symmetry.resolve import (
     resolve_spec,
     shapes_of,
 )
-from deepalign_cli.symmetry.spec import Activation, Kind, format_spec, parse_spec
+from deepalign_cli.symmetry.spec import Activation, format_spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests import nets
 
@@ -49,8 +50,8 @@ def test_the_activation_sets_the_kinds_of_any_spec(tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text(spec_text("k"))
     file = saved(tmp_path / "a.safetensors", MLP)
-    assert resolve_spec(file, toml, Activation.TANH).kinds == {"k": Kind.SIGN}
-    assert resolve_spec(file, None, Activation.RELU).kinds == {"h0": Kind.SCALE}
+    assert resolve_spec(file, toml, Activation.TANH).kinds == {"k": SIGN}
+    assert resolve_spec(file, None, Activation.RELU).kinds == {"h0": SCALE}
 
 
 def test_names_in_a_spec_may_be_written_as_in_the_file(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deepalign_cli.errors import SpecError, UsageError
-from deepalign_cli.symmetry.spec import Activation, Kind, Spec, format_spec, parse_spec, plain, read_spec
+from deepalign_cli.symmetry.kinds import SCALE, SIGN
+from deepalign_cli.symmetry.spec import Activation, Spec, format_spec, parse_spec, plain, read_spec
 from tests.symmetry.builders import CASES, HEADS, family_spec
 
 CHAIN = """
@@ -34,7 +35,7 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
     text = CHAIN.replace("0.weight", r"a\"b\\c\u007f ü\n=#")
     spec = parse_spec(f'format = 1\npooled = ["h"]\n{text}[kinds]\nh = "sign"\n[sizes]\nh = 4\n')
     assert 'a"b\\c\x7f ü\n=#' in spec.axes
-    assert (spec.kinds, spec.sizes, spec.pooled) == ({"h": Kind.SIGN}, {"h": 4}, {"h"})
+    assert (spec.kinds, spec.sizes, spec.pooled) == ({"h": SIGN}, {"h": 4}, {"h"})
     assert same(parse_spec(format_spec(spec)), spec)
 
 
@@ -92,10 +93,10 @@ def test_the_activation_says_what_kind_the_marked_groups_have() -> None:
     assert spec.with_activation(None) is spec
     assert spec.with_activation(Activation.GELU) is spec
     for activation in (Activation.RELU, Activation.LEAKY_RELU):
-        assert spec.with_activation(activation).kinds == {"h": Kind.SCALE, "c": Kind.SCALE, "k": Kind.SIGN}
+        assert spec.with_activation(activation).kinds == {"h": SCALE, "c": SCALE, "k": SIGN}
     for activation in (Activation.TANH, Activation.SIN):
         signed = spec.with_activation(activation)
-        assert signed.kinds == {"h": Kind.SIGN, "k": Kind.SIGN}  # a max-pool lets no sign pass
+        assert signed.kinds == {"h": SIGN, "k": SIGN}  # a max-pool lets no sign pass
         assert "max-pool" in signed.doubts[-1]
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.axes import Axis
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.spec import Kind, parse_spec
+from deepalign_cli.symmetry.kinds import PERMUTATION, SCALE, SIGN
+from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.symmetry.builders import seeded
 
@@ -159,4 +160,4 @@ def test_random_elements_follow_the_kinds_and_the_seed() -> None:
     assert set(g.scale["h"].tolist()) <= {-1.0, 1.0}
     assert bool(((g.scale["k"] >= 0.5) & (g.scale["k"] <= 2)).all())
     assert all(torch.equal(g.perm[k], h.perm[k]) for k in g.perm)
-    assert SYMMETRY.kinds == {"k": Kind.SCALE, "h": Kind.SIGN, "p": Kind.PERMUTATION}
+    assert SYMMETRY.kinds == {"k": SCALE, "h": SIGN, "p": PERMUTATION}

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from deepalign_cli.symmetry.families import FAMILIES
+from deepalign_cli.symmetry.kinds import SCALE, SIGN
 from deepalign_cli.symmetry.layout import Layout
-from deepalign_cli.symmetry.spec import Activation, Kind
+from deepalign_cli.symmetry.spec import Activation
 from tests import nets
 from tests.symmetry.builders import CASES, HEADS, family_spec, outputs_change, shapes_of
 
@@ -37,7 +38,7 @@ def test_scales_of_relu_units_leave_the_function_unchanged(name: str) -> None:
     module, shape = CASES[name]()
     activation = Activation.LEAKY_RELU if "leaky" in name else Activation.RELU
     spec = family_spec(module, HEADS.get(name)).with_activation(activation)
-    assert Kind.SCALE in spec.kinds.values()
+    assert SCALE in spec.kinds.values()
     assert outputs_change(module, shape, spec) <= 1e-12
 
 
@@ -56,7 +57,7 @@ def test_signs_of_odd_units_leave_the_function_unchanged(
     module: torch.nn.Module, width: int, activation: Activation
 ) -> None:
     spec = family_spec(module).with_activation(activation)
-    assert set(spec.kinds.values()) == {Kind.SIGN}
+    assert set(spec.kinds.values()) == {SIGN}
     assert outputs_change(module, (width,), spec) <= 1e-12
 
 
