@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
@@ -16,12 +20,15 @@ from deepalign_cli.symmetry.tensors import is_trained, widened
 
 @dataclass(frozen=True)
 class Alignment:
-    """An element that carries `moving` onto `reference`.
+    """An element of `symmetry` that carries a moving network onto a reference.
 
     `distance_before` and `distance_after` are Euclidean distances over all trained tensors (running
     statistics are left out). `objective` records the method's own objective after every accepted step.
+    `details` are what the method tells of its work, `making` how it was set. `hashes` are the sha256 of the
+    reference and the moving input, where the alignment comes from a file.
     """
 
+    symmetry: Symmetry
     element: Element
     method: str
     seconds: float
@@ -29,6 +36,31 @@ class Alignment:
     distance_after: float
     objective: tuple[float, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict)
+    making: Mapping[str, object] = field(default_factory=dict)
+    hashes: tuple[str, str] | None = None
+
+    @property
+    def distances(self) -> tuple[float, float]:
+        """Before and after."""
+        return self.distance_before, self.distance_after
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, int]]:
+        """`{group: {size, moved}}`."""
+        return {g: {"size": n, "moved": self.element.moved(g)} for g, n in self.symmetry.sizes.items()}
+
+    @property
+    def moved(self) -> int:
+        """How many units leave their place or change their sign or scale."""
+        return sum(group["moved"] for group in self.groups.values())
+
+    def act(self, name: str, w: Tensor) -> Tensor:
+        """One tensor of the moving network, in the reference's units."""
+        return self.symmetry.act(self.element, name, w)
+
+    def apply(self, weights: Weights) -> Weights:
+        """The moving network in the reference's units, tensor by tensor as they are asked for."""
+        return Acted(self.symmetry, self.element, weights) if self.moved else weights
 
 
 @runtime_checkable
@@ -36,8 +68,9 @@ class Aligner(Protocol):
     """A method: from two networks to the element that carries the second onto the first."""
 
     def __call__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
-    ) -> Alignment: ...
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment: ...  # fmt: skip
 
 
 def distance(symmetry: Symmetry, reference: Weights, moving: Weights, g: Element | None = None) -> float:

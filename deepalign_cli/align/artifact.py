@@ -3,73 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.align.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import SPEC_KEY
-from deepalign_cli.symmetry.spec import Spec, format_spec, parse_spec
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.spec import format_spec, parse_spec
+from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
 
 FORMAT = "1"
 ALIGNMENT_KEY = "deepalign.alignment"
 _MAKING = "deepalign.making."
-_MAKINGS = ("network.name", "network.sha256", "refine", "sketches")  # others are a stranger's: not handed on
 _HINT = "make it with `deepalign align A B --save-alignment FILE`."
 
 
-@dataclass(frozen=True)
-class SavedAlignment:
-    """What a file of an alignment holds; `hashes` are the sha256 of the reference and the moving input.
-
-    `making` tells how the method was set: its network, for example.
-    """
-
-    element: Element
-    spec: Spec
-    method: str
-    distances: tuple[float, float]
-    hashes: tuple[str, str]
-    making: Mapping[str, str] = field(default_factory=dict)
-
-
 def save_alignment(
-    path: Path, saved: SavedAlignment, *, force: bool = False, inputs: tuple[Path, ...] = ()
-) -> None:
-    """Write an alignment as safetensors.
+    path: Path, alignment: Alignment, hashes: tuple[str, str], *, force: bool = False,
+    inputs: tuple[Path, ...] = (),
+) -> None:  # fmt: skip
+    """Write an alignment as safetensors; `hashes` are the sha256 of the reference and the moving input.
 
     Raises:
         UsageError: the file exists (without `force`) or is an input.
         OutputError: it cannot be written.
     """
-    tensors: dict[str, Tensor] = {f"perm/{g}": p.to(torch.int32) for g, p in saved.element.perm.items()}
-    tensors |= {f"scale/{g}": s for g, s in saved.element.scale.items()}
+    element = alignment.element
+    tensors: dict[str, Tensor] = {f"perm/{g}": p.to(torch.int32) for g, p in element.perm.items()}
+    tensors |= {f"scale/{g}": s for g, s in element.scale.items()}
     codes = {torch.int32: "I32", torch.float64: "F64"}
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
         ALIGNMENT_KEY: FORMAT,
-        SPEC_KEY: format_spec(saved.spec),
-        "deepalign.method": saved.method,
-        "deepalign.distance_before": repr(saved.distances[0]),
-        "deepalign.distance_after": repr(saved.distances[1]),
-        "deepalign.sha256.reference": saved.hashes[0],
-        "deepalign.sha256.moving": saved.hashes[1],
-        **{_MAKING + key: value for key, value in saved.making.items()},
+        SPEC_KEY: format_spec(alignment.symmetry.spec),
+        "deepalign.method": alignment.method,
+        "deepalign.distance_before": repr(alignment.distance_before),
+        "deepalign.distance_after": repr(alignment.distance_after),
+        "deepalign.sha256.reference": hashes[0],
+        "deepalign.sha256.moving": hashes[1],
+        **{_MAKING + key: str(value) for key, value in alignment.making.items()},
     }
     write_safetensors(path, entries, tensors.__getitem__, metadata, force=force, inputs=inputs)
 
 
-def load_alignment(path: Path) -> SavedAlignment:
-    """Read an alignment back.
+def load_alignment(path: Path, shapes: Shapes) -> Alignment:
+    """Read an alignment back, for networks whose tensors have these shapes.
 
     Raises:
         UsageError: there is no such file.
         CheckpointError: it is not an alignment, or a broken one.
+        MismatchError, SpecError: it is not one of such networks.
     """
     file = open_checkpoint(path)
     if file.metadata.get(ALIGNMENT_KEY) != FORMAT:
@@ -79,10 +67,18 @@ def load_alignment(path: Path) -> SavedAlignment:
         distances = (_number(file.metadata, "before"), _number(file.metadata, "after"))
         hashes = (file.metadata["deepalign.sha256.reference"], file.metadata["deepalign.sha256.moving"])
         method = file.metadata["deepalign.method"]
-        making = {k: file.metadata[_MAKING + k] for k in _MAKINGS if _MAKING + k in file.metadata}
     except (KeyError, ValueError):
         raise CheckpointError(f"the alignment '{path}' lacks part of its description.", _HINT) from None
-    return SavedAlignment(_read_element(path, file), spec, method, distances, hashes, making)
+    making = {key: file.metadata[_MAKING + key] for key in _makings() if _MAKING + key in file.metadata}
+    symmetry, element = Symmetry(spec, shapes), _read_element(path, file)
+    check_element(element, symmetry)
+    return Alignment(symmetry, element, method, 0.0, *distances, making=making, hashes=hashes)
+
+
+def _makings() -> set[str]:
+    """What may be told of how a method was set; any other key is a stranger's and not handed on."""
+    options = {parameter.name for method in METHODS.values() for parameter in method.parameters}
+    return options | {"network.name", "network.sha256"}
 
 
 def check_element(element: Element, symmetry: Symmetry) -> None:

@@ -10,25 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.align.activations import (
-    Correlations,
-    Evidence,
-    alone,
-    as_prior,
-    matched,
-    with_similarity,
-)
+from deepalign_cli.align.activations import alone, as_prior, matched, with_similarity
 from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
+from deepalign_cli.align.correlations import Correlations
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.align.pair import Pair, scales_of
 from deepalign_cli.align.prior import descend_with_prior, with_signs
 from deepalign_cli.align.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
+from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.pretrained import network_name, resolve_network
+from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.signs import canonical_signs
 from deepalign_cli.network.similarity import directions
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -45,6 +44,21 @@ class Refine(StrEnum):
     WEIGHTS = "weights"
     PRIOR = "prior"
     ACTIVATIONS = "activations"
+
+
+def learned_aligner(network: str, refine: str, sketches: int, evidence: Evidence | None) -> LearnedAligner:
+    """The aligner of a network that is named as `resolve_network` takes it.
+
+    Raises:
+        UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
+    """
+    name, path = network_name(network), resolve_network(network)
+    aligner = LearnedAligner(load_network(path), name, sketches, Refine(refine), evidence=evidence)
+    hashed = open_checkpoint(path).sha256()
+    aligner.making = {
+        "network.name": name, "network.sha256": hashed, "refine": refine, "sketches": sketches,
+    }  # fmt: skip
+    return aligner
 
 
 class LearnedAligner:
@@ -71,11 +85,13 @@ class LearnedAligner:
             raise UsageError("refining by activations looks at data.", "give --data.")
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
         self.judge, self.evidence = judge, evidence
+        self.making: Mapping[str, object] = {}
         self._kept: tuple[Weights, Symmetry, list[int], dict[str, Tensor]] | None = None
 
     def __call__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
-    ) -> Alignment:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         similar = self.similarity(symmetry, reference, moving, rng)
         pair = Pair(symmetry, reference, moving)
@@ -93,7 +109,7 @@ class LearnedAligner:
             "kept": kept.name, "why": choice.why, "notes": choice.notes, "slack": choice.slack,
         }  # fmt: skip
         return Alignment(
-            kept.element, "deepalign", time.perf_counter() - started,
+            symmetry, kept.element, "deepalign", time.perf_counter() - started,
             distance(symmetry, reference, moving), kept.distance, (), details,
         )  # fmt: skip
 

@@ -10,10 +10,13 @@ import time
 
 import torch
 
-from deepalign_cli.align.activations import Evidence, alone, as_alignment, as_prior
+from deepalign_cli.align.activations import alone, as_alignment, as_prior
 from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.align.pair import Pair
 from deepalign_cli.align.prior import descend_with_prior
+from deepalign_cli.errors import UsageError
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 SHARE = 0.5
@@ -25,17 +28,21 @@ class DualMatching:
     `details` are those of activation matching, and the share.
 
     Raises:
-        ValueError: the share is not between 0 and 1, both left out.
+        UsageError: the share is not between 0 and 1, both left out.
     """
 
     def __init__(self, evidence: Evidence, share: float = SHARE) -> None:
         if not 0 < share < 1:
-            raise ValueError(f"a share of {share} is not between 0 and 1")
+            raise UsageError(
+                f"--share {share:g} leaves nothing to mix.",
+                "-m weights is 0 of it, -m activations all of it.",
+            )
         self.evidence, self.share = evidence, share
 
     def __call__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
-    ) -> Alignment:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         found = self.evidence.correlations(symmetry, reference, moving)
         pair = Pair(symmetry, reference, moving)

@@ -7,6 +7,7 @@ import time
 import torch
 
 from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 
@@ -14,8 +15,9 @@ class NoAlignment:
     """An aligner that moves nothing."""
 
     def __call__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
-    ) -> Alignment:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         apart = distance(symmetry, reference, moving)
-        return Alignment(symmetry.identity(), "none", time.perf_counter() - started, apart, apart)
+        return Alignment(symmetry, symmetry.identity(), "none", time.perf_counter() - started, apart, apart)

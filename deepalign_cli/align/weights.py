@@ -16,6 +16,7 @@ from deepalign_cli.align.alignment import Alignment, distance
 from deepalign_cli.align.canonical import canonical_scales
 from deepalign_cli.align.gains import Counted, Gains
 from deepalign_cli.align.starts import front_start, planted_element
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -36,14 +37,22 @@ class WeightMatching:
         self.restarts, self.counted = restarts, counted
 
     def __call__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator
-    ) -> Alignment:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
         element, objective, details = self._closest(symmetry, reference, moving, rng)
         after = distance(symmetry, reference, moving, element)
         return Alignment(
-            element, "weights", time.perf_counter() - started, before, after, tuple(objective), details
+            symmetry,
+            element,
+            "weights",
+            time.perf_counter() - started,
+            before,
+            after,
+            tuple(objective),
+            details,
         )
 
     def _closest(

@@ -12,13 +12,13 @@ from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.grouped import grouped
-from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output, quantity
 from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.combine import Report
+    from deepalign_cli.operations.job import Report
 
 _ALIGNING, _RUNNING = AligningOptions(), RunningOptions()
 
@@ -35,7 +35,7 @@ Target = Annotated[
 def align(
     inputs: options.Inputs,
     output: Target = None,
-    method: options.Method = None,
+    method: Method = None,
     aligning: AligningOptions = _ALIGNING,
     alignment: options.Alignments = None,
     save_alignment: options.SaveAlignment = None,
@@ -61,26 +61,23 @@ def align(
     out = Output("align", json=json, quiet=quiet)
     if len(inputs) < 2:
         raise UsageError("align needs at least two checkpoints.", "deepalign align A B -o B-ALIGNED")
-    methods = [method or MethodName.DEEPALIGN]
-    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
-    check_data([] if alignment else methods, aligning, running)
-    from deepalign_cli.operations.combine import Job, align_each, align_files
+    settings = make_settings([method] if method else None, aligning, alignment, force=force)
+    check_data([] if alignment else [settings.method], aligning, running)
+    from deepalign_cli.operations.align import align_each, align_files
+    from deepalign_cli.operations.job import Job
 
     several = len(inputs) > 2
-    moving = [inputs[1].name] if not several else [f"{len(inputs) - 1} networks"]
     names = [default_output(path, "aligned") for path in inputs[1:]]
     target = output or (Path() if several else names[0])
     job = Job(
         tuple(inputs), target, settings, tuple(alignment or ()), save_alignment, running.subject(),
         reads=tuple(running.files()),
     )  # fmt: skip
-    sizes = [total_bytes(path) for path in inputs[1:]]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    with out.progress(f"aligning {moving[0]}", total, "B", then=f"writing {moving[0]}") as advance:
+    with out.stages("aligning") as progress:
         if several:
-            reports = align_each(job, [target / name for name in names], advance)
+            reports = align_each(job, [target / name for name in names], progress)
         else:
-            reports = (align_files(job, advance),)
+            reports = (align_files(job, progress),)
     if several:
         _show_each(out, target, reports)
     else:
@@ -93,11 +90,6 @@ def default_output(source: Path, word: str) -> Path:
         return Path(f"{parse_reference(source).repo.split('/')[1]}.{word}.safetensors")
     name = source.resolve().name if source.name in ("", ".", "..") else source.name
     return Path(f"{Path(name).stem if source.is_file() else name}.{word}.safetensors")
-
-
-def total_bytes(source: Path) -> float | None:
-    """How much there will be to write, roughly; None where that is not known yet."""
-    return float(source.stat().st_size) if source.is_file() else None
 
 
 def show(out: Output, report: Report, more: dict[str, object]) -> None:

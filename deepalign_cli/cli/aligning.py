@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deepalign_cli.align import methods as table
+from deepalign_cli.align.methods import METHODS, DataUse
 from deepalign_cli.cli import options
-from deepalign_cli.cli.options import MethodName, RefineName
 from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.tables import HOW_TO_ALIGN, options_of
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,66 +19,50 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AligningOptions:
-    """What every command takes that aligns. None stands for what was not given."""
+class SpecOptions:
+    """What every command takes that aligns, whatever the method. None stands for what was not given."""
 
-    network: options.Network = None
-    refine: options.Refine = None
-    sketches: options.Sketches = None
-    share: options.Share = None
-    restarts: options.Restarts = None
     seed: options.Seed = None
     spec: options.Spec = None
     activation: options.Activation = None
     heads: options.Heads = None
 
 
-# Which of the options on how to align each method uses.
-_USES: Mapping[MethodName, frozenset[str]] = {
-    MethodName.DEEPALIGN: frozenset({"network", "refine", "sketches", "seed"}),
-    MethodName.WEIGHTS: frozenset({"restarts", "seed"}),
-    MethodName.ACTIVATIONS: frozenset(),
-    MethodName.DUAL: frozenset({"share"}),
-    MethodName.NONE: frozenset(),
-}
-_TUNING = frozenset().union(*_USES.values())
-_NEED_DATA = (MethodName.ACTIVATIONS, MethodName.DUAL)
-_MAY_USE_DATA = (None, RefineName.AUTO, RefineName.ACTIVATIONS)
+if TYPE_CHECKING:
+
+    class AligningOptions(SpecOptions):
+        """The same, and the options of all methods."""
+
+else:
+    AligningOptions = options_of("AligningOptions", METHODS.values(), "-m", HOW_TO_ALIGN, SpecOptions)
 
 
 def make_settings(
-    methods: Sequence[MethodName],
-    how: AligningOptions,
+    names: Sequence[str] | None,
+    how: SpecOptions,
     alignments: Sequence[Path] | None = None,
     *,
     force: bool = False,
-    explicit: bool = True,
 ) -> Settings:
-    """The settings of the first of `methods`; the others differ from it in their method only.
-
-    `explicit` says that the user named the methods.
+    """The settings of the first of the methods, or of the default one; others differ in their method only.
 
     Raises:
-        UsageError: an option was given that has no effect.
+        UsageError: an option was given that has no effect, or that may not be what it is.
     """
     given = {name: value for name, value in vars(how).items() if value is not None}
-    if how.share is not None and not 0 < how.share < 1:
-        raise UsageError(
-            f"--share {how.share:g} leaves nothing to mix.",
-            "-m weights is 0 of it, -m activations all of it.",
-        )
-    check_used(methods, alignments, {**({"method": methods[0]} if explicit else {}), **given})
-    from deepalign_cli.operations.settings import Method, Refine, Settings
+    used = names or [table.DEFAULT]
+    check_used(used, alignments, {**({"method": used[0]} if names else {}), **given})
+    from deepalign_cli.operations.settings import Settings
 
-    made: dict[str, Any] = dict(given)
-    if how.refine is not None:
-        made["refine"] = Refine(how.refine)
-    return Settings(Method(methods[0]), force=force, **made)
+    common = {field.name for field in fields(SpecOptions)}
+    own = {name: value for name, value in given.items() if name not in common}
+    for name in used:
+        METHODS.find(name).values(own)
+    shared = {name: value for name, value in given.items() if name in common}
+    return Settings(used[0], own, force=force, **shared)
 
 
-def check_used(
-    methods: Sequence[MethodName], alignments: Sequence[Path] | None, given: Mapping[str, object]
-) -> None:
+def check_used(names: Sequence[str], alignments: Sequence[Path] | None, given: Mapping[str, object]) -> None:
     """Check that every option in `given` has an effect: with `alignments` none of them has.
 
     Raises:
@@ -84,39 +70,46 @@ def check_used(
     """
     for name in given:
         if alignments:
-            hint = "a saved alignment holds the match, and the spec it was made with."
+            hint = "a saved alignment holds the units' order, and the spec it was made with."
             if name == "activation":
-                hint += " What the networks compute is said by --design activation=..."
+                hint += " To say what the networks compute, use --design activation=..."
             raise UsageError(f"--alignment and --{name} exclude each other.", hint)
-        if name in _TUNING and not any(name in _USES[method] for method in methods):
-            users = [f"-m {other}" for other, used in _USES.items() if name in used]
+        users = [row.name for row in METHODS.values() if _uses(row, name)]
+        if users and not set(users) & set(names):
             raise UsageError(
-                f"{' and '.join(f'-m {m}' for m in methods)} makes no use of --{name}.",
-                f"leave it out, or give {' or '.join(users)}.",
+                f"{_listed(names, ' and ')} makes no use of --{name}.",
+                f"leave it out, or give {_listed(users, ' or ')}.",
             )
 
 
+def _uses(method: table.Method, option: str) -> bool:
+    is_own = any(parameter.name == option for parameter in method.parameters)
+    return is_own or (option == "seed" and method.seeded)
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    return word.join(f"-m {name}" for name in names)
+
+
 def check_data(
-    methods: Sequence[MethodName], how: AligningOptions, running: RunningOptions, *, elsewhere: bool = False
+    names: Sequence[str], how: SpecOptions, running: RunningOptions, *, elsewhere: bool = False
 ) -> None:
     """Check that data are given where they are needed, and only where they are used.
 
-    `elsewhere` says that the command has a use for data besides finding the alignment.
+    `names` are methods, none of them where an alignment is saved. `elsewhere` says that the command has a
+    use for data besides finding the alignment.
 
     Raises:
         UsageError: they are missing, or have no effect.
     """
-    needing = [f"-m {method}" for method in methods if method in _NEED_DATA]
-    if how.refine is RefineName.ACTIVATIONS:
-        needing.append("--refine activations")
-    if needing and running.data is None:
-        raise UsageError(f"{needing[0]} looks at data.", "name them: --data mnist.npz (docs/data.md).")
-    useful = elsewhere or bool(needing)
-    useful = useful or (MethodName.DEEPALIGN in methods and how.refine in _MAY_USE_DATA)
+    given = vars(how)
+    uses = {name: METHODS.find(name).data_use(given) for name in names}
+    for name, use in uses.items():
+        if use is DataUse.REQUIRED and running.data is None:
+            raise METHODS.find(name).lacks_data(given)
+    useful = elsewhere or any(use is not DataUse.NONE for use in uses.values())
     if running.data is not None and not useful:
-        raise UsageError(
-            f"{' and '.join(f'-m {m}' for m in methods)} makes no use of --data.", "leave it out."
-        )
+        raise UsageError(f"{_listed(names, ' and ')} makes no use of --data.", "leave it out.")
     idle = running.first_given() if running.data is None else None
     if idle:
-        raise UsageError(f"without --data, {idle} has no effect.", "name the data: --data mnist.npz")
+        raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

@@ -14,9 +14,9 @@ from deepalign_cli.cli.aligning import AligningOptions, check_data, make_setting
 from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
 from deepalign_cli.cli.drawing import check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
-from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.tables import Methods
 from deepalign_cli.errors import BarrierExceeded, UsageError
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ _PANEL = "The curve"
 _TERMINAL = Path("-")
 _OPTIONS = AligningOptions()
 
-Methods = Annotated[
-    list[MethodName] | None,
-    typer.Option(
-        "--method", "-m", rich_help_panel="How to align",
-        help="A method; repeat it to compare several. deepalign by default; none, the naive average, is "
-        "always beside. activations and dual look at --data.",
-    ),
-]  # fmt: skip
 Points = Annotated[
     int,
     typer.Option(
@@ -99,20 +91,18 @@ def barrier(
     out = Output("barrier", json=json, quiet=quiet)
     if len(inputs) < 2:
         raise UsageError("barrier needs at least two checkpoints.", "deepalign barrier A B --data D")
-    methods = list(method or [MethodName.DEEPALIGN])
+    settings = make_settings(method, aligning, alignment, force=force)
+    methods = method or [settings.method]
     _check_data(methods, aligning, running, bool(alignment), plot, csv, max_barrier, repair)
-    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
     from deepalign_cli.operations.barrier import Question, barrier_files
-    from deepalign_cli.operations.settings import Method
 
     question = Question(
-        tuple(inputs), tuple(map(Method, methods)), settings, running.subject(), tuple(alignment or ()),
-        points, repair,
-    )  # fmt: skip
+        tuple(inputs), tuple(methods), settings, running.subject(), tuple(alignment or ()), points, repair
+    )
     reads = read_files(inputs, running, aligning, alignment)
     _check_outputs(out, plot, csv, reads, force=force)
-    with out.progress("aligning", 1.0, then="measuring") as advance:
-        report = barrier_files(question, advance)
+    with out.stages("aligning") as progress:
+        report = barrier_files(question, progress)
     for note in report.notes:
         out.note(note)
     _write(report, question, plot, csv)
@@ -125,7 +115,7 @@ def barrier(
 
 
 def _check_data(
-    methods: list[MethodName], how: AligningOptions, running: RunningOptions, saved: bool,
+    methods: list[str], how: AligningOptions, running: RunningOptions, saved: bool,
     plot: Path | None, csv: Path | None, limit: float | None, repair: bool,
 ) -> None:  # fmt: skip
     check_data([] if saved else methods, how, running, elsewhere=True)

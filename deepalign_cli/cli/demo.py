@@ -48,8 +48,8 @@ def demo(
     from deepalign_cli.operations.demo import run_demo
 
     picture = _picture(out, plot, force)
-    with out.progress("aligning, merging and measuring"):
-        result = run_demo(output, force=force)
+    with out.stages("aligning") as progress:
+        result = run_demo(output, force=force, progress=progress)
     if picture is not None:
         from deepalign_cli.plots import save_curves
 

@@ -14,9 +14,9 @@ from deepalign_cli.cli.aligning import AligningOptions, check_data, make_setting
 from deepalign_cli.cli.barrier_tables import number
 from deepalign_cli.cli.drawing import check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
-from deepalign_cli.cli.options import MethodName
 from deepalign_cli.cli.output import Output, table
 from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def landscape(
     inputs: Inputs,
     running: RunningOptions,
     output: Picture = None,
-    method: options.Method = None,
+    method: Method = None,
     aligning: AligningOptions = _OPTIONS,
     alignment: options.Alignments = None,
     points: Points = 25,
@@ -82,9 +82,8 @@ def landscape(
         raise UsageError("landscape takes two or three checkpoints.", "deepalign landscape A B --data D")
     if running.data is None:
         raise UsageError("landscape runs the networks on data.", "name them: --data mnist.npz")
-    methods = [method or MethodName.DEEPALIGN]
-    settings = make_settings(methods, aligning, alignment, force=force, explicit=method is not None)
-    _check(methods, inputs, aligning, alignment, running, method)
+    settings = make_settings([method] if method else None, aligning, alignment, force=force)
+    _check(settings.method, inputs, aligning, alignment, running, method)
     from deepalign_cli.cli.align import default_output
     from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files, save_view
 
@@ -92,8 +91,8 @@ def landscape(
     reads = read_files(inputs, running, aligning, alignment)
     check_drawing(picture, csv, reads, force=force)
     view = LandscapeQuestion(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
-    with out.progress("aligning", 1.0, then="measuring") as advance:
-        report = landscape_files(view, advance)
+    with out.stages("aligning") as progress:
+        report = landscape_files(view, progress)
     for note in report.notes:
         out.note(note)
     save_view(report, picture, csv, force=force)
@@ -103,8 +102,8 @@ def landscape(
 
 
 def _check(
-    methods: list[MethodName], inputs: list[Path], how: AligningOptions, alignments: list[Path] | None,
-    running: RunningOptions, method: MethodName | None,
+    used: str, inputs: list[Path], how: AligningOptions, alignments: list[Path] | None,
+    running: RunningOptions, method: str | None,
 ) -> None:  # fmt: skip
     given = {"method": method, "alignment": alignments or None, **vars(how)}
     idle = [name for name, value in given.items() if value is not None and name not in ("spec", "activation")]
@@ -113,13 +112,13 @@ def _check(
             f"three networks are taken as they are, so --{idle[0]} has no effect.",
             "leave it out, or align them first: deepalign align A B C -o aligned/",
         )
-    if methods == [MethodName.NONE]:
+    if used == "none":
         raise UsageError(
             "-m none moves nothing, and two networks span no plane.", "take another method, or three inputs."
         )
     if len(inputs) == 2 and len(running.split or ()) > 1:
         raise UsageError("a landscape is of one split of the data.", "give --split once.")
-    check_data([] if alignments else methods, how, running, elsewhere=True)
+    check_data([] if alignments else [used], how, running, elsewhere=True)
 
 
 def _payload(report: LandscapeReport, written: Sequence[Path]) -> dict[str, object]:

@@ -20,6 +20,7 @@ from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.merge import merge
+from deepalign_cli.cli.methods import methods
 from deepalign_cli.cli.output import is_terminal, show_error
 from deepalign_cli.cli.train import train
 from deepalign_cli.cli.verify import verify
@@ -35,7 +36,7 @@ Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
 COMMANDS: tuple[Command, ...] = (
-    demo, inspect, align, merge, barrier, landscape, verify, zoo, train,
+    demo, inspect, align, merge, barrier, landscape, verify, methods, zoo, train,
 )  # fmt: skip
 
 

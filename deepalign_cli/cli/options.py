@@ -1,47 +1,18 @@
-"""The options that several commands share, each said once, and which of them go together."""
+"""The options that several commands share, each said once."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path as _Path
 from typing import Annotated
 
 import typer
 
 from deepalign_cli.checkpoint.hub import set_offline as _set_offline
-from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.spec import Activation as ActivationName
 
 _INPUT = "What the networks are"
 _METHOD = "How to align"
 _OUTPUT = "Output"
-
-
-class MethodName(StrEnum):
-    """The ways to find an alignment."""
-
-    DEEPALIGN = "deepalign"
-    WEIGHTS = "weights"
-    ACTIVATIONS = "activations"
-    DUAL = "dual"
-    NONE = "none"
-
-
-class RefineName(StrEnum):
-    """What is done to a prediction of `deepalign` before it is used."""
-
-    AUTO = "auto"
-    NONE = "none"
-    WEIGHTS = "weights"
-    PRIOR = "prior"
-    ACTIVATIONS = "activations"
-
-
-class PathName(StrEnum):
-    """The ways from one network to another."""
-
-    LINEAR = "linear"
-    SLERP = "slerp"
 
 
 OptionalPath = _Path | None
@@ -108,72 +79,6 @@ Heads = Annotated[
         min=1,
         help="Attention heads of a transformer, which shapes alone do not tell.",
         rich_help_panel=_INPUT,
-    ),
-]
-# Those of how to align are None where they are not given: what has no effect is refused.
-Method = Annotated[
-    MethodName | None,
-    typer.Option(
-        "--method",
-        "-m",
-        help="deepalign, the default: a trained network predicts the match in one pass. weights: units are "
-        "matched by their weights, step by step. activations: by what they answer to --data. dual: by both. "
-        "none: B stays as it is (the baseline).",
-        rich_help_panel=_METHOD,
-    ),
-]
-Network = Annotated[
-    str | None,
-    typer.Option(
-        "--network",
-        metavar="NAME|PATH|hf://ORG/REPO",
-        help=f"The trained network of -m deepalign: one that comes with it ({DEFAULT_NETWORK} by default), a "
-        "file, or one of the Hugging Face Hub (hf://org/repo@revision/file).",
-        rich_help_panel=_METHOD,
-    ),
-]
-Refine = Annotated[
-    RefineName | None,
-    typer.Option(
-        "--refine",
-        help="What becomes of the prediction of -m deepalign. none: it is used as it is. prior: weights "
-        "decide where it hesitates. weights: weight matching starts from it. activations: what units "
-        "answer to --data counts too. auto, the default: with --data what has the lowest loss half-way; "
-        "without, prior where it is sure, else weights.",
-        rich_help_panel=_METHOD,
-    ),
-]
-Sketches = Annotated[
-    int | None,
-    typer.Option(
-        "--sketches",
-        metavar="N",
-        min=1,
-        max=64,
-        help="How many random readings of inputs and outputs -m deepalign averages over; 8 by default.",
-        rich_help_panel=_METHOD,
-    ),
-]
-Share = Annotated[
-    float | None,
-    typer.Option(
-        "--share",
-        metavar="X",
-        min=0.0,
-        max=1.0,
-        help="How much activations count for -m dual beside weights; 0.5 by default.",
-        rich_help_panel=_METHOD,
-    ),
-]
-Restarts = Annotated[
-    int | None,
-    typer.Option(
-        "--restarts",
-        metavar="N",
-        min=1,
-        help="Weight matching tries N random orders and keeps the closest; more by default for small "
-        "networks.",
-        rich_help_panel=_METHOD,
     ),
 ]
 Seed = Annotated[

@@ -26,6 +26,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.progress import Progress
 
 SCHEMA = 1
 
@@ -35,8 +36,8 @@ Stream = TextIO | io.TextIOWrapper | io.StringIO  # the last two are no TextIO e
 class Advance(Protocol):
     """What moves a progress bar on."""
 
-    def __call__(self, step: float = 1) -> None:
-        """Move on by `step`."""
+    def __call__(self, step: float = 1, label: str = "") -> None:
+        """Move on by `step`; `label` says what is being done from now on."""
 
 
 class Output:
@@ -81,14 +82,24 @@ class Output:
             self._stderr.print(text if text.startswith("doubt: ") else f"note: {text}", soft_wrap=True)
 
     @contextmanager
-    def progress(
-        self, label: str, total: float | None = None, unit: str = "", *, then: str = ""
-    ) -> Iterator[Advance]:
+    def stages(self, label: str) -> Iterator[Progress]:
+        """Show a bar over all the work of the block, which says what is being done at the time."""
+        with self.progress(label, 1.0) as advance:
+            done = 0.0
+
+            def show(share: float, words: str) -> None:
+                nonlocal done
+                advance(max(0.0, share - done), words)
+                done = max(done, share)
+
+            yield Progress(show, label)
+
+    @contextmanager
+    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Advance]:
         """Show a bar with a rate and an ETA while the block runs; yield what moves it on.
 
-        Until the first step the bar pulses beside the time that has passed; from then on it counts, and
-        `then`, where it is given, takes the place of `label`. The bar is on stderr, only where that is a
-        terminal, and gone when the block ends.
+        Until the first step the bar pulses beside the time that has passed; from then on it counts. The bar
+        is on stderr, only where that is a terminal, and gone when the block ends.
         """
         if self.quiet or not self._stderr.is_terminal:
             yield _stand_still
@@ -110,9 +121,11 @@ class Output:
         with bars.Progress(*columns, console=self._stderr, transient=True) as bar:
             task = bar.add_task(printable(label), total=None)
 
-            def advance(step: float = 1) -> None:
-                if bar.tasks[0].completed == 0:
-                    bar.update(task, total=total, description=printable(then or label))
+            def advance(step: float = 1, label: str = "") -> None:
+                if step and bar.tasks[0].completed == 0:
+                    bar.update(task, total=total)
+                if label:
+                    bar.update(task, description=printable(label))
                 bar.advance(task, step)
 
             yield advance
@@ -251,7 +264,7 @@ def _cell(value: Any) -> str:
     return printable(str(value))
 
 
-def _stand_still(step: float = 1) -> None:
+def _stand_still(step: float = 1, label: str = "") -> None:
     pass
 
 

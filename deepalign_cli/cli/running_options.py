@@ -13,7 +13,7 @@ import typer
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.run_settings import Subject
+    from deepalign_cli.operations.run_settings import RunSettings
 
 _PANEL = "What they are run as, and on"
 
@@ -154,15 +154,15 @@ class RunningOptions:
         places = [place for source in named for place in (source, source.rpartition(":")[0])]
         return [Path(place) for place in places if os.path.exists(place)]  # noqa: PTH110 - Path's raises
 
-    def subject(self) -> Subject:
+    def subject(self) -> RunSettings:
         """The same for the operations.
 
         Raises:
             UsageError: a pair is none.
         """
-        from deepalign_cli.operations.run_settings import Subject
+        from deepalign_cli.operations.run_settings import RunSettings
 
-        return Subject(
+        return RunSettings(
             model=self.model,
             arguments=pairs("--model-arg", self.model_arg),
             design=pairs("--design", self.design),

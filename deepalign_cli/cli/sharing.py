@@ -11,9 +11,7 @@ from typing import Annotated
 
 import typer
 
-from deepalign_cli.cli.aligning import AligningOptions
 from deepalign_cli.cli.output import Output, is_terminal, quantity
-from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import network_name
 
@@ -112,9 +110,11 @@ def words(given: Mapping[str, object]) -> list[str]:
     return made
 
 
-def typed(group: AligningOptions | RunningOptions) -> dict[str, object]:
+def typed(group: object) -> dict[str, object]:
     """A group's options by the names that they are typed with; a network and data by their names alone."""
-    given: dict[str, object] = {f"--{name.replace('_', '-')}": value for name, value in vars(group).items()}
+    given: dict[str, object] = {
+        f"--{name.rstrip('_').replace('_', '-')}": value for name, value in vars(group).items()
+    }
     for name, value in given.items():
         if isinstance(value, str):
             given[name] = network_name(value) if name == "--network" else without_folder(value)

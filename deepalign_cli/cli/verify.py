@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from deepalign_cli.cli import options
-from deepalign_cli.cli.aligning import AligningOptions, make_settings
+from deepalign_cli.cli.aligning import SpecOptions, make_settings
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import Model, ModelArguments, pairs
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.verify import Verdict
 
 SPEC_BROKEN = 3
+Restarts = Annotated[
+    int | None,
+    typer.Option(
+        "--restarts", metavar="N", min=1, help="How many orders weight matching tries; 10 by default."
+    ),
+]
 
 
 def verify(
@@ -38,7 +45,7 @@ def verify(
             "--tolerance", metavar="X", min=0.0, help="The residual up to which the two count as the same."
         ),
     ] = None,
-    restarts: options.Restarts = None,
+    restarts: Restarts = None,
     seed: options.Seed = None,
     spec: options.Spec = None,
     activation: options.Activation = None,
@@ -58,14 +65,15 @@ def verify(
         deepalign verify a.pt b.pt --model net.py:make --input-shape 3x32x32
     """
     out = Output("verify", json=json, quiet=quiet)
-    how = AligningOptions(restarts=restarts, seed=seed, spec=spec, activation=activation, heads=heads)
-    settings = make_settings([options.MethodName.WEIGHTS], how, explicit=False)
+    how = SpecOptions(seed=seed, spec=spec, activation=activation, heads=heads)
+    settings = make_settings(None, how)
+    settings = replace(settings, method="weights", options={"restarts": restarts} if restarts else {})
     from deepalign_cli.operations.verify import verify_files
 
-    with out.progress("comparing"):
+    with out.stages("comparing") as progress:
         verdict = verify_files(
             a, b, settings, model=model, arguments=pairs("--model-arg", model_arg),
-            input_shape=input_shape, tolerance=tolerance,
+            input_shape=input_shape, tolerance=tolerance, progress=progress,
         )  # fmt: skip
     for note in verdict.notes:
         out.note(note)

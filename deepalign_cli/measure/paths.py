@@ -15,6 +15,7 @@ from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.measure.losses import Loss
 from deepalign_cli.models.run import Run
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import widened
 
@@ -22,20 +23,22 @@ from deepalign_cli.symmetry.tensors import widened
 _READ = 256 * 2**20
 
 Correct = Callable[[dict[str, Tensor], float], Weights]
-Advance = Callable[[float], None]
+Along = Callable[[float], Callable[[str, Sequence[Tensor]], Tensor]]
 
 
 @dataclass(frozen=True)
-class Way:
+class NetworkPath:
     """A straight path from the reference to one moved network.
 
-    `moved` is in the reference's units, and `correct` repairs the mixed network at an alpha.
+    `moved` is in the reference's units, and `correct` repairs the mixed network at an alpha. `along` makes
+    the network at an alpha where the path is not straight.
     """
 
     method: str
     moved: Weights
     seconds: float = 0.0
     correct: Correct | None = None
+    along: Along | None = None
 
 
 @dataclass
@@ -70,34 +73,41 @@ def alphas_of(points: int) -> tuple[float, ...]:
 
 @torch.no_grad()
 def measure(
-    run: Run, reference: Weights, ways: Sequence[Way], data: Data, loss: Loss, alphas: Sequence[float],
-    batch_size: int = 1000, advance: Advance = lambda _: None,
+    run: Run, reference: Weights, paths: Sequence[NetworkPath], data: Data, loss: Loss,
+    alphas: Sequence[float], batch_size: int = 1000, progress: Progress = SILENT,
 ) -> list[Curve]:  # fmt: skip
-    """The curve of every way. `advance` is told the share of the work that each step has done.
+    """The curve of every path. `progress` goes from 0 to 1.
 
     One network after another is run on each piece of the data: on CPUs running all points at once under
     `vmap` is slower but for the smallest networks (`benchmarks/barrier.py`). What is not repaired shares its
     measurement at alpha 0.
     """
-    tallies = [[Tally() for _ in alphas] for _ in ways]
+    tallies = [[Tally() for _ in alphas] for _ in paths]
     own = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
     room: dict[str, Tensor] = {}
-    plain = [i for i, way in enumerate(ways) if way.correct is None]
+    plain = [i for i, path in enumerate(paths) if path.correct is None]
     for piece in _pieces(data, batch_size):
         examples = sum(len(x) for x, _ in piece)
-        for i, way in enumerate(ways):
+        for i, path in enumerate(paths):
             for j, alpha in enumerate(alphas):
                 if alpha or i not in plain[1:]:
-                    mixed = _corrected(way, mix(own, way.moved, alpha, room), alpha)
+                    mixed = _corrected(path, _mixed(own, path, alpha, room), alpha)
                     if mixed is None:
                         tallies[i][j].add(math.nan, math.nan, examples)
                     else:
                         tally(run, mixed, piece, loss, tallies[i][j])
-                advance(examples / len(data) / len(ways) / len(alphas))
+                progress(examples / len(data) / len(paths) / len(alphas))
     for j, alpha in enumerate(alphas):
         for i in plain[1:] if not alpha else ():
             tallies[i][j] = tallies[plain[0]][j]
-    return [_curve(way, alphas, found, data.name) for way, found in zip(ways, tallies, strict=True)]
+    return [_curve(path, alphas, found, data.name) for path, found in zip(paths, tallies, strict=True)]
+
+
+def _mixed(a: Weights, path: NetworkPath, alpha: float, room: dict[str, Tensor]) -> dict[str, Tensor]:
+    if path.along is None:
+        return mix(a, path.moved, alpha, room)
+    combine = path.along(alpha)
+    return {name: combine(name, [w, path.moved[name]]) for name, w in a.items()}
 
 
 def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -114,12 +124,12 @@ def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = N
     return mixed
 
 
-def _corrected(way: Way, mixed: dict[str, Tensor], alpha: float) -> Weights | None:
+def _corrected(path: NetworkPath, mixed: dict[str, Tensor], alpha: float) -> Weights | None:
     """The mixed network, repaired where that is asked for; None where its activations are no numbers."""
-    if way.correct is None:
+    if path.correct is None:
         return mixed
     try:
-        return way.correct(dict(mixed), alpha)
+        return path.correct(dict(mixed), alpha)
     except NonFiniteError:
         return None
 
@@ -140,10 +150,10 @@ def _pieces(data: Data, batch_size: int) -> Iterator[list[tuple[Tensor, Tensor |
         yield [*first, *islice(batches, max(0, _READ // size - 1))]
 
 
-def _curve(way: Way, alphas: Sequence[float], tallies: Sequence[Tally], data: str) -> Curve:
+def _curve(path: NetworkPath, alphas: Sequence[float], tallies: Sequence[Tally], data: str) -> Curve:
     accuracies = [t.accuracy for t in tallies]
     known = [share for share in accuracies if share is not None]
     return Curve(
-        way.method, tuple(alphas), tuple(t.mean for t in tallies),
-        tuple(known) if len(known) == len(accuracies) else None, way.seconds, data,
+        path.method, tuple(alphas), tuple(t.mean for t in tallies),
+        tuple(known) if len(known) == len(accuracies) else None, path.seconds, data,
     )  # fmt: skip

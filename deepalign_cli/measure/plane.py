@@ -13,8 +13,9 @@ from torch import Tensor
 from deepalign_cli.data.dataset import Data
 from deepalign_cli.errors import MismatchError
 from deepalign_cli.measure.losses import Loss
-from deepalign_cli.measure.paths import Advance, Tally, tally
+from deepalign_cli.measure.paths import Tally, tally
 from deepalign_cli.models.run import Run
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
@@ -99,7 +100,7 @@ class Plane:
 def measure_landscape(
     run: Run, plane: Plane, labels: tuple[str, str, str], data: Data, loss: Loss, points: int,
     *, paths: Sequence[tuple[str, str]] = (), settle: Settle = lambda w: w, batch_size: int = 1000,
-    advance: Advance = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Landscape:  # fmt: skip
     """The losses on a grid around the three networks; `settle` repairs each before it is run."""
     batches = list(data.batches(batch_size))
@@ -114,7 +115,7 @@ def measure_landscape(
             losses[i, j] = found.mean
             known = known and found.accuracy is not None
             shares[i, j] = found.accuracy or 0.0
-            advance(1 / len(xs) / len(ys))
+            progress(1 / len(xs) / len(ys))
     places = dict(zip(labels, ((0.0, 0.0), (plane.side, 0.0), plane.apex), strict=True))
     return Landscape(xs, ys, losses, places, tuple(paths), shares if known else None, data.name)
 

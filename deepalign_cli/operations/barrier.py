@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
+from deepalign_cli.align import methods
+from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.align.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import LossError, SpecError
 from deepalign_cli.measure.curve import Curve, mean_and_spread
-from deepalign_cli.measure.paths import Correct, Way, alphas_of, measure
+from deepalign_cli.measure.paths import Along, Correct, NetworkPath, alphas_of, measure
 from deepalign_cli.measure.weight_report import LayerReport, weight_report
-from deepalign_cli.operations.alignments import Found, find_all
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Method, Refine, Settings, bind, open_network
-from deepalign_cli.operations.testbed import SEEN, Opened, open_subject
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.session import Session, check_hashes, measured_for, notes_of
+from deepalign_cli.operations.settings import NAIVE, Settings
+from deepalign_cli.operations.testbed import SEEN, Testbed
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.repair import Correction, measure_parents, repair
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
-Advance = Callable[[float], None]
 SAVED = "saved"  # what alignments from files are called where their methods differ
 REPAIRED = " + repair"
 _ROUNDING = 1e-3
+_ALIGNING = 0.5  # of the work; how long measuring takes depends on the data
 STATISTICS_HINT = (
-    "the statistics of BatchNorm are averaged along the way, which overstates the barrier; "
+    "the statistics of BatchNorm are averaged along the path, which overstates the barrier; "
     "--repair re-estimates them"
 )
 ENDS = (
-    "BatchNorm is re-estimated all along repaired ways, at their ends too, which therefore may differ from "
+    "BatchNorm is re-estimated all along repaired paths, at their ends too, which therefore may differ from "
     "the parents as they were stored"
 )
 _KEPT = 256 * 2**20  # bytes of repaired tensors: repair is not done anew for every piece and set of data
@@ -48,9 +52,9 @@ class Question:
     """
 
     inputs: tuple[Path, ...]
-    methods: tuple[Method, ...] = (Method.DEEPALIGN,)
+    methods: tuple[str, ...] = (methods.DEFAULT,)
     settings: Settings = field(default_factory=Settings)
-    subject: Subject = field(default_factory=Subject)
+    running: RunSettings = field(default_factory=RunSettings)
     alignments: tuple[Path, ...] = ()
     points: int = 25
     repair: bool = False
@@ -58,7 +62,7 @@ class Question:
 
 @dataclass(frozen=True)
 class PathReport:
-    """One way of one moving input: a curve for each set of data, or, without data, a report on the weights.
+    """One path to one moving input: a curve for each set of data, or, without data, a report on the weights.
 
     `name` is the method's; `details` is what the aligner tells of its work.
     """
@@ -73,7 +77,7 @@ class PathReport:
 
 @dataclass(frozen=True)
 class BarrierReport:
-    """All ways of all pairs.
+    """All paths of all pairs.
 
     `loss` says what was measured, `data` on what (nothing where there is none), `asked` which methods the
     user named, `ends` what the first and the last point of the curves are, `examples` how many each of the
@@ -126,129 +130,132 @@ class BarrierReport:
                     )
 
     def of(self, name: str) -> list[PathReport]:
-        """The ways of one method, one for each pair."""
+        """The paths of one method, one for each pair."""
         return [path for path in self.paths if path.name == name]
 
 
-def barrier_files(question: Question, advance: Advance = lambda _: None) -> BarrierReport:
-    """Measure the ways from the reference to every moved input; the naive way is always among them.
+def barrier_files(question: Question, progress: Progress = SILENT) -> BarrierReport:
+    """Measure the paths from the reference to every moved input; the naive path is always among them.
 
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
-    started = time.perf_counter()
     opened = [open_network(path) for path in question.inputs]
-    subject = (
-        open_subject(opened[0], question.subject, question.settings.activation)
-        if question.subject.data
-        else None
-    )
-    found = list(_find(question, opened, subject))
-    notes = _notes(opened, found, subject, question)
-    alphas = alphas_of(question.points) if subject else ()
-    paths: list[PathReport] = []
-    for place, moving in enumerate(opened[1:]):
-        pair = [(name, elements[place]) for name, elements in found]
-        if subject is None:
-            paths += [_by_weights(opened[0], moving, name, one) for name, one in pair]
+    session = Session(opened, question.settings, question.running, question.alignments, measured=True)
+    return barrier_of(session, question, progress)
+
+
+def barrier_of(
+    session: Session, question: Question, progress: Progress = SILENT, along: Along | None = None
+) -> BarrierReport:
+    """The same for inputs that are open; `along` says what the path of two is where it is not straight.
+
+    Raises:
+        DeepalignError: the inputs, the model and the data do not fit one another.
+    """
+    started, testbed = time.perf_counter(), session.testbed
+    found = list(_find(session, question, progress.part(_ALIGNING if testbed else 1.0, "aligning")))
+    alphas = alphas_of(question.points) if testbed else ()
+    measuring = progress.part(1.0, "measuring")
+    reports: list[PathReport] = []
+    for place, moving in enumerate(session.moving):
+        pair = [(name, alignments[place]) for name, alignments in found]
+        if testbed is None:
+            reports += [_by_weights(session.reference, moving, name, one) for name, one in pair]
         else:
-            one = partial(_partly, advance, 1 / (len(opened) - 1))
-            paths += _measured(question, (opened[0], moving), pair, subject, alphas, one)
+            stage = measuring.part(1 / len(session.moving))
+            reports += _measured(
+                question.repair, (session.reference, moving), pair, testbed, alphas, stage, along
+            )
     return BarrierReport(
-        tuple(paths), alphas, subject.measure.name if subject else None,
-        tuple(data.name for data in subject.sets) if subject else (), time.perf_counter() - started, notes,
-        _asked(question, found), _ends(opened),
-        tuple(len(data) for data in subject.sets) if subject else (),
+        tuple(reports), alphas, testbed.measure.name if testbed else None,
+        tuple(data.name for data in testbed.sets) if testbed else (), time.perf_counter() - started,
+        _notes(session, found, question), _asked(question, found), _ends(session),
+        tuple(len(data) for data in testbed.sets) if testbed else (),
     )  # fmt: skip
 
 
-def _asked(question: Question, found: Sequence[tuple[str, list[Found]]]) -> tuple[str, ...]:
-    """The names of the ways that the user asked for: repaired ones where repair is asked for."""
-    names = [found[-1][0]] if question.alignments else [method.value for method in question.methods]
+def _asked(question: Question, found: Sequence[tuple[str, list[Alignment]]]) -> tuple[str, ...]:
+    """The names of the paths that the user asked for: repaired ones where repair is asked for."""
+    names = [found[-1][0]] if question.alignments else question.methods
     return tuple(f"{name}{REPAIRED if question.repair else ''}" for name in names)
 
 
-def _partly(advance: Advance, share: float, step: float) -> None:
-    advance(share * step)
-
-
-def _ends(opened: Sequence[Checkpoint]) -> tuple[str, str]:
+def _ends(session: Session) -> tuple[str, str]:
     """What a picture calls the two ends."""
-    others = [checkpoint.called for checkpoint in opened[1:]]
-    return opened[0].called, others[0] if len(others) == 1 else f"{len(others)} networks"
+    others = [checkpoint.called for checkpoint in session.moving]
+    return session.reference.called, others[0] if len(others) == 1 else f"{len(others)} networks"
 
 
-def _find(
-    question: Question, opened: Sequence[Checkpoint], subject: Opened | None
-) -> Iterator[tuple[str, list[Found]]]:
-    """The elements of every method, for every moving input; the naive ones first."""
-    if question.alignments:
+def _find(session: Session, question: Question, progress: Progress) -> Iterator[tuple[str, list[Alignment]]]:
+    """The alignments of every method, for every moving input; the naive ones first."""
+    if session.saved:
         saved = [
-            _fitting(one, opened[0], other, question)
-            for one, other in zip(
-                find_all(opened[0], opened[1:], question.settings, question.alignments),
-                opened[1:],
-                strict=True,
-            )
+            _fitting(one, session.reference, other, session.settings)
+            for one, other in zip(session.alignments(), session.moving, strict=True)
         ]
-        yield Method.NONE.value, [_still(one) for one in saved]
+        yield NAIVE, [_still(one) for one in saved]
         yield _name_of(saved), saved
         return
-    evidence, symmetry = subject.evidence if subject else None, bind(opened[0], question.settings)
-    for method in dict.fromkeys((Method.NONE, *question.methods)):
-        settings = replace(question.settings, method=method)
-        yield method.value, find_all(opened[0], opened[1:], settings, (), evidence, symmetry)
+    asked = dict.fromkeys((NAIVE, *question.methods))
+    for method in asked:
+        yield method, session.alignments(method, progress.part(1 / len(asked)))
 
 
-def _fitting(found: Found, reference: Checkpoint, moving: Checkpoint, question: Question) -> Found:
+def _fitting(
+    alignment: Alignment, reference: Checkpoint, moving: Checkpoint, settings: Settings
+) -> Alignment:
     """A saved alignment, checked to be of these inputs."""
-    if not question.settings.force:
-        found.check_hashes(reference.sha256(), moving.sha256())
-    return found.measured_for(reference, moving)
+    if not settings.force:
+        check_hashes(alignment, reference.sha256(), moving.sha256())
+    return measured_for(alignment, reference, moving)
 
 
-def _looks(question: Question) -> bool:
-    """Whether anything looks at data before it is measured on them."""
-    refine, methods = question.settings.refine, () if question.alignments else question.methods
-    chosen = Method.DEEPALIGN in methods and refine in (Refine.AUTO, Refine.ACTIVATIONS)
-    return question.repair or chosen or bool({Method.ACTIVATIONS, Method.DUAL} & set(methods))
+def _uses_data(question: Question) -> bool:
+    """Whether data decide anything before the paths are measured on them."""
+    used = () if question.alignments else question.methods
+    options = question.settings.options
+    return question.repair or any(METHODS.find(name).data_use(options) is not DataUse.NONE for name in used)
 
 
-def _name_of(saved: Sequence[Found]) -> str:
+def _name_of(saved: Sequence[Alignment]) -> str:
     """What saved alignments are called: their method."""
     names = {one.method for one in saved}
-    return names.pop() if len(names) == 1 and Method.NONE.value not in names else SAVED
+    return names.pop() if len(names) == 1 and NAIVE not in names else SAVED
 
 
-def _still(found: Found) -> Found:
-    """Of the same pair, the naive element."""
-    before = found.distances[0]
-    return Found(found.symmetry, found.symmetry.identity(), Method.NONE.value, (before, before))
+def _still(alignment: Alignment) -> Alignment:
+    """Of the same pair, the naive alignment."""
+    before = alignment.distance_before
+    return Alignment(alignment.symmetry, alignment.symmetry.identity(), NAIVE, 0.0, before, before)
 
 
 def _measured(
-    question: Question, pair: tuple[Checkpoint, Checkpoint], found: Sequence[tuple[str, Found]],
-    subject: Opened, alphas: Sequence[float], advance: Advance,
+    repairs: bool, pair: tuple[Checkpoint, Checkpoint], found: Sequence[tuple[str, Alignment]],
+    testbed: Testbed, alphas: Sequence[float], progress: Progress, along: Along | None,
 ) -> list[PathReport]:  # fmt: skip
     reference, other = map(dict, pair)
-    made = [
-        (one, way) for name, one in found for way in _ways(question, reference, other, name, one, subject)
+    named = [
+        (alignment, path)
+        for name, alignment in found
+        for path in _paths(repairs, reference, other, name, alignment, testbed, along)
     ]
-    ways = [way for _, way in made]
     curves = [
         measure(
-            subject.run, reference, ways, data, subject.measure, alphas, subject.batch_size,
-            partial(_partly, advance, 1 / len(subject.sets)),
+            testbed.run, reference, [path for _, path in named], data, testbed.measure, alphas,
+            testbed.batch_size, progress.part(1 / len(testbed.sets)),
         )
-        for data in subject.sets
+        for data in testbed.sets
     ]  # fmt: skip
     reports = []
-    for i, (one, way) in enumerate(made):
+    for i, (alignment, path) in enumerate(named):
         own = tuple(of[i] for of in curves)
-        if way.correct is None:
+        if path.correct is None:
             for curve, of in zip(own, curves, strict=True):
-                check_same_function(way.method, curve.losses[-1], of[0].losses[-1])
-        reports.append(PathReport(pair[1].called, way.method, own, one.distances, (), one.details))
+                check_same_function(path.method, curve.losses[-1], of[0].losses[-1])
+        reports.append(
+            PathReport(pair[1].called, path.method, own, alignment.distances, (), alignment.details)
+        )
     return reports
 
 
@@ -272,65 +279,60 @@ def check_same_function(method: str, own: float, other: float) -> None:
         )
 
 
-def _ways(
-    question: Question, reference: Weights, other: Weights, name: str, found: Found, subject: Opened
-) -> Iterator[Way]:
-    """The way of one element, and where it is asked for the same with every network on it repaired."""
-    moved = _moved(found, other)
-    yield Way(name, moved, found.seconds)
-    if question.repair:
-        correct = _repairer(reference, moved, found, subject)
-        yield Way(f"{name}{REPAIRED}", moved, found.seconds, correct)
+def _paths(
+    repairs: bool, reference: Weights, other: Weights, name: str, alignment: Alignment, testbed: Testbed,
+    along: Along | None,
+) -> Iterator[NetworkPath]:  # fmt: skip
+    """The path to one moved network, and where it is asked for the same with every network on it repaired."""
+    moved = dict(alignment.apply(other)) if alignment.moved else other  # in no memory of its own
+    yield NetworkPath(name, moved, alignment.seconds, None, along)
+    if repairs:
+        correct = _repairer(reference, moved, alignment, testbed)
+        yield NetworkPath(f"{name}{REPAIRED}", moved, alignment.seconds, correct, along)
 
 
-def _moved(found: Found, other: Weights) -> Weights:
-    if not any(map(found.element.moved, found.symmetry.sizes)):
-        return other  # in no memory of its own
-    return found.symmetry.apply(found.element, other)
+def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, alignment: Alignment) -> PathReport:
+    layers = weight_report(alignment.symmetry, reference, alignment.apply(moving))
+    return PathReport(moving.called, name, (), alignment.distances, tuple(layers), alignment.details)
 
 
-def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, found: Found) -> PathReport:
-    layers = weight_report(found.symmetry, reference, _moved(found, moving))
-    return PathReport(moving.called, name, (), found.distances, tuple(layers), found.details)
-
-
-def _repairer(reference: Weights, moved: Weights, found: Found, subject: Opened) -> Correct:
+def _repairer(reference: Weights, moved: Weights, alignment: Alignment, testbed: Testbed) -> Correct:
     """What repairs the network at an alpha; the parents are measured once.
 
     With BatchNorm, ends are repaired as what lies between: were statistics stored in one place and
     re-estimated in the next, the barrier would tell of that difference, and a network would have one to
     itself.
     """
-    batches = subject.repaired_on
-    parents = measure_parents(subject.run, found.symmetry, (reference, moved), batches)
+    batches = testbed.repaired_on
+    parents = measure_parents(testbed.run, alignment.symmetry, (reference, moved), batches)
     has_norms = any(map(is_statistic, reference))
-    kept: dict[float, Correction] = {}
+    corrections: dict[float, Correction] = {}
 
     def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
         shares = (1 - alpha, alpha)
-        correction = kept.get(alpha) or repair(
-            subject.run, parents, shares, mixed, batches, parents_too=has_norms
+        correction = corrections.get(alpha) or repair(
+            testbed.run, parents, shares, mixed, batches, parents_too=has_norms
         )
-        if (len(kept) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
-            kept[alpha] = correction
+        if (len(corrections) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
+            corrections[alpha] = correction
         return correction.applied(mixed)
 
     return correct
 
 
 def _notes(
-    opened: Sequence[Checkpoint], found: Sequence[tuple[str, list[Found]]], subject: Opened | None,
-    question: Question,
-) -> tuple[str, ...]:  # fmt: skip
-    notes = [note for checkpoint in opened for note in checkpoint.notes]
-    notes += subject.says if subject else []
-    for name, elements in found:
-        for one, moving in zip(elements, opened[1:], strict=True):
-            who = f"{name}, {moving.called}: " if len(elements) > 1 else f"{name}: "
-            notes += [f"{who}{note}" for note in one.notes()]
+    session: Session, found: Sequence[tuple[str, list[Alignment]]], question: Question
+) -> tuple[str, ...]:
+    testbed = session.testbed
+    notes = [note for checkpoint in session.inputs for note in checkpoint.notes]
+    notes += testbed.says if testbed else []
+    for name, alignments in found:
+        for one, moving in zip(alignments, session.moving, strict=True):
+            who = f"{name}, {moving.called}: " if len(alignments) > 1 else f"{name}: "
+            notes += [f"{who}{note}" for note in notes_of(one)]
     notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
-    if subject and subject.sees_only_tests and _looks(question):
+    if testbed and testbed.sees_only_tests and _uses_data(question):
         notes.append(SEEN)
-    if subject and any(map(is_statistic, opened[0])):
+    if testbed and any(map(is_statistic, session.reference)):
         notes.append(ENDS if question.repair else STATISTICS_HINT)
     return tuple(dict.fromkeys(notes))

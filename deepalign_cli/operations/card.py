@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deepalign_cli.measure.curve import Curve
+from deepalign_cli.merge.combiners import COMBINERS
+from deepalign_cli.operations.merge_cost import Measured
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """One input: what it is called, and its share of the average.
+    """One input: what it is called, and its share of the result (None for a base).
 
     `repository` is its name on the Hub where it came from there; `distances` are those to the first input
     before and after it was aligned.
@@ -27,7 +29,7 @@ class Ingredient:
 
     name: str
     sha256: str
-    share: float
+    share: float | None
     repository: str | None = None
     distances: tuple[float, float] | None = None
 
@@ -36,18 +38,21 @@ class Ingredient:
 class Facts:
     """What a card tells. `making` holds how the alignment was found, `command` what makes the network again.
 
-    `library` is what loads the folder; `moved` are the units that were moved, of how many; `curves` are
-    measured losses, and `picture` names a drawing of them beside the card.
+    `library` is what loads the folder; `moved` are the units that were moved, of how many; `networks` are
+    the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of
+    them beside the card.
     """
 
     title: str
     inputs: Sequence[Ingredient]
     method: str
+    combiner: str
     making: Mapping[str, str]
     command: Sequence[str]
     library: str
     moved: tuple[int, int]
     notes: Sequence[str] = ()
+    networks: Sequence[Measured] = ()
     curves: Sequence[Curve] = field(default=())
     picture: str | None = None
 
@@ -107,14 +112,14 @@ def _front(facts: Facts) -> str:
 
 
 def _summary(facts: Facts) -> str:
-    count = f"{len(facts.inputs)} networks"
+    what = COMBINERS.find(facts.combiner).sentence.format(count=len(facts.inputs))
     if facts.method == "none":
-        return f"The average of {count}, as they are: their hidden units were not aligned."
+        return f"{what} Their hidden units were not aligned."
     if not facts.moved[0]:
-        return f"The average of {count}. No hidden unit was moved before it was taken."
+        return f"{what} No hidden unit was moved before they were combined."
     return (
-        f"The average of {count}. Before it was taken, the hidden units of each were moved onto those of the "
-        "first, which leaves its function as it was."
+        f"{what} Before they were combined, the hidden units of each were moved onto those of the first, "
+        "which leaves its function as it was."
     )
 
 
@@ -122,7 +127,15 @@ def _inputs(inputs: Sequence[Ingredient]) -> str:
     rows = []
     for one in inputs:
         before, after = (f"{d:.4g}" for d in one.distances) if one.distances else ("-", "-")
-        rows.append([code(one.name), f"{one.share:.4g}", before, after, code(one.sha256)])
+        rows.append(
+            [
+                code(one.name),
+                "base" if one.share is None else f"{one.share:.4g}",
+                before,
+                after,
+                code(one.sha256),
+            ]
+        )
     heads = ["network", "share", "distance to the first", "after alignment", "sha256"]
     return _table(heads, rows)
 
@@ -141,27 +154,43 @@ def _command(command: Sequence[str]) -> str:
 
 
 def _cost(facts: Facts) -> list[str]:
-    """The figures of the loss along the way, and their picture; nothing where none was measured."""
+    """The losses of all networks, the path between two, and its picture; nothing where none was measured."""
+    if not facts.networks:
+        return []
+    heads = ["network", "data", "loss", "accuracy"]
+    rows = [
+        [code(n.name) if i < len(facts.inputs) else f"**{n.name}**", code(n.data), _figure(n.loss),
+         _percent(n.accuracy)]
+        for i, n in enumerate(facts.networks)
+    ]  # fmt: skip
+    return ["## What it costs", _table(heads, rows), *_path(facts)]
+
+
+def _path(facts: Facts) -> list[str]:
     if not facts.curves:
         return []
-    heads = ["method", "data", "barrier", "AUC", "loss half-way", "accuracy half-way"]
+    heads = ["method", "data", "barrier", "AUC", "midpoint loss", "midpoint accuracy"]
     rows = [
         [code(c.method), code(c.data), _figure(c.barrier), _figure(c.auc), _figure(c.midpoint_loss),
-         "-" if c.midpoint_accuracy is None else f"{100 * c.midpoint_accuracy:.2f} %"]
+         _percent(c.midpoint_accuracy)]
         for c in facts.curves
     ]  # fmt: skip
     told = (
-        "The loss on the straight way from the first network to the second: how far it rises above the line "
-        "between its ends (barrier), the area above that line (AUC), and what it is half-way."
+        "The loss along the path from the first network to the second: how far it rises above the line "
+        "between its ends (barrier), the area above that line (AUC), and its value at the midpoint."
     )
-    drawn = [f"![Loss along the way](<{facts.picture}>)"] if facts.picture else []
-    return ["## What it costs", told, _table(heads, rows), *drawn]
+    drawn = [f"![Loss along the path](<{facts.picture}>)"] if facts.picture else []
+    return [told, _table(heads, rows), *drawn]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _limits(facts: Facts) -> str:
     tested = (
         "The figures above hold for the data that they were measured on."
-        if facts.curves
+        if facts.networks
         else "No loss was measured when it was made: test it before you use it."
     )
     licences = "It is derived from its inputs: their licences hold for it too."

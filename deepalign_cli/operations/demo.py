@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepalign_cli.operations.barrier import BarrierReport, Question, barrier_files
-from deepalign_cli.operations.combine import Job, Report, merge_files
-from deepalign_cli.operations.run_settings import Subject
+from deepalign_cli.operations.job import Job, Report
+from deepalign_cli.operations.merge import merge_files
+from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
+from deepalign_cli.progress import SILENT, Progress
 
 DATA = Path(__file__).parent.parent / "demo"
 _DIGITS = DATA / "digits.safetensors"
@@ -40,7 +42,7 @@ class DemoResult:
         }  # fmt: skip
 
 
-def run_demo(output: Path | None = None, *, force: bool = False) -> DemoResult:
+def run_demo(output: Path | None = None, *, force: bool = False, progress: Progress = SILENT) -> DemoResult:
     """Merge the two networks without looking at data, and measure both ways from A to B on the digits.
 
     Raises:
@@ -49,7 +51,8 @@ def run_demo(output: Path | None = None, *, force: bool = False) -> DemoResult:
     inputs = DATA / "a.safetensors", DATA / "b.safetensors"
     with tempfile.TemporaryDirectory() as folder:
         merged, alignment = output or Path(folder) / "merged.safetensors", Path(folder) / "ab.alignment"
-        report = merge_files(Job(inputs, merged, Settings(force=force), save=alignment))
-        question = Question(inputs, subject=Subject(data=str(_DIGITS)), alignments=(alignment,))
-        barrier = barrier_files(question)
+        job = Job(inputs, merged, Settings(force=force), save=alignment)
+        report = merge_files(job, progress=progress.part(0.5, "merging"))
+        question = Question(inputs, running=RunSettings(data=str(_DIGITS)), alignments=(alignment,))
+        barrier = barrier_files(question, progress.part(0.5))
     return DemoResult(report, barrier)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import csv as csv_format
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.align.alignment import Alignment
 from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.errors import UsageError
 from deepalign_cli.measure.paths import Tally, tally
 from deepalign_cli.measure.plane import Landscape, Plane, measure_landscape
-from deepalign_cli.operations.alignments import Found, find_all
 from deepalign_cli.operations.barrier import check_same_function
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Settings, check_finite, open_network
-from deepalign_cli.operations.testbed import Opened, open_subject
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.session import Session, notes_of
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.plots import save_landscape
-from deepalign_cli.symmetry.resolve import check_same_layout
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
 _EXAMPLES = 1000
+_ALIGNING = 0.3  # of the work
 SETTLED = "BatchNorm was re-estimated on training examples at every point"
 
 
@@ -35,7 +37,7 @@ class LandscapeQuestion:
 
     inputs: tuple[Path, ...]
     settings: Settings = field(default_factory=Settings)
-    subject: Subject = field(default_factory=Subject)
+    running: RunSettings = field(default_factory=RunSettings)
     alignments: tuple[Path, ...] = ()
     points: int = 25
 
@@ -52,44 +54,52 @@ class LandscapeReport:
     notes: tuple[str, ...]
 
 
-def landscape_files(
-    view: LandscapeQuestion, advance: Callable[[float], None] = lambda _: None
-) -> LandscapeReport:
+def landscape_files(view: LandscapeQuestion, progress: Progress = SILENT) -> LandscapeReport:
     """Align where there are two inputs, and measure the plane.
 
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another; they span no plane.
     """
-    started = time.perf_counter()
     opened = [open_network(path) for path in view.inputs]
-    asked = replace(view.subject, limit=view.subject.limit or _EXAMPLES)
-    subject = open_subject(opened[0], asked, view.settings.activation)
-    labels, corners, paths, found = _corners(view, opened, subject)
-    seen = subject.repair_data
+    running = replace(view.running, limit=view.running.limit or _EXAMPLES)
+    session = Session(opened, view.settings, running, view.alignments, measured=True)
+    return landscape_of(session, view.points, progress)
+
+
+def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT) -> LandscapeReport:
+    """The same for inputs that are open.
+
+    Raises:
+        UsageError: there are no data. DeepalignError: as `landscape_files`.
+    """
+    started, testbed = time.perf_counter(), session.testbed
+    if testbed is None:
+        raise UsageError("landscape runs the networks on data.", "add --data mnist.npz")
+    labels, corners, lines, alignment = _corners(session, progress.part(_ALIGNING, "aligning"))
+    seen = testbed.repair_data
 
     def settle(weights: dict[str, Tensor]) -> Weights:
-        return subject.settled(weights, seen)
+        return testbed.settled(weights, seen)
 
-    data = subject.sets[0]
+    data = testbed.sets[0]
     landscape = measure_landscape(
-        subject.run, Plane.through(*corners), labels, data, subject.measure, view.points,
-        paths=paths, settle=settle, batch_size=subject.batch_size, advance=advance,
+        testbed.run, Plane.through(*corners), labels, data, testbed.measure, points, paths=lines,
+        settle=settle, batch_size=testbed.batch_size, progress=progress.part(1.0, "measuring"),
     )  # fmt: skip
     at = {}
     for label, corner in zip(labels, corners, strict=True):
         total = Tally()
-        tally(
-            subject.run, settle(dict(corner)), list(data.batches(subject.batch_size)), subject.measure, total
-        )
+        batches = list(data.batches(testbed.batch_size))
+        tally(testbed.run, settle(dict(corner)), batches, testbed.measure, total)
         at[label] = total.mean
-    if found:
-        check_same_function(found.method, at[labels[1]], at[labels[2]])
-    notes = [*(note for one in opened for note in one.notes), *subject.says]
-    notes += [SETTLED] if any(map(is_statistic, opened[0])) else []
-    notes += found.notes() if found else []
+    if alignment:
+        check_same_function(alignment.method, at[labels[1]], at[labels[2]])
+    notes = [*(note for one in session.inputs for note in one.notes), *testbed.says]
+    notes += [SETTLED] if any(map(is_statistic, session.reference)) else []
+    notes += notes_of(alignment) if alignment else []
     seconds = time.perf_counter() - started
-    method = found.method if found else None
-    return LandscapeReport(landscape, at, method, subject.measure.name, seconds, tuple(dict.fromkeys(notes)))
+    method = alignment.method if alignment else None
+    return LandscapeReport(landscape, at, method, testbed.measure.name, seconds, tuple(dict.fromkeys(notes)))
 
 
 def save_view(report: LandscapeReport, picture: Path, csv: Path | None, *, force: bool) -> None:
@@ -115,22 +125,19 @@ Corners = tuple[Weights, Weights, Weights]
 
 
 def _corners(
-    view: LandscapeQuestion, opened: Sequence[Checkpoint], subject: Opened
-) -> tuple[tuple[str, str, str], Corners, list[tuple[str, str]], Found | None]:
+    session: Session, progress: Progress
+) -> tuple[tuple[str, str, str], Corners, list[tuple[str, str]], Alignment | None]:
     """Labels, weights, the straight paths to draw, and the alignment of the second where it is found."""
-    a, b = map(dict, opened[:2])
-    if len(opened) == 3:
-        for other in opened[1:]:
-            check_same_layout(opened[0], other)
-        for checkpoint in opened:
-            check_finite(checkpoint)
-        labels = _labels([one.called for one in opened])
-        return labels, (a, b, dict(opened[2])), [(labels[0], labels[1]), (labels[0], labels[2])], None
-    found = find_all(opened[0], opened[1:], view.settings, view.alignments, subject.evidence)[0]
-    moved = found.symmetry.apply(found.element, b)
-    name_a, name_b = opened[0].called, opened[1].called
+    a, b = map(dict, session.inputs[:2])
+    if len(session.inputs) == 3:
+        session.check_finite()
+        labels = _labels([one.called for one in session.inputs])
+        return labels, (a, b, dict(session.inputs[2])), [(labels[0], labels[1]), (labels[0], labels[2])], None
+    alignment = session.alignments(progress=progress)[0]
+    name_a, name_b = (one.called for one in session.inputs)
     labels = (f"A: {name_a}", f"aligned B: {name_b}", "B as it is")
-    return labels, (a, moved, b), [(labels[0], labels[1]), (labels[0], labels[2])], found
+    lines = [(labels[0], labels[1]), (labels[0], labels[2])]
+    return labels, (a, dict(alignment.apply(b)), b), lines, alignment
 
 
 def _labels(names: Sequence[str]) -> tuple[str, str, str]:

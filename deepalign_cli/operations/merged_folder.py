@@ -6,53 +6,46 @@ place of old ones, each in one step; the others stay.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deepalign_cli.checkpoint import Checkpoint, check_output, open_checkpoint
+from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all, write_bytes
 from deepalign_cli.checkpoint.files import open_regular
-from deepalign_cli.checkpoint.hub import is_reference, parse_reference
+from deepalign_cli.checkpoint.hub import is_reference
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.errors import OutputError, UsageError
-from deepalign_cli.measure.curve import Curve
-from deepalign_cli.merge.linear import Path as Interpolation
-from deepalign_cli.operations.card import Facts, Ingredient, card
-from deepalign_cli.operations.combine import Advance, Job, Report, merge_files
+from deepalign_cli.errors import MissingExtra, OutputError, UsageError
+from deepalign_cli.operations.card import card
+from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.companions import companions
-from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.job import Job, Report
+from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.merge import Merge, Merging, write_merge
+from deepalign_cli.operations.merge_cost import Cost, cost_of
+from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.plots import save_curves
+from deepalign_cli.progress import SILENT, Progress
 
-WEIGHTS, CARD = "model.safetensors", "README.md"
+WEIGHTS, CARD, PICTURE = "model.safetensors", "README.md", "curve.png"
 # What readers of folders would take in place of the merged weights.
 _SHADOWS = ("model.safetensors.index.json",)
-_PICTURES = (".png", ".svg", ".pdf")
 _OWN_CODE = "config.json names code of its own (auto_map), which was not copied: no code is"
 _CHUNK = 1 << 20
-_FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
-# Of the metadata, what the card says elsewhere or not at all.
-_UNTOLD = ("method", "command", "weights", "spec", "tied", "design", "preparation", "input.", "sha256.")
+_ALIGNING, _MEASURING = 0.6, 0.3  # of the work
 
 
 @dataclass(frozen=True)
 class Story:
-    """What the card tells besides the merge itself: its title, how it was asked for, and measured losses.
-
-    `options` follow the inputs in the command that makes the network again; `picture` is a drawing of the
-    curves (PNG, SVG or PDF), which is copied beside the card; `notes` are what was said of the measurement.
-    """
+    """How a merge was asked for: the card's title, and the options that follow the inputs in its command."""
 
     title: str
     options: Sequence[str]
-    curves: Sequence[Curve] = ()
-    picture: Path | None = None
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -64,33 +57,53 @@ class FolderReport:
 
 
 def merge_folder(
-    job: Job,
-    story: Story,
-    weights: Sequence[float] = (0.5, 0.5),
-    path: Interpolation = Interpolation.LINEAR,
-    advance: Advance = lambda _: None,
+    job: Job, story: Story, merging: Merging | None = None, progress: Progress = SILENT
 ) -> FolderReport:
     """Merge as `merge_files` does into the folder `job.output`, with the companions of the first input.
+
+    Inputs, models and data are opened once, and alignments found once. Where there are data, the card tells
+    what the network that was written costs on them.
 
     Raises:
         UsageError: a file to be written exists and is not to be overwritten, or is an input.
         DeepalignError: an input does not fit, or the folder cannot be written.
     """
-    folder = job.output
+    started, merging = time.perf_counter(), merging or Merging()
+    merging.check(len(job.inputs))
+    folder, force = job.output, job.settings.force
     check_folder(job)  # before anything is fetched
-    reference = open_network(job.inputs[0])
-    beside, left_out = companions(reference)
-    copies = dict(beside) | ({_picture_name(story.picture): story.picture} if story.picture else {})
-    _check_files(job, (*copies, WEIGHTS, CARD))
-    with _made(folder) as place:
-        report = merge_files(replace(job, output=place / WEIGHTS), weights, path, advance)
-        notes = (*report.notes, *left_out, *((_OWN_CODE,) if "auto_map" in reference.config else ()))
-        report = replace(report, notes=notes)
-        for name, source in copies.items():
-            _copy(source, place / name, force=job.settings.force)
-        facts = _facts(story, report, open_checkpoint(place / WEIGHTS), _library(reference), job)
-        write_bytes(place / CARD, card(facts).encode(), force=job.settings.force)
-    return FolderReport(replace(report, output=folder), (WEIGHTS, *copies, CARD))
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    job, session = job.open(measured=True)
+    beside, left_out = companions(session.reference)
+    _check_files(job, (*beside, WEIGHTS, CARD, *([PICTURE] if job.running.data else [])))
+    with _made(folder) as place, Hashes(session.inputs) as hashes:
+        merge = Merge(session, merging, job.repair, progress.part(_ALIGNING, "aligning"))
+        cost = None
+        if session.testbed is not None:
+            cost = cost_of(merge, session.testbed, progress.part(_MEASURING, "measuring"))
+        pictures, unable = _drawn(cost, place, force=force)
+        report = write_merge(
+            replace(job, output=place / WEIGHTS), merge, place / WEIGHTS, hashes, started, progress
+        )
+        for name, source in beside.items():
+            _copy(source, place / name, force=force)
+        own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
+        notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
+        report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)))
+        facts = facts_for(story.title, story.options, report, cost, session.reference, job.inputs, pictures)
+        write_bytes(place / CARD, card(facts).encode(), force=force)
+    return FolderReport(report, (WEIGHTS, *beside, *pictures, CARD))
+
+
+def _drawn(cost: Cost | None, place: Path, *, force: bool) -> tuple[list[str], list[str]]:
+    """The names of the pictures that were drawn of a cost, and why one could not be."""
+    if cost is None or not cost.curves:
+        return [], []
+    try:
+        save_curves(place / PICTURE, cost.curves, names=cost.ends, force=force)
+    except MissingExtra as missing:
+        return [], [f"the card has no picture: {missing.message} {missing.hint}"]
+    return [PICTURE], []
 
 
 # --- where it is written --------------------------------------------------------------------------
@@ -177,55 +190,3 @@ def _copy(source: Path, target: Path, *, force: bool) -> None:
     with open_regular(source) as (file, stamp), atomic_file(target, stamp.size, force=force) as out:
         while chunk := file.read(_CHUNK):
             write_all(out, chunk)
-
-
-def _picture_name(picture: Path) -> str:
-    suffix = picture.suffix.lower()
-    if suffix not in _PICTURES:
-        raise UsageError(f"'{picture}' cannot be shown on a card.", f"draw it as {', '.join(_PICTURES)}.")
-    return f"curve{suffix}"
-
-
-# --- what the card tells --------------------------------------------------------------------------
-
-
-def _facts(story: Story, report: Report, made: Checkpoint, library: str, job: Job) -> Facts:
-    told = {k.removeprefix("deepalign."): v for k, v in made.metadata.items() if k.startswith("deepalign.")}
-    moved = sum(group["moved"] for group in report.groups.values())
-    units = sum(group["size"] for group in report.groups.values())
-    inputs = _ingredients(told, report)
-    return Facts(
-        title=story.title,
-        inputs=inputs,
-        method=report.method,
-        making={key: value for key, value in told.items() if not key.startswith(_UNTOLD)},
-        command=["deepalign", "merge", *(one.name for one in inputs), *story.options],
-        library=library,
-        moved=(moved, units),
-        notes=_without_folders(tuple(dict.fromkeys((*story.notes, *report.notes))), job.inputs),
-        curves=story.curves,
-        picture=_picture_name(story.picture) if story.picture else None,
-    )
-
-
-def _ingredients(told: Mapping[str, str], report: Report) -> list[Ingredient]:
-    found = []
-    for i, share in enumerate(json.loads(told["weights"])):
-        name = told[f"input.{i}"]
-        repository = parse_reference(name).repo if is_reference(name) else None
-        distances = report.distances[i - 1] if i else None
-        found.append(Ingredient(name, told[f"sha256.{i}"], share, repository, distances))
-    return found
-
-
-def _without_folders(notes: Sequence[str], inputs: Sequence[Path]) -> tuple[str, ...]:
-    """The notes without where on this machine files lie, which a card need not tell the world."""
-    for source in inputs:
-        if source.is_absolute():
-            notes = [note.replace(f"{source.parent}{os.sep}", "") for note in notes]
-    return tuple(_FOLDERS.sub("", note) for note in notes)
-
-
-def _library(reference: Checkpoint) -> str:
-    """What loads the folder, by its config.json."""
-    return "transformers" if isinstance(reference.config.get("model_type"), str) else "pytorch"

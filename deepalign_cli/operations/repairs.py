@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.operations.alignments import Found
-from deepalign_cli.operations.run_settings import Subject
+from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.repair import measure_parents, repair
-from deepalign_cli.symmetry.spec import Activation
-
-Combine = Callable[[str, Sequence[Tensor]], Tensor]
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 
 @dataclass(frozen=True)
@@ -26,28 +22,24 @@ class Repaired:
 
 
 def repaired(
-    subject: Subject, data: str, activation: Activation | None, opened: Sequence[Checkpoint],
-    found: Sequence[Found], combine: Combine, shares: Sequence[float],
+    testbed: Testbed, symmetry: Symmetry, parents: Sequence[Weights], merged: Mapping[str, Tensor],
+    shares: Sequence[float],
 ) -> Repaired:  # fmt: skip
-    """Combine the inputs in memory, run them on training examples of `data`, and correct the result.
+    """Run a merged network and its parents, all in the same units, on training examples, and correct it.
+
+    `shares` are those of the parents in the statistics that are aimed at.
 
     Raises:
-        DeepalignError: the inputs, the model and the data do not fit one another.
+        DeepalignError: the networks and the data do not fit one another.
     """
-    from deepalign_cli.operations.testbed import open_subject  # models and data, where there are any
-
-    running = open_subject(opened[0], replace(subject, data=data), activation, measured=False)
-    moved = [one.symmetry.apply(one.element, b) for one, b in zip(found, opened[1:], strict=True)]
-    networks = [dict(opened[0]), *moved]
-    made = {name: combine(name, [network[name] for network in networks]) for name in networks[0]}
-    batches = running.repaired_on
-    parents = measure_parents(running.run, found[0].symmetry, networks, batches)
-    correction = repair(running.run, parents, shares, made, batches)
-    whole = correction.applied(made)
-    changed = {name: whole[name] for name in correction.tensors}
-    on = running.repair_data.name
+    batches = testbed.repaired_on
+    statistics = measure_parents(testbed.run, symmetry, parents, batches)
+    correction = repair(testbed.run, statistics, shares, merged, batches)
+    network = correction.applied(merged)
+    changed = {name: network[name] for name in correction.tensors}
+    on = testbed.repair_data.name
     return Repaired(
-        changed, on, (*running.says, *_said(correction.norms, correction.layers, on), *correction.notes)
+        changed, on, (*testbed.says, *_said(correction.norms, correction.layers, on), *correction.notes)
     )
 
 

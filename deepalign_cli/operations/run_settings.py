@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Subject:
+class RunSettings:
     """The options; see the help of `deepalign barrier`. Without `data` nothing is run.
 
     `samples` is how many training examples activation matching and repair look at, `batch_size` how many

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import torch
 
-from deepalign_cli.align.activations import Evidence
 from deepalign_cli.align.choice import Judge
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.sources import Wanted, load_data
@@ -18,7 +18,7 @@ from deepalign_cli.measure.losses import Loss, pick_loss
 from deepalign_cli.measure.paths import Tally, mix, tally
 from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.run import Batches, Run
-from deepalign_cli.operations.run_settings import Subject
+from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.repair import reestimated
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
@@ -34,7 +34,7 @@ _JUDGED_ON = 2000
 
 
 @dataclass(frozen=True)
-class Opened:
+class Testbed:
     """A network to run, the sets that it is measured on, training examples, and the loss.
 
     `loss` is None where the data have no labels. `says` are sentences on what was taken: the architecture,
@@ -116,9 +116,13 @@ class Opened:
         return loss
 
 
-def open_subject(
-    reference: Checkpoint, subject: Subject, activation: Activation | None = None, *, measured: bool = True
-) -> Opened:
+def open_testbed(
+    reference: Checkpoint,
+    running: RunSettings,
+    activation: Activation | None = None,
+    *,
+    measured: bool = True,
+) -> Testbed:
     """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
 
     Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
@@ -126,25 +130,25 @@ def open_subject(
     Raises:
         UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
     """
-    if subject.data is None:
+    if running.data is None:
         raise UsageError("nothing can be run without data.", "name them: --data mnist.npz (docs/data.md).")
     network = network_for(
-        reference, subject.model, args=subject.arguments, options=subject.design,
+        reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,
     )  # fmt: skip
-    splits = tuple(dict.fromkeys(subject.splits))
-    first = _load(subject, splits[0] if splits else None, network)
-    sets = (first, *(first.on(split, subject.limit) for split in splits[1:]))
-    loss, why = _fitting_loss(subject.loss, network.run, reference, sets, needed=measured)
+    splits = tuple(dict.fromkeys(running.splits))
+    first = _load(running, splits[0] if splits else None, network)
+    sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
+    loss, why = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
     says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
     training = first.training()
-    return Opened(network.run, sets, training, loss, subject.batch_size, subject.samples, tuple(says))
+    return Testbed(network.run, sets, training, loss, running.batch_size, running.samples, tuple(says))
 
 
-def _load(subject: Subject, split: str | None, network: Network) -> Data:
-    assert subject.data is not None
-    wanted = Wanted(subject.normalise, subject.side, subject.grey)
-    return load_data(subject.data, split, wanted=wanted, declared=network.preparation, limit=subject.limit)
+def _load(running: RunSettings, split: str | None, network: Network) -> Data:
+    assert running.data is not None
+    wanted = Wanted(running.normalise, running.side, running.grey)
+    return load_data(running.data, split, wanted=wanted, declared=network.preparation, limit=running.limit)
 
 
 def _fitting_loss(

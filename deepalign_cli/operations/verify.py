@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from deepalign_cli.align.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.input_shape import input_shape_of
 from deepalign_cli.models.lookup import network_for
-from deepalign_cli.operations.alignments import Found, find_all
+from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.memory import return_large_blocks
-from deepalign_cli.operations.settings import Method, Settings, group_rows, open_network
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import widened
 
@@ -51,6 +54,7 @@ def verify_files(
     arguments: Mapping[str, str] | None = None,
     input_shape: str | None = None,
     tolerance: float | None = None,
+    progress: Progress = SILENT,
 ) -> Verdict:
     """Recover the element that carries `moving` onto `reference`, and say what remains.
 
@@ -63,22 +67,23 @@ def verify_files(
     started = time.perf_counter()
     return_large_blocks()
     a, b = open_network(reference), open_network(moving)
-    settings = replace(settings, method=Method.WEIGHTS, restarts=settings.restarts or 10)
-    found = find_all(a, [b], settings, ())[0]
-    residual, worst = _residual(a, b, found)
+    options = {"restarts": 10, **settings.options}
+    settings = replace(settings, method="weights", options=options)
+    alignment = Session([a, b], settings).alignments(progress=progress)[0]
+    residual, worst = _residual(a, b, alignment)
     limit = tolerance
     if limit is None:
         limit = default_tolerance(a, b)
-        limit = max(4 * limit, _SCALES) if found.symmetry.stretching else limit
+        limit = max(4 * limit, _SCALES) if alignment.symmetry.stretching else limit
     spec = None
     if model:
-        spec = _check_model(model, arguments or {}, input_shape, a, found.symmetry, settings)
-    doubts = [f"doubt: {doubt}" for doubt in found.symmetry.spec.doubts]
-    bare = settings.activation is None and not found.symmetry.spec.kinds
-    hints = [_UNSCALED] if residual > limit and bare and found.symmetry.spec.marked() else []
+        spec = _check_model(model, arguments or {}, input_shape, a, alignment.symmetry, settings)
+    doubts = [f"doubt: {doubt}" for doubt in alignment.symmetry.spec.doubts]
+    bare = settings.activation is None and not alignment.symmetry.spec.kinds
+    hints = [_UNSCALED] if residual > limit and bare and alignment.symmetry.spec.marked() else []
     return Verdict(
         residual <= limit, residual, limit, worst, time.perf_counter() - started,
-        group_rows(found.symmetry, found.element), spec,
+        alignment.groups, spec,
         tuple(dict.fromkeys((*a.notes, *b.notes, *doubts, *hints))),
     )  # fmt: skip
 
@@ -90,10 +95,10 @@ def default_tolerance(*checkpoints: Checkpoint) -> float:
     return _ROUNDINGS * max((torch.finfo(known[c]).eps for c in codes if c in known), default=0.0)
 
 
-def _residual(a: Checkpoint, b: Checkpoint, found: Found) -> tuple[float, str]:
+def _residual(a: Checkpoint, b: Checkpoint, alignment: Alignment) -> tuple[float, str]:
     residual, worst = 0.0, ""
     for name in a:
-        own, other = a[name], found.symmetry.act(found.element, name, b[name])
+        own, other = a[name], alignment.act(name, b[name])
         own, other = (widened(x) if x.is_floating_point() else x.double() for x in (own, other))
         if own.numel() == 0:
             continue

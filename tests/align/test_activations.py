@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from deepalign_cli.align.activations import ActivationMatching, Evidence, PairMoments, correlations
+from deepalign_cli.align.activations import ActivationMatching
 from deepalign_cli.align.alignment import Aligner
+from deepalign_cli.align.correlations import PairMoments, correlations
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec

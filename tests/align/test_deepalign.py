@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.activations import ActivationMatching, Evidence, total
+from deepalign_cli.align.activations import ActivationMatching, total
 from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.choice import Judge
 from deepalign_cli.align.deepalign import LearnedAligner, Refine
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepalign_cli.align.activations import ActivationMatching, Evidence, total
+from deepalign_cli.align.activations import ActivationMatching, total
 from deepalign_cli.align.alignment import Aligner
 from deepalign_cli.align.dual import DualMatching
+from deepalign_cli.align.evidence import Evidence
 from deepalign_cli.align.weights import WeightMatching
 from deepalign_cli.symmetry.spec import Activation
 from tests.align.builders import inner_product, planted, trained

@@ -1,0 +1,45 @@
+"""A network that can be run and what to run it on: what methods that use data are given."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from deepalign_cli.align.choice import Judge
+from deepalign_cli.align.correlations import Correlations, correlations
+from deepalign_cli.models.run import Batches, Run
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+_KEPT = 8  # pairs: their correlations take n^2 numbers a group
+
+Judging = Callable[[Symmetry, Weights, Weights], Judge]
+
+
+class Evidence:
+    """A network to run and data to run it on; what was found of the last pairs is kept for other methods.
+
+    A pair is known by its very mappings, whose tensors must not change in between.
+
+    `judging` makes, for a pair, the function that tells the loss half-way, where one is known.
+    """
+
+    def __init__(self, run: Run, batches: Batches, judging: Judging | None = None) -> None:
+        self.run, self.batches, self._judging = run, batches, judging
+        self._kept: deque[tuple[Symmetry, Weights, Weights, Correlations]] = deque(maxlen=_KEPT)
+
+    def correlations(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
+        """The correlations of a pair's units.
+
+        Raises:
+            DataError, NonFiniteError: as `correlations`.
+        """
+        for kept in self._kept:
+            if kept[0] is symmetry and kept[1] is reference and kept[2] is moving:
+                return kept[3]
+        found = correlations(symmetry, self.run, reference, moving, self.batches)
+        self._kept.append((symmetry, reference, moving, found))
+        return found
+
+    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
+        """What tells the loss half-way between the reference and the moving network under an element."""
+        return self._judging(symmetry, reference, moving) if self._judging else None

@@ -1,0 +1,142 @@
+"""The table of methods: the one place where a method is registered. Importing it loads no torch.
+
+A method is a class (or a function that returns an aligner) in a file of its own. Its row says what it is
+called, which options it has, and whether it needs data; the command line, the checks of which options go
+together, `deepalign methods`, and the tables of the documents are made from the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from deepalign_cli.align.refinements import REFINEMENTS
+from deepalign_cli.errors import UsageError
+from deepalign_cli.network.pretrained import DEFAULT_NETWORK
+from deepalign_cli.parameters import Parameter, load, values_of
+from deepalign_cli.table import Table
+
+if TYPE_CHECKING:
+    from deepalign_cli.align.alignment import Aligner
+    from deepalign_cli.align.evidence import Evidence
+
+DEFAULT = "deepalign"
+
+
+class DataUse(StrEnum):
+    """What a method does with data (and a network to run on them)."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    `loads` names, as "module:name", what is called with the values of `parameters` and, where data are of
+    use, with `evidence` (which may be None where they are optional); it returns an `Aligner`. `seeded` says
+    that the method draws random numbers.
+    """
+
+    name: str
+    help: str
+    paper: str
+    loads: str
+    parameters: tuple[Parameter, ...] = ()
+    data: DataUse = DataUse.NONE
+    seeded: bool = False
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the parameters, by name.
+
+        Raises:
+            UsageError: a value that was given may not be used.
+        """
+        return values_of(self.parameters, given)
+
+    def data_use(self, given: Mapping[str, Any]) -> DataUse:
+        """What data are for with the options that were `given`: a choice may need them, or have no use."""
+        chosen = [(parameter, given.get(parameter.name)) for parameter in self.parameters]
+        if any(value in parameter.need_data for parameter, value in chosen):
+            return DataUse.REQUIRED
+        return DataUse.NONE if any(value in p.no_data for p, value in chosen) else self.data
+
+    def lacks_data(self, given: Mapping[str, Any]) -> UsageError:
+        """What is raised where data are required and there are none."""
+        chosen = [p for p in self.parameters if given.get(p.name) in p.need_data]
+        what = f"{chosen[0].option} {given[chosen[0].name]}" if chosen else f"-m {self.name}"
+        return UsageError(f"{what} needs data.", "add --data mnist.npz (docs/data.md).")
+
+    def make(self, given: Mapping[str, Any], evidence: Evidence | None = None) -> Aligner:
+        """The aligner, with the options that were `given` and defaults for the others.
+
+        Raises:
+            UsageError: an option's value may not be used, or the method needs data and there are none.
+        """
+        values = self.values(given)
+        if evidence is None and self.data_use(given) is DataUse.REQUIRED:
+            raise self.lacks_data(given)
+        if self.data is not DataUse.NONE:
+            values["evidence"] = evidence
+        aligner: Aligner = load(self.loads)(**values)
+        return aligner
+
+
+NETWORK = Parameter(
+    "network", str, DEFAULT_NETWORK,
+    f"The trained network: one that comes with deepalign ({DEFAULT_NETWORK} by default), a file, or one on "
+    "the Hugging Face Hub.",
+    metavar="NAME|PATH|hf://ORG/REPO",
+)  # fmt: skip
+REFINE = Parameter(
+    "refine", str, "auto",
+    "How to refine the prediction. auto, the default, tries them all with --data and keeps the one with the "
+    "lowest midpoint loss on training data; without data it takes prior, or weights where the weights "
+    "contradict the prediction. " + " ".join(f"{r.name}: {r.help}." for r in REFINEMENTS.values() if r.help),
+    choices=("auto", *(r.name for r in REFINEMENTS.values() if r.help)),
+    need_data=frozenset(r.name for r in REFINEMENTS.values() if r.help and r.data),
+    no_data=frozenset(r.name for r in REFINEMENTS.values() if not r.data),
+)  # fmt: skip
+SKETCHES = Parameter(
+    "sketches", int, 8, "How many random readings of inputs and outputs to average; 8 by default.", 1, 64
+)
+SHARE = Parameter(
+    "share", float, 0.5, "How much activations count beside weights, between 0 and 1; 0.5 by default.", 0, 1
+)
+RESTARTS = Parameter(
+    "restarts", int, None,
+    "Try N random orders and keep the closest; by default up to 10 for small networks.", 1,
+)  # fmt: skip
+
+METHODS: Table[Method] = Table(
+    "method",
+    "deepalign.methods",
+    (
+        Method(
+            "deepalign", "a trained network predicts the alignment in one pass, which is then refined",
+            "Deep-Align (Navon et al. 2024, arXiv 2310.13397)",
+            "deepalign_cli.align.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES),
+            DataUse.OPTIONAL, seeded=True,
+        ),
+        Method(
+            "weights", "match units by their weights, group by group, until nothing moves",
+            "Git Re-Basin (Ainsworth et al. 2023, arXiv 2209.04836)",
+            "deepalign_cli.align.weights:WeightMatching", (RESTARTS,), seeded=True,
+        ),
+        Method(
+            "activations", "match units by how alike they respond to data",
+            "Convergent Learning (Li et al. 2015, arXiv 1511.07543)",
+            "deepalign_cli.align.activations:ActivationMatching", data=DataUse.REQUIRED,
+        ),
+        Method(
+            "dual", "match by weights and activations together",
+            "MuDSC (Xu et al. 2024, arXiv 2403.01753)", "deepalign_cli.align.dual:DualMatching",
+            (SHARE,), DataUse.REQUIRED,
+        ),
+        Method("none", "leave B as it is: the baseline", "", "deepalign_cli.align.none:NoAlignment"),
+    ),
+)  # fmt: skip

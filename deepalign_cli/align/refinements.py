@@ -1,0 +1,51 @@
+"""The table of what a prediction of the learned aligner can be refined by. Importing it loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One candidate of `--refine auto`.
+
+    `keeps` completes "kept ...", `data` says whether it needs data. Those with a `help` can be asked for by
+    name. `loads` names, as "module:name", a function from a `Prediction` to a `Candidate`.
+    """
+
+    name: str
+    keeps: str
+    loads: str
+    help: str = ""
+    data: bool = False
+
+
+_IN = "deepalign_cli.align.candidates"
+
+REFINEMENTS: Mapping[str, Refinement] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Refinement("none", "the prediction", f"{_IN}:as_predicted", "use it as it is"),
+            Refinement(
+                "prior", "the prediction, refined with its neighbours", f"{_IN}:with_neighbours",
+                "weights decide where it hesitates",
+            ),
+            Refinement(
+                "weights", "weight matching from the prediction", f"{_IN}:with_weights",
+                "start weight matching from it",
+            ),
+            Refinement(
+                "activations", "the prediction with activations", f"{_IN}:with_activations",
+                "how units respond to --data counts as well", data=True,
+            ),
+            Refinement(
+                "dual", "prediction, activations and weights together", f"{_IN}:with_both", data=True
+            ),
+            Refinement("activations alone", "activation matching", f"{_IN}:activations_alone", data=True),
+            Refinement("dual alone", "activations and weights together", f"{_IN}:both_alone", data=True),
+        )
+    }
+)  # fmt: skip

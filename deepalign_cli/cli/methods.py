@@ -1,0 +1,53 @@
+"""`deepalign methods`: what -m and --combine take, with papers, options and what they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from deepalign_cli.align import methods as method_table
+from deepalign_cli.align.methods import METHODS
+from deepalign_cli.cli import options
+from deepalign_cli.cli.output import Output, table
+from deepalign_cli.merge import combiners as combiner_table
+from deepalign_cli.merge.combiners import COMBINERS
+
+
+def methods(json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """List the methods of -m and the combiners of --combine.
+
+    Those of other packages that are installed are among them.
+
+    Example:
+        deepalign methods
+        deepalign methods --json
+    """
+    out = Output("methods", json=json, quiet=quiet)
+    for problem in (*METHODS.problems, *COMBINERS.problems):
+        out.note(problem)
+    payload = {
+        "methods": [{**_row(row, method_table.DEFAULT), "data": row.data.value} for row in METHODS.values()],
+        "combiners": [
+            {**_row(row, combiner_table.DEFAULT), "most": row.most, "base": row.base}
+            for row in COMBINERS.values()
+        ],
+    }
+    out.result(payload, lambda console: _show(console, payload))
+
+
+def _row(row: Any, default: str) -> dict[str, Any]:
+    given = [{"option": p.option, "default": p.default, "help": p.help} for p in row.parameters]
+    return {
+        "name": row.name, "default": row.name == default, "help": row.help, "paper": row.paper,
+        "options": given,
+    }  # fmt: skip
+
+
+def _show(console: Console, payload: dict[str, list[dict[str, Any]]]) -> None:
+    for kind, flag, need in (("methods", "-m", "data"), ("combiners", "--combine", "base")):
+        rows = [
+            [row["name"], row["help"], row[need], " ".join(o["option"] for o in row["options"]), row["paper"]]
+            for row in payload[kind]
+        ]
+        console.print(table([flag, "", need, "options", "paper"], rows))

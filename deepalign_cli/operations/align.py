@@ -1,0 +1,107 @@
+"""`align`: the units of one or more networks carried onto the reference's, each to a file of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.align.artifact import save_alignment
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.operations.job import Job, Report, check_outputs
+from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.session import Session, measured_for, notes_of
+from deepalign_cli.operations.stream import Stream
+from deepalign_cli.progress import SILENT, Progress
+
+ALIGNING = 0.9  # of the work, where alignments are to be found: what is left is reading and writing
+
+
+def align_files(job: Job, progress: Progress = SILENT) -> Report:
+    """Write the moving input with its units carried onto the reference's: the same function as before.
+
+    Raises:
+        DeepalignError: an input does not fit, or the output cannot be written.
+    """
+    return align_each(job, [job.output], progress)[0]
+
+
+def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -> tuple[Report, ...]:
+    """Carry each moving input onto the reference and write it to its own file.
+
+    Several are written into one folder, which is made if it is missing. What can be checked is checked
+    before anything is written; a failure after that leaves whole outputs only.
+
+    Raises:
+        UsageError: two outputs are the same file, or the folder is none.
+        DeepalignError: an input does not fit, or an output cannot be written.
+    """
+    started = time.perf_counter()
+    check_outputs(job, outputs)
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    job, session = job.open()
+    with Hashes(session.inputs) as hashes:
+        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        alignments = session.alignments(progress=finding)
+        facts = facts_of("align", session, alignments)
+        reports = []
+        for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
+            output.parent.mkdir(exist_ok=True)
+            pair = [session.reference, session.inputs[i]]
+            size = sum(info.nbytes for info in pair[1].infos.values())
+            writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size)
+            stream = Stream(pair, [alignment], pair[1], _second)
+            metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
+            alignment = measured_for(alignment, *pair)
+            notes = notes_of_pairs(pair, [alignment])
+            seconds = time.perf_counter() - started
+            reports.append(report_of(output, pair, [alignment], seconds, notes, metadata))
+        keep_alignment(job, alignments, hashes)
+    return tuple(reports)
+
+
+def _second(name: str, tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[1]
+
+
+def facts_of(command: str, session: Session, alignments: Sequence[Alignment]) -> dict[str, object]:
+    """What an output's metadata say of its making."""
+    first = alignments[0]
+    return {
+        "command": command, "method": first.method, "seed": session.settings.seed,
+        **{key: value for key, value in first.making.items() if value is not None},
+    }  # fmt: skip
+
+
+def notes_of_pairs(inputs: Sequence[Checkpoint], alignments: Sequence[Alignment]) -> list[str]:
+    """What the user should know of inputs (the reference first), their alignments and the spec."""
+    notes = [note for checkpoint in inputs for note in checkpoint.notes]
+    for alignment, moving in zip(alignments, inputs[1:], strict=True):
+        who = f"{moving.called}: " if len(alignments) > 1 else ""
+        notes += [f"{who}{note}" for note in notes_of(alignment)]
+    return notes + [f"doubt: {doubt}" for doubt in alignments[0].symmetry.spec.doubts]
+
+
+def keep_alignment(job: Job, alignments: Sequence[Alignment], hashes: Hashes) -> None:
+    """Write the alignment of a pair, where that is asked for."""
+    if job.save:
+        pair = hashes.values()
+        inputs = (*job.untouchable, job.output)
+        save_alignment(job.save, alignments[0], (pair[0], pair[1]), force=job.settings.force, inputs=inputs)
+
+
+def report_of(
+    output: Path, inputs: Sequence[Checkpoint], alignments: Sequence[Alignment], seconds: float,
+    notes: Sequence[str], metadata: dict[str, str],
+) -> Report:  # fmt: skip
+    """The report of one output."""
+    size = sum(info.nbytes for info in inputs[0].infos.values())
+    return Report(
+        output, alignments[0].method, seconds, tuple(a.distances for a in alignments),
+        alignments[0].groups, size, tuple(dict.fromkeys(notes)), tuple(a.details for a in alignments),
+        metadata,
+    )  # fmt: skip

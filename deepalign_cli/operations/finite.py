@@ -1,0 +1,28 @@
+"""Refusing networks whose training has diverged."""
+
+from __future__ import annotations
+
+import torch
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import NonFiniteError
+
+
+def check_finite(checkpoint: Checkpoint) -> None:
+    """Check that no floating-point tensor holds NaN or Inf.
+
+    Raises:
+        NonFiniteError: one does; it is named.
+    """
+    for name, info in checkpoint.infos.items():
+        if info.is_float and not is_finite(checkpoint[name]):
+            raise NonFiniteError(
+                f"'{name}' in '{checkpoint.path}' holds NaN or Inf.",
+                "the training has diverged; take an earlier checkpoint.",
+            )
+
+
+def is_finite(w: torch.Tensor) -> bool:
+    """Whether all entries are finite; one pass unless the sum overflows."""
+    wide = w if w.dtype in (torch.float32, torch.float64) else w.float()
+    return bool(wide.sum().isfinite()) or bool(wide.isfinite().all())

@@ -1,0 +1,101 @@
+"""What `align` and `merge` are given and what they report: files in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deepalign_cli.checkpoint import check_output
+from deepalign_cli.checkpoint.hub import shown_source
+from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.errors import UsageError
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.settings import Settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """Inputs and outputs: `inputs[0]` is the reference, the others move onto it.
+
+    An input is a file, a folder, or hf://org/repo[@revision][/file].
+    `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept. `running`
+    is what the networks are run as and on, where anything runs them; `repair` names the data that a merged
+    network is repaired on. `reads` are files that are read besides: no output may take their place.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    settings: Settings = field(default_factory=Settings)
+    alignments: tuple[Path, ...] = ()
+    save: Path | None = None
+    running: RunSettings = field(default_factory=RunSettings)
+    repair: str | None = None
+    reads: tuple[Path, ...] = ()
+
+    @property
+    def untouchable(self) -> tuple[Path, ...]:
+        """All files that no output may take the place of."""
+        return (*self.inputs, *self.alignments, *self.reads, *filter(None, [self.settings.spec]))
+
+    def open(self, *, measured: bool = False) -> tuple[Job, Session]:
+        """The inputs, opened; and the job with the files that they were fetched to.
+
+        Raises:
+            DeepalignError: an input cannot be read, or does not fit the others.
+        """
+        opened = [open_network(path) for path in self.inputs]
+        session = Session(opened, self.settings, self.running, self.alignments, measured=measured)
+        return replace(self, inputs=tuple(checkpoint.path for checkpoint in opened)), session
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done for one output, `seconds` after the work began.
+
+    `distances` and `details` (what the aligner tells of its work) have an entry for each moving input,
+    `groups` are those of the first. `metadata` are the output's.
+    """
+
+    output: Path
+    method: str
+    seconds: float
+    distances: tuple[tuple[float, float], ...]
+    groups: Mapping[str, Mapping[str, int]]
+    bytes: int
+    notes: tuple[str, ...] = ()
+    details: tuple[Mapping[str, object], ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
+    """Refuse, before any work, what could not be written in the end.
+
+    Raises:
+        UsageError, OutputError: so.
+    """
+    folders = [out.parent for out in outputs if len(outputs) > 1]
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"'{folder}' is not a folder.", "several outputs need one: name it with -o.")
+    missing = [folder for folder in folders if not folder.exists()]  # where nothing can be in the way
+    there = [out for out in outputs if out.parent not in missing]
+    for out in (*missing, *there, *filter(None, [job.save])):
+        check_output(out, force=job.settings.force, inputs=job.untouchable)
+    targets: dict[Path, int] = {}
+    for place, out in enumerate(outputs):
+        first = targets.setdefault(real_target(out), place)
+        if first != place:
+            pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
+            raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
+    if job.save and len(job.inputs) > 2:
+        raise UsageError(
+            "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
+        )
+    if job.save and real_target(job.save) in targets:
+        raise UsageError(
+            f"'{job.save}' would hold both the output and the alignment.",
+            "give --save-alignment a file of its own.",
+        )

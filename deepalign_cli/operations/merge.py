@@ -1,0 +1,155 @@
+"""`merge`: checkpoints in, one network out that is made of all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.errors import UsageError
+from deepalign_cli.merge import combiners
+from deepalign_cli.merge.combiners import COMBINERS, Combine, Combiner
+from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs, report_of
+from deepalign_cli.operations.job import Job, Report, check_outputs
+from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.repairs import Repaired, repaired
+from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.stream import Stream
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.tensor_names import is_statistic
+
+BATCHNORM_HINT = (
+    "BatchNorm statistics were averaged, which understates the merged network; "
+    "re-estimating them on data is better: --repair DATA."
+)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """How aligned networks become one: a combiner with its options, and a weight for each input.
+
+    Where the combiner needs a base, that is the first input and has no weight.
+    """
+
+    weights: tuple[float, ...] = (0.5, 0.5)
+    combiner: str = combiners.DEFAULT
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def row(self) -> Combiner:
+        """The combiner's row. Raises UsageError where there is no such combiner."""
+        return COMBINERS.find(self.combiner)
+
+    @cached_property
+    def combine(self) -> Combine:
+        """What combines tensors. Raises UsageError where a weight or an option may not be used."""
+        return self.row.make(self.weights, self.options)
+
+    def check(self, inputs: int) -> None:
+        """See, before any work, that the weights fit the inputs and the options may be used.
+
+        Raises:
+            UsageError: so.
+        """
+        weighed = inputs - self.row.base
+        if len(self.weights) != weighed:
+            raise UsageError(
+                f"{len(self.weights)} weights are given for {weighed} inputs.",
+                "give one weight to each input.",
+            )
+        _ = self.combine
+
+    def facts(self) -> dict[str, object]:
+        """What an output's metadata say of it."""
+        values = {k: v for k, v in self.row.values(self.options).items() if v is not None}
+        return {"weights": list(self.row.shares(self.weights)), "combine": self.combiner, **values}
+
+
+class Merge:
+    """The network that a session's inputs are merged into; it is made once, however often it is asked for."""
+
+    def __init__(
+        self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT
+    ) -> None:
+        self.session, self.merging, self.repair = session, merging, repair
+        self.alignments = session.alignments(progress=progress)
+        self.stream = Stream(session.inputs, self.alignments, session.reference, merging.combine)
+        self.repaired = self._repaired(repair) if repair is not None else Repaired()
+        self.stream.known = self.repaired.tensors
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole network, in memory from now on: it is written from there."""
+        tensors = {name: self.stream.tensor(name) for name in self.session.reference}
+        self.stream.known = tensors
+        return tensors
+
+    def moved(self) -> list[Mapping[str, Tensor]]:
+        """All inputs in the reference's units, in memory."""
+        others = (
+            dict(alignment.apply(other))
+            for alignment, other in zip(self.alignments, self.session.moving, strict=True)
+        )
+        return [dict(self.session.reference), *others]
+
+    def _repaired(self, data: str) -> Repaired:
+        parents = self.moved()
+        merged = {name: self.merging.combine(name, [p[name] for p in parents]) for name in parents[0]}
+        shares = self.merging.row.goals(self.merging.weights)
+        testbed = self.session.repairing(data)
+        return repaired(testbed, self.alignments[0].symmetry, parents, merged, shares)
+
+    def notes(self, alignments: Sequence[Alignment]) -> list[str]:
+        """What the user should know of it."""
+        notes = [*notes_of_pairs(self.session.inputs, alignments), *self.repaired.notes]
+        is_averaged = any(
+            is_statistic(name) and name not in self.repaired.tensors for name in self.session.reference
+        )
+        return [*notes, BATCHNORM_HINT] if is_averaged else notes
+
+
+def merge_files(job: Job, merging: Merging | None = None, progress: Progress = SILENT) -> Report:
+    """Write the network that the reference and the aligned inputs are merged into.
+
+    Raises:
+        DeepalignError: an input does not fit, or the output cannot be written.
+        UsageError: the weights do not fit the inputs.
+    """
+    started, merging = time.perf_counter(), merging or Merging()
+    merging.check(len(job.inputs))
+    check_outputs(job, [job.output])
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    job, session = job.open()
+    with Hashes(session.inputs) as hashes:
+        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        merge = Merge(session, merging, job.repair, finding)
+        return write_merge(job, merge, job.output, hashes, started, progress)
+
+
+def write_merge(
+    job: Job, merge: Merge, output: Path, hashes: Hashes, started: float, progress: Progress = SILENT
+) -> Report:
+    """Write a merged network to a file, and its alignment where the job asks for that.
+
+    Raises:
+        DeepalignError: an alignment was made for other inputs, or the output cannot be written.
+    """
+    session = merge.session
+    facts = facts_of("merge", session, merge.alignments) | merge.merging.facts()
+    if job.repair is not None:
+        facts["repair"] = merge.repaired.on
+    size = sum(info.nbytes for info in session.reference.infos.values())
+    writing = progress.part(1.0, f"writing {output.name}", size)
+    metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
+    alignments = [
+        measured_for(a, session.reference, m) for a, m in zip(merge.alignments, session.moving, strict=True)
+    ]
+    keep_alignment(job, alignments, hashes)
+    seconds = time.perf_counter() - started
+    return report_of(output, session.inputs, alignments, seconds, merge.notes(alignments), metadata)

@@ -1,0 +1,75 @@
+"""What a merge costs, for its card: the network that is written, its parents, and the path between two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.measure.curve import Curve
+from deepalign_cli.measure.paths import Along, Tally, tally
+from deepalign_cli.merge import combiners
+from deepalign_cli.operations.barrier import Question, barrier_of
+from deepalign_cli.operations.merge import Merge, Merging
+from deepalign_cli.operations.testbed import Testbed
+from deepalign_cli.progress import SILENT, Progress
+
+MERGED = "the merged network"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network's loss, and its accuracy (0 to 1) where there are labels, on some data."""
+
+    name: str
+    data: str
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Every network measured, the merged one last; and of two inputs the curves along their path."""
+
+    networks: tuple[Measured, ...]
+    curves: tuple[Curve, ...] = ()
+    ends: tuple[str, str] = ("A", "B")
+    notes: tuple[str, ...] = ()
+
+
+def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost:
+    """Measure the very network that is written (its weights, combiner and repair), and where it lies.
+
+    Raises:
+        LossError: a loss is not finite. DeepalignError: the networks and the data do not fit one another.
+    """
+    session, merging = merge.session, merge.merging
+    parents = {checkpoint.called: checkpoint for checkpoint in session.inputs}
+    networks = [*parents.items(), (MERGED, merge.tensors)]
+    measured = tuple(_measured(testbed, name, weights) for name, weights in networks)
+    if len(session.inputs) > 2 or merging.row.base:
+        return Cost(measured, notes=tuple(testbed.says))
+    question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
+    report = barrier_of(session, question, progress, _along(merging))
+    report.check_finite()
+    only = f"{report.methods[-1]}: ".removesuffix(" + repair: ")  # there is but one method
+    notes = tuple(note.removeprefix(only) for note in report.notes)
+    return Cost(measured, tuple(report.curves), report.ends, notes)
+
+
+def _along(merging: Merging) -> Along | None:
+    """The path of a combiner of two networks; None for the straight line."""
+    if merging.combiner == combiners.DEFAULT:
+        return None
+    return lambda alpha: merging.row.make((1 - alpha, alpha), merging.options)
+
+
+@torch.no_grad()
+def _measured(testbed: Testbed, name: str, weights: Mapping[str, Tensor]) -> Measured:
+    """The figures on the first of the data's splits."""
+    data, total, network = testbed.sets[0], Tally(), dict(weights)
+    batches: Sequence[tuple[Tensor, Tensor | None]] = list(data.batches(testbed.batch_size))
+    tally(testbed.run, network, batches, testbed.measure, total)
+    return Measured(name, data.name, total.mean, total.accuracy)

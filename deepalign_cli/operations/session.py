@@ -1,0 +1,158 @@
+"""Networks opened together: their symmetry, what they are run on, and alignments, each found once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.align.artifact import load_alignment
+from deepalign_cli.align.methods import METHODS, DataUse
+from deepalign_cli.align.refinements import REFINEMENTS
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.operations.finite import check_finite
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import NAIVE, Settings
+from deepalign_cli.operations.testbed import Testbed, open_testbed
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
+from deepalign_cli.symmetry.symmetry import Symmetry
+
+
+class Session:
+    """Checkpoints of one architecture, of which the others move onto the first.
+
+    `saved` are files of alignments, one for each moving input, that take the place of a method. `running`
+    says what the networks are run as and on (or is that, opened already); `measured` that losses are to be
+    measured, so that data without labels will not do.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Checkpoint],
+        settings: Settings,
+        running: RunSettings | Testbed | None = None,
+        saved: Sequence[Path] = (),
+        *,
+        measured: bool = False,
+    ) -> None:
+        self.inputs, self.settings, self.saved = tuple(inputs), settings, tuple(saved)
+        self._running, self._measured = running, measured
+        self._alignments: dict[str, list[Alignment]] = {}
+        self._is_finite = False
+        if saved and len(saved) != len(inputs) - 1:
+            raise UsageError(
+                f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs.",
+                "repeat --alignment once for each.",
+            )
+        for other in self.moving:
+            check_same_layout(self.reference, other)
+
+    @property
+    def reference(self) -> Checkpoint:
+        """The input that the others move onto."""
+        return self.inputs[0]
+
+    @property
+    def moving(self) -> tuple[Checkpoint, ...]:
+        """The others."""
+        return self.inputs[1:]
+
+    @cached_property
+    def symmetry(self) -> Symmetry:
+        """What may move, by the reference. Raises SpecError where that is not known."""
+        return self.settings.symmetry(self.reference)
+
+    @cached_property
+    def testbed(self) -> Testbed | None:
+        """The network and the data, opened; None where there are no data."""
+        if isinstance(self._running, Testbed) or self._running is None or self._running.data is None:
+            return self._running if isinstance(self._running, Testbed) else None
+        return open_testbed(self.reference, self._running, self.settings.activation, measured=self._measured)
+
+    def repairing(self, data: str) -> Testbed:
+        """The network and the data that a merge of the inputs is repaired on: the same where they are."""
+        if isinstance(self._running, Testbed):
+            return self._running
+        running = self._running or RunSettings()
+        if data == running.data and self.testbed is not None:
+            return self.testbed
+        return open_testbed(
+            self.reference, replace(running, data=data), self.settings.activation, measured=False
+        )
+
+    def alignments(self, method: str | None = None, progress: Progress = SILENT) -> list[Alignment]:
+        """An alignment for every moving input: the saved ones, or by a method (that of the settings).
+
+        One aligner serves all, from the same seed each time: what it makes of the reference it keeps.
+
+        Raises:
+            UsageError: the method is not known, or cannot do without what is not given.
+            MismatchError, NonFiniteError, SpecError: the inputs do not fit each other or the spec.
+        """
+        name = method or ("" if self.saved else self.settings.method)
+        if name not in self._alignments:
+            self._alignments[name] = self._computed(name, progress) if name else self._loaded()
+        return self._alignments[name]
+
+    def check_finite(self) -> None:
+        """See, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
+        for checkpoint in () if self._is_finite else self.inputs:
+            check_finite(checkpoint)
+        self._is_finite = True
+
+    def _computed(self, method: str, progress: Progress) -> list[Alignment]:
+        settings = replace(self.settings, method=method)
+        uses_data = METHODS.find(method).data is not DataUse.NONE
+        evidence = self.testbed.evidence if self.testbed and uses_data else None
+        symmetry = settings.symmetry(self.reference) if method == NAIVE else self.symmetry
+        aligner = settings.aligner(evidence)
+        self.check_finite()
+        making = getattr(aligner, "making", METHODS[method].values(settings.options))
+        alignments = []
+        for other in self.moving:
+            stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
+            alignment = aligner(symmetry, self.reference, other, rng=settings.rng(), progress=stage)
+            alignments.append(replace(alignment, making=making))
+        return alignments
+
+    def _loaded(self) -> list[Alignment]:
+        return [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
+
+
+def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:
+    """Check that a saved alignment belongs to the inputs of these hashes.
+
+    Raises:
+        MismatchError: it was made for others.
+    """
+    if alignment.hashes not in (None, (reference, moving)):
+        which = "reference" if alignment.hashes and alignment.hashes[0] != reference else "moving input"
+        raise MismatchError(
+            f"the alignment was made for another {which}: the sha256 differs.",
+            "align these inputs anew, or use it all the same with --force.",
+        )
+
+
+def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint) -> Alignment:
+    """The same with these inputs' distances, where a saved alignment was made for others."""
+    if alignment.hashes in (None, (reference.sha256(), moving.sha256())):
+        return alignment
+    symmetry, element = alignment.symmetry, alignment.element
+    before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
+    return replace(alignment, distance_before=before, distance_after=after)
+
+
+def notes_of(alignment: Alignment) -> list[str]:
+    """What the user should know of an alignment: what was kept of a prediction and why, and remarks."""
+    details: Mapping[str, object] = alignment.details
+    remarks = details.get("notes", ())
+    notes = [str(note) for note in remarks] if isinstance(remarks, list | tuple) else []
+    if "kept" not in details:
+        return notes
+    network, sketches, kept, why = (details[key] for key in ("network", "sketches", "kept", "why"))
+    count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
+    return [f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}", *notes]

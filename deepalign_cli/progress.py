@@ -1,0 +1,57 @@
+"""How far long work has come: stages that share one bar, so that its percentage covers all of the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Show = Callable[[float, str], None]  # the share of all the work that is done, and what is being done
+
+
+class Progress:
+    """A stage of some work; called with a step, it moves on by that much of its `total`.
+
+    `part` carves a stage out of this one. A stage may take a whole share although it ends early: the next
+    one begins where the share ends. Without `show` nothing is told to anybody.
+
+    Example:
+        >>> told = []
+        >>> work = Progress(lambda share, label: told.append((share, label)))
+        >>> align, write = work.part(0.8, "aligning", total=2), work.part(0.2, "writing")
+        >>> align(1), write(1)
+        (None, None)
+        >>> [(round(share, 1), label) for share, label in told]
+        [(0.0, 'aligning'), (0.8, 'writing'), (0.4, 'aligning'), (1.0, 'writing')]
+    """
+
+    def __init__(
+        self,
+        show: Show | None = None,
+        label: str = "",
+        total: float = 1.0,
+        start: float = 0.0,
+        share: float = 1.0,
+    ) -> None:
+        self._show, self._label, self._total = show, label, total
+        self._start, self._share = start, share
+        self._done = 0.0  # of this stage, from 0 to 1
+
+    def __call__(self, step: float = 1.0) -> None:
+        """Move on by `step` of `total`."""
+        self._done = min(1.0, self._done + step / self._total if self._total else 1.0)
+        self._tell()
+
+    def part(self, share: float, label: str = "", total: float = 1.0) -> Progress:
+        """The stage that takes the next `share` of this one; it says `label` while it runs."""
+        start = self._start + self._share * self._done
+        stage = Progress(self._show, label or self._label, total, start, self._share * share)
+        self._done = min(1.0, self._done + share)
+        if label:
+            stage._tell()
+        return stage
+
+    def _tell(self) -> None:
+        if self._show is not None:
+            self._show(self._start + self._share * self._done, self._label)
+
+
+SILENT = Progress()
