@@ -19,8 +19,8 @@ from deepalign_cli.cli.barrier import barrier
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.landscape import landscape
+from deepalign_cli.cli.listing import methods
 from deepalign_cli.cli.merge import merge
-from deepalign_cli.cli.methods import methods
 from deepalign_cli.cli.output import is_terminal, show_error
 from deepalign_cli.cli.train import train
 from deepalign_cli.cli.verify import verify

@@ -187,12 +187,12 @@ def printable(text: str) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> TextTable:
     """Return a table to print on a console; numbers are aligned to the right."""
-    return Table(columns, rows, title)
+    return TextTable(columns, rows, title)
 
 
-class Table:
+class TextTable:
     """Rows under headings, laid out for where they are printed.
 
     On a terminal a rich table that folds its cells, or one line a cell where even that does not fit;

@@ -90,7 +90,7 @@ COMBINERS: Table[Combiner] = Table(
     (
         Combiner(
             "linear", "the weighted average", "Model soups (Wortsman et al. 2022, arXiv 2203.05482)",
-            "deepalign_cli.merge.linear:Linear", "The average of {count} networks.",
+            "deepalign_cli.merge.linear:WeightedMean", "The average of {count} networks.",
         ),
         Combiner(
             "slerp", "the arc between two networks, tensor by tensor", "Shoemake 1985",

@@ -13,7 +13,7 @@ from deepalign_cli.symmetry.tensors import widened
 
 
 @dataclass(frozen=True)
-class Linear:
+class WeightedMean:
     """sum_i weights[i] * tensor_i, in the dtype of the first input; `weights` sum to 1.
 
     Half types are summed in float32 and rounded once. What is not floating point comes from the first input.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from deepalign_cli.merge.linear import Linear, same_type
+from deepalign_cli.merge.linear import WeightedMean, same_type
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
 _COLLINEAR = 1e-4
@@ -29,7 +29,7 @@ class Slerp:
     def __call__(self, name: str, tensors: Sequence[Shaped[Tensor, "*shape"]]) -> Shaped[Tensor, "*shape"]:
         first = tensors[0]
         if not is_trained(name, first):
-            return Linear(self.weights)(name, tensors)
+            return WeightedMean(self.weights)(name, tensors)
         return _slerp(widened(first), widened(tensors[1]), self.weights[1]).to(first.dtype)
 
 

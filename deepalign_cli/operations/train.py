@@ -62,7 +62,7 @@ class TrainReport:
 
 
 @dataclass(frozen=True)
-class Session:
+class TrainingSession:
     """A run that is ready to go on."""
 
     label, unit = "training", "step"
@@ -146,7 +146,7 @@ def make_zoo(
 def prepare(
     recipe: Path, zoo: Path, data: Path, out: Path, resume: bool, workers: Workers,
     network: str | None = None,
-) -> Session | SearchSession:  # fmt: skip
+) -> TrainingSession | SearchSession:  # fmt: skip
     """Everything that a run needs, from its beginning or from where it was kept.
 
     `network` names the aligner whose refiner a recipe with a [refiner] trains, or searches for.
@@ -174,7 +174,7 @@ def prepare(
     pool = load_pool(zoo, data)
     if resume:
         load_state(run, plan, pool, out / STATE)
-    return Session(run, plan, lesson, pool, workers, out)
+    return TrainingSession(run, plan, lesson, pool, workers, out)
 
 
 def _prepare_search(
