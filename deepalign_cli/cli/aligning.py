@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepalign_cli.align import methods as table
-from deepalign_cli.align.methods import METHODS, DataUse
+from deepalign_cli.aligners import methods as table
+from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.cli import options
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import HOW_TO_ALIGN, options_of

@@ -6,12 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from deepalign_cli.align import methods as method_table
-from deepalign_cli.align.methods import METHODS
+from deepalign_cli.aligners import methods as method_table
+from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.cli import options
 from deepalign_cli.cli.output import Output, table
-from deepalign_cli.merge import combiners as combiner_table
-from deepalign_cli.merge.combiners import COMBINERS
+from deepalign_cli.combiners import table as combiner_table
+from deepalign_cli.combiners.table import COMBINERS
 
 
 def methods(json: options.Json = False, quiet: options.Quiet = False) -> None:

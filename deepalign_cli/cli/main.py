@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from deepalign_cli import __version__
 from deepalign_cli.cli.align import align
 from deepalign_cli.cli.barrier import barrier
 from deepalign_cli.cli.demo import demo
@@ -26,6 +25,7 @@ from deepalign_cli.cli.train import train
 from deepalign_cli.cli.verify import verify
 from deepalign_cli.cli.zoo import zoo
 from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.version import __version__
 
 PROGRAM = "deepalign"
 INTERRUPTED = 130  # 128 + SIGINT

@@ -17,8 +17,8 @@ from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import HOW_TO_MERGE, Combine, Method, options_of
+from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combiner
 from deepalign_cli.errors import UsageError
-from deepalign_cli.merge.combiners import COMBINERS, DEFAULT, Combiner
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.job import Job, Report

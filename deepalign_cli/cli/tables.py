@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from deepalign_cli.align import methods
-from deepalign_cli.align.methods import METHODS
-from deepalign_cli.merge.combiners import COMBINERS, DEFAULT
+from deepalign_cli.aligners import methods
+from deepalign_cli.aligners.methods import METHODS
+from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.parameters import Parameter
 
 HOW_TO_ALIGN, HOW_TO_MERGE = "How to align", "How to merge"

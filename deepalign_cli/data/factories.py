@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
 
 from deepalign_cli.data.arrays import as_labels, as_tensor
 from deepalign_cli.data.dataset import Contents, Part, Split
@@ -68,15 +69,25 @@ def read_factory(source: str) -> Contents:
         UsageError: there is no such factory, or it returns something else.
         DeepalignError: the user's code raised. DataError: it returns no numbers.
     """
-    made = call_factory(source, {}, _CALL)
-    if not isinstance(made, Mapping):
-        return {"": _split(made, source)}, {}
-    if not made or not all(isinstance(name, str) and name for name in made):
-        raise UsageError(f"'{source}' returned a dict without names of splits.", _HINT)
-    return {name: _split(value, source) for name, value in made.items()}, {}
+    return splits_of(call_factory(source, {}, _CALL), source), {}
+
+
+def splits_of(data: object, source: str) -> dict[str, Split]:
+    """Arrays, a Dataset, a DataLoader, or a dict of such by the names of splits, which `source` provides.
+
+    Raises:
+        UsageError: it is something else. DataError: it holds no numbers.
+    """
+    if not isinstance(data, Mapping):
+        return {"": _split(data, source)}
+    if not data or not all(isinstance(name, str) and name for name in data):
+        raise UsageError(f"'{source}' is a dict without names of splits.", _HINT)
+    return {name: _split(value, source) for name, value in data.items()}
 
 
 def _split(made: object, source: str) -> Split:
+    if isinstance(made, DataLoader):
+        return _loaded(made, source)
     if isinstance(made, Tensor | np.ndarray):
         return Part(_array(made, source), None)
     if isinstance(made, tuple | list):
@@ -87,6 +98,17 @@ def _split(made: object, source: str) -> Split:
     if not isinstance(made, str | bytes) and _has(made, "__getitem__") and _has(made, "__len__"):
         return Items(made, source)
     raise UsageError(f"'{source}' returned {type(made).__name__}, not data.", _HINT)
+
+
+def _loaded(loader: DataLoader[Any], source: str) -> Split:
+    """The examples of a loader: its data set where it only batches that, else all batches, put together."""
+    if loader.collate_fn is default_collate and _has(loader.dataset, "__getitem__"):
+        return Items(loader.dataset, source)
+    batches: Any = guarded(lambda: list(loader), source)
+    if all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
+        x, y = (torch.cat([_array(part, source) for part in side]) for side in zip(*batches, strict=True))
+        return Part(x, as_labels(y))
+    return Part(torch.cat([_array(batch, source) for batch in batches]), None)
 
 
 def _has(thing: object, name: str) -> bool:

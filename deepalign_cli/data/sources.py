@@ -35,19 +35,20 @@ class Wanted:
 
 def load_data(
     source: str, split: str | None = None, *, wanted: Wanted | None = None,
-    declared: Preparation | None = None, limit: int | None = None,
+    declared: Preparation | None = None, limit: int | None = None, contents: Contents | None = None,
 ) -> Data:  # fmt: skip
     """Open a split (test by default, where there is one) of a data set.
 
     `declared` is how the networks read raw pixels, from a checkpoint; `wanted` goes before it. Numbers
-    that are not whole are taken as they are unless `wanted` says how to normalise them.
+    that are not whole are taken as they are unless `wanted` says how to normalise them. `contents` are the
+    splits of a set that is in memory, which is called `source`.
 
     Raises:
         UsageError: there is no such source or split, or nothing says what becomes of whole-number pixels.
         DataError: it is broken or empty.
         MissingExtra: it needs a package that is not installed.
     """
-    parts, facts = _read(source)
+    parts, facts = contents or _read(source)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}.", "give 1 or more examples, or leave it out.")
     name = source if source.partition(":")[0] in _BY_PREFIX else Path(source).name or source

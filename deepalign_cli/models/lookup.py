@@ -16,7 +16,7 @@ from deepalign_cli.models.from_shapes import read_family
 from deepalign_cli.models.hugging_face import ignored_names, load_folder, renamed
 from deepalign_cli.models.module import make_module, run_module
 from deepalign_cli.models.run import Run
-from deepalign_cli.models.runnable import Running
+from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.symmetry.resolve import shapes_of
 
 
@@ -62,7 +62,7 @@ def network_for(
         run, says, shape = _from_source(checkpoint, source, args)
     else:
         run, says, shape = _from_checkpoint(checkpoint, options, activation)
-    return Network(Running(run, shape), says, shape, _preparation(checkpoint))
+    return Network(Runnable(run, shape), says, shape, _preparation(checkpoint))
 
 
 def _from_source(

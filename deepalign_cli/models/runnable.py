@@ -16,7 +16,7 @@ from deepalign_cli.user_code import one_line
 
 
 @dataclass(frozen=True)
-class Running:
+class Runnable:
     """A network that runs in its weights' own type; half and smaller types run in float32.
 
     Weights that need no other type are handed on as the very tensors that came. Inputs take the type of

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
-from deepalign_cli.align.artifact import save_alignment
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for, notes_of
 from deepalign_cli.operations.stream import Stream
@@ -47,20 +47,32 @@ def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -
     with Hashes(session.inputs) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
-        facts = facts_of("align", session, alignments)
-        reports = []
-        for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
-            output.parent.mkdir(exist_ok=True)
-            pair = [session.reference, session.inputs[i]]
-            size = sum(info.nbytes for info in pair[1].infos.values())
-            writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size)
-            stream = Stream(pair, [alignment], pair[1], _second)
-            metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
-            alignment = measured_for(alignment, *pair)
-            notes = notes_of_pairs(pair, [alignment])
-            seconds = time.perf_counter() - started
-            reports.append(report_of(output, pair, [alignment], seconds, notes, metadata))
-        keep_alignment(job, alignments, hashes)
+        return write_aligned(job, session, alignments, outputs, hashes, started, progress)
+
+
+def write_aligned(
+    job: Job, session: Session, alignments: Sequence[Alignment], outputs: Sequence[Path], hashes: Hashes,
+    started: float, progress: Progress = SILENT,
+) -> tuple[Report, ...]:  # fmt: skip
+    """Write each moving input of a session, aligned, to its output; and the alignment if the job says so.
+
+    Raises:
+        DeepalignError: an alignment was made for other inputs, or an output cannot be written.
+    """
+    facts = facts_of("align", session, alignments)
+    reports = []
+    for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
+        output.parent.mkdir(exist_ok=True)
+        pair = [session.reference, session.inputs[i]]
+        size = sum(info.nbytes for info in pair[1].infos.values())
+        writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size)
+        stream = Stream(pair, [alignment], pair[1], _second)
+        metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
+        alignment = measured_for(alignment, *pair)
+        notes = notes_of_pairs(pair, [alignment])
+        seconds = time.perf_counter() - started
+        reports.append(report_of(output, pair, [alignment], seconds, notes, metadata))
+    keep_alignment(job, alignments, hashes)
     return tuple(reports)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.align import methods
-from deepalign_cli.align.alignment import Alignment
-from deepalign_cli.align.methods import METHODS, DataUse
+from deepalign_cli.aligners import methods
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import LossError, SpecError
 from deepalign_cli.measure.curve import Curve, mean_and_spread

@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.measure.curve import Curve
-from deepalign_cli.merge.combiners import COMBINERS
 from deepalign_cli.operations.merge_cost import Measured
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
-from deepalign_cli.merge.combiners import COMBINERS
+from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.operations.card import Facts, Ingredient
 from deepalign_cli.operations.job import Report
 from deepalign_cli.operations.merge_cost import Cost

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import UsageError
 from deepalign_cli.measure.paths import Tally, tally

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.combiners import table as combiners
+from deepalign_cli.combiners.table import COMBINERS, Combine, Combiner
 from deepalign_cli.errors import UsageError
-from deepalign_cli.merge import combiners
-from deepalign_cli.merge.combiners import COMBINERS, Combine, Combiner
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs, report_of
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.repairs import Repaired, repaired
 from deepalign_cli.operations.session import Session, measured_for

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deepalign_cli.combiners import table as combiners
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.measure.paths import Along, Tally, tally
-from deepalign_cli.merge import combiners
 from deepalign_cli.operations.barrier import Question, barrier_of
 from deepalign_cli.operations.merge import Merge, Merging
 from deepalign_cli.operations.testbed import Testbed

@@ -25,7 +25,7 @@ from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report
-from deepalign_cli.operations.memory import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.provenance import Hashes

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-from deepalign_cli import __version__
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
 from deepalign_cli.symmetry.resolve import SPEC_KEY
 from deepalign_cli.symmetry.spec import Spec, format_spec
+from deepalign_cli.version import __version__
 
 _UNKNOWN = "0" * 64
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from deepalign_cli.align.alignment import Alignment, distance
-from deepalign_cli.align.artifact import load_alignment
-from deepalign_cli.align.methods import METHODS, DataUse
-from deepalign_cli.align.refinements import REFINEMENTS
+from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.artifact import load_alignment
+from deepalign_cli.aligners.methods import METHODS, DataUse
+from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.operations.finite import check_finite

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from deepalign_cli.align import methods
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.evidence import Evidence
-from deepalign_cli.align.methods import METHODS
+from deepalign_cli.aligners import methods
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of

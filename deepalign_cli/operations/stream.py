@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint, Entry, write_safetensors
+from deepalign_cli.combiners.table import Combine
 from deepalign_cli.errors import MismatchError, NonFiniteError
-from deepalign_cli.merge.combiners import Combine
 from deepalign_cli.operations.finite import is_finite
 from deepalign_cli.operations.provenance import provenance, with_hashes
 from deepalign_cli.operations.session import check_hashes

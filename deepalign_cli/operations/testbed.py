@@ -8,8 +8,8 @@ from functools import cached_property
 
 import torch
 
-from deepalign_cli.align.choice import Judge
-from deepalign_cli.align.evidence import Evidence
+from deepalign_cli.aligners.choice import Judge
+from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.sources import Wanted, load_data
@@ -122,22 +122,25 @@ def open_testbed(
     activation: Activation | None = None,
     *,
     measured: bool = True,
+    network: Network | None = None,
+    data: Data | None = None,
 ) -> Testbed:
     """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
 
     Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
+    `network` and `data` are those of the settings, where they are open already.
 
     Raises:
         UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
     """
     if running.data is None:
         raise UsageError("nothing can be run without data.", "name them: --data mnist.npz (docs/data.md).")
-    network = network_for(
+    network = network or network_for(
         reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,
     )  # fmt: skip
     splits = tuple(dict.fromkeys(running.splits))
-    first = _load(running, splits[0] if splits else None, network)
+    first = data or _load(running, splits[0] if splits else None, network)
     sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
     loss, why = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
     says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]

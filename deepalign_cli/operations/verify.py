@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from deepalign_cli.align.alignment import Alignment
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.input_shape import input_shape_of
 from deepalign_cli.models.lookup import network_for
 from deepalign_cli.operations.inputs import open_network
-from deepalign_cli.operations.memory import return_large_blocks
+from deepalign_cli.operations.malloc import return_large_blocks
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
@@ -27,7 +27,7 @@ _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
 _UNSCALED = "only permutations were tried; --activation also tries the signs or scales that it allows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """The answer.
 
@@ -43,6 +43,10 @@ class Verdict:
     groups: Mapping[str, Mapping[str, int]]
     spec: SpecCheck | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        answer = "the same function" if self.same else f"not the same function, see '{self.worst}'"
+        return f"Verdict({answer}: residual {self.residual:.3g}, tolerance {self.tolerance:.3g})"
 
 
 def verify_files(
@@ -64,11 +68,23 @@ def verify_files(
     Raises:
         DeepalignError: the inputs do not fit each other or the spec; the model does not run.
     """
-    started = time.perf_counter()
     return_large_blocks()
-    a, b = open_network(reference), open_network(moving)
-    options = {"restarts": 10, **settings.options}
-    settings = replace(settings, method="weights", options=options)
+    session = Session([open_network(reference), open_network(moving)], settings)
+    return verify_session(
+        session, model=model, arguments=arguments, input_shape=input_shape, tolerance=tolerance,
+        progress=progress,
+    )  # fmt: skip
+
+
+def verify_session(
+    session: Session, *, model: str | None = None, arguments: Mapping[str, str] | None = None,
+    input_shape: str | None = None, tolerance: float | None = None, progress: Progress = SILENT,
+) -> Verdict:  # fmt: skip
+    """The same for inputs that are open."""
+    started, (a, b) = time.perf_counter(), session.inputs
+    settings = replace(
+        session.settings, method="weights", options={"restarts": 10, **session.settings.options}
+    )
     alignment = Session([a, b], settings).alignments(progress=progress)[0]
     residual, worst = _residual(a, b, alignment)
     limit = tolerance

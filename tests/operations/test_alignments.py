@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepalign_cli.align.alignment import distance
+from deepalign_cli.aligners.alignment import distance
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.operations.alignments import Found

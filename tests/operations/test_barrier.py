@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from deepalign_cli.align.artifact import load_alignment
+from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.errors import LossError, MismatchError, UsageError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations import barrier

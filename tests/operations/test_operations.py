@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepalign_cli.align.artifact import ALIGNMENT_KEY
-from deepalign_cli.align.deepalign import LearnedAligner, Refine
-from deepalign_cli.align.none import NoAlignment
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.artifact import ALIGNMENT_KEY
+from deepalign_cli.aligners.deepalign import LearnedAligner, Refine
+from deepalign_cli.aligners.none import NoAlignment
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, NonFiniteError, UsageError
 from deepalign_cli.network.saved import NETWORK_KEY

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,7 +19,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Alignment:
     """An element of `symmetry` that carries a moving network onto a reference.
 
@@ -38,6 +39,28 @@ class Alignment:
     details: Mapping[str, object] = field(default_factory=dict)
     making: Mapping[str, object] = field(default_factory=dict)
     hashes: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        units = sum(self.symmetry.sizes.values())
+        distance = f"distance {self.distance_before:.4g} -> {self.distance_after:.4g}"
+        return f"Alignment({self.method}: {self.moved} of {units} units moved, {distance})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{group['size']}</td><td>{group['moved']}</td></tr>"
+            for name, group in self.groups.items()
+        )
+        heads = "<tr><th>group</th><th>units</th><th>moved</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
+
+    def to_dict(self) -> dict[str, object]:
+        """The figures, and every group's permutation and factors as lists."""
+        return {
+            "method": self.method, "seconds": self.seconds, "distance_before": self.distance_before,
+            "distance_after": self.distance_after, "groups": self.groups,
+            "permutations": {group: perm.tolist() for group, perm in self.element.perm.items()},
+            "factors": {group: factors.tolist() for group, factors in self.element.scale.items()},
+        }  # fmt: skip
 
     @property
     def distances(self) -> tuple[float, float]:

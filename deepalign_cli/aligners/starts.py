@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepalign_cli.align.gains import Gains, best_step
-from deepalign_cli.align.profile import profile_element, profile_match
+from deepalign_cli.aligners.gains import Gains, best_step
+from deepalign_cli.aligners.profile import profile_element, profile_match
 from deepalign_cli.symmetry.element import Element
 
 _ALIKE = 0.2  # of the mean distance of two units' profiles: matched ones of a planted element are nearer

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
-from deepalign_cli.align.gains import Gains
+from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
 

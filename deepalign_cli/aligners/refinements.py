@@ -22,7 +22,7 @@ class Refinement:
     data: bool = False
 
 
-_IN = "deepalign_cli.align.candidates"
+_IN = "deepalign_cli.aligners.candidates"
 
 REFINEMENTS: Mapping[str, Refinement] = MappingProxyType(
     {

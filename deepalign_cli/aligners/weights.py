@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from deepalign_cli.align.alignment import Alignment, distance
-from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.gains import Counted, Gains
-from deepalign_cli.align.starts import front_start, planted_element
+from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.canonical import canonical_scales
+from deepalign_cli.aligners.gains import Counted, Gains
+from deepalign_cli.aligners.starts import front_start, planted_element
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.parameters import Parameter, load, values_of
-from deepalign_cli.table import Table
+from deepalign_cli.registry import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,11 +90,11 @@ COMBINERS: Table[Combiner] = Table(
     (
         Combiner(
             "linear", "the weighted average", "Model soups (Wortsman et al. 2022, arXiv 2203.05482)",
-            "deepalign_cli.merge.linear:WeightedMean", "The average of {count} networks.",
+            "deepalign_cli.combiners.linear:WeightedMean", "The average of {count} networks.",
         ),
         Combiner(
             "slerp", "the arc between two networks, tensor by tensor", "Shoemake 1985",
-            "deepalign_cli.merge.slerp:Slerp", "A point on the arc between {count} networks.", most=2,
+            "deepalign_cli.combiners.slerp:Slerp", "A point on the arc between {count} networks.", most=2,
         ),
     ),
 )  # fmt: skip

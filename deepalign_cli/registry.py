@@ -5,8 +5,8 @@ A package adds a row by an entry point, in its `pyproject.toml`:
     [project.entry-points."deepalign.methods"]
     mine = "my_package.rows:METHOD"
 
-where METHOD is a row like those of `align/methods.py`. The module is imported when the table is first read,
-so it must not import torch at its top. A row that cannot be loaded is left out, and `problems` says why.
+where METHOD is a row like those of `aligners/methods.py`. The module is imported when the table is first
+read, so it must not import torch at its top. A row that cannot be loaded is left out; `problems` says why.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from deepalign_cli.align.choice import Judge
-from deepalign_cli.align.correlations import Correlations, correlations
+from deepalign_cli.aligners.choice import Judge
+from deepalign_cli.aligners.correlations import Correlations, correlations
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 

@@ -10,11 +10,11 @@ import time
 
 import torch
 
-from deepalign_cli.align.activations import alone, as_alignment, as_prior
-from deepalign_cli.align.alignment import Alignment
-from deepalign_cli.align.evidence import Evidence
-from deepalign_cli.align.pair import Pair
-from deepalign_cli.align.prior import descend_with_prior
+from deepalign_cli.aligners.activations import alone, as_alignment, as_prior
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.pair import Pair
+from deepalign_cli.aligners.prior import descend_with_prior
 from deepalign_cli.errors import UsageError
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights

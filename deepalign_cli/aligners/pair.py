@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deepalign_cli.align.alignment import distance
-from deepalign_cli.align.canonical import canonical_scales
-from deepalign_cli.align.gains import Gains
+from deepalign_cli.aligners.alignment import distance
+from deepalign_cli.aligners.canonical import canonical_scales
+from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from deepalign_cli.merge.linear import WeightedMean, same_type
+from deepalign_cli.combiners.linear import WeightedMean, same_type
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
 _COLLINEAR = 1e-4

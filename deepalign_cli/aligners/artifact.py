@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
-from deepalign_cli.align.methods import METHODS
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.align.activations import alone, as_prior, matched, with_similarity
-from deepalign_cli.align.alignment import Alignment, distance
-from deepalign_cli.align.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
-from deepalign_cli.align.correlations import Correlations
-from deepalign_cli.align.evidence import Evidence
-from deepalign_cli.align.pair import Pair, scales_of
-from deepalign_cli.align.prior import descend_with_prior, with_signs
-from deepalign_cli.align.weights import WeightMatching, descend
+from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
+from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
+from deepalign_cli.aligners.correlations import Correlations
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.pair import Pair, scales_of
+from deepalign_cli.aligners.prior import descend_with_prior, with_signs
+from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from deepalign_cli.align.alignment import Alignment, distance
+from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 

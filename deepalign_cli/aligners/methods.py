@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deepalign_cli.align.refinements import REFINEMENTS
+from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.parameters import Parameter, load, values_of
-from deepalign_cli.table import Table
+from deepalign_cli.registry import Table
 
 if TYPE_CHECKING:
-    from deepalign_cli.align.alignment import Aligner
-    from deepalign_cli.align.evidence import Evidence
+    from deepalign_cli.aligners.alignment import Aligner
+    from deepalign_cli.aligners.evidence import Evidence
 
 DEFAULT = "deepalign"
 
@@ -119,24 +119,24 @@ METHODS: Table[Method] = Table(
         Method(
             "deepalign", "a trained network predicts the alignment in one pass, which is then refined",
             "Deep-Align (Navon et al. 2024, arXiv 2310.13397)",
-            "deepalign_cli.align.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES),
+            "deepalign_cli.aligners.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES),
             DataUse.OPTIONAL, seeded=True,
         ),
         Method(
             "weights", "match units by their weights, group by group, until nothing moves",
             "Git Re-Basin (Ainsworth et al. 2023, arXiv 2209.04836)",
-            "deepalign_cli.align.weights:WeightMatching", (RESTARTS,), seeded=True,
+            "deepalign_cli.aligners.weights:WeightMatching", (RESTARTS,), seeded=True,
         ),
         Method(
             "activations", "match units by how alike they respond to data",
             "Convergent Learning (Li et al. 2015, arXiv 1511.07543)",
-            "deepalign_cli.align.activations:ActivationMatching", data=DataUse.REQUIRED,
+            "deepalign_cli.aligners.activations:ActivationMatching", data=DataUse.REQUIRED,
         ),
         Method(
             "dual", "match by weights and activations together",
-            "MuDSC (Xu et al. 2024, arXiv 2403.01753)", "deepalign_cli.align.dual:DualMatching",
+            "MuDSC (Xu et al. 2024, arXiv 2403.01753)", "deepalign_cli.aligners.dual:DualMatching",
             (SHARE,), DataUse.REQUIRED,
         ),
-        Method("none", "leave B as it is: the baseline", "", "deepalign_cli.align.none:NoAlignment"),
+        Method("none", "leave B as it is: the baseline", "", "deepalign_cli.aligners.none:NoAlignment"),
     ),
 )  # fmt: skip

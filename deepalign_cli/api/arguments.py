@@ -1,0 +1,106 @@
+"""Whatever a caller has, as what the library works on: checkpoints, runs and data sets."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.memory import MemoryCheckpoint
+from deepalign_cli.data.dataset import Contents, Data
+from deepalign_cli.data.factories import splits_of
+from deepalign_cli.data.sources import Wanted, load_data
+from deepalign_cli.errors import UsageError
+from deepalign_cli.models.lookup import Network, network_for
+from deepalign_cli.models.module import run_module
+from deepalign_cli.models.runnable import Runnable
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.testbed import Testbed, open_testbed
+from deepalign_cli.symmetry.resolve import shapes_of
+from deepalign_cli.symmetry.spec import Activation
+
+# A path (or hf://org/repo), an open checkpoint, a state dict, or a module.
+Source = str | os.PathLike[str] | Checkpoint | Mapping[str, Tensor] | nn.Module
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def open_sources(sources: Sequence[Source]) -> list[Checkpoint]:
+    """Every source as an open checkpoint; those in memory are called A, B, C, ... by their place.
+
+    Raises:
+        UsageError: there is no such file, or a source is none. CheckpointError: one is broken.
+    """
+    return [open_source(source, _LETTERS[i % len(_LETTERS)]) for i, source in enumerate(sources)]
+
+
+def open_source(source: Source, name: str = "network") -> Checkpoint:
+    """One source as an open checkpoint."""
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, nn.Module):
+        return MemoryCheckpoint(source.state_dict(), name)
+    if isinstance(source, Mapping):
+        return MemoryCheckpoint(source, name)
+    if isinstance(source, str | os.PathLike):
+        return open_network(Path(source))
+    raise UsageError(
+        f"{type(source).__name__} is not a network.",
+        "give a path, a checkpoint, a state dict or an nn.Module.",
+    )
+
+
+def testbed_of(
+    inputs: Sequence[Source], opened: Sequence[Checkpoint], model: Any, data: Any,
+    activation: Activation | None, options: Mapping[str, Any], *, measured: bool,
+) -> Testbed | None:  # fmt: skip
+    """What the networks are run as and on; None without data.
+
+    `model` is a module, or what `--model` takes; without it the first input that is a module, or what the
+    checkpoint says. `data` is arrays, a Dataset or a DataLoader, or what `--data` takes. `options` are fields
+    of `RunSettings`.
+
+    Raises:
+        UsageError, DataError: the data are none, or do not fit the model.
+    """
+    if data is None:
+        return None
+    model = next((s for s in inputs if isinstance(s, nn.Module)), None) if model is None else model
+    running = RunSettings(
+        model=model if isinstance(model, str) else None, data="data", **{"splits": (), **options}
+    )
+    network = _network(opened[0], model, running, activation)
+    split = running.splits[0] if running.splits else None
+    wanted = Wanted(running.normalise, running.side, running.grey)
+    return open_testbed(
+        opened[0], running, activation, measured=measured, network=network,
+        data=_data(data, split, wanted, network, running.limit),
+    )  # fmt: skip
+
+
+def _network(
+    reference: Checkpoint, model: Any, running: RunSettings, activation: Activation | None
+) -> Network:
+    if isinstance(model, nn.Module):
+        # A copy in evaluation mode: the caller's own module keeps its weights and its mode.
+        run = run_module(copy.deepcopy(model).eval(), shapes_of(reference))
+        return Network(Runnable(run), type(model).__name__)
+    return network_for(
+        reference, running.model, args=running.arguments, options=running.design,
+        activation=activation.value if activation else None,
+    )  # fmt: skip
+
+
+def _data(data: Any, split: str | None, wanted: Wanted, network: Network, limit: int | None) -> Data:
+    if isinstance(data, Data):
+        return data
+    contents: Contents | None = None if isinstance(data, str | os.PathLike) else (splits_of(data, "data"), {})
+    return load_data(
+        os.fspath(data) if contents is None else "data", split, wanted=wanted,
+        declared=network.preparation, limit=limit, contents=contents,
+    )  # fmt: skip
