@@ -151,7 +151,14 @@ def repair(
     return Correction(tensors, parents.layers, norms, repairing.notes())
 
 
-class _Measuring(Calls):
+class BatchStatistics(Calls):
+    """Runs a network with every batch's own statistics in BatchNorm, as in training."""
+
+    def batch_norm(self, call: NormCall) -> Tensor:
+        return _by_own_statistics(call)[0]
+
+
+class _Measuring(BatchStatistics):
     """Takes the moments of what layers give; `barred` are those that are not to be corrected."""
 
     def __init__(self, symmetry: Symmetry, weights: Weights) -> None:
@@ -174,9 +181,6 @@ class _Measuring(Calls):
             self.moments[call.name] = _moments(out, call)
             self._given[id(out)] = weakref.ref(out), call.name
         return out
-
-    def batch_norm(self, call: NormCall) -> Tensor:
-        return _by_own_statistics(call)[0]
 
     def looked_up(self, name: str) -> None:
         self.barred.add(name)

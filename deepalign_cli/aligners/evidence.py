@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.correlations import Correlations, correlations
@@ -15,16 +19,31 @@ _KEPT = 8  # pairs: their correlations take n^2 numbers a group
 Judging = Callable[[Symmetry, Weights, Weights], Judge]
 
 
+@runtime_checkable
+class TrainingLoss(Protocol):
+    """The mean loss of a network on some training examples, given by their places; it can be differentiated.
+
+    BatchNorm uses the batch's own statistics, as in training. The length is how many examples there are.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, weights: Weights, places: Int64[Tensor, " batch"]) -> Float64[Tensor, ""]: ...
+
+
 class Evidence:
     """A network to run and data to run it on; what was found of the last pairs is kept for other methods.
 
     A pair is known by its very mappings, whose tensors must not change in between.
 
-    `judging` makes, for a pair, the function that tells the loss half-way, where one is known.
+    `judging` makes, for a pair, the function that tells the midpoint's loss, and `loss` is that of any
+    network on training examples, where a loss is known.
     """
 
-    def __init__(self, run: Run, batches: Batches, judging: Judging | None = None) -> None:
-        self.run, self.batches, self._judging = run, batches, judging
+    def __init__(
+        self, run: Run, batches: Batches, judging: Judging | None = None, loss: TrainingLoss | None = None
+    ) -> None:
+        self.run, self.batches, self._judging, self.loss = run, batches, judging, loss
         self._kept: deque[tuple[Symmetry, Weights, Weights, Correlations]] = deque(maxlen=_KEPT)
 
     def correlations(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
@@ -41,5 +60,5 @@ class Evidence:
         return found
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
-        """What tells the loss half-way between the reference and the moving network under an element."""
+        """What tells the loss midway between the reference and the moving network under an element."""
         return self._judging(symmetry, reference, moving) if self._judging else None

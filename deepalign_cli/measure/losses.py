@@ -18,8 +18,9 @@ from torch.nn import functional
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.user_code import guarded, load_attribute
 
-# The sum of the losses, the number of right answers (None where none is right or wrong), and over how many.
-Total = tuple[float, float | None, int]
+# The sum of the losses, which can be differentiated, the number of right answers (None where none is right or
+# wrong), and over how many.
+Total = tuple[Tensor, float | None, int]
 
 _IGNORED = -100  # a place without a label, as torch.nn.functional.cross_entropy has it
 _OWN = "give --loss path/to/file.py:loss, where loss(outputs, labels) is the mean over a batch."
@@ -64,7 +65,7 @@ class CrossEntropy:
             )
         each = functional.cross_entropy(_wide(logits), classes, reduction="none")
         right = (logits.argmax(1) == classes).sum()
-        return float(each.sum(dtype=torch.float64)), float(right), len(classes)
+        return each.sum(dtype=torch.float64), float(right), len(classes)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class MeanSquare:
             )
         outputs = _wide(outputs)
         error = (outputs - labels.to(outputs.dtype)).square()
-        return float(error.sum(dtype=torch.float64)), None, error.numel()
+        return error.sum(dtype=torch.float64), None, error.numel()
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class UserLoss:
         """Raises DeepalignError where the user's code does, UsageError where it returns no number."""
         value = guarded(lambda: self.function(outputs, labels), self.name)
         try:
-            mean = float(value)  # type: ignore[arg-type]
+            mean = torch.as_tensor(value).double().reshape(())
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(
                 f"'{self.name}' returned {type(value).__name__}, not one number.",

@@ -139,7 +139,8 @@ def tally(
 ) -> None:
     """Run one network on some batches and add up."""
     for x, labels in batches:
-        total.add(*loss(run(weights, x), x if labels is None else labels))
+        loss_sum, right, count = loss(run(weights, x), x if labels is None else labels)
+        total.add(float(loss_sum), right, count)
 
 
 def _pieces(data: Data, batch_size: int) -> Iterator[list[tuple[Tensor, Tensor | None]]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.evidence import Evidence
@@ -19,7 +21,7 @@ from deepalign_cli.measure.paths import Tally, mix, tally
 from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.repair import reestimated
+from deepalign_cli.repair import BatchStatistics, reestimated
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
@@ -52,8 +54,10 @@ class Testbed:
     @cached_property
     def evidence(self) -> Evidence:
         """The training examples that units are matched on, and the loss on them."""
-        judging = None if self.loss is None else self.judge
-        return Evidence(self.run, self.batches(self.training.head(self.samples or MATCHED_ON)), judging)
+        batches = self.batches(self.training.head(self.samples or MATCHED_ON))
+        if self.loss is None:
+            return Evidence(self.run, batches)
+        return Evidence(self.run, batches, self.judge, _LossOnTraining(self.run, self.training, self.loss))
 
     @property
     def sees_only_tests(self) -> bool:
@@ -114,6 +118,26 @@ class Testbed:
             return found.mean
 
         return loss
+
+
+@dataclass(frozen=True)
+class _LossOnTraining:
+    """`TrainingLoss` by a loss on a set."""
+
+    run: Run
+    data: Data
+    loss: Loss
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __call__(self, weights: Weights, places: Int64[Tensor, " batch"]) -> Float64[Tensor, ""]:
+        some = replace(self.data, rows=self.data.rows[places])
+        x, labels = next(some.batches(len(places)))
+        with BatchStatistics(weights) as network:
+            outputs = self.run(network.weights, x)
+        total, _, count = self.loss(outputs, x if labels is None else labels)
+        return total / count
 
 
 def open_testbed(
