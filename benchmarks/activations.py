@@ -27,8 +27,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.align.activations import ActivationMatching
-from deepalign_cli.align.evidence import Evidence
+from deepalign_cli.aligners.activations import ActivationMatching
+from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.models.designs import Design, config_of, design_of
 from deepalign_cli.models.designs.cnn import CNN

@@ -9,7 +9,7 @@ from typing import Any
 from alignment_methods import Context
 from alignment_tables import spread
 
-from deepalign_cli.align.deepalign import LearnedAligner
+from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.network.model import DeepAlign
 
 

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from sinkhorn_rebasin import Problem, Rebasin
 from torch import Tensor
 
-from deepalign_cli.align.activations import ActivationMatching
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.deepalign import LearnedAligner, Refine
-from deepalign_cli.align.evidence import Evidence
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.weights import WeightMatching, descend
+from deepalign_cli.aligners.activations import ActivationMatching
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.deepalign import LearnedAligner, Refine
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from alignment_methods import SKETCHES, prediction
 
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.assignment import assign
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.network.model import DeepAlign

@@ -10,8 +10,8 @@ from alignment_methods import Context, predicted, problem_of
 from alignment_tables import mean
 from sinkhorn_rebasin import Rebasin
 
-from deepalign_cli.align.gains import Gains, Step
-from deepalign_cli.align.weights import descend
+from deepalign_cli.aligners.gains import Gains, Step
+from deepalign_cli.aligners.weights import descend
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.symmetry.element import Element
 

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from deepalign_cli.align import gains
-from deepalign_cli.align.weights import descend
+from deepalign_cli.aligners import gains
+from deepalign_cli.aligners.weights import descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout

@@ -20,8 +20,8 @@ from peer_nets import Data, barrier, build, load_data
 from reference import prepared, weight_matching
 from torch import Tensor
 
-from deepalign_cli.align.none import NoAlignment
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.none import NoAlignment
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.settings import Settings, bind
 from deepalign_cli.symmetry.axes import without_marks

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from reference import objective, prepared, weight_matching
 
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.settings import Settings, bind
 from deepalign_cli.symmetry.axes import without_marks

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.deepalign import LearnedAligner
-from deepalign_cli.align.none import NoAlignment
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.deepalign import LearnedAligner
+from deepalign_cli.aligners.none import NoAlignment
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.data.sources import load_data
 from deepalign_cli.errors import DeepalignError

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.deepalign import LearnedAligner
+from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.checkpoint import Entry, open_checkpoint, tied_metadata, write_safetensors
 from deepalign_cli.errors import DeepalignError
-from deepalign_cli.merge.linear import merged
+from deepalign_cli.combiners.linear import merged
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.symmetry.resolve import check_same_layout, resolve_spec, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from deepalign_cli.errors import DataError, NonFiniteError
-from deepalign_cli.merge.linear import merged
+from deepalign_cli.combiners.linear import WeightedMean
 from deepalign_cli.models.run import Run
 from deepalign_cli.repair import Moments, ParentStatistics, measure_parents, reestimated, repair
 from deepalign_cli.symmetry.spec import parse_spec
@@ -40,7 +40,7 @@ def parents(name: str) -> tuple[nn.Module, Run, Symmetry, dict[str, Tensor], dic
 
 
 def mixed(a: dict[str, Tensor], b: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    return {n: merged(n, [w, b[n]], [1 - alpha, alpha]) for n, w in a.items()}
+    return {n: WeightedMean((1 - alpha, alpha))(n, [w, b[n]]) for n, w in a.items()}
 
 
 def largest_change(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
@@ -146,7 +146,7 @@ def test_three_parents() -> None:
     module, run, symmetry, a, b, x = parents("named_mlp")
     c, shares = generic(module, 7), (0.2, 0.3, 0.5)
     known = measure_parents(run, symmetry, [a, b, c], lambda: [x])
-    mean = {n: merged(n, [w, b[n], c[n]], shares) for n, w in a.items()}
+    mean = {n: WeightedMean(shares)(n, [w, b[n], c[n]]) for n, w in a.items()}
     after = repair(run, known, shares, mean, lambda: [x]).applied(mean)
     own = measure_parents(run, symmetry, [after], lambda: [x]).totals[0]
     for layer in known.layers:

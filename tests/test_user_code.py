@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from deepalign_cli.errors import DeepalignError, UsageError
-from deepalign_cli.user_code import call_factory, load_attribute
+from deepalign_cli.user_code import call_factory, load_attribute, value_of
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +113,22 @@ def test_ctrl_c_in_the_factory_is_ctrl_c(file: Path) -> None:
     file.write_text("def make():\n    raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         call_factory(f"{file}:make", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-3", -3), ("1e-3", 1e-3), (" 3 ", 3), ("true", True), ("False", False), ("none", None),
+        ("8,16", (8, 16)), ("(8, 16)", (8, 16)), ("[1]", [1]), ("resnet18", "resnet18"), ("'3'", "3"),
+        ("", ""), ("a=b", "a=b"), ("os.system('x')", "os.system('x')"), ("{" * 500, "{" * 500),
+        ("(" * 200_000, "(" * 200_000),
+    ],
+)  # fmt: skip
+def test_words_are_read_as_what_they_are(text: str, value: object) -> None:
+    assert value_of(text) == value
+    assert type(value_of(text)) is type(value)
+
+
+@given(st.text())
+def test_no_word_raises(text: str) -> None:
+    value_of(text.replace("\0", ""))

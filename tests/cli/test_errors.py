@@ -346,7 +346,7 @@ def test_a_write_that_is_broken_off_leaves_nothing(
 def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path) -> None:
     code = (
         "import os, signal, sys, time\n"
-        "import deepalign_cli.align.weights as weights\n"
+        "import deepalign_cli.aligners.weights as weights\n"
         "from deepalign_cli.cli.main import main\n"
         "def slow(*args, **kwargs):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

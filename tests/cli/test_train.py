@@ -16,7 +16,7 @@ from deepalign_cli.network.dws import DwsConfig
 from deepalign_cli.network.refiner import RefinerConfig
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.universal import UniversalConfig
-from deepalign_cli.operations import training as operations
+from deepalign_cli.operations import train as operations
 from deepalign_cli.train.loop import Plan, read_plan, start, train
 from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.recipes import make, read_recipe

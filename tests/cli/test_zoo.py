@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deepalign_cli.train import zoo
+from deepalign_cli.train import zoo_training
 from deepalign_cli.train.zoo_training import load_family
 from tests.docs.test_cli_reference import documented
 from tests.operations.making import deepalign
@@ -67,7 +67,7 @@ def test_every_json_key_is_documented(words: list[str | Path], tmp_path: Path) -
 def test_an_interrupted_zoo_goes_on(
     words: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_family, count = zoo.train_family, 0
+    train_family, count = zoo_training.train_family, 0
 
     def interrupted(*args: Any) -> Any:
         nonlocal count
@@ -77,7 +77,7 @@ def test_an_interrupted_zoo_goes_on(
         return train_family(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(zoo, "train_family", interrupted)
+        patch.setattr(zoo_training, "train_family", interrupted)
         done = deepalign(*words, tmp_path / "parts")
         assert (done.code, done.out, done.err) == (130, "", "error: Interrupted\n")
     first = contents(tmp_path / "parts")

@@ -12,7 +12,9 @@ from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.measure.losses import CrossEntropy
-from deepalign_cli.measure.paths import Way, alphas_of, measure, mix
+from deepalign_cli.measure.paths import NetworkPath, alphas_of, measure, mix
+from deepalign_cli.combiners.slerp import Slerp
+from deepalign_cli.progress import Progress
 from tests import nets
 
 ALPHAS = alphas_of(9)
@@ -58,7 +60,7 @@ def test_figures_are_those_of_a_plain_loop(kind: str) -> None:
     a, b, x, y = example(kind)
 
     curve = measure(
-        run_of(a), a.state_dict(), [Way("m", b.state_dict())], data_of(x, y), CrossEntropy(), ALPHAS, 32
+        run_of(a), a.state_dict(), [NetworkPath("m", b.state_dict())], data_of(x, y), CrossEntropy(), ALPHAS, 32
     )[0]
 
     losses, shares = plain_loop(a, b, x, y, ALPHAS)
@@ -66,7 +68,21 @@ def test_figures_are_those_of_a_plain_loop(kind: str) -> None:
     assert curve.accuracies == pytest.approx(shares, abs=0.012)  # ties may fall differently in float32
 
 
-def test_several_ways_share_the_data_and_the_reference() -> None:
+def test_a_path_need_not_be_straight() -> None:
+    a, b, x, y = example("mlp")
+    path = NetworkPath("m", b.state_dict(), along=lambda alpha: Slerp((1 - alpha, alpha)))
+    arc, line = (
+        measure(run_of(a), a.state_dict(), [one], data_of(x, y), CrossEntropy(), (0.0, 0.3, 1.0))[0].losses
+        for one in (path, NetworkPath("m", b.state_dict()))
+    )
+    pairs = {name: [w, b.state_dict()[name]] for name, w in a.state_dict().items()}
+    network = {name: Slerp((0.7, 0.3))(name, pair) for name, pair in pairs.items()}
+    assert arc[1] == pytest.approx(float(functional.cross_entropy(run_of(a)(network, x), y)), rel=1e-6)
+    assert arc[1] != pytest.approx(line[1], rel=1e-3)
+    assert (arc[0], arc[2]) == pytest.approx((line[0], line[2]))
+
+
+def test_several_paths_share_the_data_and_the_reference() -> None:
     a, b, x, y = example("mlp")
     seen = []
 
@@ -74,8 +90,8 @@ def test_several_ways_share_the_data_and_the_reference() -> None:
         seen.append(len(x))
         return functional_call(a, dict(weights), (x,))
 
-    ways = [Way("b", b.state_dict()), Way("itself", a.state_dict())]
-    found = measure(run, a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, 45)
+    paths = [NetworkPath("b", b.state_dict()), NetworkPath("itself", a.state_dict())]
+    found = measure(run, a.state_dict(), paths, data_of(x, y), CrossEntropy(), ALPHAS, 45)
 
     assert len(seen) == 2 * (2 * len(ALPHAS) - 1)  # two batches; alpha 0 is run once for both
     assert found[0].losses[0] == found[1].losses[0]
@@ -84,10 +100,10 @@ def test_several_ways_share_the_data_and_the_reference() -> None:
 
 def test_batches_do_not_change_the_figures() -> None:
     a, b, x, y = example("plain_cnn")
-    ways = [Way("b", b.state_dict())]
+    paths = [NetworkPath("b", b.state_dict())]
 
     by_size = [
-        measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, size)[0].losses
+        measure(run_of(a), a.state_dict(), paths, data_of(x, y), CrossEntropy(), ALPHAS, size)[0].losses
         for size in (7, 90)
     ]
 
@@ -102,21 +118,23 @@ def test_what_repairs_is_asked_at_every_alpha() -> None:
         asked.append(alpha)
         return a.state_dict()
 
-    way = Way("m", b.state_dict(), 0.0, correct)
-    curve = measure(run_of(a), a.state_dict(), [way], data_of(x, y), CrossEntropy(), ALPHAS, 90)[0]
+    path = NetworkPath("m", b.state_dict(), 0.0, correct)
+    curve = measure(run_of(a), a.state_dict(), [path], data_of(x, y), CrossEntropy(), ALPHAS, 90)[0]
 
     assert asked == list(ALPHAS)
     assert len(set(curve.losses)) == 1
 
 
-def test_the_share_that_is_done_adds_up_to_one() -> None:
+def test_progress_ends_at_one() -> None:
     a, b, x, y = example("mlp")
-    steps: list[float] = []
-    ways = [Way("b", b.state_dict()), Way("c", a.state_dict())]
+    shares: list[float] = []
+    progress = Progress(lambda share, label: shares.append(share))
+    paths = [NetworkPath("b", b.state_dict()), NetworkPath("c", a.state_dict())]
 
-    measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, 30, steps.append)
+    measure(run_of(a), a.state_dict(), paths, data_of(x, y), CrossEntropy(), ALPHAS, 30, progress)
 
-    assert sum(steps) == pytest.approx(1.0)
+    assert shares == sorted(shares)
+    assert (len(shares), shares[-1]) == (2 * len(ALPHAS), pytest.approx(1.0))
 
 
 def test_a_network_that_cannot_be_repaired_has_no_loss_and_the_others_theirs() -> None:
@@ -127,8 +145,8 @@ def test_a_network_that_cannot_be_repaired_has_no_loss_and_the_others_theirs() -
             raise NonFiniteError("activations hold NaN.", "")
         return weights
 
-    ways = [Way("plain", b.state_dict()), Way("repaired", b.state_dict(), 0.0, correct)]
-    plain, repaired = measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), ALPHAS, 32)
+    paths = [NetworkPath("plain", b.state_dict()), NetworkPath("repaired", b.state_dict(), 0.0, correct)]
+    plain, repaired = measure(run_of(a), a.state_dict(), paths, data_of(x, y), CrossEntropy(), ALPHAS, 32)
 
     half = ALPHAS.index(0.5)
     assert math.isnan(repaired.losses[half])
@@ -144,7 +162,7 @@ def test_half_weights_are_mixed_in_float32() -> None:
     wide = [{n: w.float() for n, w in one.items()} for one in half]
 
     found = [
-        measure(run_of(a), s[0], [Way("b", s[1])], data_of(x, y), CrossEntropy(), ALPHAS)[0]
+        measure(run_of(a), s[0], [NetworkPath("b", s[1])], data_of(x, y), CrossEntropy(), ALPHAS)[0]
         for s in (half, wide)
     ]
 
@@ -166,9 +184,9 @@ def test_mixing_keeps_integers_and_reuses_room() -> None:
 
 def test_only_what_stands_at_alpha_0_is_shared() -> None:
     a, b, x, y = example("mlp")
-    ways = [Way("b", b.state_dict()), Way("itself", a.state_dict())]
+    paths = [NetworkPath("b", b.state_dict()), NetworkPath("itself", a.state_dict())]
     whole, part = (
-        measure(run_of(a), a.state_dict(), ways, data_of(x, y), CrossEntropy(), alphas)
+        measure(run_of(a), a.state_dict(), paths, data_of(x, y), CrossEntropy(), alphas)
         for alphas in ((0.0, 0.5, 1.0), (0.5, 1.0, 0.0))
     )
     for one, other in zip(whole, part, strict=True):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.errors import DataError, MismatchError
-from deepalign_cli.models.runnable import Running, run_dtype
+from deepalign_cli.models.runnable import Runnable, run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
 
 
@@ -19,12 +19,12 @@ def echo(weights: Weights, x: Tensor) -> Tensor:
 
 def test_weights_and_inputs_meet_in_the_widest_type() -> None:
     w, x = torch.randn(3, 2), torch.randn(4, 3)
-    half = Running(linear)({"w": w.half()}, x.double())
+    half = Runnable(linear)({"w": w.half()}, x.double())
     assert half.dtype == torch.float32
     assert half.equal(x @ w.half().float())
-    assert Running(linear)({"w": w.bfloat16()}, x).equal(x @ w.bfloat16().float())
-    assert Running(linear)({"w": w.double()}, x).equal(x.double() @ w.double())
-    assert Running(linear)({"w": w, "other": w.half()}, x).dtype == torch.float32
+    assert Runnable(linear)({"w": w.bfloat16()}, x).equal(x @ w.bfloat16().float())
+    assert Runnable(linear)({"w": w.double()}, x).equal(x.double() @ w.double())
+    assert Runnable(linear)({"w": w, "other": w.half()}, x).dtype == torch.float32
     assert run_dtype({"w": w, "n": torch.tensor(3)}) == torch.float32
 
 
@@ -36,9 +36,9 @@ def test_weights_that_fit_are_the_very_tensors() -> None:
         seen.append(weights)
         return linear(weights, x)
 
-    Running(kept)(given, torch.randn(4, 3))
+    Runnable(kept)(given, torch.randn(4, 3))
     assert seen[0]["w"] is given["w"]
-    Running(kept)({**given, "h": torch.zeros(2).half()}, torch.randn(4, 3))
+    Runnable(kept)({**given, "h": torch.zeros(2).half()}, torch.randn(4, 3))
     assert seen[1]["w"] is given["w"]
     assert seen[1]["h"].dtype == torch.float32
     assert seen[1]["n"] is given["n"]
@@ -46,23 +46,23 @@ def test_weights_that_fit_are_the_very_tensors() -> None:
 
 def test_whole_numbers_stay() -> None:
     tokens = torch.randint(9, (4, 3))
-    assert Running(echo)({"w": torch.zeros(2)}, tokens) is tokens
+    assert Runnable(echo)({"w": torch.zeros(2)}, tokens) is tokens
 
 
 def test_rows_and_images_without_a_channel_are_brought_into_shape() -> None:
-    run, w = Running(echo, (1, 2, 3)), {"w": torch.zeros(1)}
+    run, w = Runnable(echo, (1, 2, 3)), {"w": torch.zeros(1)}
     x = torch.randn(4, 6)
     assert run(w, x).equal(x.reshape(4, 1, 2, 3))
     assert run(w, x.reshape(4, 2, 3)).equal(x.reshape(4, 1, 2, 3))
     assert run(w, x.reshape(4, 1, 2, 3)).shape == (4, 1, 2, 3)
     assert run(w, x.reshape(4, 3, 2)).shape == (4, 3, 2)  # another image: left for the network to refuse
     assert run(w, torch.randn(4, 5)).shape == (4, 5)
-    assert Running(echo, (3, 2, 2))(w, torch.randn(4, 12)).shape == (4, 3, 2, 2)
+    assert Runnable(echo, (3, 2, 2))(w, torch.randn(4, 12)).shape == (4, 3, 2, 2)
 
 
 def test_an_input_that_does_not_go_through_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"an input of 5 \(float32\) does not go through the network: ") as e:
-        Running(linear)({"w": torch.randn(3, 2)}, torch.randn(4, 5))
+        Runnable(linear)({"w": torch.randn(3, 2)}, torch.randn(4, 5))
     assert "\n" not in e.value.message
     assert e.value.exit_code == 3
 
@@ -73,7 +73,7 @@ def test_whatever_a_network_raises(problem: Exception) -> None:
         raise problem
 
     with pytest.raises(DataError) as caught:
-        Running(broken)({}, torch.zeros(2, 3))
+        Runnable(broken)({}, torch.zeros(2, 3))
     assert "\n" not in caught.value.message
 
 
@@ -84,10 +84,10 @@ def test_our_own_errors_and_ctrl_c_pass() -> None:
             raise problem
 
         with pytest.raises(type(problem)):
-            Running(broken)({}, torch.zeros(2, 3))
+            Runnable(broken)({}, torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4)])
 def test_one_output_for_each_input(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="of 4 inputs, not one output for each"):
-        Running(lambda weights, x: torch.zeros(shape))({}, torch.zeros(4, 3))
+        Runnable(lambda weights, x: torch.zeros(shape))({}, torch.zeros(4, 3))

@@ -14,7 +14,7 @@ from torch import Tensor
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import load_network
-from deepalign_cli.train import training
+from deepalign_cli.train import loop
 from deepalign_cli.train.loop import (
     ENCODER,
     Lesson,
@@ -134,7 +134,7 @@ def test_a_finished_run_is_left_as_it_is(pool: list[PoolEntry], tmp_path: Path) 
 def test_the_state_is_kept_before_the_first_step_and_every_so_often(
     pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_KEEP_EVERY", 3)
+    monkeypatch.setattr(loop, "_KEEP_EVERY", 3)
     kept = []
     plan = dataclasses.replace(PLAN, validate_every=100, steps=11)
     train(start(NETWORK, plan), plan, pool, tmp_path, lambda *_: kept.append(state_of(tmp_path)["step"]))
@@ -183,7 +183,7 @@ def test_the_best_network_is_that_of_its_step(
     pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     excess = iter([0.9, 0.5, 0.7, 0.2, 0.6, 0.2, *[0.8] * 6])
-    monkeypatch.setattr(training, "validate", lambda *_: {"narrow": next(excess)})
+    monkeypatch.setattr(loop, "validate", lambda *_: {"narrow": next(excess)})
     plan = dataclasses.replace(PLAN, validate_every=1)
     run, seen = start(NETWORK, plan), {}
 
@@ -214,7 +214,7 @@ def test_a_line_of_the_log(pool: list[PoolEntry], tmp_path: Path) -> None:
 def test_what_was_not_measured_and_what_is_not_finite_is_null(
     pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "validate", lambda *_: {"narrow": float("inf")})
+    monkeypatch.setattr(loop, "validate", lambda *_: {"narrow": float("inf")})
     plan = dataclasses.replace(PLAN, weights=(0.0, 1.0, 1.0))
     run = start(NETWORK, plan)
     train(run, plan, pool, tmp_path, quietly, stop=4)

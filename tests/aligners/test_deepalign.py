@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.activations import ActivationMatching, total
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.choice import Judge
-from deepalign_cli.align.deepalign import LearnedAligner, Refine
-from deepalign_cli.align.evidence import Evidence
+from deepalign_cli.aligners.activations import ActivationMatching, total
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.choice import Judge
+from deepalign_cli.aligners.deepalign import LearnedAligner, Refine
+from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
@@ -20,8 +20,8 @@ from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from tests.align.builders import planted, trained
-from tests.align.test_activations import mlp_run, runner
+from tests.aligners.builders import planted, trained
+from tests.aligners.test_activations import mlp_run, runner
 from tests.symmetry.builders import seeded
 
 FAMILIES = ["named_mlp", "mlp_layernorm", "siren", "plain_cnn_bn", "vgg", "cifar_resnet", "resnet_bottleneck"]

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from deepalign_cli.align.choice import MOST_SLACK, NAMES, SEEING, Candidate, choose
+from deepalign_cli.aligners.choice import MOST_SLACK, NAMES, SEEING, Candidate, choose
 from deepalign_cli.symmetry.element import Element
 
 

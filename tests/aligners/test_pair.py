@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from deepalign_cli.align.alignment import distance
-from deepalign_cli.align.pair import Pair
+from deepalign_cli.aligners.alignment import distance
+from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
-from tests.align.builders import planted, trained
+from tests.aligners.builders import planted, trained
 from tests.symmetry.builders import same_element
 
 

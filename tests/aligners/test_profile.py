@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.profile import profile_element, profiles
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.profile import profile_element, profiles
 from deepalign_cli.symmetry.spec import Activation, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from tests.align.builders import planted
+from tests.aligners.builders import planted
 from tests.symmetry.builders import CASES, same_element, seeded
 
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from deepalign_cli.align.alignment import Aligner, distance
-from deepalign_cli.align.none import NoAlignment
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.alignment import Aligner, distance
+from deepalign_cli.aligners.none import NoAlignment
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import is_trained, widened

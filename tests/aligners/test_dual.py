@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepalign_cli.align.activations import ActivationMatching, total
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.dual import DualMatching
-from deepalign_cli.align.evidence import Evidence
-from deepalign_cli.align.weights import WeightMatching
+from deepalign_cli.aligners.activations import ActivationMatching, total
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.dual import DualMatching
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.symmetry.spec import Activation
-from tests.align.builders import inner_product, planted, trained
-from tests.align.test_activations import mlp_run, runner
+from tests.aligners.builders import inner_product, planted, trained
+from tests.aligners.test_activations import mlp_run, runner
 from tests.symmetry.builders import same_element, seeded
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.prior import descend_with_prior, with_signs
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.prior import descend_with_prior, with_signs
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
-from tests.align.builders import planted, trained
+from tests.aligners.builders import planted, trained
 from tests.symmetry.builders import same_element, seeded
 
 

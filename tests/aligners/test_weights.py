@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.alignment import Alignment
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.weights import WeightMatching, default_restarts, descend
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.weights import WeightMatching, default_restarts, descend
 from deepalign_cli.symmetry.axes import without_marks
 from deepalign_cli.symmetry.kinds import SCALE
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import is_trained
 from tests import nets
-from tests.align.builders import inner_product, planted, residual, trained
+from tests.aligners.builders import inner_product, planted, residual, trained
 from tests.symmetry.builders import CASES, case, family_spec, generic, same_element, seeded, shapes_of
 
 SCALED = [

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from deepalign_cli.align.alignment import distance
-from deepalign_cli.align.none import NoAlignment
-from tests.align.builders import planted
+from deepalign_cli.aligners.alignment import distance
+from deepalign_cli.aligners.none import NoAlignment
+from tests.aligners.builders import planted
 from tests.symmetry.builders import seeded
 
 

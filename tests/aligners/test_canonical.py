@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.canonical import canonical_scales
+from deepalign_cli.aligners.canonical import canonical_scales
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from deepalign_cli.align.activations import ActivationMatching
-from deepalign_cli.align.alignment import Aligner
-from deepalign_cli.align.correlations import PairMoments, correlations
-from deepalign_cli.align.evidence import Evidence
+from deepalign_cli.aligners.activations import ActivationMatching
+from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.correlations import PairMoments, correlations
+from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from tests import nets
-from tests.align.builders import planted, trained
+from tests.aligners.builders import planted, trained
 from tests.symmetry.builders import same_element, seeded
 
 PLANTED = ["mlp_batchnorm", "plain_cnn_bn", "vgg", "resnet_basic", "preact_resnet", "transformer_postnorm"]

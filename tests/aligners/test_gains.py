@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.align.gains import Gains, Matrices, accumulate, best_step, update
+from deepalign_cli.aligners.gains import Gains, Matrices, accumulate, best_step, update
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from tests.align.builders import inner_product, planted
+from tests.aligners.builders import inner_product, planted
 from tests.symmetry.builders import case, seeded
 
 

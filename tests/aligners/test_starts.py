@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from deepalign_cli.align.gains import Gains
-from deepalign_cli.align.starts import front_start, planted_element
-from tests.align.builders import planted
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.starts import front_start, planted_element
+from tests.aligners.builders import planted
 from tests.symmetry.builders import case, same_element
 
 
