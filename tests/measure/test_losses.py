@@ -14,7 +14,7 @@ CLASSES = torch.tensor([0, 1, 2, 1])
 def _in_batches(loss, outputs, labels, size):
     totals = [loss(o, y) for o, y in zip(outputs.split(size), labels.split(size), strict=True)]
     right = None if totals[0][1] is None else sum(t[1] for t in totals)
-    return sum(t[0] for t in totals), right, sum(t[2] for t in totals)
+    return float(sum(t[0] for t in totals)), right, sum(t[2] for t in totals)
 
 
 @st.composite
@@ -31,7 +31,7 @@ def test_cross_entropy_does_not_depend_on_the_batches(case):
     total, right, n = _in_batches(CrossEntropy(), outputs, labels, size)
     assert n == count
     assert right == int((outputs.argmax(1) == labels).sum())
-    assert total == pytest.approx(CrossEntropy()(outputs, labels)[0], rel=1e-7, abs=1e-12)
+    assert total == pytest.approx(float(CrossEntropy()(outputs, labels)[0]), rel=1e-7, abs=1e-12)
     wide = functional.cross_entropy(outputs.double(), labels)
     assert total / n == pytest.approx(float(wide), rel=1e-5, abs=1e-6)
 
@@ -42,7 +42,7 @@ def test_mean_square_does_not_depend_on_the_batches(case):
     outputs, labels = torch.randn(count, 3) * scale, torch.randn(count, 3)
     total, right, n = _in_batches(MeanSquare(), outputs, labels, size)
     assert right is None
-    assert total == pytest.approx(MeanSquare()(outputs, labels)[0], rel=1e-12)
+    assert total == pytest.approx(float(MeanSquare()(outputs, labels)[0]), rel=1e-12)
     assert total / n == pytest.approx(float(functional.mse_loss(outputs.double(), labels.double())), rel=1e-6)
 
 

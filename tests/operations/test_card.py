@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations.card import Facts, Ingredient, card, code, escaped
+from deepalign_cli.operations.merge_cost import Measured
 
 FACTS = Facts(
     title="merged",
@@ -17,6 +18,7 @@ FACTS = Facts(
         Ingredient("b.pt", "2" * 64, 0.3, None, (25.123, 11.5)),
     ],
     method="deepalign",
+    combiner="linear",
     making={"network.name": "universal-v1", "seed": "0"},
     command=["deepalign", "merge", "hf://org/a@0123", "b.pt", "--alpha", "0.3", "-o", "my merge/"],
     library="transformers",
@@ -24,6 +26,10 @@ FACTS = Facts(
     notes=["BatchNorm statistics were averaged"],
 )
 LINE = Curve("naive", (0.0, 0.5, 1.0), (0.1, 1.1, 0.3), (0.9, 0.5, 0.7), data="digits, test")
+NETWORKS = [
+    Measured("hf://org/a@0123", "digits, test", 0.1, 0.9), Measured("b.pt", "digits, test", 0.3, 0.7),
+    Measured("the merged network", "digits, test", 0.2, None),
+]  # fmt: skip
 BAD = Curve("weights", (0.0, 0.5, 1.0), (0.1, math.inf, 0.3))
 HOSTILE = [
     "</td><script>alert(1)</script>",
@@ -85,14 +91,28 @@ def test_limits() -> None:
     assert "were not aligned" in card(replace(FACTS, method="none"))
 
 
-def test_curves_and_their_picture() -> None:
-    text = card(replace(FACTS, curves=[LINE, BAD], picture="curve.png"))
-    assert rows(text, "What it costs")[1:] == [
+def test_networks_curves_and_their_picture() -> None:
+    text = card(replace(FACTS, networks=NETWORKS, curves=[LINE, BAD], picture="curve.png"))
+    networks, curves = rows(text, "What it costs")[1:4], rows(text, "What it costs")[5:]
+    assert networks == [
+        ["`hf://org/a@0123`", "`digits, test`", "0.1000", "90.00 %"],
+        ["`b.pt`", "`digits, test`", "0.3000", "70.00 %"],
+        ["**the merged network**", "`digits, test`", "0.2000", "-"],
+    ]
+    assert curves == [
         ["`naive`", "`digits, test`", "0.9000", "0.4500", "1.1000", "50.00 %"],
         ["`weights`", "-", "not finite", "not finite", "not finite", "-"],
     ]
-    assert "![Loss along the way](<curve.png>)" in text
+    assert "![Loss along the path](<curve.png>)" in text
     assert "No loss was measured" not in text
+    without = card(replace(FACTS, networks=NETWORKS))
+    assert len(rows(without, "What it costs")) == 4
+    assert "along the path" not in without
+
+
+def test_the_combiner_says_what_the_network_is() -> None:
+    assert "The average of 2 networks." in card(FACTS)
+    assert "A point on the arc between 2 networks." in card(replace(FACTS, combiner="slerp"))
 
 
 def parsed(text: str) -> list[str]:
@@ -109,10 +129,11 @@ def test_names_from_strangers_are_text(text: str) -> None:
     def about(name: str) -> str:
         inputs = [replace(one, name=name) for one in FACTS.inputs]
         curve = replace(LINE, method=name, data=name)
+        networks = [replace(one, name=name, data=name) for one in NETWORKS[:2]]
         return card(
             replace(
                 FACTS, title=name, inputs=inputs, method=name, making={name: name}, notes=[name],
-                command=["deepalign", name], curves=[curve],
+                command=["deepalign", name], networks=networks, curves=[curve],
             )
         )  # fmt: skip
 

@@ -10,26 +10,28 @@ import torch
 
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.operations.landscape import SETTLED, LandscapeQuestion, landscape_files, save_view
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.progress import Progress
 from tests import nets
 from tests.cli.subjects import data_set, factory
 from tests.operations.making import network, pair, save
 
-WEIGHTS = Settings(Method.WEIGHTS, restarts=1)
+WEIGHTS = Settings("weights", {"restarts": 1})
 
 
 def view(folder: Path, kind: str = "named_mlp") -> LandscapeQuestion:
-    subject = Subject(model=factory(folder), arguments={"kind": kind}, data=str(data_set(folder, kind)))
-    return LandscapeQuestion(pair(folder, kind), WEIGHTS, subject, points=3)
+    running = RunSettings(model=factory(folder), arguments={"kind": kind}, data=str(data_set(folder, kind)))
+    return LandscapeQuestion(pair(folder, kind), WEIGHTS, running, points=3)
 
 
 def test_progress_ends_at_one(tmp_path: Path) -> None:
     steps: list[float] = []
-    report = landscape_files(view(tmp_path), steps.append)
+    report = landscape_files(view(tmp_path), Progress(lambda share, label: steps.append(share)))
 
-    assert sum(steps) == pytest.approx(1)
-    assert len(steps) == report.landscape.losses.numel()
+    assert steps == sorted(steps)
+    assert steps[-1] == pytest.approx(1)
+    assert len(steps) > report.landscape.losses.numel()
     assert (report.method, report.loss) == ("weights", "cross-entropy")
 
 
@@ -64,8 +66,8 @@ def test_three_networks_must_fit_and_be_finite(tmp_path: Path) -> None:
 def test_rows_without_accuracies(tmp_path: Path) -> None:
     made = view(tmp_path)
     save({"inputs": torch.randn(9, 12), "labels": torch.randn(9, 5)}, tmp_path / "v.safetensors")
-    subject = replace(made.subject, data=str(tmp_path / "v.safetensors"))
-    report = landscape_files(replace(made, subject=subject))
+    running = replace(made.running, data=str(tmp_path / "v.safetensors"))
+    report = landscape_files(replace(made, running=running))
     save_view(report, tmp_path / "p.svg", tmp_path / "p.csv", force=False)
 
     assert report.landscape.accuracies is None

@@ -4,46 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.combiners.linear import WeightedMean
 from deepalign_cli.measure.paths import mix
-from deepalign_cli.operations.alignments import find_all
-from deepalign_cli.operations.combine import Job, merge_files
+from deepalign_cli.operations.job import Job
+from deepalign_cli.operations.merge import merge_files
 from deepalign_cli.operations.repairs import Repaired, repaired
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Method, Settings
-from deepalign_cli.operations.testbed import open_subject
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.repair import reestimated
 from tests.cli.subjects import data_set, factory
 from tests.operations.making import pair, tensors
 
-NONE = Settings(method=Method.NONE)
-WEIGHTS = Settings(Method.WEIGHTS, restarts=1)
+if TYPE_CHECKING:  # pytest would collect a class of this name
+    from deepalign_cli.operations.testbed import Testbed
+
+NONE = Settings("none")
+WEIGHTS = Settings("weights", {"restarts": 1})
 
 
-def half(name: str, parts: Sequence[Tensor]) -> Tensor:
-    return torch.lerp(parts[0], parts[1], 0.5) if parts[0].is_floating_point() else parts[0]
+def running(folder: Path, kind: str) -> RunSettings:
+    return RunSettings(factory(folder), {"kind": kind}, data=str(data_set(folder, kind)))
 
 
-def mended(folder: Path, kind: str, settings: Settings, shares: Sequence[float]) -> tuple[Repaired, Subject]:
+def mended(folder: Path, kind: str, settings: Settings, shares: Sequence[float]) -> tuple[Repaired, Testbed]:
+    """The midpoint of two networks, repaired towards these shares of their statistics."""
     opened = [open_checkpoint(path) for path in pair(folder, kind)]
-    subject = Subject(model=factory(folder), arguments={"kind": kind})
-    found = find_all(opened[0], opened[1:], settings, ())
-    data = str(data_set(folder, kind))
-    return repaired(subject, data, None, opened, found, half, shares), subject
+    session = Session(opened, settings, running(folder, kind))
+    (alignment,), testbed = session.alignments(), session.testbed
+    assert testbed is not None
+    parents = [dict(opened[0]), dict(alignment.apply(opened[1]))]
+    half = {n: WeightedMean((0.5, 0.5))(n, [w, parents[1][n]]) for n, w in parents[0].items()}
+    return repaired(testbed, alignment.symmetry, parents, half, shares), testbed
 
 
 @pytest.mark.parametrize("kind", ["mlp_batchnorm", "plain_cnn_bn"])
 def test_statistics_are_those_that_are_reestimated(kind: str, tmp_path: Path) -> None:
-    made, subject = mended(tmp_path, kind, NONE, (0.5, 0.5))
+    made, testbed = mended(tmp_path, kind, NONE, (0.5, 0.5))
     own, other = (open_checkpoint(tmp_path / f"{name}.pt") for name in "ab")
-    running = open_subject(own, Subject(subject.model, subject.arguments, data=str(tmp_path / "data.npz")))
     merged = {**mix(dict(own), dict(other), 0.5), **made.tensors}
-    expected = reestimated(running.run, merged, running.repaired_on)
+    expected = reestimated(testbed.run, merged, testbed.repaired_on)
 
     assert expected
     for name, w in expected.items():
@@ -66,10 +72,10 @@ def test_what_was_done_is_said(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_was_repaired(tmp_path: Path) -> None:
-    made, subject = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
+    made, _ = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
     job = Job(
-        (tmp_path / "a.pt", tmp_path / "b.pt"), tmp_path / "o.safetensors", WEIGHTS, subject=subject,
-        repair=str(tmp_path / "data.npz"),
+        (tmp_path / "a.pt", tmp_path / "b.pt"), tmp_path / "o.safetensors", WEIGHTS,
+        running=running(tmp_path, "plain_cnn_bn"), repair=str(tmp_path / "data.npz"),
     )  # fmt: skip
     merge_files(job)
 

@@ -10,9 +10,9 @@ import torch
 
 from deepalign_cli.errors import SpecError
 from deepalign_cli.operations.barrier import Question, barrier_files, check_same_function
-from deepalign_cli.operations.landscape import View, landscape_files
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
 from tests.operations.making import deepalign
 
 NET = """
@@ -48,19 +48,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def subject(folder: Path) -> Subject:
-    return Subject(model=f"{folder / 'net.py'}:make", data=str(folder / "d.npz"))
+def running(folder: Path) -> RunSettings:
+    return RunSettings(model=f"{folder / 'net.py'}:make", data=str(folder / "d.npz"))
 
 
 def settings(folder: Path, spec: str | None) -> Settings:
-    return Settings(Method.WEIGHTS, spec=folder / spec if spec else None, restarts=1)
+    return Settings("weights", {"restarts": 1}, spec=folder / spec if spec else None)
 
 
 def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
     inputs = folder / "a.pt", folder / "b.pt"
 
     def ask(spec: str | None) -> Question:
-        return Question(inputs, (Method.WEIGHTS,), settings(folder, spec), subject(folder), points=3)
+        return Question(inputs, ("weights",), settings(folder, spec), running(folder), points=3)
 
     with pytest.raises(SpecError, match="not the function that B is"):
         barrier_files(ask(None))
@@ -70,9 +70,12 @@ def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
 def test_so_it_is_on_a_plane(folder: Path) -> None:
     inputs = folder / "a.pt", folder / "b.pt"
 
+    def ask(spec: str | None) -> LandscapeQuestion:
+        return LandscapeQuestion(inputs, settings(folder, spec), running(folder), points=3)
+
     with pytest.raises(SpecError, match="not the function that B is"):
-        landscape_files(View(inputs, settings(folder, None), subject(folder), points=3))
-    found = landscape_files(View(inputs, settings(folder, "right.toml"), subject(folder), points=3))
+        landscape_files(ask(None))
+    found = landscape_files(ask("right.toml"))
     _, aligned, plain = found.at.values()
     assert aligned == pytest.approx(plain, rel=1e-5)
 
@@ -98,7 +101,7 @@ def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> 
     assert "no labels to measure a loss by" in done.err
 
 
-def test_where_nothing_is_known_to_move_the_naive_way_is_measured_and_no_other(folder: Path) -> None:
+def test_where_nothing_is_known_to_move_the_naive_path_is_measured_and_no_other(folder: Path) -> None:
     for name in "ab":  # names and shapes that are no known family
         state = torch.load(folder / f"{name}.pt")
         torch.save({f"odd.{i}": w for i, w in enumerate(state.values())}, folder / f"{name}.odd.pt")
@@ -121,7 +124,8 @@ def test_where_nothing_is_known_to_move_the_naive_way_is_measured_and_no_other(f
     naive = deepalign("barrier", a, b, *how, "-m", "none")
     assert naive.code == 0, naive.err
     assert [path["method"] for path in naive.json["paths"]] == ["none"]
-    assert deepalign("barrier", a, b, *how, "-m", "weights").code == 3
+    for methods in (["weights"], ["none", "weights"]):
+        assert deepalign("barrier", a, b, *how, *(word for m in methods for word in ("-m", m))).code == 3
     assert deepalign("merge", a, b, "-m", "none", "-o", folder / "m.safetensors").code == 0
 
 

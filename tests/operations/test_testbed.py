@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,50 +13,53 @@ from torch.nn import functional
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import DataError, UsageError
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Settings, bind
-from deepalign_cli.operations.testbed import MATCHED_ON, REPAIRED_ON, Opened, open_subject
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.testbed import MATCHED_ON, REPAIRED_ON, open_testbed
 from deepalign_cli.symmetry.spec import Activation
 from tests import nets
 from tests.cli.subjects import between, data_set, examples, factory, measured
 from tests.operations.making import pair
 
+if TYPE_CHECKING:  # pytest would collect a class of this name
+    from deepalign_cli.operations.testbed import Testbed
+
 Files = tuple[Checkpoint, Checkpoint]
 
 
-def opened(folder: Path, kind: str = "named_mlp", count: int = 24, **more: object) -> tuple[Opened, Files]:
+def opened(folder: Path, kind: str = "named_mlp", count: int = 24, **more: object) -> tuple[Testbed, Files]:
     """A network of this kind on its data set, and two checkpoints of it."""
     a, b = pair(folder, kind)
     data = str(data_set(folder, kind, count))
-    subject = Subject(model=factory(folder), arguments={"kind": kind}, data=data)
+    running = RunSettings(model=factory(folder), arguments={"kind": kind}, data=data)
     own = open_checkpoint(a)
-    return open_subject(own, replace(subject, **more)), (own, open_checkpoint(b))  # type: ignore[arg-type]
+    return open_testbed(own, replace(running, **more)), (own, open_checkpoint(b))  # type: ignore[arg-type]
 
 
-def values(folder: Path, **arrays: np.ndarray) -> Subject:
+def values(folder: Path, **arrays: np.ndarray) -> RunSettings:
     """The network on a data set of these arrays."""
     np.savez(folder / "values.npz", **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
-    return Subject(model=factory(folder), data=str(folder / "values.npz"))
+    return RunSettings(model=factory(folder), data=str(folder / "values.npz"))
 
 
 def test_data_are_needed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing can be run without data"):
-        open_subject(open_checkpoint(pair(tmp_path)[0]), Subject())
+        open_testbed(open_checkpoint(pair(tmp_path)[0]), RunSettings())
 
 
 def test_what_was_taken_is_said(tmp_path: Path) -> None:
-    subject, _ = opened(tmp_path)
-    assert subject.says[0].startswith("run as NamedMLP of ")
-    assert subject.says[0].endswith("factories.py:make with kind=named_mlp")
-    assert "loss: cross-entropy, the labels are whole numbers" in subject.says
-    assert not any(said.startswith("inputs: ") for said in subject.says)
-    assert [data.name for data in subject.sets] == ["data.npz, test, 24 examples"]
-    assert subject.training.name == "data.npz, train, 24 examples"
+    testbed, _ = opened(tmp_path)
+    assert testbed.says[0].startswith("run as NamedMLP of ")
+    assert testbed.says[0].endswith("factories.py:make with kind=named_mlp")
+    assert "loss: cross-entropy, the labels are whole numbers" in testbed.says
+    assert not any(said.startswith("inputs: ") for said in testbed.says)
+    assert [data.name for data in testbed.sets] == ["data.npz, test, 24 examples"]
+    assert testbed.training.name == "data.npz, train, 24 examples"
 
 
 def test_what_becomes_of_inputs_is_said(tmp_path: Path) -> None:
-    subject, _ = opened(tmp_path, normalise="0.5,0.25")
-    assert "inputs: less the mean 0.5, divided by 0.25" in subject.says
+    testbed, _ = opened(tmp_path, normalise="0.5,0.25")
+    assert "inputs: less the mean 0.5, divided by 0.25" in testbed.says
 
 
 def test_an_activation_that_is_named_makes_the_network(tmp_path: Path) -> None:
@@ -63,8 +67,8 @@ def test_an_activation_that_is_named_makes_the_network(tmp_path: Path) -> None:
     x, _ = examples(data)
     outputs = []
     for activation in (Activation.RELU, Activation.TANH):
-        subject = open_subject(own, Subject(data=str(data)), activation)
-        outputs.append(subject.run(dict(own), x))
+        testbed = open_testbed(own, RunSettings(data=str(data)), activation)
+        outputs.append(testbed.run(dict(own), x))
     module = nets.named_mlp(activation="tanh")
     module.load_state_dict(dict(own))
 
@@ -88,10 +92,10 @@ def test_samples_and_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn_bn"])
-def test_the_judge_is_the_loss_half_way_on_training_examples(kind: str, tmp_path: Path) -> None:
-    subject, (own, other) = opened(tmp_path, kind)
-    symmetry = bind(own, Settings())
-    judged = subject.judge(symmetry, own, other)(symmetry.identity())
+def test_the_judge_is_the_loss_midway_on_training_examples(kind: str, tmp_path: Path) -> None:
+    testbed, (own, other) = opened(tmp_path, kind)
+    symmetry = Settings().symmetry(own)
+    judged = testbed.judge(symmetry, own, other)(symmetry.identity())
 
     module, (x, labels) = nets.ALL[kind]()[0], examples(tmp_path / "data.npz", "train")
     module.load_state_dict(between(own, other, 0.5))
@@ -107,32 +111,32 @@ def test_a_label_that_is_too_high_is_known_before_any_work(tmp_path: Path) -> No
     """However late in the data it comes."""
     labels = np.zeros(400, "int64")
     labels[377] = 5
-    subject = values(tmp_path, inputs=np.zeros((400, 12), "float32"), labels=labels)
+    running = values(tmp_path, inputs=np.zeros((400, 12), "float32"), labels=labels)
     own = open_checkpoint(pair(tmp_path)[0])
     with pytest.raises(DataError, match="the labels go up to 5, but the network has 5 outputs"):
-        open_subject(own, subject)
+        open_testbed(own, running)
     labels[377] = -3
     with pytest.raises(DataError, match="a label is -3"):
-        open_subject(own, values(tmp_path, inputs=np.zeros((400, 12), "float32"), labels=labels))
+        open_testbed(own, values(tmp_path, inputs=np.zeros((400, 12), "float32"), labels=labels))
 
 
 def test_every_split_is_tried(tmp_path: Path) -> None:
     x = np.zeros((6, 12), "float32")
-    subject = values(
+    running = values(
         tmp_path, test_inputs=x, test_labels=np.zeros(6, "int64"), train_inputs=x[:, :5],
         train_labels=np.zeros(6, "int64"),
     )  # fmt: skip
     own = open_checkpoint(pair(tmp_path)[0])
-    open_subject(own, subject)
+    open_testbed(own, running)
     with pytest.raises(DataError, match=r"5.*12|12.*5"):
-        open_subject(own, replace(subject, splits=("test", "train")))
+        open_testbed(own, replace(running, splits=("test", "train")))
 
 
 def test_one_example_is_enough(tmp_path: Path) -> None:
     own = open_checkpoint(pair(tmp_path)[0])
-    subject = open_subject(own, values(tmp_path, inputs=np.ones((1, 12), "float32"), labels=np.array([3])))
-    assert len(subject.sets[0]) == 1
-    out = subject.run(dict(own), torch.ones(1, 12))
-    total, right, count = subject.loss(out, torch.tensor([3]))
+    testbed = open_testbed(own, values(tmp_path, inputs=np.ones((1, 12), "float32"), labels=np.array([3])))
+    assert len(testbed.sets[0]) == 1
+    out = testbed.run(dict(own), torch.ones(1, 12))
+    total, right, count = testbed.loss(out, torch.tensor([3]))
     assert total == pytest.approx(float(functional.cross_entropy(out, torch.tensor([3]))))
     assert (right in (0, 1), count) == (True, 1)
