@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.combiners.linear import WeightedMean
+from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.run import Run
 from deepalign_cli.repair import Moments, ParentStatistics, measure_parents, reestimated, repair
 from deepalign_cli.symmetry.spec import parse_spec

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deepalign_cli.errors import UsageError
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combine
+from deepalign_cli.errors import UsageError
 from tests.combiners.builders import HALVES, drawn
 
 OF_TWO = [name for name, row in COMBINERS.items() if not row.base]

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from deepalign_cli.combiners.slerp import Slerp
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.measure.losses import CrossEntropy
 from deepalign_cli.measure.paths import NetworkPath, alphas_of, measure, mix
-from deepalign_cli.combiners.slerp import Slerp
 from deepalign_cli.progress import Progress
 from tests import nets
 
@@ -60,7 +60,13 @@ def test_figures_are_those_of_a_plain_loop(kind: str) -> None:
     a, b, x, y = example(kind)
 
     curve = measure(
-        run_of(a), a.state_dict(), [NetworkPath("m", b.state_dict())], data_of(x, y), CrossEntropy(), ALPHAS, 32
+        run_of(a),
+        a.state_dict(),
+        [NetworkPath("m", b.state_dict())],
+        data_of(x, y),
+        CrossEntropy(),
+        ALPHAS,
+        32,
     )[0]
 
     losses, shares = plain_loop(a, b, x, y, ALPHAS)

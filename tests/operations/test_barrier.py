@@ -15,6 +15,7 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import LossError, MismatchError, UsageError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations import barrier
+from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.barrier import (
     ENDS,
     REPAIRED,
@@ -25,7 +26,6 @@ from deepalign_cli.operations.barrier import (
     Question,
     barrier_files,
 )
-from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
@@ -187,7 +187,9 @@ def test_saved_alignments_are_called_by_their_method(tmp_path: Path) -> None:
     c = save(network("named_mlp", 2), tmp_path / "c.pt")
     kept = [tmp_path / "b.kept", tmp_path / "c.kept"]
     for other, method, place in zip((b, c), ("weights", "deepalign"), kept, strict=True):
-        align_files(Job((a, other), tmp_path / f"{other.stem}.o", Settings(method, {"sketches": 1}), save=place))
+        align_files(
+            Job((a, other), tmp_path / f"{other.stem}.o", Settings(method, {"sketches": 1}), save=place)
+        )
     what = running(tmp_path)
     one = barrier_files(Question((a, b), settings=WEIGHTS, running=what, alignments=(kept[0],), points=3))
     two = barrier_files(Question((a, b, c), settings=WEIGHTS, running=what, alignments=tuple(kept), points=3))

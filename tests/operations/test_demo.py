@@ -12,7 +12,9 @@ from tests.operations.making import tensors
 
 def test_the_demo_keeps_what_it_is_told_to(tmp_path: Path) -> None:
     shares: list[float] = []
-    result = run_demo(tmp_path / "o.safetensors", progress=Progress(lambda share, label: shares.append(share)))
+    result = run_demo(
+        tmp_path / "o.safetensors", progress=Progress(lambda share, label: shares.append(share))
+    )
 
     assert result.images >= 200
     assert all(0 < score < 1 for score in result.accuracies.values())

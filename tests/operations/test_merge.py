@@ -21,12 +21,14 @@ NONE = Settings("none")
 def test_progress_tells_of_aligning_and_writing_and_ends_at_one(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     told: list[tuple[float, str]] = []
-    report = merge_files(
-        Job((a, b), tmp_path / "o", NONE), progress=Progress(lambda *one: told.append(one))
-    )
+    report = merge_files(Job((a, b), tmp_path / "o", NONE), progress=Progress(lambda *one: told.append(one)))
 
     assert told == sorted(told, key=lambda one: one[0])
-    assert list(dict.fromkeys(label for _, label in told)) == ["aligning", "aligning b.pt by none", "writing o"]
+    assert list(dict.fromkeys(label for _, label in told)) == [
+        "aligning",
+        "aligning b.pt by none",
+        "writing o",
+    ]
     writing = [share for share, label in told if label == "writing o"]
     assert len(writing) == 1 + len(torch.load(a))
     assert (writing[0], writing[-1]) == pytest.approx((0.9, 1))

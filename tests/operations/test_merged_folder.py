@@ -1,28 +1,31 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import CheckpointError, DeepalignError, MismatchError, OutputError, UsageError
-from deepalign_cli.measure.curve import Curve
-from deepalign_cli.operations import companions as companions_module
-from deepalign_cli.operations.combine import Job, merge_files
-from deepalign_cli.operations.companions import companions, is_companion
+from deepalign_cli.operations import job, testbed
+from deepalign_cli.operations.job import Job
+from deepalign_cli.operations.merge import Merging, merge_files
 from deepalign_cli.operations.merged_folder import Story, merge_folder
-from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.progress import Progress
+from tests.cli.subjects import data_set, factory
 from tests.hub import StandIn, forget, serve
 from tests.operations.making import listing, metadata, network, pair, save, sha256, tensors
 
-NONE = Settings(method=Method.NONE)
-FORCED = Settings(method=Method.NONE, force=True)
+NONE = Settings("none")
+FORCED = Settings("none", force=True)
 STORY = Story("merged", ["-o", "out/"])
 COMPANIONS = {
     "config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}", "merges.txt": b"a b",
@@ -52,8 +55,8 @@ def names(folder: Path) -> set[str]:
 def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     out = tmp_path / "out"
-    done = merge_folder(Job((a, b), out, NONE), STORY, (0.7, 0.3))
-    merge_files(Job((a, b), tmp_path / "m.safetensors", NONE), (0.7, 0.3))
+    done = merge_folder(Job((a, b), out, NONE), STORY, Merging((0.7, 0.3)))
+    merge_files(Job((a, b), tmp_path / "m.safetensors", NONE), Merging((0.7, 0.3)))
 
     assert names(out) == {"model.safetensors", "README.md", *COMPANIONS}
     assert done.files == ("model.safetensors", *sorted(COMPANIONS), "README.md")
@@ -66,11 +69,7 @@ def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
 
 def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     a, b = folders(tmp_path, "plain_cnn_bn")
-    curve = Curve("none", (0.0, 1.0), (0.25, 0.5), data="digits")
-    picture = tmp_path / "drawn.SVG"
-    picture.write_text("<svg/>")
-    story = Story("my merge", STORY.options, [curve], picture)
-    done = merge_folder(Job((a, b), tmp_path / "out", NONE), story)
+    merge_folder(Job((a, b), tmp_path / "out", NONE), Story("my merge", STORY.options))
 
     text = (tmp_path / "out" / "README.md").read_text()
     told = metadata(tmp_path / "out" / "model.safetensors")
@@ -79,12 +78,42 @@ def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     assert f"`{told['deepalign.sha256.1']}`" in text
     assert told["deepalign.sha256.1"] == sha256(b / "model.safetensors")
     assert "| `a` | 0.5 | - | - |" in text
+    assert "| combine | `linear` |" in text
     assert "deepalign merge a b -o out/" in text
     assert "BatchNorm statistics were averaged" in text
-    assert "| `none` | `digits` | 0.0000 | 0.0000 | 0.3750 | - |" in text
-    assert "(<curve.svg>)" in text
-    assert (tmp_path / "out" / "curve.svg").read_text() == "<svg/>"
-    assert "curve.svg" in done.files
+    assert "No loss was measured" in text
+    assert str(tmp_path) not in text
+
+
+def test_with_data_it_is_measured_and_the_aligner_the_data_and_the_model_are_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = folders(tmp_path)
+    calls: list[str] = []
+
+    def counted(where: Any, name: str) -> None:
+        plain = getattr(where, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            calls.append(name)
+            return plain(*args, **more)
+
+        monkeypatch.setattr(where, name, call)
+
+    counted(WeightMatching, "__call__")
+    counted(testbed, "load_data")
+    counted(testbed, "network_for")
+    counted(job, "open_network")
+    running = RunSettings(factory(tmp_path), data=str(data_set(tmp_path)))
+    settings = Settings("weights", {"restarts": 1})
+    done = merge_folder(Job((a, b), tmp_path / "out", settings, running=running, repair=running.data), STORY)
+
+    assert sorted(calls) == ["__call__", "load_data", "network_for", "open_network", "open_network"]
+    assert done.files == ("model.safetensors", *sorted(COMPANIONS), "curve.png", "README.md")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "(<curve.png>)" in text
+    assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "| **the merged network** | `data.npz, test, 24 examples` |" in text
     assert str(tmp_path) not in text
 
 
@@ -122,50 +151,6 @@ def test_notes_do_not_tell_where_files_lie(tmp_path: Path) -> None:
     assert "did not read config.json" in text
     assert str(tmp_path) not in text
     assert tmp_path.name not in text
-
-
-# --- companions -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-     "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model",
-     "chat_template.jinja", "preprocessor_config.json"],
-)  # fmt: skip
-def test_companions(name: str) -> None:
-    assert is_companion(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["tokenizer.py", "vocab.py", "config.json.py", "model.safetensors", "model.safetensors.index.json",
-     ".model", "..model", "vocab", "config.JSON", "README.md", "tokenizer/x.json",
-     "vocab\n.json", "merges.txt.exe"],
-)  # fmt: skip
-def test_no_companions(name: str) -> None:
-    assert not is_companion(name)
-
-
-def test_links_and_what_is_too_long_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(companions_module, "LIMIT", 30)
-    a, _ = folders(tmp_path)
-    secret = tmp_path / "secret"
-    secret.write_text("key")
-    (a / "vocab.json").symlink_to(secret)
-    (a / "vocab.txt").write_text("x" * 31)
-    (a / "tokenizer.model").mkdir()
-    (a / "tokenizer_config.json").symlink_to("tokenizer.json")
-    os.mkfifo(a / "added_tokens.json")
-    found, notes = companions(open_checkpoint(a))
-
-    assert set(found) == {*COMPANIONS, "tokenizer_config.json"}
-    assert set(notes) == {
-        "'vocab.json' was left out: it is a link that leads out of its folder",
-        "'vocab.txt' was left out: it is longer than 30 bytes",
-        "'tokenizer.model' was left out: it is not a plain file",
-        "'added_tokens.json' was left out: it is not a plain file",
-    }
 
 
 @pytest.fixture
@@ -210,7 +195,7 @@ def test_other_files_stay_and_force_is_needed(tmp_path: Path) -> None:
     (out / "README.md").unlink()
     with pytest.raises(UsageError, match=r"config\.json exists"):
         merge_folder(Job((a, b), out, NONE), STORY)
-    merge_folder(Job((a, b), out, FORCED), STORY, (0.0, 1.0))
+    merge_folder(Job((a, b), out, FORCED), STORY, Merging((0.0, 1.0)))
     assert {*listing(tmp_path), "first"} == {*before, "first"}
     assert (out / "LICENSE").read_text() == "mine"
     assert tensors(out / "model.safetensors")["fc1.weight"].equal(
@@ -275,31 +260,23 @@ def test_what_fails_leaves_nothing(
     make: Callable[[Path], Job], kind: type[DeepalignError], message: str, tmp_path: Path
 ) -> None:
     pair(tmp_path)
-    job = make(tmp_path)
+    asked = make(tmp_path)
     before = listing(tmp_path)
     with pytest.raises(kind, match=message):
-        merge_folder(job, STORY)
+        merge_folder(asked, STORY)
     assert listing(tmp_path) == before
-
-
-def test_a_picture_that_no_browser_shows(tmp_path: Path) -> None:
-    a, b = pair(tmp_path)
-    (tmp_path / "x.gif").write_text("")
-    with pytest.raises(UsageError, match="cannot be shown on a card"):
-        merge_folder(Job((a, b), tmp_path / "out", NONE), Story("x", [], (), tmp_path / "x.gif"))
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_comes_into_being_meanwhile(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     out = tmp_path / "out"
 
-    def advance(step: float) -> None:
+    def show(share: float, label: str) -> None:
         out.mkdir(exist_ok=True)
         (out / "theirs").touch()
 
     with pytest.raises(UsageError, match="exists"):
-        merge_folder(Job((a, b), out, NONE), STORY, advance=advance)
+        merge_folder(Job((a, b), out, NONE), STORY, progress=Progress(show))
     assert names(tmp_path) == {"a.pt", "b.pt", "out"}
     assert names(out) == {"theirs"}
 
@@ -312,11 +289,11 @@ def test_an_interrupt_leaves_the_old_or_nothing(exists: bool, tmp_path: Path) ->
         merge_folder(Job((a, b), out, NONE), STORY)
     before = listing(tmp_path)
 
-    def advance(step: float) -> None:
+    def show(share: float, label: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge_folder(Job((b, a), out, FORCED), STORY, advance=advance)
+        merge_folder(Job((b, a), out, FORCED), STORY, progress=Progress(show))
     assert listing(tmp_path) == before
 
 
@@ -325,11 +302,11 @@ def test_a_kill_leaves_no_half_folder(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from deepalign_cli.operations import folder
-from deepalign_cli.operations.combine import Job
-from deepalign_cli.operations.settings import Method, Settings
+from deepalign_cli.operations import merged_folder as folder
+from deepalign_cli.operations.job import Job
+from deepalign_cli.operations.settings import Settings
 folder._publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
-job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings(method=Method.NONE))
+job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings("none"))
 folder.merge_folder(job, folder.Story("x", []))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -341,7 +318,7 @@ folder.merge_folder(job, folder.Story("x", []))
 
 def test_json_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    merge_folder(Job((a, b), tmp_path / "out", NONE), STORY, (3, 1))
+    merge_folder(Job((a, b), tmp_path / "out", NONE), STORY, Merging((3, 1)))
     told = metadata(tmp_path / "out" / "model.safetensors")
     assert json.loads(told["deepalign.weights"]) == [0.75, 0.25]
     assert "| `b.pt` | 0.25 |" in (tmp_path / "out" / "README.md").read_text()

@@ -24,7 +24,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.cli.subjects import data_set, factory
-from tests.operations.making import network, pair, save
+from tests.operations.making import network, save
 
 WEIGHTS = Settings("weights", {"restarts": 1})
 NOTHING = Alignment(Symmetry(Spec({}), {}), Element({}), "any", 0.0, 1.0, 0.5, hashes=("1", "2"))
@@ -155,9 +155,7 @@ def test_distances_are_those_of_the_inputs_at_hand(tmp_path: Path) -> None:
     assert measured_for(own, inputs[0], inputs[1]) is own
     other = measured_for(own, inputs[0], inputs[2])
     assert other.distance_before == pytest.approx(distance(own.symmetry, inputs[0], inputs[2]))
-    assert other.distance_after == pytest.approx(
-        distance(own.symmetry, inputs[0], own.apply(inputs[2]))
-    )
+    assert other.distance_after == pytest.approx(distance(own.symmetry, inputs[0], own.apply(inputs[2])))
 
 
 @pytest.mark.parametrize(
