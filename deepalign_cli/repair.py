@@ -155,7 +155,7 @@ class BatchStatistics(Calls):
     """Runs a network with every batch's own statistics in BatchNorm, as in training."""
 
     def batch_norm(self, call: NormCall) -> Tensor:
-        return _by_own_statistics(call)[0]
+        return call.in_training() if call.input.requires_grad else _by_own_statistics(call)[0]
 
 
 class _Measuring(BatchStatistics):

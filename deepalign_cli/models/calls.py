@@ -82,6 +82,10 @@ class NormCall:
         """The output with other statistics than the stored ones."""
         return functional.batch_norm(self.input, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
+    def in_training(self) -> Tensor:
+        """The output with the input's own statistics, through which gradients flow."""
+        return functional.batch_norm(self.input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
 
 class Calls(TorchFunctionMode):
     """While a network runs, `reads`, `layer`, `batch_norm` and `normalised` are told of its layers.
