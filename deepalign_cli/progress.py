@@ -41,7 +41,7 @@ class Progress:
         self._tell()
 
     def part(self, share: float, label: str = "", total: float = 1.0) -> Progress:
-        """The stage that takes the next `share` of this one, or what is left; it says `label` while it runs."""
+        """The stage that takes the next `share` of this one, or what is left of it, and says `label`."""
         share = min(share, 1.0 - self._done)
         start = self._start + self._share * self._done
         stage = Progress(self._show, label or self._label, total, start, self._share * share)
