@@ -1,4 +1,4 @@
-"""`deepalign align` where it looks at data."""
+"""`deepalign align` with methods that use data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from tests.cli.subjects import data_set, given, refused
 from tests.operations.making import apart, deepalign, metadata, network, pair, planted, save, tensors
 
 
-@pytest.mark.parametrize("kind", ["named_mlp", "mlp_batchnorm", "plain_cnn_bn", "cifar_resnet"])
 @pytest.mark.parametrize(
-    "how",
-    [["-m", "activations"], ["-m", "dual", "--share", 0.3], ["--refine", "activations", "--sketches", 1]],
+    ("kind", "how"),
+    [
+        ("named_mlp", ["-m", "activations"]),
+        ("plain_cnn_bn", ["-m", "dual", "--share", 0.3]),
+        ("cifar_resnet", ["--refine", "activations", "--sketches", 1]),
+    ],
 )
 def test_with_data_too_the_output_is_the_same_function(kind: str, how: list[object], tmp_path: Path) -> None:
     a, b = pair(tmp_path, kind)
@@ -32,8 +35,7 @@ def test_with_data_too_the_output_is_the_same_function(kind: str, how: list[obje
     assert told.get("deepalign.share") == ("0.3" if "dual" in how else None)
 
 
-@pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn_bn", "cifar_resnet"])
-@pytest.mark.parametrize("method", ["activations", "dual"])
+@pytest.mark.parametrize(("kind", "method"), [("named_mlp", "dual"), ("plain_cnn_bn", "activations")])
 def test_data_undo_a_planted_permutation(kind: str, method: str, tmp_path: Path) -> None:
     a, b = save(network(kind, 0), tmp_path / "a.pt"), tmp_path / "b.pt"
     planted(a, b)

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deepalign_cli.operations import combine
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.stream import Stream
 from tests.checkpoint.builders import call, safetensors_bytes, torch_zip
 from tests.nets import named_mlp
 from tests.operations.making import deepalign, generic, listing, metadata, network, pair, save, tensors
@@ -309,7 +310,7 @@ def broken(*args: object, **kwargs: object) -> None:
 
 @pytest.mark.parametrize("debug", ["", "0", "1"])
 def test_a_traceback_only_when_asked_for(debug: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(combine, "find_all", broken)
+    monkeypatch.setattr(Session, "alignments", broken)
     monkeypatch.setenv("DEEPALIGN_DEBUG", debug)
     before = listing(folder)
     done = deepalign("align", folder / "a.pt", folder / "b.pt", "-o", folder / "o")
@@ -325,15 +326,15 @@ def test_a_traceback_only_when_asked_for(debug: str, folder: Path, monkeypatch: 
 def test_a_write_that_is_broken_off_leaves_nothing(
     problem: BaseException | type[BaseException], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, calls = combine._Stream.read, []
+    read, calls = Stream.tensor, []
 
-    def fail_at_the_third(self: combine._Stream, name: str) -> torch.Tensor:
+    def fail_at_the_third(self: Stream, name: str) -> torch.Tensor:
         calls.append(name)
         if len(calls) == 3:
             raise problem
         return read(self, name)
 
-    monkeypatch.setattr(combine._Stream, "read", fail_at_the_third)
+    monkeypatch.setattr(Stream, "tensor", fail_at_the_third)
     before = listing(folder)
     done = deepalign("merge", folder / "a.pt", folder / "b.pt", "-o", folder / "o")
 

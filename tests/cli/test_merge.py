@@ -41,7 +41,7 @@ def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     told = deepalign("merge", a, b, "-m", "weights", "-o", tmp_path / "m", "--json").json
 
     assert set(told) == {
-        "schema", "command", "output", "method", "alpha", "seconds",
+        "schema", "command", "output", "method", "alpha", "combine", "seconds",
         "distance_before", "distance_after", "groups",
     }  # fmt: skip
     assert (told["schema"], told["command"], told["output"]) == (1, "merge", str(tmp_path / "m"))
@@ -58,7 +58,7 @@ def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     assert [told[f"deepalign.sha256.{i}"] for i in range(3)] == [sha256(path) for path in paths]
     assert told["deepalign.command"] == "merge"
     assert told["deepalign.weights"] == "[0.5, 0.25, 0.25]"
-    assert told["deepalign.path"] == "linear"
+    assert told["deepalign.combine"] == "linear"
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -101,13 +101,13 @@ def test_saved_alignments_in_the_wrong_order_are_refused(tmp_path: Path) -> None
 def test_slerp_keeps_the_length(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     deepalign("align", a, b, "-o", tmp_path / "o")
-    assert deepalign("merge", a, b, "--path", "slerp", "--alpha", 0.25, "-o", tmp_path / "m").code == 0
+    assert deepalign("merge", a, b, "--combine", "slerp", "--alpha", 0.25, "-o", tmp_path / "m").code == 0
 
     p, q = torch.load(a)["fc2.weight"].double(), tensors(tmp_path / "o")["fc2.weight"].double()
     angle = math.acos(float((p * q).sum() / (p.norm() * q.norm())))
     expected = (math.sin(0.75 * angle) * p + math.sin(0.25 * angle) * q) / math.sin(angle)
     torch.testing.assert_close(tensors(tmp_path / "m")["fc2.weight"].double(), expected, rtol=1e-5, atol=1e-6)
-    assert metadata(tmp_path / "m")["deepalign.path"] == "slerp"
+    assert metadata(tmp_path / "m")["deepalign.combine"] == "slerp"
 
 
 def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: Path) -> None:
@@ -182,7 +182,10 @@ def test_half_types_are_rounded_once(tmp_path: Path) -> None:
         ("ab", ["--weights", "0,0"], "not all zero"),
         ("ab", ["--weights", "1,inf"], "finite"),
         ("ab", ["--weights", "1,nan"], "finite"),
-        ("abc", ["--path", "slerp"], "slerp is a path between two networks"),
+        ("abc", ["--combine", "slerp"], "slerp combines 2 networks, not 3"),
+        ("ab", ["--combine", "cubic"], "there is no combiner 'cubic'"),
+        ("ab", ["--combine", "slerp", "--path", "slerp"], "--path is the old name of --combine"),
+        ("ab", ["--base", "c.pt"], "--combine linear makes no use of --base"),
         ("abc", ["--save-alignment", "kept"], "a saved alignment holds one pair"),
         ("abc", ["--alignment", "kept"], "1 alignments are given for 2 moving inputs"),
         ("ab", ["--alignment", "kept", "--spec", "s.toml"], "--alignment and --spec exclude each other"),

@@ -28,11 +28,11 @@ from tests.cli.test_merge import states, three
 from tests.operations.making import deepalign, metadata, network, pair, planted, save, tensors
 
 RELU = ["--activation", "relu"]
-REPAIRED_KINDS = ["named_mlp", "plain_cnn", "mlp_batchnorm", "plain_cnn_bn", "cifar_resnet"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", REPAIRED_KINDS)
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("plain_cnn_bn", torch.float32), ("named_mlp", torch.bfloat16)]
+)
 def test_repair_changes_statistics_and_nothing_of_the_layout(
     kind: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
@@ -57,7 +57,7 @@ def test_repair_changes_statistics_and_nothing_of_the_layout(
     assert metadata(mended)["deepalign.repair"] == "data.npz, train, 24 examples"
 
 
-@pytest.mark.parametrize("kind", ["mlp_batchnorm", "plain_cnn_bn", "cifar_resnet"])
+@pytest.mark.parametrize("kind", ["plain_cnn_bn"])
 def test_repaired_batchnorm_holds_the_statistics_of_the_written_network(kind: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path, kind)
     model, out = given(tmp_path, kind)[:4], tmp_path / "m"
@@ -125,7 +125,7 @@ def test_repair_without_examples_to_train_takes_what_there_is(tmp_path: Path) ->
         (["-m", "none", "--data", "data.npz"], 2, "-m none makes no use of --data"),
         (["-m", "weights", "--data", "data.npz"], 2, "-m weights makes no use of --data"),
         (["--refine", "none", "--data", "data.npz"], 2, "makes no use of --data"),
-        (["-m", "activations"], 2, "-m activations looks at data"),
+        (["-m", "activations"], 2, "-m activations needs data"),
         (["-m", "none", "--limit", "3"], 2, "without --data, --limit has no effect"),
         (
             ["-m", "none", "--repair", "gone.npz", "--activation", "relu"],

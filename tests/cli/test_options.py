@@ -45,12 +45,12 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-m", "magic"], "'magic' is not one of 'deepalign', 'weights', 'activations', 'dual', 'none'"),
+        (["-m", "magic"], "there is no method 'magic'"),
         (["--activation", "relux"], "'relux' is not one of"),
         (["--restarts", "0"], "--restarts"),
         (["--sketches", "0"], "--sketches"),
         (["--sketches", "65"], "--sketches"),
-        (["--refine", "magic"], "'magic' is not one of 'auto', 'none', 'weights', 'prior'"),
+        (["--refine", "magic"], "--refine is 'magic'"),
         (["--network", "magic"], "no network is called 'magic'; these come with deepalign: "),
         (["--network", "gone.safetensors"], "gone.safetensors does not exist"),
         (["--network", "hf://magic"], "'hf://magic' is not a reference"),
