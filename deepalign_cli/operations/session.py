@@ -107,8 +107,9 @@ class Session:
     def _computed(self, method: str, progress: Progress) -> list[Alignment]:
         settings = replace(self.settings, method=method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
-        evidence = self.testbed.evidence if self.testbed and uses_data else None
-        symmetry = settings.symmetry(self.reference) if method == NAIVE else self.symmetry
+        evidence = self.testbed.evidence if uses_data and self.testbed else None
+        is_naive = NAIVE in (method, self.settings.method)  # which needs no spec that is known
+        symmetry = settings.symmetry(self.reference) if is_naive else self.symmetry
         aligner = settings.aligner(evidence)
         self.check_finite()
         making = getattr(aligner, "making", METHODS[method].values(settings.options))
