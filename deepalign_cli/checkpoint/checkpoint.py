@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_files
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
-from deepalign_cli.checkpoint.names import common_prefix
+from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.checkpoint.problems import Malformed, blame, shown
 from deepalign_cli.checkpoint.reading import read_tensor
 from deepalign_cli.checkpoint.strict_json import parse_json
@@ -31,7 +31,8 @@ else:
 class Checkpoint(_Base):
     """An open checkpoint; `checkpoint[name]` reads that tensor and nothing else.
 
-    Names are logical: `prefix` is what stood before all of them in the file. `ordered` says whether their
+    Names are logical: `prefix`, what stood before all of them in the file, and the `_orig_mod.` of compiled
+    submodules are left out. `ordered` says whether their
     order means anything, as it does in a state dict. `notes` are for the user to see. `origin` is the
     reference to the Hugging Face Hub, with the commit, that it was fetched by.
     """
@@ -112,16 +113,18 @@ def _named(contents: Contents) -> tuple[str, dict[str, TensorInfo]]:
     stored = {info.stored_name: info for info in contents.tensors}
     prefix = common_prefix(stored)
     ties = {name: info.tied_to for name, info in stored.items() if info.tied_to is not None}
-    ties |= _declared_ties(contents.metadata.get(TIED), stored, prefix)
-    cut = len(prefix)
+    logical = logical_names(stored, prefix)
+    ties |= _declared_ties(contents.metadata.get(TIED), stored, {short: n for n, short in logical.items()})
     infos = {}
     for name, info in stored.items():
-        tied = ties.get(name)
-        infos[name[cut:]] = replace(info, name=name[cut:], tied_to=None if tied is None else tied[cut:])
+        tied, short = ties.get(name), logical[name]
+        infos[short] = replace(info, name=short, tied_to=None if tied is None else logical[tied])
     return prefix, infos
 
 
-def _declared_ties(text: str | None, stored: Mapping[str, TensorInfo], prefix: str) -> dict[str, str]:
+def _declared_ties(
+    text: str | None, stored: Mapping[str, TensorInfo], named: Mapping[str, str]
+) -> dict[str, str]:
     """The ties that the metadata declares, by stored names; logical ones are understood too."""
     if text is None:
         return {}
@@ -131,7 +134,7 @@ def _declared_ties(text: str | None, stored: Mapping[str, TensorInfo], prefix: s
         raise Malformed(f"{what} is not a JSON object")
     ties = {}
     for name, first in table.items():
-        pair = [key if key in stored else f"{prefix}{key}" for key in (name, first) if isinstance(key, str)]
+        pair = [key if key in stored else named.get(key, "") for key in (name, first) if isinstance(key, str)]
         if len(pair) != 2 or pair[0] == pair[1] or any(key not in stored for key in pair):
             raise Malformed(f"{what} ties {shown(name)} to {shown(first)}, which are not two of its tensors")
         one, other = stored[pair[0]], stored[pair[1]]

@@ -1,13 +1,15 @@
-"""Names of tensors: which are allowed, and the prefix that a wrapper put before all of them."""
+"""Names of tensors: which are allowed, and what wrappers put before all of them or into some."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from deepalign_cli.checkpoint.problems import Malformed, shown
 
 MAX_NAME = 1024
 PREFIXES = ("module.", "model.", "_orig_mod.")
+_COMPILED = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod\.)+")
 
 
 def check_name(name: object) -> str:
@@ -42,3 +44,13 @@ def common_prefix(names: Iterable[str]) -> str:
             break
         prefix = longer
     return prefix
+
+
+def logical_names(names: Iterable[str], prefix: str) -> dict[str, str]:
+    """Each name without the prefix and the `_orig_mod.` that compiled submodules put inside names.
+
+    The latter stay where two names would become one.
+    """
+    cut = {name: name.removeprefix(prefix) for name in names}
+    plain = {name: _COMPILED.sub("", short) or short for name, short in cut.items()}
+    return plain if len(set(plain.values())) == len(plain) else cut

@@ -42,7 +42,7 @@ def _root(members: Mapping[str, Member]) -> str:
         raise Malformed("it is a zip file, but not one that torch.save wrote", hint)
     root = roots[0]
     if f"{root}constants.pkl" in members or any(name.startswith(f"{root}code/") for name in members):
-        hint = "load it with torch.jit.load where you trust it, and save its state_dict() with torch.save"
+        hint = "where you trust it: torch.save(torch.jit.load('model.pt').state_dict(), 'weights.pt')"
         raise Malformed("it is a TorchScript program, not a state dict", hint)
     return root
 

@@ -1,7 +1,8 @@
 """The index of a zip file as `torch.save` writes it: members stored as they are, never compressed.
 
 Our own reader, and not the standard library's, because it can be strict: what is not exactly such a file
-is refused, before memory is spent on it. Nothing is ever decompressed, so there is no zip bomb to defuse.
+is refused, before memory is spent on it. Nothing is ever decompressed, so there is no zip bomb to defuse:
+compressed members may stand in the index (TorchScript compresses its code), but cannot be read.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ class Member:
     header: int
     size: int
     limit: int  # no member reaches beyond this byte
+    packed: str = ""  # "compressed" or "encrypted": it cannot be read
 
 
 def read_zip_index(file: BinaryIO, size: int) -> Mapping[str, Member]:
     """Every member by name.
 
-    Raises Malformed where the index is broken, or holds a compressed or encrypted member, or a name twice.
+    Raises Malformed where the index is broken or holds a name twice.
     """
     start, length, count = _find_index(file, size)
     if length > MAX_INDEX:
@@ -57,9 +59,13 @@ def read_zip_index(file: BinaryIO, size: int) -> Mapping[str, Member]:
 def locate(file: BinaryIO, member: Member) -> int:
     """The byte at which the member's data begins.
 
-    Raises Malformed where the local header disagrees with the index, or the data would leave the file.
+    Raises Malformed where it is compressed or encrypted, the local header disagrees with the index, or the
+    data would leave the file.
     """
     what = f"member {shown(member.name)} of the zip file"
+    if member.packed:
+        hint = "torch.save stores members as they are; unpack it, and save the state dict again"
+        raise Malformed(f"{what} is {member.packed}", hint)
     fields = _LOCAL.unpack(read_exactly(file, member.header, _LOCAL.size, what))
     name = read_exactly(file, member.header + _LOCAL.size, fields[9], what)
     if fields[0] != b"PK\3\4" or fields[3] != 0 or name != member.name.encode():
@@ -75,7 +81,7 @@ def read_member(file: BinaryIO, member: Member, limit: int) -> bytes:
 
     Raises Malformed where it is longer, or broken.
     """
-    if member.size > limit:
+    if member.size > limit and not member.packed:
         raise Malformed(f"member {shown(member.name)} is {member.size} bytes long, more than {limit}")
     return read_exactly(file, locate(file, member), member.size, f"member {shown(member.name)}")
 
@@ -123,15 +129,12 @@ def _central_entry(index: bytes, at: int, limit: int) -> tuple[Member, int]:
     if magic != b"PK\1\2" or after > len(index):
         raise Malformed("its zip index is broken")
     name = _member_name(index[name_at:extra_at])
-    if method != 0 or flags & _ENCRYPTED:
-        how = "encrypted" if flags & _ENCRYPTED else "compressed"
-        hint = "torch.save stores members as they are; unpack it, and save the state dict again"
-        raise Malformed(f"member {shown(name)} of the zip file is {how}", hint)
+    how = "encrypted" if flags & _ENCRYPTED else "compressed" if method else ""
     extra = index[extra_at : extra_at + extra_size]
     size, packed, header = _wide_fields(extra, size, packed, header)
-    if size != packed or header + _LOCAL.size + size > limit:
+    if (size != packed and not how) or header + _LOCAL.size + packed > limit:
         raise Malformed(f"member {shown(name)} of the zip file does not fit into it")
-    return Member(name, header, size, limit), after
+    return Member(name, header, size, limit, how), after
 
 
 def _member_name(raw: bytes) -> str:

@@ -126,6 +126,8 @@ def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) 
     console.print(f"{where}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters")
     if checkpoint.prefix:
         console.print(f"names are shown without the prefix '{checkpoint.prefix}'")
+    if any(info.stored_name != f"{checkpoint.prefix}{n}" for n, info in checkpoint.infos.items()):
+        console.print("names are shown without '_orig_mod.', which a compiled submodule puts into them")
     rows = [
         [n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"]
         for n, t in tensors.items()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deepalign_cli.checkpoint.names import common_prefix
+from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.models.fitting import Shape, check_fit, is_counter
 from deepalign_cli.symmetry.symmetry import Weights
@@ -63,6 +63,9 @@ class ModuleRun:
         self._rest = {name: w for name, w in own if name not in given and w.is_floating_point()}
         self._cast: tuple[torch.dtype | None, dict[str, Tensor]] = None, {}
         _let_go(module, given)
+        for norm in module.modules():
+            if isinstance(norm, nn.GroupNorm):
+                norm.register_forward_pre_hook(_contiguous)
 
     def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, ...]:
         own = {self.names[name]: w for name, w in weights.items() if name in self.names}
@@ -89,25 +92,23 @@ def run_module(
     """A module as a `Run` of checkpoints with these names and shapes.
 
     The prefixes that a checkpoint's names are read without (`module.`, `model.`) may stand before all of
-    the module's. BatchNorm's counters, all but one of tied tensors, and what is `unused` may be absent
-    from either; buffers that are not persistent may be there. A name that the module does not have may be
-    one that it goes by as `called`.
+    the module's, `_orig_mod.` anywhere in them. BatchNorm's counters, all but one of tied tensors, and what
+    is `unused` may be absent from either; buffers that are not persistent may be there. A name that the
+    module does not have may be one that it goes by as `called`.
 
     Raises:
         MismatchError: names or shapes differ; they are listed.
     """
     own, ties = shapes_of(module), _ties(module)
-    prefix = _prefix(own, ties, shapes)
-    buffers = {name.removeprefix(prefix): name for name, _ in module.named_buffers()}
-    names = {name.removeprefix(prefix): name for name in own}
+    held = {name: tuple(b.shape) for name, b in module.named_buffers()}
+    logical = _logical(own, ties, shapes, [*held, *(name for tied in ties for name in tied)])
+    buffers = {logical[name]: name for name in held}
+    names = {logical[name]: name for name in own}
     names |= {name: full for name, full in buffers.items() if name in shapes}
     names |= {name: names.pop(called(name)) for name in shapes if name not in names and called(name) in names}
-    sizes = {**own, **{name: tuple(b.shape) for name, b in module.named_buffers()}}
+    sizes = {**own, **held}
     spare = {
-        name.removeprefix(prefix)
-        for tied in ties
-        if any(other.removeprefix(prefix) in shapes for other in tied)
-        for name in tied
+        logical[name] for tied in ties if any(logical[other] in shapes for other in tied) for name in tied
     }
     check_fit(
         {name: sizes[full] for name, full in names.items()}, shapes, hint,
@@ -149,14 +150,17 @@ def _ties(module: nn.Module) -> list[tuple[str, ...]]:
     return [tuple(names) for names in named.values() if len(names) > 1]
 
 
-def _prefix(own: Mapping[str, Shape], ties: Sequence[Sequence[str]], given: Mapping[str, Shape]) -> str:
-    """What stands before the module's names and not before a checkpoint's.
+def _logical(
+    own: Mapping[str, Shape], ties: Sequence[Sequence[str]], given: Mapping[str, Shape], more: Iterable[str]
+) -> dict[str, str]:
+    """The module's names (`own` and `more`) without what stands in them and not in a checkpoint's.
 
-    Tied tensors that a file leaves out, as `lm_head.weight`, need not begin with it.
+    Tied tensors that a file leaves out, as `lm_head.weight`, need not begin with the prefix.
     """
     later = {name for tied in ties for name in tied if name != next((n for n in tied if n in own), None)}
     found = [common_prefix(own), common_prefix(name for name in own if name not in later)]
-    return max(found, key=lambda prefix: sum(name.removeprefix(prefix) in given for name in own))
+    readings = [logical_names(dict.fromkeys((*own, *more)), prefix) for prefix in found]
+    return max(readings, key=lambda logical: sum(logical[name] in given for name in own))
 
 
 def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
@@ -171,6 +175,11 @@ def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
             raise MismatchError(
                 f"'{names[0]}' and '{name}' are one tensor in the model but differ in the checkpoint.", _SAME
             )
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """In `channels_last`, GroupNorm on a CPU loses digits where a group's mean is large."""
+    return tuple(x.contiguous() for x in inputs)
 
 
 def _let_go(module: nn.Module, given: set[str]) -> None:

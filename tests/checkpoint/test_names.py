@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepalign_cli.checkpoint.names import check_name, common_prefix
+from deepalign_cli.checkpoint.names import check_name, common_prefix, logical_names
 from deepalign_cli.checkpoint.problems import Malformed
 
 
@@ -24,6 +24,19 @@ from deepalign_cli.checkpoint.problems import Malformed
 )
 def test_common_prefix(names: list[str], prefix: str) -> None:
     assert common_prefix(names) == prefix
+
+
+@pytest.mark.parametrize(
+    ("names", "logical"),
+    [
+        (["encoder._orig_mod.0.weight", "head.weight"], ["encoder.0.weight", "head.weight"]),
+        (["module.a._orig_mod.b._orig_mod.c", "module._orig_mod.d"], ["a.b.c", "d"]),
+        (["x_orig_mod.a", "b._orig_mod"], ["x_orig_mod.a", "b._orig_mod"]),
+        (["a._orig_mod.w", "a.w"], ["a._orig_mod.w", "a.w"]),
+    ],
+)  # fmt: skip
+def test_logical_names(names: list[str], logical: list[str]) -> None:
+    assert list(logical_names(names, common_prefix(names)).values()) == logical
 
 
 @pytest.mark.parametrize("name", ["", "__metadata__", "a\nb", "a\x00", "\ud800", "x" * 1025, 3, None, b"a"])

@@ -207,6 +207,21 @@ def test_a_prefix_on_one_side_only(tmp_path: Path) -> None:
     assert set(tensors(tmp_path / "m.safetensors")) == set(torch.load(a))
 
 
+def test_a_compiled_submodule_on_one_side_only(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    spelt = {name: name.replace("fc2.", "fc2._orig_mod.") for name in torch.load(a)}
+    torch.save({spelt[name]: w for name, w in torch.load(b).items()}, b)
+    done = deepalign("align", a, b, "-o", tmp_path / "o.safetensors")
+    deepalign("merge", a, b, "-o", tmp_path / "m.safetensors")
+
+    assert done.code == 0, done.err
+    assert set(tensors(tmp_path / "o.safetensors")) == set(spelt.values())
+    assert set(tensors(tmp_path / "m.safetensors")) == set(spelt)
+    assert deepalign("verify", b, tmp_path / "o.safetensors").code == 0
+    assert "without '_orig_mod.'" in deepalign("inspect", b).out
+    assert "_orig_mod" not in deepalign("inspect", a).out
+
+
 def test_tied_tensors_stay_tied(tmp_path: Path) -> None:
     a, b, spec, out = (tmp_path / n for n in ("a.pt", "b.pt", "s.toml", "o.safetensors"))
     torch.save(tied(0), a)

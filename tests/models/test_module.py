@@ -161,6 +161,38 @@ def test_a_wrappers_prefix_may_stand_before_the_models_names() -> None:
     assert torch.allclose(run(weights, x), expected(module, x), rtol=0, atol=1e-12)
 
 
+class ChannelsLast(nn.Module):
+    """A network that runs its convolution and GroupNorm in `channels_last`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 1), nn.GroupNorm(2, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x).contiguous(memory_format=torch.channels_last))
+        return out
+
+
+def test_group_norm_in_channels_last_keeps_its_digits() -> None:
+    module = ChannelsLast()
+    weights = {name: w.detach().clone() for name, w in module.state_dict().items()}
+    weights["conv.bias"] += 300  # the mean of a group is large beside its deviation
+    x = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    run = run_module(ChannelsLast(), shapes(weights))
+    exact = run({name: w.double() for name, w in weights.items()}, x.double())
+    assert torch.allclose(run(weights, x).double(), exact, rtol=0, atol=1e-3 * exact.abs().max())
+
+
+def test_a_compiled_part_of_the_model_does_not_change_its_names() -> None:
+    module, weights = generic(nets.mlp())
+    compiled = nets.mlp()
+    compiled[2] = torch.compile(compiled[2], backend="eager")
+    assert any(name.startswith("2._orig_mod.") for name in compiled.state_dict())
+    x = inputs((12,))
+    run = run_module(compiled, shapes(weights))
+    assert torch.allclose(run(weights, x), expected(module, x), rtol=0, atol=1e-12)
+
+
 def test_recurrent_layers_run_with_the_weights_that_are_given() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:
