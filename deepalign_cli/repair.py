@@ -23,6 +23,7 @@ from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.calls import Call, Calls, NormCall
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 _DEAD = 1e-12  # of the mean square: a unit that varies less does not vary
 
@@ -87,6 +88,14 @@ def reestimated(run: Run, weights: Weights, batches: Batches) -> dict[str, Tenso
     repairing = _Repairing(weights)
     _each(repairing, run, batches)
     return _in_range(repairing.statistics())
+
+
+def frozen_statistics(run: Run, weights: Weights, x: Tensor) -> list[str]:
+    """The statistics of norms that the network does not hand to BatchNorm: repair cannot re-estimate them."""
+    watching = _Repairing(weights)
+    watching.run(run, x)
+    computed = {name for mean, (var, _) in watching.norms.items() for name in (mean, var)}
+    return [name for name in weights if is_statistic(name) and name not in computed]
 
 
 def measure_parents(

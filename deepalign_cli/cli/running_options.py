@@ -40,6 +40,37 @@ ModelArguments = Annotated[
     ),
 ]
 
+DataSource = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="A .npz or .safetensors file of inputs and labels, a folder of images by class, "
+        "sklearn:digits, hf:NAME, or FILE.py:FACTORY, which runs your code (docs/data.md).",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+Normalise = Annotated[
+    str | None,
+    typer.Option(
+        "--normalise",
+        metavar="HOW",
+        help="What becomes of stored pixels: none, unit (divided by 255), standard (by the training "
+        "pixels' mean and deviation), or MEAN,STD in units of 0 to 1. Needed where neither file says it.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+Side = Annotated[
+    int | None,
+    typer.Option(
+        "--side", metavar="N", min=1, help="Images are pooled to N x N pixels.", rich_help_panel=_PANEL
+    ),
+]
+
+Grey = Annotated[bool, typer.Option("--grey", help="Images lose their colours.", rich_help_panel=_PANEL)]
+
 
 @dataclass(frozen=True)
 class RunningOptions:
@@ -56,16 +87,7 @@ class RunningOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="A .npz or .safetensors file of inputs and labels, a folder of images by class, "
-            "sklearn:digits, hf:NAME, or FILE.py:FACTORY, which runs your code (docs/data.md).",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None
+    data: DataSource = None
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,29 +121,13 @@ class RunningOptions:
             "--batch-size",
             metavar="N",
             min=1,
-            help="Examples at a time; 1,000 by default.",
+            help="Examples at a time; by default as many as a CPU runs fast, at most 1,000.",
             rich_help_panel=_PANEL,
         ),
     ] = None
-    normalise: Annotated[
-        str | None,
-        typer.Option(
-            "--normalise",
-            metavar="HOW",
-            help="What becomes of stored pixels: none, unit (divided by 255), standard (by the training "
-            "pixels' mean and deviation), or MEAN,STD in units of 0 to 1. Needed where neither file says it.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None
-    side: Annotated[
-        int | None,
-        typer.Option(
-            "--side", metavar="N", min=1, help="Images are pooled to N x N pixels.", rich_help_panel=_PANEL
-        ),
-    ] = None
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Images lose their colours.", rich_help_panel=_PANEL)
-    ] = False
+    normalise: Normalise = None
+    side: Side = None
+    grey: Grey = False
     loss: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +176,7 @@ class RunningOptions:
             splits=tuple(self.split or ()),
             limit=self.limit,
             samples=self.samples,
-            batch_size=self.batch_size or 1000,
+            batch_size=self.batch_size,
             normalise=self.normalise,
             side=self.side,
             grey=self.grey,

@@ -11,7 +11,16 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import SpecOptions, make_settings
 from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.running_options import Model, ModelArguments, pairs
+from deepalign_cli.cli.running_options import (
+    DataSource,
+    Grey,
+    Model,
+    ModelArguments,
+    Normalise,
+    RunningOptions,
+    Side,
+)
+from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from deepalign_cli.measure.spec_check import SpecCheck
@@ -36,9 +45,13 @@ def verify(
         typer.Option(
             "--input-shape",
             metavar="CxHxW",
-            help="One example's shape for --model; found by trying otherwise.",
+            help="One example's shape for --model, where no data are given; found by trying otherwise.",
         ),
     ] = None,
+    data: DataSource = None,
+    normalise: Normalise = None,
+    side: Side = None,
+    grey: Grey = False,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -59,21 +72,28 @@ def verify(
     Recovers the element that carries B onto A and prints what remains. Exits 0 if they are the same,
     1 if not. With --model the spec itself is checked too: a random element of the group must leave the
     outputs unchanged in float64; if it does not, the tensors to suspect are named and the exit code is 3.
+    It is checked on examples of --data, else on random inputs.
 
     Example:
         deepalign verify b.pt b-aligned.safetensors
         deepalign verify a.pt b.pt --model net.py:make --input-shape 3x32x32
+        deepalign verify a.pt b.pt --model net.py:make --data tokens.npz
     """
     out = Output("verify", json=json, quiet=quiet)
     how = SpecOptions(seed=seed, spec=spec, activation=activation, heads=heads)
     settings = make_settings(None, how)
     settings = replace(settings, method="weights", options={"restarts": restarts} if restarts else {})
+    running = RunningOptions(model, model_arg, data=data, normalise=normalise, side=side, grey=grey)
+    if data and input_shape:
+        raise UsageError("--data and --input-shape exclude each other.", "leave --input-shape out.")
+    if not data and (normalise or side or grey):
+        raise UsageError("--normalise, --side and --grey prepare --data.", "name the data: --data mnist.npz")
     from deepalign_cli.operations.verify import verify_files
 
     with out.stages("comparing") as progress:
         verdict = verify_files(
-            a, b, settings, model=model, arguments=pairs("--model-arg", model_arg),
-            input_shape=input_shape, tolerance=tolerance, progress=progress,
+            a, b, settings, running=running.subject(), input_shape=input_shape, tolerance=tolerance,
+            progress=progress,
         )  # fmt: skip
     for note in verdict.notes:
         out.note(note)

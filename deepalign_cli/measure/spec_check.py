@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Shaped
 from torch import Tensor
 
 from deepalign_cli.models.run import Run
@@ -34,10 +34,10 @@ class SpecCheck:
 
 
 def check_spec(
-    run: Run, symmetry: Symmetry, weights: Weights, shape: tuple[int, ...], rng: torch.Generator
+    run: Run, symmetry: Symmetry, weights: Weights, inputs: Shaped[Tensor, "batch ..."], rng: torch.Generator
 ) -> SpecCheck:
-    """Run the network on random inputs of `shape` before and after a random element of the group."""
-    probe = _Probe(run, symmetry, weights, torch.randn(8, *shape, generator=rng, dtype=torch.float64))
+    """Run the network on inputs before and after a random element of the group."""
+    probe = _Probe(run, symmetry, weights, inputs.double() if inputs.is_floating_point() else inputs)
     g = symmetry.random(rng)
     residual = probe.change(g)
     if residual <= TOLERANCE:
@@ -47,7 +47,9 @@ def check_spec(
 
 
 class _Probe:
-    def __init__(self, run: Run, symmetry: Symmetry, weights: Weights, inputs: Float64[Tensor, ...]) -> None:
+    def __init__(
+        self, run: Run, symmetry: Symmetry, weights: Weights, inputs: Shaped[Tensor, "batch ..."]
+    ) -> None:
         self.run, self.symmetry, self.inputs = run, symmetry, inputs
         self.weights = {n: w.double() if w.is_floating_point() else w for n, w in weights.items()}
         self.expected = self._run(self.weights)

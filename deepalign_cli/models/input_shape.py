@@ -1,52 +1,90 @@
-"""The shape of one example: as the user writes it, or found by trying."""
+"""Random inputs for a network, of a shape that the user writes or that is found by trying."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from jaxtyping import Shaped
+from torch import Tensor
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.models.calls import Calls
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
 
+COUNT = 8
+_LENGTHS = (8, 16, 32, 64, 128, 256)  # of sequences of tokens
 
-def input_shape_of(run: Run, weights: Weights, text: str | None = None) -> tuple[int, ...]:
-    """The shape of one example without the batch axis: `text` such as `3x32x32`, or found by trying.
+
+def example_inputs(
+    run: Run, weights: Weights, rng: torch.Generator, text: str | None = None
+) -> Shaped[Tensor, "batch ..."]:
+    """Examples of the shape `text` such as `3x32x32`, without the batch axis, or of one found by trying.
+
+    They are normal; where these do not go through the network, random tokens within its embeddings' rows.
 
     Raises:
         UsageError: the text is not a shape, or no usual shape goes through the model.
     """
-    if text is not None:
-        try:
-            shape = tuple(int(part) for part in text.lower().split("x"))
-        except ValueError:
-            shape = ()
-        if not shape or min(shape) < 1:
-            raise UsageError(
-                f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
-            )
-        problem = _try(run, weights, shape)
-        if problem is not None:
-            reason = " ".join(str(problem).split())
-            raise UsageError(
-                f"an input of shape {text} does not go through the model: {reason}.",
-                "give one example's shape, without the batch axis, or leave --input-shape out.",
-            )
-        return shape
-    for shape in _usual_shapes(weights):
-        if _try(run, weights, shape) is None:
-            return shape
+    problem: Exception | None = None
+    for x in _candidates(run, weights, rng, None if text is None else _parsed(text)):
+        failure = _try(run, weights, x)
+        if failure is None:
+            return x
+        problem = problem or failure
+    if text is None:
+        raise UsageError(
+            "no usual input shape goes through the model.",
+            "give examples, --data FILE.npz, or one example's shape, such as --input-shape 3x32x32.",
+        )
     raise UsageError(
-        "no usual input shape goes through the model.",
-        "say it: --input-shape 3x32x32, without the batch axis.",
+        f"an input of shape {text} does not go through the model: {' '.join(str(problem).split())}.",
+        "give one example's shape, without the batch axis, or examples: --data FILE.npz.",
     )
 
 
-def _try(run: Run, weights: Weights, shape: tuple[int, ...]) -> Exception | None:
-    """What the model raises on an input of this shape."""
+def _parsed(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(
+            f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
+        )
+    return shape
+
+
+def _candidates(
+    run: Run, weights: Weights, rng: torch.Generator, shape: tuple[int, ...] | None
+) -> Iterator[Shaped[Tensor, "batch ..."]]:
+    for usual in _usual_shapes(weights) if shape is None else [shape]:
+        yield torch.randn(COUNT, *usual, generator=rng, dtype=run_dtype(weights))
+    for usual in [(length,) for length in _LENGTHS] if shape is None else [shape]:
+        watching, zeros = _LookUps(weights), torch.zeros(COUNT, *usual, dtype=torch.int64)
+        _try(lambda _, x, look=watching: look.run(run, x), weights, zeros)
+        if watching.rows:
+            yield torch.randint(0, min(watching.rows), zeros.shape, generator=rng)
+
+
+class _LookUps(Calls):
+    """How many rows the tables have that a network looks tokens up in."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
+        self.rows: list[int] = []
+
+    def looked_up(self, name: str) -> None:
+        self.rows.append(len(self.weights[name]))
+
+
+def _try(run: Run, weights: Weights, x: Tensor) -> Exception | None:
+    """What the model raises on these inputs."""
     try:
         with torch.no_grad():
-            run(weights, torch.zeros(2, *shape, dtype=run_dtype(weights)))
+            run(weights, x)
     except UsageError:  # it runs, and gives what is no output
         raise
     except Exception as error:  # the user's own code may raise anything

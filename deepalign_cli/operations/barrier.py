@@ -19,6 +19,7 @@ from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.measure.paths import Along, Correct, NetworkPath, alphas_of, measure
 from deepalign_cli.measure.weight_report import LayerReport, weight_report
 from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.repairs import frozen_note
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session, check_hashes, measured_for, notes_of
 from deepalign_cli.operations.settings import NAIVE, Settings
@@ -333,6 +334,10 @@ def _notes(
     notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
     if testbed and testbed.sees_only_tests and _uses_data(question):
         notes.append(SEEN)
-    if testbed and any(map(is_statistic, session.reference)):
-        notes.append(ENDS if question.repair else STATISTICS_HINT)
+    statistics = [*filter(is_statistic, session.reference)]
+    if testbed and statistics:
+        frozen = testbed.frozen(dict(session.reference))
+        notes += [frozen_note(frozen)] if frozen else []
+        if len(frozen) < len(statistics):
+            notes.append(ENDS if question.repair else STATISTICS_HINT)
     return tuple(dict.fromkeys(notes))

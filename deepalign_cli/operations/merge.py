@@ -18,7 +18,7 @@ from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, n
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.repairs import Repaired, repaired
+from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
@@ -108,10 +108,14 @@ class Merge:
     def notes(self, alignments: Sequence[Alignment]) -> list[str]:
         """What the user should know of it."""
         notes = [*notes_of_pairs(self.session.inputs, alignments), *self.repaired.notes]
-        is_averaged = any(
-            is_statistic(name) and name not in self.repaired.tensors for name in self.session.reference
-        )
-        return [*notes, BATCHNORM_HINT] if is_averaged else notes
+        averaged = [
+            name
+            for name in self.session.reference
+            if is_statistic(name) and name not in self.repaired.tensors
+        ]
+        if averaged:
+            notes.append(BATCHNORM_HINT if self.repair is None else frozen_note(averaged))
+        return notes
 
 
 def merge_files(job: Job, merging: Merging | None = None, progress: Progress = SILENT) -> Report:
@@ -143,7 +147,7 @@ def write_merge(
     session = merge.session
     facts = facts_of("merge", session, merge.alignments) | merge.merging.facts()
     if job.repair is not None:
-        facts["repair"] = merge.repaired.on
+        facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
     size = sum(info.nbytes for info in session.reference.infos.values())
     writing = progress.part(1.0, f"writing {output.name}", size)
     metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)

@@ -14,10 +14,11 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 @dataclass(frozen=True)
 class Repaired:
-    """The tensors that repair has changed; `on` names the examples, and `notes` say what was done."""
+    """The tensors that repair has changed; `on` names the examples, which were run `size` at a time."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     on: str = ""
+    size: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -38,8 +39,15 @@ def repaired(
     network = correction.applied(merged)
     changed = {name: network[name] for name in correction.tensors}
     on = testbed.repair_data.name
-    return Repaired(
-        changed, on, (*testbed.says, *_said(correction.norms, correction.layers, on), *correction.notes)
+    notes = (*testbed.says, *_said(correction.norms, correction.layers, on), *correction.notes)
+    return Repaired(changed, on, testbed.repair_size, notes)
+
+
+def frozen_note(names: Sequence[str]) -> str:
+    """What is said of statistics that repair cannot re-estimate."""
+    return (
+        f"the network does not compute these statistics from batches (frozen norms), so they stay averaged: "
+        f"{len(names)}, such as '{names[0]}'"
     )
 
 

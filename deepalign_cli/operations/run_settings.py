@@ -11,7 +11,7 @@ class RunSettings:
     """The options; see the help of `deepalign barrier`. Without `data` nothing is run.
 
     `samples` is how many training examples activation matching and repair look at, `batch_size` how many
-    examples are run at a time.
+    examples are run at a time; None leaves that to what they become in the network.
     """
 
     model: str | None = None
@@ -21,7 +21,7 @@ class RunSettings:
     splits: tuple[str, ...] = ()
     limit: int | None = None
     samples: int | None = None
-    batch_size: int = 1000
+    batch_size: int | None = None
     normalise: str | None = None
     side: int | None = None
     grey: bool = False

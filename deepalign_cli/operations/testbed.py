@@ -18,10 +18,11 @@ from deepalign_cli.data.sources import Wanted, load_data
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.measure.losses import Loss, pick_loss
 from deepalign_cli.measure.paths import Tally, mix, tally
+from deepalign_cli.models.batch_size import MOST, run_and_size
 from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.repair import BatchStatistics, reestimated
+from deepalign_cli.repair import BatchStatistics, frozen_statistics, reestimated
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
@@ -33,13 +34,15 @@ SEEN = "the data have one part: what was matched, chosen or repaired on them was
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
 _JUDGED_ON = 2000
+_STATISTICS_SIZE = 128  # at least so many at a time, lest every batch's own BatchNorm be poor
 
 
 @dataclass(frozen=True)
 class Testbed:
     """A network to run, the sets that it is measured on, training examples, and the loss.
 
-    `loss` is None where the data have no labels. `says` are sentences on what was taken: the architecture,
+    `loss` is None where the data have no labels. `statistics_size` is how many examples are run at a time
+    where batches have their own BatchNorm. `says` are sentences on what was taken: the architecture,
     the loss and why it is this one.
     """
 
@@ -48,6 +51,7 @@ class Testbed:
     training: Data
     loss: Loss | None
     batch_size: int
+    statistics_size: int
     samples: int | None
     says: tuple[str, ...]
 
@@ -79,29 +83,27 @@ class Testbed:
     @property
     def repaired_on(self) -> Batches:
         """Their inputs."""
-        return self.batches(self.repair_data)
+        return self.batches(self.repair_data, self.statistics_size)
 
-    def batches(self, part: Data) -> Batches:
-        """The inputs of some examples."""
-        size = self._size(part)
+    @property
+    def repair_size(self) -> int:
+        """How many of them are run at a time: what repair makes of them depends on it a little."""
+        return _even(len(self.repair_data), self.statistics_size)
+
+    def batches(self, part: Data, most: int | None = None) -> Batches:
+        """The inputs of some examples, at most so many at a time."""
+        size = _even(len(part), most or self.batch_size)
         return lambda: part.inputs(size)
+
+    def frozen(self, weights: Weights) -> list[str]:
+        """The statistics of norms that the network does not compute from batches."""
+        return frozen_statistics(self.run, weights, next(self.training.inputs(_TRIED)))
 
     def settled(self, weights: Weights, part: Data) -> Weights:
         """With BatchNorm, if there is any, re-estimated on some examples."""
         if not any(map(is_statistic, weights)):
             return weights
-        return {**weights, **reestimated(self.run, weights, self.batches(part))}
-
-    def _size(self, part: Data) -> int:
-        """Examples in a batch: the last is not much smaller than the others, and never one alone.
-
-        Its own statistics would be poor.
-        """
-        count = len(part)
-        size = -(-count // -(-count // self.batch_size))
-        while size > 2 and count % size == 1:
-            size -= 1
-        return size
+        return {**weights, **reestimated(self.run, weights, self.batches(part, self.statistics_size))}
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
         """The loss half-way to a moved network, on training examples.
@@ -114,7 +116,7 @@ class Testbed:
         def loss(element: Element) -> float:
             middle = self.settled(mix(reference, Acted(symmetry, element, moving), 0.5), part)
             found = Tally()
-            tally(self.run, middle, list(part.batches(self._size(part))), self.measure, found)
+            tally(self.run, middle, list(part.batches(self.batch_size)), self.measure, found)
             return found.mean
 
         return loss
@@ -164,15 +166,29 @@ def open_testbed(
         activation=activation.value if activation else None,
     )  # fmt: skip
     splits = tuple(dict.fromkeys(running.splits))
-    first = data or _load(running, splits[0] if splits else None, network)
+    first = data or load_inputs(running, splits[0] if splits else None, network)
     sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
-    loss, why = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
+    loss, why, size = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
     says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
     training = first.training()
-    return Testbed(network.run, sets, training, loss, running.batch_size, running.samples, tuple(says))
+    size = running.batch_size or size
+    statistics_size = running.batch_size or max(size, _STATISTICS_SIZE)
+    return Testbed(network.run, sets, training, loss, size, statistics_size, running.samples, tuple(says))
 
 
-def _load(running: RunSettings, split: str | None, network: Network) -> Data:
+def _even(count: int, most: int) -> int:
+    """Examples in a batch: the last is not much smaller than the others, and never one alone.
+
+    Its own statistics would be poor.
+    """
+    size = -(-count // -(-count // most))
+    while size > 2 and count % size == 1:
+        size -= 1
+    return size
+
+
+def load_inputs(running: RunSettings, split: str | None, network: Network) -> Data:
+    """The data that are named, prepared as the user or the network says."""
     assert running.data is not None
     wanted = Wanted(running.normalise, running.side, running.grey)
     return load_data(running.data, split, wanted=wanted, declared=network.preparation, limit=running.limit)
@@ -180,24 +196,27 @@ def _load(running: RunSettings, split: str | None, network: Network) -> Data:
 
 def _fitting_loss(
     name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
-) -> tuple[Loss | None, str]:
+) -> tuple[Loss | None, str, int]:
     """The loss, tried on a few examples of every set: what does not fit is known before any work.
+
+    And why it is this one, and how many examples to run at a time.
 
     Raises:
         DataError: the network's outputs do not fit the labels, or there are none and a loss is `needed`.
     """
     weights = dict(reference)
     loss: Loss | None = None
+    size = MOST
     why = "no loss: the data have no labels"
     for data in sets:
         x, labels = next(_telling(data).batches(_TRIED + 2))
-        with torch.no_grad():
-            outputs = run(weights, x)
+        outputs, most = run_and_size(run, weights, x)
+        size = min(size, most)
         if loss is None and (needed or name or labels is not None):
             loss, why = pick_loss(name, x, labels)
         if loss is not None:
             loss(outputs, x if labels is None else labels)
-    return loss, why
+    return loss, why, size
 
 
 def _telling(data: Data) -> Data:

@@ -12,12 +12,14 @@ import torch
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
-from deepalign_cli.models.input_shape import input_shape_of
+from deepalign_cli.models.input_shape import COUNT, example_inputs
 from deepalign_cli.models.lookup import network_for
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.malloc import return_large_blocks
+from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.testbed import load_inputs
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import widened
@@ -54,15 +56,15 @@ def verify_files(
     moving: Path,
     settings: Settings,
     *,
-    model: str | None = None,
-    arguments: Mapping[str, str] | None = None,
+    running: RunSettings | None = None,
     input_shape: str | None = None,
     tolerance: float | None = None,
     progress: Progress = SILENT,
 ) -> Verdict:
     """Recover the element that carries `moving` onto `reference`, and say what remains.
 
-    With `model` (as `network_for` takes it, with `arguments`), run the network and check the spec on it.
+    Where `running` names a model or data, run the network and check the spec on it: on some of the data, else
+    on random inputs of `input_shape`, or of a shape that is found by trying.
     `tolerance` defaults to a few roundings of the coarsest type in the files.
 
     Raises:
@@ -71,14 +73,13 @@ def verify_files(
     return_large_blocks()
     session = Session([open_network(reference), open_network(moving)], settings)
     return verify_session(
-        session, model=model, arguments=arguments, input_shape=input_shape, tolerance=tolerance,
-        progress=progress,
-    )  # fmt: skip
+        session, running=running, input_shape=input_shape, tolerance=tolerance, progress=progress
+    )
 
 
 def verify_session(
-    session: Session, *, model: str | None = None, arguments: Mapping[str, str] | None = None,
-    input_shape: str | None = None, tolerance: float | None = None, progress: Progress = SILENT,
+    session: Session, *, running: RunSettings | None = None, input_shape: str | None = None,
+    tolerance: float | None = None, progress: Progress = SILENT,
 ) -> Verdict:  # fmt: skip
     """The same for inputs that are open."""
     started, (a, b) = time.perf_counter(), session.inputs
@@ -92,8 +93,8 @@ def verify_session(
         limit = default_tolerance(a, b)
         limit = max(4 * limit, _SCALES) if alignment.symmetry.stretching else limit
     spec = None
-    if model:
-        spec = _check_model(model, arguments or {}, input_shape, a, alignment.symmetry, settings)
+    if running and (running.model or running.data):
+        spec = _check_model(running, input_shape, a, alignment.symmetry, settings)
     doubts = [f"doubt: {doubt}" for doubt in alignment.symmetry.spec.doubts]
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     hints = [_UNSCALED] if residual > limit and bare and alignment.symmetry.spec.marked() else []
@@ -126,9 +127,14 @@ def _residual(a: Checkpoint, b: Checkpoint, alignment: Alignment) -> tuple[float
 
 
 def _check_model(
-    reference: str, arguments: Mapping[str, str], shape: str | None, checkpoint: Checkpoint,
-    symmetry: Symmetry, settings: Settings,
-) -> SpecCheck:  # fmt: skip
-    run = network_for(checkpoint, reference, args=arguments).run
+    running: RunSettings, shape: str | None, checkpoint: Checkpoint, symmetry: Symmetry, settings: Settings
+) -> SpecCheck:
+    activation = settings.activation.value if settings.activation else None
+    network = network_for(checkpoint, running.model, args=running.arguments, activation=activation)
     weights = {name: w.double() if w.is_floating_point() else w for name, w in checkpoint.items()}
-    return check_spec(run, symmetry, weights, input_shape_of(run, weights, shape), settings.rng())
+    rng = settings.rng()
+    if running.data is None:
+        x = example_inputs(network.run, weights, rng, shape)
+    else:
+        x = next(load_inputs(running, None, network).inputs(COUNT))
+    return check_spec(network.run, symmetry, weights, x, rng)

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,7 @@ def test_repair_changes_statistics_and_nothing_of_the_layout(
     assert (f"the statistics of {len(norms) // 2} BatchNorm layers were re-estimated" in note) == bool(norms)
     assert not any("statistics were averaged" in note for note in done.json["notes"])
     assert metadata(mended)["deepalign.repair"] == "data.npz, train, 24 examples"
+    assert metadata(mended)["deepalign.repair.batch_size"] == "24"
 
 
 @pytest.mark.parametrize("kind", ["plain_cnn_bn"])
@@ -73,6 +75,47 @@ def test_repaired_batchnorm_holds_the_statistics_of_the_written_network(kind: st
     for name, w in module.state_dict().items():
         if "running_" in name:
             torch.testing.assert_close(made[name], w, rtol=1e-3, atol=1e-4)
+
+
+FROZEN = """
+import torch
+from torch import nn
+
+class FrozenNorm(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(n))
+
+    def forward(self, x):
+        return (x - self.running_mean) * self.weight / (self.running_var + 1e-5).sqrt() + self.bias
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.bn1 = nn.Linear(12, 16), FrozenNorm(16)
+        self.fc2, self.fc3 = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.fc3(self.fc2(self.bn1(self.fc1(x)).relu()).relu())
+"""
+
+
+def test_frozen_norms_stay_averaged_and_no_repair_is_advised(tmp_path: Path) -> None:
+    scope: dict[str, Any] = {}
+    exec(FROZEN, scope)
+    (tmp_path / "net.py").write_text(FROZEN)
+    a, b = (save(scope["Net"](), tmp_path / f"{name}.pt") for name in "ab")
+    data = data_set(tmp_path)
+    how = ("-m", "none", "--model", f"{tmp_path / 'net.py'}:Net", "--json")
+    merged = deepalign("merge", a, b, *how, "--repair", data, "-o", tmp_path / "m.safetensors").json["notes"]
+    paths = [
+        deepalign("barrier", a, b, *how, "--data", data, "--points", 3, *more) for more in ([], ["--repair"])
+    ]
+    for notes in (merged, *(path.json["notes"] for path in paths)):
+        assert sum("frozen norms" in note and "2, such as 'bn1.running_mean'" in note for note in notes) == 1
+        assert not any("--repair" in note or "BatchNorm is re-estimated" in note for note in notes)
+    assert any("layers were brought to their parents' statistics" in note for note in merged)
 
 
 def test_repair_of_three_networks_uses_their_shares(tmp_path: Path) -> None:
@@ -204,6 +247,7 @@ def test_the_card_of_a_repaired_network_says_so(tmp_path: Path, monkeypatch: pyt
     rows = re.findall(r"(?m)^\| `(none[^`]*)` \| `data.npz, test", text)
     assert rows == ["none", "none + repair"]
     assert "| repair | `data.npz, train, 24 examples` |" in text
+    assert "| repair.batch\\_size | `24` |" in text
     command = next(line for line in text.splitlines() if line.startswith("deepalign merge "))
     made = Path("out/model.safetensors").read_bytes()
     assert deepalign(*shlex.split(command)[1:], "--force").code == 0

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -211,6 +213,71 @@ def test_a_convolution_is_run_on_images(tmp_path: Path) -> None:
     a = save(generic(scope["make"], 0), tmp_path / "a.pt")  # type: ignore[arg-type]
     for args in ([], ["--input-shape", "3x9x7"], ["--input-shape", "3X8X8"]):
         assert deepalign("verify", a, a, "--model", f"{tmp_path / 'net.py'}:make", *args).code == 0
+
+
+TOKENS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, bag=False):
+        super().__init__()
+        self.embed = nn.EmbeddingBag(40, 12) if bag else nn.Embedding(40, 12)
+        self.fc1, self.fc2 = nn.Linear(12, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.fc2(self.fc1(x if x.ndim == 2 else x.mean(1)).relu())
+"""
+TOKEN_SPEC = """
+[axes]
+"embed.weight" = "40 e"
+"fc1.weight" = "h e"
+"fc1.bias" = "h"
+"fc2.weight" = "3 h"
+"fc2.bias" = "3"
+"""
+
+
+@pytest.mark.parametrize("bag", [False, True])
+def test_networks_of_tokens_are_run_on_random_ones_or_on_data(bag: bool, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {}
+    exec(TOKENS, scope)
+    (tmp_path / "net.py").write_text(TOKENS)
+    (tmp_path / "s.toml").write_text(TOKEN_SPEC)
+    (tmp_path / "bad.toml").write_text(TOKEN_SPEC.replace('"40 e"', '"40 12"'))
+    np.savez_compressed(tmp_path / "t.npz", tokens=np.arange(60).reshape(10, 6) % 40)
+    a = save(generic(scope["Net"], 0), tmp_path / "a.pt")
+    model = ("--model", f"{tmp_path / 'net.py'}:Net", "--model-arg", f"bag={bag}")
+    for args in ([], ["--input-shape", "5"], ["--data", tmp_path / "t.npz"]):
+        for spec, code in (("s.toml", 0), ("bad.toml", 3)):
+            done = deepalign("verify", a, a, *model, "--spec", tmp_path / spec, *args)
+            assert done.code == code, done.err
+            assert ("the spec holds" in done.out) == (code == 0)
+
+
+def test_the_spec_is_checked_on_the_examples_that_are_given(a: Path, tmp_path: Path) -> None:
+    strict = "def forward(self, x):\n        x = x.flatten(1)\n        assert (x == 3).all()"
+    (tmp_path / "net.py").write_text(FACTORY.replace("def forward(self, x):", strict))
+    model = ("--model", f"{tmp_path / 'net.py'}:make")
+    np.savez(tmp_path / "d.npz", images=np.full((10, 3, 4), 255, "u1"))
+    raw = ("--data", tmp_path / "d.npz", "--normalise")
+    assert deepalign("verify", a, a, *model, *raw, "0.25,0.25").code == 0
+    refused = deepalign("verify", a, a, *model, *raw, "unit")
+    assert refused.code == 3
+    assert "does not go through the network" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data", "d.npz", "--input-shape", "3"], "--data and --input-shape exclude each other"),
+        (["--grey"], "--normalise, --side and --grey prepare --data"),
+    ],
+)
+def test_options_that_do_not_go_together(a: Path, args: list[str], message: str) -> None:
+    done = deepalign("verify", a, a, *args)
+    assert done.code == 2
+    assert message in done.err
 
 
 def test_a_checkpoint_with_a_prefix_fits_the_bare_model(a: Path, model: str, tmp_path: Path) -> None:

@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.models.input_shape import input_shape_of
+from deepalign_cli.models.input_shape import COUNT, example_inputs
 from deepalign_cli.models.module import run_module, shapes_of
 from tests import nets
 
 
-def found(model: nn.Module, text: str | None = None) -> tuple[int, ...]:
+def examples(model: nn.Module, text: str | None = None) -> Tensor:
     weights = {name: w.clone() for name, w in model.state_dict().items()}
-    return input_shape_of(run_module(model, shapes_of(model)), weights, text)
+    rng = torch.Generator().manual_seed(0)
+    x = example_inputs(run_module(model, shapes_of(model)), weights, rng, text)
+    assert len(x) == COUNT
+    return x
+
+
+def found(model: nn.Module, text: str | None = None) -> tuple[int, ...]:
+    x = examples(model, text)
+    assert x.is_floating_point()
+    assert x.unique().numel() > 0.9 * x.numel()
+    return tuple(x.shape[1:])
 
 
 @pytest.mark.parametrize(("text", "shape"), [("784", (784,)), ("3x32x32", (3, 32, 32)), ("3X4", (3, 4))])
@@ -48,3 +58,26 @@ def test_a_shape_that_is_found_goes_through(kind: str) -> None:
 def test_a_model_without_weights_has_no_usual_shape() -> None:
     with pytest.raises(UsageError, match="no usual input shape"):
         found(nn.ReLU())
+
+
+class Tokens(nn.Module):
+    """Words and their places, of which there are fewer."""
+
+    def __init__(self, words: int = 50, places: int = 20) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(words, 6), nn.Embedding(places, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.words(x) + self.places(torch.arange(x.shape[1]))
+        return out
+
+
+def test_tokens_are_tried_where_numbers_do_not_go_through() -> None:
+    x = examples(Tokens())
+    assert (x.dtype, x.shape) == (torch.int64, (COUNT, 8))
+    assert 10 < x.max() < 20  # rows of the smaller table
+    assert examples(Tokens(), "5").shape == (COUNT, 5)
+    assert examples(nn.EmbeddingBag(30, 4)).max() > 10
+    with pytest.raises(UsageError, match="an input of shape 21 does not go through the model: ") as caught:
+        examples(Tokens(), "21")
+    assert "--data" in caught.value.hint

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import DataError, UsageError
+from deepalign_cli.models import batch_size
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import MATCHED_ON, REPAIRED_ON, open_testbed
@@ -89,6 +90,19 @@ def test_samples_and_batches(tmp_path: Path) -> None:
     x, _ = examples(tmp_path / "data.npz", "train")
     assert torch.cat(first[:2]).equal(x[::4])
     assert torch.cat(list(few.evidence.batches())).equal(x[::4])
+
+
+def test_statistics_have_larger_batches_where_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, _ = opened(tmp_path)
+    assert (most.batch_size, most.statistics_size, most.repair_size) == (1000, 1000, 24)
+    monkeypatch.setattr(batch_size, "_ENTRIES", 100)  # five examples of the widest layer
+    few, _ = opened(tmp_path, count=300)
+    assert (few.batch_size, few.statistics_size, few.repair_size) == (5, 128, 100)
+    assert {len(x) for x in few.repaired_on()} == {100}
+    said, _ = opened(tmp_path, batch_size=7)
+    assert (said.batch_size, said.statistics_size) == (7, 7)
 
 
 @pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn_bn"])
