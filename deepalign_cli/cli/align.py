@@ -140,11 +140,11 @@ def _payload(
 
 
 def _prediction(details: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """Of a network's predictions: whose they are, and what was kept of each and why."""
-    if not details or "network" not in details[0]:
-        return {}
-    common = {key: details[0].get(key) for key in ("network", "sketches", "refine")}
-    return common | {key: _one_or_all([one.get(key) for one in details]) for key in ("kept", "why")}
+    """Whose predictions they are, what was kept of each and why; which groups no layer was seen to read."""
+    told = details[0] if details else {}
+    common = {key: told[key] for key in ("network", "sketches", "refine") if key in told}
+    keys = [key for key in ("kept", "why", "unread") if key in told]
+    return common | {key: _one_or_all([one.get(key) for one in details]) for key in keys}
 
 
 def _one_or_all(values: Sequence[object]) -> object:

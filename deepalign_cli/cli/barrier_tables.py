@@ -116,11 +116,13 @@ def _show_pair(console: Console, paths: Sequence[PathReport], title: str | None)
     console.print(table(["tensor", "method", "distance", "correlation", "variance kept"], rows, title))
     for path in paths:
         before, after = path.distances
-        kept = 100 * variance_kept(list(path.layers))
-        console.print(
-            f"{path.name}: distance {before:.4g} -> {after:.4g}; "
-            f"estimate: {kept:.1f} % of the variance survives averaging, over all layers"
+        kept = variance_kept(list(path.layers))
+        estimate = (
+            "no estimate: there is no group of units that could move"
+            if kept is None
+            else f"estimate: {100 * kept:.1f} % of the variance survives averaging, over all layers"
         )
+        console.print(f"{path.name}: distance {before:.4g} -> {after:.4g}; {estimate}")
 
 
 def _short(value: float | None) -> str:
@@ -176,7 +178,8 @@ def _path(group: Sequence[PathReport], place: int) -> dict[str, Any]:
             made[f"{key}_sd"] = deviation
     if len(group) == 1:
         made |= {"distance_before": group[0].distances[0], "distance_after": group[0].distances[1]}
-        made |= {key: group[0].details[key] for key in ("kept", "why") if key in group[0].details}
+        keys = ("kept", "why", "unread")
+        made |= {key: group[0].details[key] for key in keys if key in group[0].details}
     return made
 
 

@@ -41,10 +41,13 @@ def weight_report(symmetry: Symmetry, reference: Weights, moved: Weights) -> lis
     ]
 
 
-def variance_kept(rows: list[LayerReport]) -> float:
-    """The product over layers: by this estimate, what is left of the variance behind the last."""
+def variance_kept(rows: list[LayerReport]) -> float | None:
+    """The product over layers: by this estimate, what is left of the variance behind the last.
+
+    None where no layer has units that could move.
+    """
     kept = [row.variance for row in rows if row.variance is not None]
-    return float(torch.tensor(kept, dtype=torch.float64).prod()) if kept else 1.0
+    return float(torch.tensor(kept, dtype=torch.float64).prod()) if kept else None
 
 
 def _layer(symmetry: Symmetry, name: str, a: Tensor, b: Tensor) -> LayerReport:

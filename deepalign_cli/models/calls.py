@@ -271,7 +271,11 @@ _NORMS: Mapping[Any, tuple[str, ...]] = {
 }  # fmt: skip
 
 _LOOK_UPS = frozenset(
-    {functional.embedding, functional.embedding_bag, torch.embedding, _ATEN.embedding.default}
-)
+    {
+        functional.embedding, functional.embedding_bag, torch.embedding, _ATEN.embedding.default,
+        _ATEN.embedding_bag.default, _ATEN.embedding_bag.padding_idx,
+        _ATEN._embedding_bag.default, _ATEN._embedding_bag_forward_only.default,  # trainable; frozen
+    }
+)  # fmt: skip
 
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node
 
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.user_code import one_line
 
-_AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')."
+_AGAIN = (
+    "export it again: torch.export.save(torch.export.export(model.eval(), (example,), dynamic_shapes="
+    "({0: torch.export.Dim('batch')},), strict=False), 'model.pt2'), where example holds 2 inputs or more."
+)
 
 
 def load_program(path: Path) -> nn.Module:
@@ -21,7 +24,7 @@ def load_program(path: Path) -> nn.Module:
     of the traced shape only (but for dimensions that were exported as dynamic), in evaluation mode.
 
     Raises:
-        UsageError: there is no such file, or it was exported in training mode.
+        UsageError: there is no such file, or it was exported in training mode or for one size of batches.
         CheckpointError: it is no program that this PyTorch reads.
     """
     if not path.is_file():
@@ -32,7 +35,17 @@ def load_program(path: Path) -> nn.Module:
         raise CheckpointError(f"'{path}' is not an exported program: {one_line(error)}.", _AGAIN) from None
     if any(map(_trains, program.graph.nodes)):
         raise UsageError(f"'{path}' was exported in training mode.", _AGAIN)
+    if (fixed := _fixed_batch(program)) is not None:
+        raise UsageError(f"'{path}' was exported for batches of {fixed} and no others.", _AGAIN)
     return program.module()
+
+
+def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
+    """The only number of examples that the program takes, where it takes but one."""
+    inputs = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    first = next((inputs[name] for name in program.graph_signature.user_inputs if name in inputs), None)
+    size = first.shape[0] if isinstance(first, Tensor) and first.ndim else None
+    return size if isinstance(size, int) else None
 
 
 def _trains(node: Node) -> bool:

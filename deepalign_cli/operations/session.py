@@ -150,8 +150,12 @@ def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint
 def notes_of(alignment: Alignment) -> list[str]:
     """What the user should know of an alignment: what was kept of a prediction and why, and remarks."""
     details: Mapping[str, object] = alignment.details
-    remarks = details.get("notes", ())
-    notes = [str(note) for note in remarks] if isinstance(remarks, list | tuple) else []
+    notes, unread = (
+        [str(item) for item in items] if isinstance(items := details.get(key), list | tuple) else []
+        for key in ("notes", "unread")
+    )
+    if unread:
+        notes.append(f"no layer was seen to read {', '.join(unread)}: matched by weights, not by activations")
     if "kept" not in details:
         return notes
     network, sketches, kept, why = (details[key] for key in ("network", "sketches", "kept", "why"))

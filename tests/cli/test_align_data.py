@@ -69,6 +69,41 @@ def test_several_networks_by_data(tmp_path: Path) -> None:
         assert all(w.equal(together[name]) for name, w in alone.items())
 
 
+HIDDEN = """
+from torch import nn
+from torch.nn import functional
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(12, 16), nn.Linear(16, 20), nn.Linear(20, 5)
+
+    def forward(self, x):
+        x = self.fc2(self.fc1(x).relu()).relu()
+        return functional.linear(x, self.fc3.weight * 1, self.fc3.bias)  # not the very tensor: it is not seen
+"""
+
+
+@pytest.mark.parametrize("method", ["activations", "dual"])
+def test_groups_that_no_layer_was_seen_to_read_are_named(method: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(HIDDEN)
+    a, b = pair(tmp_path)
+    own = ("-m", method, "--model", f"{tmp_path / 'net.py'}:Net", "--data", data_set(tmp_path), "--json")
+    note = "no layer was seen to read fc2: matched by weights"
+    for told in (
+        deepalign("align", a, b, *own, "-o", tmp_path / "o.safetensors").json,
+        deepalign("merge", a, b, *own, "-o", tmp_path / "m.safetensors").json,
+        deepalign("barrier", a, b, *own, "--points", 3).json,
+    ):
+        rows = told.get("paths", [told])
+        assert [row["unread"] for row in rows if row["method"] == method] == [["fc2"]]
+        assert any(note in line for line in told["notes"])
+    how = (*own[:2], *given(tmp_path), "--json", "-o", tmp_path / "s.safetensors")
+    seen = deepalign("align", a, b, *how).json
+    assert seen["unread"] == []
+    assert not any("no layer was seen" in line for line in seen.get("notes", ()))
+
+
 def test_samples_are_what_units_are_matched_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("-m", "activations", *given(tmp_path)[:4], "--data", data_set(tmp_path, count=200))

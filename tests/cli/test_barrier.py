@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from deepalign_cli.measure import paths as evaluating
 from tests import nets
@@ -306,6 +307,16 @@ def test_without_data_only_the_weights_speak(tmp_path: Path) -> None:
     apart = float((w - v).norm() / (w.norm() * v.norm()).sqrt())
     assert layer["distance"] == pytest.approx(apart, rel=1e-5)
     assert 0 < after["variance_kept_estimate"] <= 1
+
+
+def test_where_no_group_of_units_exists_nothing_is_estimated(tmp_path: Path) -> None:
+    a, b = (save(nn.Linear(3, 2), tmp_path / f"{name}.pt") for name in "ab")
+    (tmp_path / "s.toml").write_text('[axes]\n"weight" = "2 3"\n"bias" = "2"\n')
+    how = ("barrier", a, b, "--spec", tmp_path / "s.toml", *WEIGHTS)
+
+    assert "no group of units that could move" in deepalign(*how).out
+    assert "survives" not in deepalign(*how).out
+    assert deepalign(*how, "--json").json["weights_only"]["none"]["variance_kept_estimate"] is None
 
 
 def test_without_data_the_weights_of_every_pair_speak(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ from tests.operations.making import deepalign, metadata, network, pair, planted,
 RELU = ["--activation", "relu"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype"), [("plain_cnn_bn", torch.float32), ("named_mlp", torch.bfloat16)]
-)
+@pytest.mark.parametrize(("kind", "dtype"), [("plain_cnn_bn", torch.float32), ("named_mlp", torch.bfloat16)])
 def test_repair_changes_statistics_and_nothing_of_the_layout(
     kind: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:

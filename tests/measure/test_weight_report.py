@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deepalign_cli.measure.weight_report import variance_kept, weight_report
-from deepalign_cli.symmetry.spec import parse_spec
+from deepalign_cli.symmetry.spec import Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 SPEC = '[axes]\n"fc1.weight" = "h 6"\n"fc1.bias" = "h"\n"fc2.weight" = "3 h"\n'
@@ -27,6 +27,13 @@ def test_a_network_and_itself_are_not_apart_and_lose_nothing() -> None:
     assert rows[0].variance == pytest.approx(1.0)
     assert (rows[1].correlation, rows[1].variance) == (None, None)  # its first axis carries no units
     assert variance_kept(rows) == pytest.approx(1.0)
+
+
+def test_without_groups_there_is_no_estimate() -> None:
+    a = weights()
+    still = Symmetry(Spec({}), {name: tuple(w.shape) for name, w in a.items()})
+
+    assert variance_kept(weight_report(still, a, weights())) is None
 
 
 def test_units_at_right_angles_keep_half_of_their_variance() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deepalign_cli.errors import CheckpointError, MismatchError, UsageError
+from deepalign_cli.models.calls import Calls
 from deepalign_cli.models.exported import load_program
 from deepalign_cli.models.module import run_module
 from tests import nets
@@ -87,3 +88,38 @@ def test_what_is_no_program(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not an exported program") as caught:
         load_program(tmp_path / "net.pt2")
     assert "\n" not in caught.value.message
+
+
+def test_one_for_batches_of_one_size_is_refused(tmp_path: Path) -> None:
+    program = torch.export.export(nets.mlp().eval(), (torch.randn(3, 12),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(UsageError, match="was exported for batches of 3 and no others") as caught:
+        load_program(tmp_path / "net.pt2")
+    assert "torch.export.Dim('batch')" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_rows_of_an_embedding_bag_count_as_looked_up(
+    frozen: bool, decomposed: bool, tmp_path: Path
+) -> None:
+    class LookUps(Calls):
+        seen: tuple[str, ...] = ()
+
+        def looked_up(self, name: str) -> None:
+            self.seen += (name,)
+
+    module = nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 2)).eval().requires_grad_(not frozen)
+    tokens = torch.arange(15).reshape(3, 5) % 9
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(module, (tokens,), dynamic_shapes=batch, strict=False)
+    program = program.run_decompositions() if decomposed else program
+    calls = {str(node.target) for node in program.graph.nodes if "embedding_bag" in str(node.target)}
+    kind = "_embedding_bag_forward_only.default" if frozen else "_embedding_bag.default"
+    assert calls == {f"aten.{kind if decomposed else 'embedding_bag.padding_idx'}"}
+    torch.export.save(program, tmp_path / "net.pt2")
+    weights = {name: w.detach() for name, w in module.state_dict().items()}
+    watching = LookUps(weights)
+    watching.run(run_module(load_program(tmp_path / "net.pt2"), shapes(weights)), tokens)
+    assert watching.seen == ("0.weight",)
