@@ -194,7 +194,6 @@ def test_losses_that_are_no_numbers_are_drawn_as_such(tmp_path: Path) -> None:
         (2, ["--points", "2"], "--points"),
         (2, ["-o", "p.jpg"], "names no kind of picture"),
         (2, ["-m", "weights", "--sketches", "2"], "makes no use of --sketches"),
-        (2, ["-m", "dual", "--share", "1"], "--share 1 leaves nothing to mix"),
         (3, ["-m", "weights"], "so --method has no effect"),
         (3, ["--seed", "1"], "so --seed has no effect"),
         (3, ["--alignment", "kept"], "so --alignment has no effect"),

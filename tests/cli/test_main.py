@@ -22,19 +22,15 @@ from deepalign_cli.cli.options import (
     Force,
     Heads,
     Json,
-    Method,
-    Network,
     OutputPath,
     Quiet,
-    Refine,
-    Restarts,
     SaveAlignment,
     Seed,
-    Sketches,
     Spec,
 )
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import Model
+from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import DeepalignError, MismatchError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -73,10 +69,6 @@ def many_options(
     b: CheckpointB,
     output: OutputPath = Path("out.safetensors"),
     method: Method = None,
-    network: Network = None,
-    refine: Refine = None,
-    sketches: Sketches = None,
-    restarts: Restarts = None,
     seed: Seed = None,
     spec: Spec = None,
     activation: Activation = None,

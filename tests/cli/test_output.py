@@ -177,15 +177,25 @@ def test_progress_claims_nothing_before_the_first_step(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Output("align").progress("aligning", total=4, then="writing") as advance:
+    with Output("align").progress("aligning", total=4) as advance:
         pass
     assert "aligning" in terminal.getvalue()
     assert "%" not in terminal.getvalue()
 
-    with Output("align").progress("aligning", total=4, then="writing") as advance:
-        advance(2)
+    with Output("align").progress("aligning", total=4) as advance:
+        advance(2, "writing")
     last = terminal.getvalue().rpartition("writing")[2]
     assert "50%" in last
+
+
+def test_stages_share_one_bar(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Output("merge").stages("opening") as progress:
+        progress.part(0.75, "aligning")(1)
+        progress.part(1.0, "writing", total=10)(4)
+    shown = terminal.getvalue()
+    assert shown.index("opening") < shown.index("writing")
+    assert "85%" in shown.rpartition("writing")[2]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ BROKEN: dict[str, tuple[Callable[[Path], list[object]], int, str]] = {
         lambda f: own(f, "wider"), 3, "'fc1.weight' ((17, 12) in the model, (16, 12) in the file)"
     ),
     "a network that raises": (lambda f: own(f, "blows_up"), 3, "mat1 and mat2 shapes cannot be multiplied"),
-    "no such method": (lambda f: own(f, "make", "-m", "magic"), 2, "'magic' is not one of"),
+    "no such method": (lambda f: own(f, "make", "-m", "magic"), 2, "there is no method 'magic'"),
     "too few points": (lambda f: own(f, "make", "--points", 2), 2, "--points"),
     "no examples": (lambda f: own(f, "make", "--limit", 0), 2, "--limit"),
     "no share": (lambda f: own(f, "make", "-m", "dual", "--share", 0), 2, "--share 0 leaves nothing to mix"),

@@ -50,7 +50,7 @@ def test_a_trailing_slash_asks_for_a_folder(online: StandIn) -> None:
     assert {path.name for path in Path("out").iterdir()} == set(done.json["files"])
     text = Path("out/README.md").read_text()
     assert "# out\n" in text
-    assert "\ndeepalign merge a b.safetensors --alpha 0.25 --path linear -m none -o out/\n" in text
+    assert "\ndeepalign merge a b.safetensors --alpha 0.25 -m none -o out/\n" in text
     assert online.asked == []
 
     assert deepalign(*merge("-o", "out")).code == 2  # it is there now, and --force is not given
