@@ -3,8 +3,8 @@
     python examples/barrier_curve.py A B DATA [--plot curve.png]
 
 The steps are those of `deepalign barrier A B --data DATA -m weights -m deepalign` without its choice by
-data: open both, find the symmetry and the architecture, align B to A by each method, run the networks on
-the way. A picture needs matplotlib: `pip install 'deepalign[plot]'`.
+data: open both, find the symmetry and the architecture, align B to A by each method, run the networks along
+the path. A picture needs matplotlib: `pip install 'deepalign[plot]'`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deepalign_cli.data.sources import load_data
 from deepalign_cli.errors import DeepalignError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.measure.losses import pick_loss
-from deepalign_cli.measure.paths import Way, alphas_of, measure
+from deepalign_cli.measure.paths import NetworkPath, alphas_of, measure
 from deepalign_cli.models.lookup import network_for
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.plots import save_curves
@@ -52,12 +52,11 @@ def curves_of(first: Path, second: Path, source: str, points: int = 25, seed: in
         "weights": WeightMatching(),
         "deepalign": LearnedAligner(load_pretrained("universal-v1")),
     }
-    ways = []
+    paths = []
     for name, aligner in methods.items():
-        found = aligner(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
-        moved = {tensor: symmetry.act(found.element, tensor, w) for tensor, w in b.items()}
-        ways.append(Way(name, moved, found.seconds))
-    return measure(network.run, a, ways, data, loss, alphas_of(points))
+        alignment = aligner(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
+        paths.append(NetworkPath(name, dict(alignment.apply(b)), alignment.seconds))
+    return measure(network.run, a, paths, data, loss, alphas_of(points))
 
 
 def main() -> int:
@@ -77,7 +76,7 @@ def main() -> int:
             )
             print(
                 f"{curve.method:9}  barrier {curve.barrier:.4f}  AUC {curve.auc:.4f}  "
-                f"half-way: loss {curve.midpoint_loss:.4f}{share}"
+                f"midpoint: loss {curve.midpoint_loss:.4f}{share}"
             )
         if args.plot:
             save_curves(args.plot, curves, names=(args.first.name, args.second.name))

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.checkpoint import Entry, open_checkpoint, tied_metadata, write_safetensors
+from deepalign_cli.combiners.linear import WeightedMean
 from deepalign_cli.errors import DeepalignError
-from deepalign_cli.combiners.linear import merged
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.symmetry.resolve import check_same_layout, resolve_spec, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -35,19 +35,20 @@ def merge_two(first: Path, second: Path, output: Path, alpha: float = 0.5, seed:
     spec = resolve_spec(a)
     symmetry = Symmetry(spec, shapes_of(a))
     aligner = LearnedAligner(load_pretrained("universal-v1"))
-    found = aligner(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
+    alignment = aligner(symmetry, a, b, rng=torch.Generator().manual_seed(seed))
+    average = WeightedMean((1 - alpha, alpha))
     names = {info.stored_name: name for name, info in a.infos.items()}
 
     def read(stored: str) -> Tensor:
         name = names[stored]
-        return merged(name, [a[name], symmetry.act(found.element, name, b[name])], [1 - alpha, alpha])
+        return average(name, [a[name], alignment.act(name, b[name])])
 
     entries = [Entry(info.stored_name, info.dtype, info.shape) for info in a.infos.values()]
     metadata = {"format": "pt", **tied_metadata(a.infos.values())}
     write_safetensors(output, entries, read, metadata, inputs=[first, second])
     for doubt in spec.doubts:
         print(f"doubt: {doubt}", file=sys.stderr)
-    print(f"{output}: distance {found.distance_before:.2f} -> {found.distance_after:.2f}")
+    print(f"{output}: distance {alignment.distance_before:.2f} -> {alignment.distance_after:.2f}")
 
 
 def main() -> int:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from deepalign_cli.aligners.methods import METHODS
+from deepalign_cli.aligners.methods import DEFAULT, METHODS
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.main import main
-from deepalign_cli.cli.tables import METHOD_HELP, Method, Methods, options_of, parameters_of
+from deepalign_cli.cli.tables import METHOD_HELP, Method, options_of, parameters_of
 from deepalign_cli.parameters import Parameter
 
 
@@ -34,13 +34,13 @@ Options: Any = options_of("Options", ROWS, "-x", "Panel", Base)
 NOTHING = Options()
 
 
-def show(text: str, more: Options = NOTHING, method: Method = None, methods: Methods = None) -> None:
+def show(text: str, more: Options = NOTHING, method: Method = None) -> None:
     """Show it.
 
     Example:
         deepalign show x
     """
-    print(vars(more), method, methods)  # noqa: T201
+    print(vars(more), method)  # noqa: T201
 
 
 def other() -> None:
@@ -96,9 +96,9 @@ def test_help_says_who_uses_an_option(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_methods_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert all(f"{name}" in METHOD_HELP for name in METHODS)
+    assert all(f"{name}: {row.help}" in METHOD_HELP for name, row in METHODS.items() if name != DEFAULT)
     assert "deepalign, the default: " in METHOD_HELP
-    assert run("-m", "dual", capsys=capsys)[1].split("}")[1].startswith(" dual ")
+    assert run("-m", "dual", capsys=capsys)[1].endswith("} dual\n")
     code, told = run("-m", "magic", capsys=capsys)
     assert code == 2
     assert "there is no method 'magic'" in told

@@ -10,6 +10,13 @@ from tests.docs.shell import Shell
 from tests.docs.test_examples import ROOT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in the trained folder is slow: it takes ten seconds to make."""
+    for item in items:
+        if "shell" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A shell in that folder."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.operations.combine import Job, merge_files
+from deepalign_cli.operations.job import Job
+from deepalign_cli.operations.merge import merge_files
 from tests.docs.shell import Shell
 
 ROOT = Path(__file__).parents[2]

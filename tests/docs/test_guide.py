@@ -170,7 +170,7 @@ def test_the_trouble_table_quotes_what_is_said(shell: Shell, capsys: pytest.Capt
         "the names and shapes of an MLP do not tell its activation": (
             "deepalign barrier a.pt b.pt --data data.npz"
         ),
-        "-m activations looks at data": "deepalign align a.safetensors b.safetensors -m activations",
+        "-m activations needs data": "deepalign align a.safetensors b.safetensors -m activations",
         "an input of 16 (float32) does not go through the network": (
             "deepalign barrier a.safetensors b.safetensors --data data.npz"
         ),
