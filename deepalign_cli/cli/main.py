@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import typer
 
 from deepalign_cli.cli.align import align
 from deepalign_cli.cli.barrier import barrier
+from deepalign_cli.cli.command import Program, Subcommand, columns, example, fold_words
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.landscape import landscape
@@ -25,6 +25,7 @@ from deepalign_cli.cli.train import train
 from deepalign_cli.cli.verify import verify
 from deepalign_cli.cli.zoo import zoo
 from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.spelling import british
 from deepalign_cli.version import __version__
 
 PROGRAM = "deepalign"
@@ -91,24 +92,25 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
     (`rich_help` overrides).
     """
     if rich_help is None:
-        rich_help = is_terminal(sys.stdout) and shutil.get_terminal_size().columns >= 60
+        rich_help = columns() >= 80 and is_terminal(sys.stdout)
+    settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": british}
+    if rich_help:
+        fold_words()
+    elif is_terminal(sys.stdout):
+        settings["terminal_width"] = min(columns(), 80)  # Typer takes at least 50
     app = typer.Typer(
         name=PROGRAM,
         rich_markup_mode="rich" if rich_help else None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=settings,
     )
-    app.callback(help="Align and merge neural networks that were trained apart.")(_options)
+    app.callback(help="Align and merge neural networks that were trained apart.", cls=Program)(_options)
     for command in commands:
-        text, example = split_help(command)
-        if rich_help:  # which reads [words] as markup
-            text, example = text.replace("[", r"\["), example.replace("[", r"\[")
-        else:  # which rewraps paragraphs that do not start with \b
-            example = f"\b\n{example}"
+        text, examples = split_help(command)
+        if not rich_help:  # which rewraps paragraphs that do not start with \b
+            examples = f"\b\n{examples}"
         summary = _one_line(text.split("\n\n")[0])  # given by itself it is not cut to one line
-        app.command(command.__name__.replace("_", "-"), help=text, short_help=summary, epilog=example)(
-            command
-        )
+        app.command(_name(command), cls=Subcommand, help=text, short_help=summary, epilog=examples)(command)
     return app
 
 
@@ -120,8 +122,9 @@ def split_help(command: Command) -> tuple[str, str]:
         raise TypeError(f"The docstring of {command.__name__} has no 'Example:' section.")
     told = "\n".join(line.strip() for line in lines[: starts[0]]).strip()
     summary = "\n\n".join(_one_line(paragraph) for paragraph in told.split("\n\n"))
-    examples = [line.strip() for line in lines[starts[0] + 1 :] if line.strip()]
-    return summary, "\n".join([lines[starts[0]].strip(), *(f"  {line}" for line in examples)])
+    room = columns() - 2  # Typer indents them
+    examples = [example(line.strip(), room) for line in lines[starts[0] + 1 :] if line.strip()]
+    return summary, "\n".join([lines[starts[0]].strip(), *examples])
 
 
 def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.spelling import british
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.run_settings import RunSettings
@@ -171,7 +172,7 @@ class RunningOptions:
         return RunSettings(
             model=self.model,
             arguments=pairs("--model-arg", self.model_arg),
-            design=pairs("--design", self.design),
+            design={british(key): value for key, value in pairs("--design", self.design).items()},
             data=self.data,
             splits=tuple(self.split or ()),
             limit=self.limit,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.errors import DataError, UsageError
+from deepalign_cli.spelling import british
 
 _CHOICES = "unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
 STANDARD = "standard"
@@ -98,8 +99,9 @@ class Preparation:
             DataError: it is something else.
         """
         try:
-            found = json.loads(text)
-            if not isinstance(found, dict) or not set(found) <= _KEYS:
+            table = json.loads(text)
+            found = {british(key): value for key, value in table.items()} if isinstance(table, dict) else None
+            if found is None or not set(found) <= _KEYS:
                 raise ValueError("it is no table of side, grey, mean and std")
             mean, std = (_floats(found.get(key, [])) for key in ("mean", "std"))
             side, grey = found.get("side"), found.get("grey", False)

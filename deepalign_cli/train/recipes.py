@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.spelling import british
 
 FORMAT = 1
 _HINT = "docs/training.md describes recipes; pretrained/ holds those of the shipped networks."
@@ -56,7 +57,7 @@ def make(cls: type[Made], table: Any, where: str) -> Made:
     """
     if not isinstance(table, Mapping):
         raise UsageError(f"[{where}] of the recipe is not a table.", _HINT)
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    options = {british(key): tuple(v) if isinstance(v, list) else v for key, v in table.items()}
     problem = _problem(cls, options)
     if problem is None:
         try:

@@ -1,7 +1,5 @@
 import json
 import os
-import pty
-import re
 import signal
 import subprocess
 import sys
@@ -32,6 +30,7 @@ from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import Model
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import DeepalignError, MismatchError
+from tests.cli.terminal import on_a_terminal
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent.parent
@@ -370,7 +369,7 @@ def test_completion_of_words(
 
 @pytest.mark.parametrize("columns", [40, 100])
 def test_help_on_a_terminal_cuts_nothing(columns: int) -> None:
-    shown = _on_a_terminal([sys.executable, "-c", _script("many-options", "-h")], columns)
+    shown = on_a_terminal(_script("many-options", "-h"), columns)
 
     assert "…" not in shown
     assert ("╭" in shown) == (columns == 100)
@@ -380,24 +379,3 @@ def test_help_on_a_terminal_cuts_nothing(columns: int) -> None:
 
 def _script(*argv: str) -> str:
     return f"import sys; from tests.cli import test_main as t; sys.exit(t.cli.main({argv}, t.COMMANDS))"
-
-
-def _on_a_terminal(argv: list[str], columns: int) -> str:
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
-    process = subprocess.Popen(
-        argv, stdout=follower, stderr=follower, stdin=follower, cwd=ROOT, env=environment
-    )
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            read = os.read(leader, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not read:
-            break
-        shown += read
-    os.close(leader)
-    assert process.wait() == 0, shown.decode()
-    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).replace("\r\n", "\n")

@@ -14,6 +14,7 @@ from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
+from deepalign_cli.spelling import british
 
 DESIGNS: Mapping[str, type[Design]] = {
     "mlp": MLP,
@@ -30,7 +31,7 @@ def design_of(config: Mapping[str, Any]) -> Design:
     Raises:
         UsageError: the kind or an option is not known, or a value is not usable.
     """
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "kind"}
+    options = {british(k): tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "kind"}
     kind = str(config.get("kind"))
     if kind not in DESIGNS:
         raise UsageError(f"there is no design '{kind}'.", f"one of {', '.join(DESIGNS)}.")
