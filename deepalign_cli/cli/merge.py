@@ -82,7 +82,7 @@ Target = Annotated[
     typer.Option(
         "--output", "-o", metavar="OUT", rich_help_panel="Output",
         help="The .safetensors file to write; or OUT/, a folder with A's configuration and tokenizer and a "
-        "model card too.",
+        "model card too. OUT is a folder where A is one.",
     ),
 ]  # fmt: skip
 
@@ -127,7 +127,7 @@ def merge(
     settings = make_settings([method] if method else None, aligning, alignment, force=force)
     running = running if running.data else replace(running, data=repair)
     sharing.check()
-    target, is_folder = target_of(output, sharing.push, default_output(inputs[0], "merged"))
+    target, is_folder = target_of(output, sharing.push, sources[0], default_output(inputs[0], "merged"))
     check_data(
         [] if alignment else [settings.method], aligning, running, elsewhere=is_folder or repair is not None
     )

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli.output import Output, is_terminal, quantity
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import network_name
@@ -84,15 +85,26 @@ class SharingOptions:
         return url
 
 
-def target_of(output: str | None, push: str | None, default: Path) -> tuple[Path, bool]:
-    """Where to write, and whether that is a folder: OUT/, one that is there, or that of --push.
+def target_of(output: str | None, push: str | None, reference: Path, default: Path) -> tuple[Path, bool]:
+    """Where to write, and whether that is a folder.
+
+    It is where it is written OUT/, is there, is that of --push, or has no suffix and `reference`, which is A,
+    is one.
 
     Raises:
-        UsageError: --push is given with a file.
+        UsageError: --push is given with a file; nothing tells whether a file or a folder is meant.
     """
     if output is None:
         return (Path(push.split("/")[1]), True) if push else (default, False)
     folder = output.endswith(("/", os.sep)) or (output != "" and Path(output).is_dir())
+    if output and not folder and not Path(output).suffix[1:2].isalpha():
+        from_hub = is_reference(reference)
+        folder = not (parse_reference(reference).names_file if from_hub else reference.is_file())
+        if not folder:
+            raise UsageError(
+                f"'{output}' may be a file or a folder.",
+                f"write -o {output}.safetensors, or -o {output}/ for a folder with a model card",
+            )
     if push and not folder:
         raise UsageError("--push uploads a folder.", f"write -o {output}/")
     return Path(output), folder

@@ -84,6 +84,8 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
     there = [out for out in outputs if out.parent not in missing]
     for out in (*missing, *there, *filter(None, [job.save])):
         check_output(out, force=job.settings.force, inputs=job.untouchable)
+    for out in outputs:
+        _check_suffix(out)
     targets: dict[Path, int] = {}
     for place, out in enumerate(outputs):
         first = targets.setdefault(real_target(out), place)
@@ -98,4 +100,13 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
         raise UsageError(
             f"'{job.save}' would hold both the output and the alignment.",
             "give --save-alignment a file of its own.",
+        )
+
+
+def _check_suffix(out: Path) -> None:
+    """Refuse `x.pt`, which others would take for what `torch.save` writes; `v1.5` has no suffix."""
+    if out.suffix[1:2].isalpha() and out.suffix.lower() != ".safetensors":
+        raise UsageError(
+            f"'{out}' would be a safetensors file, which its name does not say.",
+            f"write -o {out.with_suffix('.safetensors')}",
         )

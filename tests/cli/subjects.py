@@ -123,6 +123,13 @@ def given(folder: Path, kind: str = "named_mlp") -> tuple[object, ...]:
     return "--model", factory(folder), "--model-arg", f"kind={kind}", "--data", data_set(folder, kind)
 
 
+def changed(words: Sequence[object], option: str, value: object) -> list[object]:
+    """The words with another value of an option, wherever it was given."""
+    places = [i for i, word in enumerate(words) if word == option]
+    left = [word for i, word in enumerate(words) if not {i, i - 1} & set(places)]
+    return [*left, option, value]
+
+
 def same_function(folder: Path) -> tuple[Path, Path]:
     """A network, and the same with its units in another order."""
     a, b = save(network("named_mlp", 0), folder / "a.pt"), folder / "b.pt"

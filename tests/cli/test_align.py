@@ -323,18 +323,21 @@ def test_a_saved_alignment_gives_the_same_bytes(activation: list[str], tmp_path:
     a, b = pair(tmp_path)
     kept, how = tmp_path / "kept.safetensors", [*activation, "-m", "weights", "--restarts", 2]
     assert deepalign("align", a, b, *how, "-o", tmp_path / "1", "--save-alignment", kept).code == 0
-    assert deepalign("merge", a, b, *how, "-o", tmp_path / "2").code == 0
+    assert deepalign("merge", a, b, *how, "-o", tmp_path / "2.safetensors").code == 0
     assert deepalign("align", a, b, "--alignment", kept, "-o", tmp_path / "3").code == 0
-    assert deepalign("merge", a, b, "--alignment", kept, "-o", tmp_path / "4").code == 0
+    assert deepalign("merge", a, b, "--alignment", kept, "-o", tmp_path / "4.safetensors").code == 0
 
     assert (tmp_path / "1").read_bytes() == (tmp_path / "3").read_bytes()
-    assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes()
+    assert (tmp_path / "2.safetensors").read_bytes() == (tmp_path / "4.safetensors").read_bytes()
     assert kept.stat().st_size < 5000
 
 
 def test_merge_saves_an_alignment_too(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    assert deepalign("merge", a, b, "-o", tmp_path / "m", "--save-alignment", tmp_path / "1").code == 0
+    assert (
+        deepalign("merge", a, b, "-o", tmp_path / "m.safetensors", "--save-alignment", tmp_path / "1").code
+        == 0
+    )
     assert deepalign("align", a, b, "-o", tmp_path / "o", "--save-alignment", tmp_path / "2").code == 0
 
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
@@ -473,7 +476,7 @@ def test_n_networks_cost_n_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return encode(self, *args)
 
     monkeypatch.setattr(DeepAlign, "encode", counted)
-    for command, out in (("align", "new"), ("merge", "m")):
+    for command, out in (("align", "new"), ("merge", "m.safetensors")):
         passes = 0
         assert deepalign(command, *four(tmp_path), "--refine", "none", "-o", tmp_path / out).code == 0
         assert passes == 4
@@ -507,12 +510,14 @@ def test_saved_alignments_of_several(tmp_path: Path) -> None:
     a, *moving = four(tmp_path)
     kept: list[object] = []
     for path in moving:
-        deepalign("align", a, path, "-m", "weights", "-o", f"{path}.out", "--save-alignment", f"{path}.kept")
+        deepalign(
+            "align", a, path, "-m", "weights", "-o", f"{path}.safetensors", "--save-alignment", f"{path}.kept"
+        )
         kept += ["--alignment", f"{path}.kept"]
     assert deepalign("align", a, *moving, *kept, "-o", tmp_path / "new").code == 0
     for path in moving:
         made = tmp_path / "new" / f"{path.stem}.aligned.safetensors"
-        assert made.read_bytes() == Path(f"{path}.out").read_bytes()
+        assert made.read_bytes() == Path(f"{path}.safetensors").read_bytes()
 
     turned = [kept[i] for i in (0, 3, 2, 1, 4, 5)]
     done = deepalign("align", a, *moving, *turned, "-o", tmp_path / "other")

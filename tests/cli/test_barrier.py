@@ -262,7 +262,7 @@ def test_repair_by_the_command_line_is_that_of_merge(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     how = given(tmp_path, "plain_cnn_bn")
     told = deepalign("barrier", a, b, *how, "-m", "none", *POINTS, "--repair", "--json").json
-    merged = tmp_path / "merged"
+    merged = tmp_path / "merged.safetensors"
     model, data = how[:4], how[5]
     assert deepalign("merge", a, b, *model, "-m", "none", "--repair", data, "-o", merged).code == 0
 

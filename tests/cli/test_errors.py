@@ -243,11 +243,11 @@ def test_a_file_of_an_input_folder_is_never_written_to(folder: Path) -> None:
 
 
 def test_an_output_that_exists_stays(folder: Path) -> None:
-    (folder / "out").write_text("mine")
+    (folder / "out.safetensors").write_text("mine")
     for command in ("align", "merge"):
-        argv = [command, folder / "a.pt", folder / "b.pt", "-o", folder / "out"]
-        told_well(argv, 2, "usage", ["out exists"], folder)
-    assert (folder / "out").read_text() == "mine"
+        argv = [command, folder / "a.pt", folder / "b.pt", "-o", folder / "out.safetensors"]
+        told_well(argv, 2, "usage", ["out.safetensors exists"], folder)
+    assert (folder / "out.safetensors").read_text() == "mine"
     assert deepalign(*argv, "--force").code == 0
 
 
@@ -258,7 +258,7 @@ def test_an_output_that_is_a_folder(folder: Path) -> None:
 
 
 def test_an_output_in_a_folder_that_is_missing(folder: Path) -> None:
-    argv = ["merge", folder / "a.pt", folder / "b.pt", "-o", folder / "no" / "out"]
+    argv = ["merge", folder / "a.pt", folder / "b.pt", "-o", folder / "no" / "out.safetensors"]
     told_well(argv, 1, "output", ["there is no folder"], folder)
 
 
@@ -313,7 +313,7 @@ def test_a_traceback_only_when_asked_for(debug: str, folder: Path, monkeypatch: 
     monkeypatch.setattr(Session, "alignments", broken)
     monkeypatch.setenv("DEEPALIGN_DEBUG", debug)
     before = listing(folder)
-    done = deepalign("align", folder / "a.pt", folder / "b.pt", "-o", folder / "o")
+    done = deepalign("align", folder / "a.pt", folder / "b.pt", "-o", folder / "o.safetensors")
 
     assert (done.code, done.out) == (1, "")
     assert ("Traceback" in done.err) == (debug == "1")
@@ -336,7 +336,7 @@ def test_a_write_that_is_broken_off_leaves_nothing(
 
     monkeypatch.setattr(Stream, "tensor", fail_at_the_third)
     before = listing(folder)
-    done = deepalign("merge", folder / "a.pt", folder / "b.pt", "-o", folder / "o")
+    done = deepalign("merge", folder / "a.pt", folder / "b.pt", "-o", folder / "o.safetensors")
 
     assert (done.code, done.out) == (130 if problem is KeyboardInterrupt else 1, "")
     assert done.err.startswith("error: ")

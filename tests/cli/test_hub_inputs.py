@@ -34,12 +34,12 @@ def commit(hub: StandIn, name: str) -> str:
 
 
 def test_align_and_merge(online: StandIn) -> None:
-    here = deepalign("merge", "a.safetensors", "b.safetensors", "-m", "weights", "-o", "here")
+    here = deepalign("merge", "a.safetensors", "b.safetensors", "-m", "weights", "-o", "here.safetensors")
     there = deepalign("merge", "hf://org/a", "hf://org/b/model.safetensors", "-m", "weights")
 
     assert (here.code, there.code) == (0, 0)
     made = Path("a.merged.safetensors")
-    assert all(w.equal(tensors(Path("here"))[name]) for name, w in tensors(made).items())
+    assert all(w.equal(tensors(Path("here.safetensors"))[name]) for name, w in tensors(made).items())
     told = metadata(made)
     assert told["deepalign.input.0"] == f"hf://org/a@{commit(online, 'org/a')}"
     assert told["deepalign.input.1"] == f"hf://org/b@{commit(online, 'org/b')}/model.safetensors"

@@ -23,10 +23,10 @@ def test_the_merge_is_the_point_on_the_line(alpha: float | None, tmp_path: Path)
     a, b = pair(tmp_path)
     deepalign("align", a, b, "-o", tmp_path / "aligned")
     given = [] if alpha is None else ["--alpha", alpha]
-    done = deepalign("merge", a, b, *given, "-o", tmp_path / "m", "--json")
+    done = deepalign("merge", a, b, *given, "-o", tmp_path / "m.safetensors", "--json")
 
     share = 0.5 if alpha is None else alpha
-    own, other, made = torch.load(a), tensors(tmp_path / "aligned"), tensors(tmp_path / "m")
+    own, other, made = torch.load(a), tensors(tmp_path / "aligned"), tensors(tmp_path / "m.safetensors")
     for name, w in made.items():
         torch.testing.assert_close(w, (1 - share) * own[name] + share * other[name])
         assert share != 0 or w.equal(own[name])
@@ -37,14 +37,14 @@ def test_the_merge_is_the_point_on_the_line(alpha: float | None, tmp_path: Path)
 
 def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    default = deepalign("merge", a, b, "-o", tmp_path / "o", "--json").json
-    told = deepalign("merge", a, b, "-m", "weights", "-o", tmp_path / "m", "--json").json
+    default = deepalign("merge", a, b, "-o", tmp_path / "o.safetensors", "--json").json
+    told = deepalign("merge", a, b, "-m", "weights", "-o", tmp_path / "m.safetensors", "--json").json
 
     assert set(told) == {
         "schema", "command", "output", "method", "alpha", "combine", "seconds",
         "distance_before", "distance_after", "groups",
     }  # fmt: skip
-    assert (told["schema"], told["command"], told["output"]) == (1, "merge", str(tmp_path / "m"))
+    assert (told["schema"], told["command"], told["output"]) == (1, "merge", str(tmp_path / "m.safetensors"))
     assert set(default) == {*told, "network", "sketches", "refine", "kept", "why", "notes"}
     assert isinstance(told["distance_before"], float)
     assert all(set(group) == {"size", "moved"} for group in told["groups"].values())
@@ -52,9 +52,9 @@ def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
 
 def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     paths = three(tmp_path)
-    deepalign("merge", *paths, "--weights", "2,1,1", "-o", tmp_path / "m")
+    deepalign("merge", *paths, "--weights", "2,1,1", "-o", tmp_path / "m.safetensors")
 
-    told = metadata(tmp_path / "m")
+    told = metadata(tmp_path / "m.safetensors")
     assert [told[f"deepalign.sha256.{i}"] for i in range(3)] == [sha256(path) for path in paths]
     assert told["deepalign.command"] == "merge"
     assert told["deepalign.weights"] == "[0.5, 0.25, 0.25]"
@@ -65,63 +65,77 @@ def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
 def test_three_inputs_are_weighted_and_each_is_aligned_to_the_first(kept: bool, tmp_path: Path) -> None:
     a, b, c = three(tmp_path)
     for path in (b, c):
-        deepalign("align", a, path, "-o", f"{path}.out", "--save-alignment", f"{path}.kept")
+        deepalign("align", a, path, "-o", f"{path}.safetensors", "--save-alignment", f"{path}.kept")
     use = ["--alignment", f"{b}.kept", "--alignment", f"{c}.kept"] if kept else []
-    done = deepalign("merge", a, b, c, "--weights", "2,1,1", *use, "-o", tmp_path / "m", "--json")
+    done = deepalign("merge", a, b, c, "--weights", "2,1,1", *use, "-o", tmp_path / "m.safetensors", "--json")
 
     assert done.code == 0
     assert done.json["weights"] == [2, 1, 1]
     assert len(done.json["distance_before"]) == len(done.json["distance_after"]) == 2
-    own, second, third = torch.load(a), tensors(Path(f"{b}.out")), tensors(Path(f"{c}.out"))
-    for name, w in tensors(tmp_path / "m").items():
+    own, second, third = torch.load(a), tensors(Path(f"{b}.safetensors")), tensors(Path(f"{c}.safetensors"))
+    for name, w in tensors(tmp_path / "m.safetensors").items():
         torch.testing.assert_close(w, (2 * own[name] + second[name] + third[name]) / 4)
 
 
 def test_three_inputs_are_equal_by_default(tmp_path: Path) -> None:
     paths = three(tmp_path)
-    assert deepalign("merge", *paths, "-m", "none", "-o", tmp_path / "m").code == 0
+    assert deepalign("merge", *paths, "-m", "none", "-o", tmp_path / "m.safetensors").code == 0
 
-    for name, w in tensors(tmp_path / "m").items():
+    for name, w in tensors(tmp_path / "m.safetensors").items():
         torch.testing.assert_close(w, sum(state[name] for state in states(paths)) / 3)
 
 
 def test_saved_alignments_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     a, b, c = three(tmp_path)
     for path in (b, c):
-        deepalign("align", a, path, "-o", f"{path}.out", "--save-alignment", f"{path}.kept")
+        deepalign("align", a, path, "-o", f"{path}.safetensors", "--save-alignment", f"{path}.kept")
     done = deepalign(
-        "merge", a, b, c, "--alignment", f"{c}.kept", "--alignment", f"{b}.kept", "-o", tmp_path / "m"
+        "merge",
+        a,
+        b,
+        c,
+        "--alignment",
+        f"{c}.kept",
+        "--alignment",
+        f"{b}.kept",
+        "-o",
+        tmp_path / "m.safetensors",
     )
 
     assert done.code == 3
     assert "another moving input" in done.err
-    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_slerp_keeps_the_length(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    deepalign("align", a, b, "-o", tmp_path / "o")
-    assert deepalign("merge", a, b, "--combine", "slerp", "--alpha", 0.25, "-o", tmp_path / "m").code == 0
+    deepalign("align", a, b, "-o", tmp_path / "o.safetensors")
+    assert (
+        deepalign("merge", a, b, "--combine", "slerp", "--alpha", 0.25, "-o", tmp_path / "m.safetensors").code
+        == 0
+    )
 
-    p, q = torch.load(a)["fc2.weight"].double(), tensors(tmp_path / "o")["fc2.weight"].double()
+    p, q = torch.load(a)["fc2.weight"].double(), tensors(tmp_path / "o.safetensors")["fc2.weight"].double()
     angle = math.acos(float((p * q).sum() / (p.norm() * q.norm())))
     expected = (math.sin(0.75 * angle) * p + math.sin(0.25 * angle) * q) / math.sin(angle)
-    torch.testing.assert_close(tensors(tmp_path / "m")["fc2.weight"].double(), expected, rtol=1e-5, atol=1e-6)
-    assert metadata(tmp_path / "m")["deepalign.combine"] == "slerp"
+    torch.testing.assert_close(
+        tensors(tmp_path / "m.safetensors")["fc2.weight"].double(), expected, rtol=1e-5, atol=1e-6
+    )
+    assert metadata(tmp_path / "m.safetensors")["deepalign.combine"] == "slerp"
 
 
 def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
-    done = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m")
-    told = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m", "--force", "--json").json
-    quiet = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m", "--force", "-q")
+    done = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m.safetensors")
+    told = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m.safetensors", "--force", "--json").json
+    quiet = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m.safetensors", "--force", "-q")
 
     assert "BatchNorm statistics were averaged" in done.err
     assert done.out.startswith("wrote ")
     assert any("BatchNorm" in note for note in told["notes"])
-    assert (quiet.out, quiet.err) == (f"{tmp_path / 'm'}\n", "")
+    assert (quiet.out, quiet.err) == (f"{tmp_path / 'm.safetensors'}\n", "")
     own, other = torch.load(a), torch.load(b)
-    made = tensors(tmp_path / "m")
+    made = tensors(tmp_path / "m.safetensors")
     assert made["bn1.num_batches_tracked"].equal(own["bn1.num_batches_tracked"])
     assert not own["bn1.num_batches_tracked"].equal(other["bn1.num_batches_tracked"])
     torch.testing.assert_close(
@@ -131,7 +145,7 @@ def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: 
 
 def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:
     for method in ("deepalign", "weights"):
-        done = deepalign("merge", *pair(tmp_path), "-m", method, "-o", tmp_path / method)
+        done = deepalign("merge", *pair(tmp_path), "-m", method, "-o", tmp_path / f"{method}.safetensors")
         assert done.code == 0
         assert "BatchNorm" not in done.err
     assert done.err == ""
@@ -139,7 +153,7 @@ def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:
 
 def test_notes_on_several_predictions_say_whose(tmp_path: Path) -> None:
     paths = three(tmp_path)
-    told = deepalign("merge", *paths, "-o", tmp_path / "m", "--json").json
+    told = deepalign("merge", *paths, "-o", tmp_path / "m.safetensors", "--json").json
 
     assert len(told["kept"]) == len(told["why"]) == 2
     for path in paths[1:]:
@@ -148,19 +162,19 @@ def test_notes_on_several_predictions_say_whose(tmp_path: Path) -> None:
 
 def test_a_network_with_itself_is_itself(tmp_path: Path) -> None:
     a, _ = pair(tmp_path)
-    done = deepalign("merge", a, a, "-o", tmp_path / "m")
+    done = deepalign("merge", a, a, "-o", tmp_path / "m.safetensors")
 
     assert "already equal" in done.out
     own = torch.load(a)
-    assert all(w.equal(own[name]) for name, w in tensors(tmp_path / "m").items())
+    assert all(w.equal(own[name]) for name, w in tensors(tmp_path / "m.safetensors").items())
 
 
 def test_half_types_are_rounded_once(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "named_mlp", torch.bfloat16)
-    deepalign("merge", a, b, "-m", "none", "--alpha", 0.3, "-o", tmp_path / "m")
+    deepalign("merge", a, b, "-m", "none", "--alpha", 0.3, "-o", tmp_path / "m.safetensors")
 
     own, other = torch.load(a), torch.load(b)
-    for name, w in tensors(tmp_path / "m").items():
+    for name, w in tensors(tmp_path / "m.safetensors").items():
         assert w.equal(torch.lerp(own[name].float(), other[name].float(), 0.3).bfloat16())
 
 
@@ -217,8 +231,8 @@ def test_a_saved_alignment_tells_the_merged_network_how_it_was_made(tmp_path: Pa
     a, b = pair(tmp_path, "named_mlp")
     kept = tmp_path / "kept"
     deepalign("align", a, b, "-o", tmp_path / "x", "--save-alignment", kept, "--sketches", "2")
-    deepalign("merge", a, b, "--alignment", kept, "-o", tmp_path / "m")
-    made = metadata(tmp_path / "m")
+    deepalign("merge", a, b, "--alignment", kept, "-o", tmp_path / "m.safetensors")
+    made = metadata(tmp_path / "m.safetensors")
     assert made["deepalign.network.name"] == "universal-v1"
     assert (made["deepalign.sketches"], made["deepalign.refine"]) == ("2", "auto")
     assert len(made["deepalign.network.sha256"]) == 64

@@ -36,7 +36,11 @@ def test_repair_changes_statistics_and_nothing_of_the_layout(
     kind: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     a, b = pair(tmp_path, kind, dtype)
-    plain, mended, model = tmp_path / "plain", tmp_path / "mended", given(tmp_path, kind)[:4]
+    plain, mended, model = (
+        tmp_path / "plain.safetensors",
+        tmp_path / "mended.safetensors",
+        given(tmp_path, kind)[:4],
+    )
     how = ("merge", a, b, "-m", "none", "--alpha", 0.3)
     deepalign(*how, "-o", plain)
     done = deepalign(*how, *model, "--repair", tmp_path / "data.npz", "-o", mended, "--json")
@@ -60,7 +64,7 @@ def test_repair_changes_statistics_and_nothing_of_the_layout(
 @pytest.mark.parametrize("kind", ["plain_cnn_bn"])
 def test_repaired_batchnorm_holds_the_statistics_of_the_written_network(kind: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path, kind)
-    model, out = given(tmp_path, kind)[:4], tmp_path / "m"
+    model, out = given(tmp_path, kind)[:4], tmp_path / "m.safetensors"
     deepalign("merge", a, b, "-m", "none", *model, "--repair", tmp_path / "data.npz", "-o", out)
 
     made, module = tensors(out), nets.ALL[kind]()[0]
@@ -118,7 +122,7 @@ def test_frozen_norms_stay_averaged_and_no_repair_is_advised(tmp_path: Path) -> 
 
 def test_repair_of_three_networks_uses_their_shares(tmp_path: Path) -> None:
     paths = three(tmp_path)
-    model, out = given(tmp_path)[:4], tmp_path / "m"
+    model, out = given(tmp_path)[:4], tmp_path / "m.safetensors"
     how = ("-m", "none", *model, "--repair", tmp_path / "data.npz")
     assert deepalign("merge", *paths, "--weights", "2,1,1", *how, "-o", out).code == 0
 
@@ -143,7 +147,7 @@ def test_what_was_repaired_is_better(tmp_path: Path) -> None:
     how = ("--model", factory(tmp_path), "--model-arg", "kind=plain_cnn_bn")
     data = data_set(tmp_path, "plain_cnn_bn", count=60, teacher=teacher)
     losses = []
-    for name, more in (("plain", ()), ("mended", ("--repair", data, *how))):
+    for name, more in (("plain.safetensors", ()), ("mended.safetensors", ("--repair", data, *how))):
         deepalign("merge", a, b, "-m", "none", *more, "-o", tmp_path / name)
         module, (x, labels) = nets.ALL["plain_cnn_bn"]()[0], examples(data)
         losses.append(measured(module, tensors(tmp_path / name), x, labels)[0])
@@ -155,7 +159,7 @@ def test_repair_without_examples_to_train_takes_what_there_is(tmp_path: Path) ->
     a, b = pair(tmp_path)
     save({"inputs": torch.randn(9, 12), "labels": torch.arange(9) % 5}, tmp_path / "d.safetensors")
     how = ("--model", factory(tmp_path), "--repair", tmp_path / "d.safetensors", "--samples", 7)
-    told = deepalign("merge", a, b, "-m", "none", *how, "-o", tmp_path / "m", "--json").json
+    told = deepalign("merge", a, b, "-m", "none", *how, "-o", tmp_path / "m.safetensors", "--json").json
 
     assert any(note.startswith("repaired on d.safetensors, 7 examples") for note in told["notes"])
 

@@ -67,7 +67,7 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
 def test_align_refuses(args: list[str], message: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     before = listing(tmp_path)
-    done = deepalign("align", a, b, *args, "-o", tmp_path / "o")
+    done = deepalign("align", a, b, *args, "-o", tmp_path / "o.safetensors")
 
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[0]
@@ -91,12 +91,12 @@ def test_an_option_without_effect_is_refused(
     command: str, method: str, args: list[str], tmp_path: Path
 ) -> None:
     """Even where it says what is the default: it was meant to do something."""
-    done = deepalign(command, *pair(tmp_path), "-m", method, *args, "-o", tmp_path / "o")
+    done = deepalign(command, *pair(tmp_path), "-m", method, *args, "-o", tmp_path / "o.safetensors")
 
     assert (done.code, done.out) == (2, "")
     assert f"-m {method} makes no use of {args[0]}" in done.err
     assert "-m " in done.err.splitlines()[1]
-    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "o.safetensors").exists()
 
 
 @pytest.mark.parametrize("command", ["align", "merge"])
@@ -116,7 +116,7 @@ def test_an_option_without_effect_is_refused(
     ],
 )
 def test_a_saved_alignment_leaves_nothing_to_choose(command: str, args: list[str], tmp_path: Path) -> None:
-    done = deepalign(command, *pair(tmp_path), "--alignment", "kept", *args, "-o", tmp_path / "o")
+    done = deepalign(command, *pair(tmp_path), "--alignment", "kept", *args, "-o", tmp_path / "o.safetensors")
 
     option = "--method" if args[0] == "-m" else args[0]
     assert (done.code, done.out) == (2, "")
@@ -126,13 +126,15 @@ def test_a_saved_alignment_leaves_nothing_to_choose(command: str, args: list[str
 def test_a_network_of_ones_own(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     own = aligner(tmp_path / "own.safetensors")
-    told = deepalign("align", a, b, "--network", own, "--refine", "none", "-o", tmp_path / "o", "--json").json
+    told = deepalign(
+        "align", a, b, "--network", own, "--refine", "none", "-o", tmp_path / "o.safetensors", "--json"
+    ).json
 
     assert (told["network"], told["refine"]) == ("own.safetensors", "none")
-    made = metadata(tmp_path / "o")
+    made = metadata(tmp_path / "o.safetensors")
     assert made["deepalign.network.name"] == "own.safetensors"
     assert made["deepalign.network.sha256"] == sha256(own)
-    assert deepalign("inspect", tmp_path / "o").code == 0  # it names a network, and is none
+    assert deepalign("inspect", tmp_path / "o.safetensors").code == 0  # it names a network, and is none
 
 
 @pytest.mark.parametrize("command", ["inspect", "align", "merge", "verify"])
@@ -164,7 +166,7 @@ def test_heads_are_asked_for_and_used(tmp_path: Path) -> None:
     a, b = (
         save(generic(transformer_classifier, seed), tmp_path / f"{name}.pt") for seed, name in enumerate("ab")
     )
-    asked = deepalign("align", a, b, "-o", tmp_path / "o")
+    asked = deepalign("align", a, b, "-o", tmp_path / "o.safetensors")
     assert asked.code == 0
     assert "--heads N moves them" in asked.err
     assert deepalign("align", a, b, "--heads", 4, "-o", tmp_path / "p").code == 0

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.subjects import (
     POINTS,
+    changed,
     data_set,
     factory,
     given,
@@ -32,7 +33,7 @@ def own(folder: Path, name: str = "make", *more: object) -> list[object]:
 
 def torn(folder: Path) -> list[object]:
     (folder / "torn.npz").write_bytes(data_set(folder).read_bytes()[:200])
-    return [*own(folder), "--data", folder / "torn.npz"]
+    return changed(own(folder), "--data", folder / "torn.npz")
 
 
 X, Y = np.zeros((6, 12), "float32"), np.arange(6) % 5
@@ -56,7 +57,7 @@ BROKEN: dict[str, tuple[Callable[[Path], list[object]], int, str]] = {
         lambda f: other(f, inputs=X.astype("uint8"), labels=Y), 2, "nothing says how the networks read them"
     ),
     "arrays by other names": (lambda f: other(f, a=X, b=Y), 3, "is no data set: it holds 'a', 'b'"),
-    "no such data": (lambda f: [*own(f), "--data", f / "gone.npz"], 2, "there is no data set"),
+    "no such data": (lambda f: changed(own(f), "--data", f / "gone.npz"), 2, "there is no data set"),
     "no such split": (
         lambda f: own(f, "make", "--split", "dev"), 2, "has no split 'dev', but 'train', 'test'"
     ),
@@ -66,7 +67,7 @@ BROKEN: dict[str, tuple[Callable[[Path], list[object]], int, str]] = {
     "a factory that raises": (lambda f: own(f, "raises"), 1, "raised RuntimeError: no luck today"),
     "a factory of nothing": (lambda f: own(f, "none"), 2, "returned NoneType, not an nn.Module"),
     "no such factory": (lambda f: own(f, "gone"), 2, "has no callable 'gone'"),
-    "no such file": (lambda f: [*own(f), "--model", f / "gone.py:make"], 2, "there is no file"),
+    "no such file": (lambda f: changed(own(f), "--model", f / "gone.py:make"), 2, "there is no file"),
     "wrong argument": (lambda f: own(f, "make", "--model-arg", "depth=3"), 1, "raised TypeError"),
     "no argument": (lambda f: own(f, "make", "--model-arg", "depth"), 2, "'depth' is not KEY=VALUE"),
     "an argument twice": (
@@ -140,7 +141,7 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.chdir(tmp_path)
-    done = deepalign("barrier", a, b, *given(tmp_path), "-m", "none", *option)
+    done = deepalign("barrier", a, b, *changed(given(tmp_path), *option), "-m", "none")
 
     refused(done, 1, f"needs the package '{module}', which is not installed")
     assert done.err.splitlines()[-1] == f"hint: {line}"
@@ -152,5 +153,5 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
 def test_an_empty_name_does_not_count_as_none(option: str, command: str, tmp_path: Path) -> None:
     """`--data "$DATA" --max-barrier 0.1` with DATA unset must not pass."""
     a, b = pair(tmp_path)
-    done = deepalign(command, a, b, *given(tmp_path), option, "", "-m", "weights")
+    done = deepalign(command, a, b, *changed(given(tmp_path), option, ""), "-m", "weights")
     refused(done, 2, f"{option} names nothing")

@@ -55,8 +55,6 @@ def test_a_trailing_slash_asks_for_a_folder(online: StandIn) -> None:
 
     assert deepalign(*merge("-o", "out")).code == 2  # it is there now, and --force is not given
     assert deepalign(*merge("-o", "out", "--force", "-q")).out == "out\n"
-    assert deepalign(*merge("-o", "file")).code == 0
-    assert Path("file").is_file()
 
 
 def test_the_command_on_the_card_makes_the_same_again(
@@ -98,13 +96,55 @@ def test_no_output_is_no_folder(online: StandIn) -> None:
 
 def test_targets(tmp_path: Path) -> None:
     default = Path("a.merged.safetensors")
-    assert target_of(None, None, default) == (default, False)
-    assert target_of(None, "org/net", default) == (Path("net"), True)
-    assert target_of("x", None, default) == (Path("x"), False)
-    assert target_of("x/", None, default) == (Path("x"), True)
-    assert target_of(str(tmp_path), "org/net", default) == (tmp_path, True)
+    a = tmp_path / "a.pt"
+    a.touch()
+    assert target_of(None, None, a, default) == (default, False)
+    assert target_of(None, "org/net", a, default) == (Path("net"), True)
+    assert target_of("x.safetensors", None, tmp_path, default) == (Path("x.safetensors"), False)
+    assert target_of("x/", None, a, default) == (Path("x"), True)
+    assert target_of(str(tmp_path), "org/net", a, default) == (tmp_path, True)
     with pytest.raises(UsageError, match="--push uploads a folder"):
-        target_of("x", "org/net", default)
+        target_of("x.safetensors", "org/net", a, default)
+
+
+@pytest.mark.parametrize("name", ["x", "v1.5", "x.5b"])
+def test_a_target_without_a_suffix_is_what_a_is(name: str, tmp_path: Path) -> None:
+    a, default = tmp_path / "a.pt", Path("a.merged.safetensors")
+    a.touch()
+    for folder in (tmp_path, Path("hf://org/a"), Path("hf://org/a@main/sub")):
+        assert target_of(name, None, folder, default) == (Path(name), True)
+    for file in (a, Path("hf://org/a/model.safetensors")):
+        with pytest.raises(UsageError, match=f"'{name}' may be a file or a folder") as caught:
+            target_of(name, None, file, default)
+        assert caught.value.hint.startswith(f"write -o {name}.safetensors, or -o {name}/ ")
+
+
+def test_a_folder_merges_into_a_folder(online: StandIn) -> None:
+    assert deepalign(*merge("-o", "merged", "-q")).out == "merged\n"
+    assert {path.name for path in Path("merged").iterdir()} == {
+        "model.safetensors", "config.json", "README.md",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.pth", "x.bin", "x.ckpt", "x.PT", "x.onnx"])
+@pytest.mark.parametrize("command", ["align", "merge", "demo"])
+def test_outputs_are_called_what_they_are(command: str, name: str, online: StandIn) -> None:
+    before = listing(Path())
+    inputs = [] if command == "demo" else ["a", "b.safetensors", "-m", "none"]
+    done = deepalign(command, *inputs, "-o", name)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"error: '{name}' would be a safetensors file, which its name does not say",
+        "hint: write -o x.safetensors",
+    ]
+    assert listing(Path()) == before
+
+
+def test_a_saved_alignment_has_any_name(online: StandIn) -> None:
+    words = ("align", "a", "b.safetensors", "-m", "none", "-o", "x.safetensors")
+    assert deepalign(*words, "--save-alignment", "ab.pt").code == 0
+    assert Path("ab.pt").is_file()
 
 
 def test_words() -> None:
@@ -158,7 +198,7 @@ def test_it_asks_first(answer: str, online: StandIn, monkeypatch: pytest.MonkeyP
         (["--push", "org/net"], "there is no terminal to ask on"),
         (["--push", "net", "--yes"], "'net' is not the name of a repository"),
         (["--push", "org/a b", "--yes"], "'org/a b' is not the name of a repository"),
-        (["--push", "org/net", "--yes", "-o", "file"], "--push uploads a folder"),
+        (["--push", "org/net", "--yes", "-o", "file.safetensors"], "--push uploads a folder"),
         (["--push", "org/net", "--yes", "--offline"], "it is not to be asked"),
         (["--private"], "--private goes with --push"),
         (["--yes"], "--yes goes with --push"),

@@ -187,9 +187,8 @@ def test_saved_alignments_are_called_by_their_method(tmp_path: Path) -> None:
     c = save(network("named_mlp", 2), tmp_path / "c.pt")
     kept = [tmp_path / "b.kept", tmp_path / "c.kept"]
     for other, method, place in zip((b, c), ("weights", "deepalign"), kept, strict=True):
-        align_files(
-            Job((a, other), tmp_path / f"{other.stem}.o", Settings(method, {"sketches": 1}), save=place)
-        )
+        out = tmp_path / f"{other.stem}.safetensors"
+        align_files(Job((a, other), out, Settings(method, {"sketches": 1}), save=place))
     what = running(tmp_path)
     one = barrier_files(Question((a, b), settings=WEIGHTS, running=what, alignments=(kept[0],), points=3))
     two = barrier_files(Question((a, b, c), settings=WEIGHTS, running=what, alignments=tuple(kept), points=3))
