@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deepalign_cli.measure.curve import Curve
     from deepalign_cli.operations.barrier import BarrierReport, PathReport
 
+_LINE = 25  # characters of a sparkline off a terminal, at most
+
 Figure = tuple[str, Callable[["Curve"], float | None], Callable[[float], str]]
 
 
@@ -90,10 +92,16 @@ def show_curves(console: Console, report: BarrierReport) -> None:
         shown = [c for group in curves.values() for c in group]
         figures = [f for f in _FIGURES if f[1](shown[0]) is not None]
         several = len(next(iter(curves.values()))) > 1
-        rows = [_row(name, group, shown, figures, console.encoding) for name, group in curves.items()]
         last = ["seconds", "loss from A to B" + (", mean" if several else "")]
+        headings = ["method", *(heading for heading, _, _ in figures), *last]
+        rows = [_row(name, group, figures) for name, group in curves.items()]
+        room = _LINE
+        if console.is_terminal:
+            others = [[*row, ""] for row in rows]
+            room = len(last[-1]) + max(0, console.width - table(headings, others).width(console))
+        lines = [_line(group, shown, console.encoding, room) for group in curves.values()]
         title = f"{data}: {report.loss}, {len(report.alphas)} points"
-        console.print(table(["method", *(heading for heading, _, _ in figures), *last], rows, title))
+        console.print(table(headings, [[*r, line] for r, line in zip(rows, lines, strict=True)], title))
 
 
 def show_layers(console: Console, report: BarrierReport) -> None:
@@ -129,17 +137,19 @@ def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _row(
-    name: str, group: Sequence[Curve], shown: Sequence[Curve], figures: Sequence[Figure], encoding: str
-) -> list[str]:
+def _row(name: str, group: Sequence[Curve], figures: Sequence[Figure]) -> list[str]:
+    cells = [_spread([read(c) for c in group], write) for _, read, write in figures]
+    seconds = math.fsum(c.seconds for c in group) / len(group)
+    return [name, *cells, f"{seconds:.2f}"]
+
+
+def _line(group: Sequence[Curve], shown: Sequence[Curve], encoding: str, room: int) -> str:
     from deepalign_cli.plots.sparkline import sparkline
 
     finite = [loss for curve in shown for loss in curve.losses if math.isfinite(loss)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
     mean = [math.fsum(losses) / len(group) for losses in zip(*(c.losses for c in group), strict=True)]
-    line = sparkline(mean, encoding=encoding, low=min(finite, default=0.0), high=max(finite, default=0.0))
-    cells = [_spread([read(c) for c in group], write) for _, read, write in figures]
-    seconds = math.fsum(c.seconds for c in group) / len(group)
-    return [name, *cells, f"{seconds:.2f}", line]
+    return sparkline(mean, encoding=encoding, low=low, high=high, width=room)
 
 
 def _spread(values: Sequence[float | None], write: Callable[[float], str]) -> str:

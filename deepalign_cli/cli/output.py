@@ -222,6 +222,10 @@ class TextTable:
         else:
             yield from self._records()
 
+    def width(self, console: Console) -> int:
+        """The columns that it takes on a terminal that is wide enough."""
+        return Measurement.get(console, console.options.update(width=10_000), self._rich()).maximum
+
     def _rich(self) -> RichTable:
         made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(self.columns):

@@ -9,8 +9,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from deepalign_cli.cli import main as program
+from deepalign_cli.cli.barrier_tables import show_curves
+from deepalign_cli.measure.curve import Curve
+from deepalign_cli.operations.barrier import BarrierReport, PathReport
 from tests.cli.subjects import (
     ALPHAS,
     POINTS,
@@ -105,6 +110,26 @@ def test_in_a_pipe_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     apart = deepalign("barrier", a, b, *WEIGHTS)
     assert max(map(len, apart.out.splitlines())) > 100
     assert "\u2026" not in apart.out
+
+
+def report(points: int) -> BarrierReport:
+    """Curves of two methods, of a narrow peak."""
+    alphas = tuple(i / (points - 1) for i in range(points))
+    losses = tuple(float(i == points // 3) for i in range(points))
+    names = ("none", "weights")
+    paths = tuple(PathReport("b", n, (Curve(n, alphas, losses, losses, data="d"),), (1, 1)) for n in names)
+    return BarrierReport(paths, alphas, "mse", ("d",), 0.0, (), ("weights",), ("a", "b"), (9,))
+
+
+@pytest.mark.parametrize(("columns", "length"), [(100, 23), (120, 43), (300, 200), (None, 25)])
+def test_a_line_takes_the_room_there_is(columns: int | None, length: int) -> None:
+    stream = io.StringIO() if columns is None else Terminal()
+    console = Console(file=stream, width=columns, force_terminal=columns is not None, no_color=True)
+    show_curves(console, report(200))
+    lines = [line for line in ESCAPE.sub("", stream.getvalue()).splitlines() if re.search("[▁-█]", line)]
+
+    assert [len(re.sub("[^▁-█]", "", line)) for line in lines] == [length] * 2
+    assert all("█" in line and cell_len(line) <= (columns or 200) for line in lines)
 
 
 def test_a_stream_without_block_characters_gets_others(tmp_path: Path) -> None:

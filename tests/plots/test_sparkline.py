@@ -42,3 +42,12 @@ def test_a_range_from_outside_makes_lines_compare():
 
 def test_a_range_beyond_floats_does_not_overflow():
     assert sparkline([-1.7e308, 1.7e308]) == "▁█"
+
+
+def test_more_values_than_there_is_room_for():
+    values = [0.0] * 100
+    values[37] = 1.0
+    line = sparkline(values, width=25)
+    assert line == "▁" * 9 + "█" + "▁" * 15  # a narrow peak is not lost
+    assert sparkline([*values[:99], math.nan], width=25) == line[:-1] + "!"
+    assert sparkline([0.0, 1.0], width=25) == "▁█"
