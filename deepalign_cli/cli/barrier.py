@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +20,10 @@ from deepalign_cli.cli.tables import Methods
 from deepalign_cli.errors import BarrierExceeded, UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.barrier import BarrierReport, Question
+    from deepalign_cli.operations.barrier import BarrierReport
 
 _PANEL = "The curve"
-_TERMINAL = Path("-")
+_TERMINAL, _POINTS = Path("-"), 25
 _OPTIONS = AligningOptions()
 
 Points = Annotated[
@@ -38,6 +38,14 @@ Repair = Annotated[
         "--repair", rich_help_panel=_PANEL,
         help="Repair every network on the way, on training examples: BatchNorm is re-estimated; other "
         "layers get the statistics between their parents' (REPAIR).",
+    ),
+]  # fmt: skip
+Pool = Annotated[
+    bool,
+    typer.Option(
+        "--pool", rich_help_panel=_PANEL,
+        help="The inputs are no checkpoints but results of earlier runs, as --json printed them. All their "
+        "pairs are shown as one: means, deviations and bands.",
     ),
 ]  # fmt: skip
 Plot = Annotated[
@@ -68,7 +76,8 @@ def barrier(
     aligning: AligningOptions = _OPTIONS,
     alignment: options.Alignments = None,
     repair: Repair = False,
-    points: Points = 25,
+    points: Points = _POINTS,
+    pool: Pool = False,
     plot: Plot = None,
     csv: Csv = None,
     max_barrier: MaxBarrier = None,
@@ -87,31 +96,47 @@ def barrier(
         deepalign barrier a.pt b.pt --activation relu --data mnist.npz --normalise standard --plot curve.png
         deepalign barrier a.pt b.pt --data mnist.npz -m weights -m deepalign --split test --split train
         deepalign barrier a.pt b.pt --data mnist.npz --max-barrier 0.1 -q
+        deepalign barrier --pool seed1.json seed2.json seed3.json --plot seeds.pdf
     """
     out = Output("barrier", json=json, quiet=quiet)
-    if len(inputs) < 2:
-        raise UsageError("barrier needs at least two checkpoints.", "deepalign barrier A B --data D")
-    settings = make_settings(method, aligning, alignment, force=force)
-    methods = method or [settings.method]
-    _check_data(methods, aligning, running, bool(alignment), plot, csv, max_barrier, repair)
-    from deepalign_cli.operations.barrier import Question, barrier_files
-
-    question = Question(
-        tuple(inputs), tuple(methods), settings, running.subject(), tuple(alignment or ()), points, repair
-    )
     reads = read_files(inputs, running, aligning, alignment)
-    _check_outputs(out, plot, csv, reads, force=force)
-    with out.stages("aligning") as progress:
-        report = barrier_files(question, progress)
+    if pool:
+        idle = {"method": method, "alignment": alignment, **vars(aligning), "repair": repair or None}
+        _check_pool(running, idle | {"points": points if points != _POINTS else None})
+        _check_outputs(out, plot, csv, reads, force=force)
+        from deepalign_cli.operations.pooled import pooled_report
+
+        report = pooled_report(inputs)
+    else:
+        if len(inputs) < 2:
+            raise UsageError("barrier needs at least two checkpoints.", "deepalign barrier A B --data D")
+        settings = make_settings(method, aligning, alignment, force=force)
+        methods = method or [settings.method]
+        _check_data(methods, aligning, running, bool(alignment), plot, csv, max_barrier, repair)
+        from deepalign_cli.operations.barrier import Question, barrier_files
+
+        question = Question(
+            tuple(inputs), tuple(methods), settings, running.subject(), tuple(alignment or ()), points, repair
+        )
+        _check_outputs(out, plot, csv, reads, force=force)
+        with out.stages("aligning") as progress:
+            report = barrier_files(question, progress)
     for note in report.notes:
         out.note(note)
-    _write(report, question, plot, csv)
+    _write(report, plot, csv, force=force)
     passed = None if max_barrier is None else report.worst <= max_barrier
     written = [path for path in (plot, csv) if path not in (None, _TERMINAL)]
     payload = barrier_payload(report, passed) | ({"outputs": written} if written else {})
     paths = "\n".join(map(str, written)) or None
     out.result(payload, lambda console: _show(console, report, plot, written), paths)
     _judge(report, max_barrier)
+
+
+def _check_pool(running: RunningOptions, idle: Mapping[str, object]) -> None:
+    given = [f"--{name}" for name, value in idle.items() if value is not None]
+    given += [name for name in (running.data and "--data", running.first_given()) if name]
+    if given:
+        raise UsageError(f"--pool runs nothing, so {given[0]} has no effect.", "leave it out.")
 
 
 def _check_data(
@@ -140,11 +165,10 @@ def _check_outputs(
     check_drawing(plot if plot != _TERMINAL else None, csv, reads, force=force)
 
 
-def _write(report: BarrierReport, question: Question, plot: Path | None, csv: Path | None) -> None:
+def _write(report: BarrierReport, plot: Path | None, csv: Path | None, *, force: bool) -> None:
     from deepalign_cli.checkpoint.atomic import write_bytes
     from deepalign_cli.plots import save_curves
 
-    force = question.settings.force
     if plot is not None and plot != _TERMINAL:
         save_curves(plot, report.curves, names=report.ends, force=force)
     if csv is not None:
