@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from deepalign_cli.aligners.methods import DEFAULT
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
-from deepalign_cli.cli.drawing import check_drawing, read_files
+from deepalign_cli.cli.drawing import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
@@ -21,10 +22,11 @@ from deepalign_cli.errors import BarrierExceeded, UsageError
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.barrier import BarrierReport
+    from deepalign_cli.plots import Drawing
 
 _PANEL = "The curve"
 _TERMINAL, _POINTS = Path("-"), 25
-_OPTIONS = AligningOptions()
+_OPTIONS, _PICTURE = AligningOptions(), DrawingOptions()
 
 Points = Annotated[
     int,
@@ -52,7 +54,7 @@ Plot = Annotated[
     Path | None,
     typer.Option(
         "--plot", metavar="FILE|-", rich_help_panel=_PANEL,
-        help="Draw the curves: to a .png, .svg, .pdf or .html file, or - to the terminal.",
+        help="Draw the curves: to a .png, .svg, .pdf, .pgf (LaTeX) or .html file, or - to the terminal.",
     ),
 ]  # fmt: skip
 Csv = Annotated[
@@ -79,6 +81,7 @@ def barrier(
     points: Points = _POINTS,
     pool: Pool = False,
     plot: Plot = None,
+    picture: DrawingOptions = _PICTURE,
     csv: Csv = None,
     max_barrier: MaxBarrier = None,
     offline: options.Offline = False,
@@ -100,10 +103,15 @@ def barrier(
     """
     out = Output("barrier", json=json, quiet=quiet)
     reads = read_files(inputs, running, aligning, alignment)
+    methods = list(method or [DEFAULT])
+    known = picture.label and not (pool or alignment)
+    names = _names(methods, repair=repair) if known else []
+    kind = "terminal" if plot == _TERMINAL else "file" if plot else ""
+    drawing = picture.drawing(kind, names, 1 + 1.6 * len(running.split or [""]))
     if pool:
         idle = {"method": method, "alignment": alignment, **vars(aligning), "repair": repair or None}
         _check_pool(running, idle | {"points": points if points != _POINTS else None})
-        _check_outputs(out, plot, csv, reads, force=force)
+        _check_outputs(out, plot, csv, reads, drawing, force=force)
         from deepalign_cli.operations.pooled import pooled_report
 
         report = pooled_report(inputs)
@@ -111,25 +119,33 @@ def barrier(
         if len(inputs) < 2:
             raise UsageError("barrier needs at least two checkpoints.", "deepalign barrier A B --data D")
         settings = make_settings(method, aligning, alignment, force=force)
-        methods = method or [settings.method]
         _check_data(methods, aligning, running, bool(alignment), plot, csv, max_barrier, repair)
         from deepalign_cli.operations.barrier import Question, barrier_files
 
         question = Question(
             tuple(inputs), tuple(methods), settings, running.subject(), tuple(alignment or ()), points, repair
         )
-        _check_outputs(out, plot, csv, reads, force=force)
+        _check_outputs(out, plot, csv, reads, drawing, force=force)
         with out.stages("aligning") as progress:
             report = barrier_files(question, progress)
     for note in report.notes:
         out.note(note)
-    _write(report, plot, csv, force=force)
+    _write(report, plot, csv, drawing, force=force)
     passed = None if max_barrier is None else report.worst <= max_barrier
     written = [path for path in (plot, csv) if path not in (None, _TERMINAL)]
     payload = barrier_payload(report, passed) | ({"outputs": written} if written else {})
     paths = "\n".join(map(str, written)) or None
-    out.result(payload, lambda console: _show(console, report, plot, written), paths)
+    out.result(payload, lambda console: _show(console, report, plot, drawing, written), paths)
     _judge(report, max_barrier)
+
+
+def _names(methods: Sequence[str], *, repair: bool) -> list[str]:
+    """What the curves will be called."""
+    from deepalign_cli.operations.barrier import REPAIRED
+    from deepalign_cli.operations.settings import NAIVE
+
+    names = list(dict.fromkeys((NAIVE, *methods)))
+    return names + [f"{name}{REPAIRED}" for name in names if repair]
 
 
 def _check_pool(running: RunningOptions, idle: Mapping[str, object]) -> None:
@@ -153,7 +169,7 @@ def _check_data(
 
 
 def _check_outputs(
-    out: Output, plot: Path | None, csv: Path | None, reads: Sequence[Path], *, force: bool
+    out: Output, plot: Path | None, csv: Path | None, reads: Sequence[Path], drawing: Drawing, *, force: bool
 ) -> None:
     """Refuse, before any work, what could not be written or drawn in the end."""
     from deepalign_cli.extras import require
@@ -162,20 +178,28 @@ def _check_outputs(
         if out.json or out.quiet:
             raise UsageError("--plot - draws on stdout, which --json and -q keep free.", "name a file.")
         require("plotext", "plot", "a plot in the terminal")
-    check_drawing(plot if plot != _TERMINAL else None, csv, reads, force=force)
+    check_drawing(plot if plot != _TERMINAL else None, csv, reads, drawing, force=force)
 
 
-def _write(report: BarrierReport, plot: Path | None, csv: Path | None, *, force: bool) -> None:
+def _write(
+    report: BarrierReport, plot: Path | None, csv: Path | None, drawing: Drawing, *, force: bool
+) -> None:
     from deepalign_cli.checkpoint.atomic import write_bytes
     from deepalign_cli.plots import save_curves
 
     if plot is not None and plot != _TERMINAL:
-        save_curves(plot, report.curves, names=report.ends, force=force)
+        save_curves(plot, report.curves, names=report.ends, force=force, drawing=drawing)
     if csv is not None:
         write_bytes(csv, csv_text(report).encode(), force=force)
 
 
-def _show(console: Console, report: BarrierReport, plot: Path | None, written: Sequence[Path | None]) -> None:
+def _show(
+    console: Console,
+    report: BarrierReport,
+    plot: Path | None,
+    drawing: Drawing,
+    written: Sequence[Path | None],
+) -> None:
     if not report.data:
         show_layers(console, report)
         return
@@ -189,7 +213,7 @@ def _show(console: Console, report: BarrierReport, plot: Path | None, written: S
         console.file.write(
             terminal_plot(
                 report.curves, width, colour=console.is_terminal and not console.no_color, names=report.ends,
-                unicode=has_blocks(console.encoding),
+                unicode=has_blocks(console.encoding), drawing=drawing,
             )
         )  # fmt: skip
     for path in written:

@@ -22,7 +22,7 @@ Plot = Annotated[
     Path | None,
     typer.Option(
         "--plot", metavar="FILE", rich_help_panel="Output",
-        help=f"The picture of the barrier curves: .png, .svg, .pdf or .html; {_PICTURE} by default.",
+        help=f"The picture of the barrier curves: .png, .svg, .pdf, .pgf or .html; {_PICTURE} by default.",
     ),
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import number
-from deepalign_cli.cli.drawing import check_drawing, read_files
+from deepalign_cli.cli.drawing import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.output import Output, table
 from deepalign_cli.cli.running_options import RunningOptions
@@ -22,8 +22,8 @@ from deepalign_cli.errors import UsageError
 if TYPE_CHECKING:
     from deepalign_cli.operations.landscape import LandscapeReport
 
-_PANEL = "The plane"
-_OPTIONS = AligningOptions()
+_PANEL, _LEAST = "The plane", 3.2  # inches
+_OPTIONS, _PICTURE = AligningOptions(), DrawingOptions()
 
 Inputs = Annotated[
     list[Path],
@@ -43,7 +43,8 @@ Picture = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="OUT", rich_help_panel="Output",
-        help="The picture: a .png, .svg, .pdf or .html file. A's name with '.landscape.png' by default.",
+        help="The picture: a .png, .svg, .pdf, .pgf (LaTeX) or .html file. "
+        "A's name with '.landscape.png' by default.",
     ),
 ]  # fmt: skip
 Csv = Annotated[
@@ -61,6 +62,7 @@ def landscape(
     aligning: AligningOptions = _OPTIONS,
     alignment: options.Alignments = None,
     points: Points = 25,
+    drawing: DrawingOptions = _PICTURE,
     csv: Csv = None,
     offline: options.Offline = False,
     force: options.Force = False,
@@ -89,13 +91,14 @@ def landscape(
 
     picture = output or default_output(inputs[0], "landscape").with_suffix(".png")
     reads = read_files(inputs, running, aligning, alignment)
-    check_drawing(picture, csv, reads, force=force)
+    how = drawing.drawing("file", ("A", "aligned B", "B") if len(inputs) == 2 else ("A", "B", "C"), _LEAST)
+    check_drawing(picture, csv, reads, how, force=force)
     view = LandscapeQuestion(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
     with out.stages("aligning") as progress:
         report = landscape_files(view, progress)
     for note in report.notes:
         out.note(note)
-    save_view(report, picture, csv, force=force)
+    save_view(report, picture, csv, force=force, drawing=how)
     written = [picture, *filter(None, [csv])]
     paths = "\n".join(map(str, written))
     out.result(_payload(report, written), lambda console: _show(console, report, written), paths)

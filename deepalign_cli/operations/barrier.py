@@ -81,8 +81,8 @@ class BarrierReport:
     """All paths of all pairs.
 
     `loss` says what was measured, `data` on what (nothing where there is none), `asked` which methods the
-    user named, `ends` what the first and the last point of the curves are (None where runs are pooled), `examples` how
-    many each of the data has.
+    user named, `ends` what the first and the last point of the curves are (None where runs are pooled),
+    `examples` how many each of the data has.
     """
 
     paths: tuple[PathReport, ...]

@@ -22,6 +22,7 @@ from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session, notes_of
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.plots import save_landscape
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
@@ -102,13 +103,15 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
     return LandscapeReport(landscape, at, method, testbed.measure.name, seconds, tuple(dict.fromkeys(notes)))
 
 
-def save_view(report: LandscapeReport, picture: Path, csv: Path | None, *, force: bool) -> None:
+def save_view(
+    report: LandscapeReport, picture: Path, csv: Path | None, *, force: bool, drawing: Drawing = PLAIN
+) -> None:
     """Draw the landscape, and write its points as rows.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    save_landscape(picture, report.landscape, force=force)
+    save_landscape(picture, report.landscape, force=force, drawing=drawing)
     if csv is None:
         return
     text, found = io.StringIO(), report.landscape

@@ -35,7 +35,7 @@ class Cost:
 
     networks: tuple[Measured, ...]
     curves: tuple[Curve, ...] = ()
-    ends: tuple[str, str] = ("A", "B")
+    ends: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
 
 

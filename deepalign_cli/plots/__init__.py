@@ -1,4 +1,4 @@
-"""Pictures of what a merge costs: barrier curves and loss landscapes, as PNG, SVG, PDF or HTML.
+"""Pictures of what a merge costs: barrier curves and loss landscapes, as PNG, SVG, PDF, PGF or HTML.
 
 What the file's suffix says is drawn by matplotlib, or by plotly for HTML; both come with the extra `plot`.
 """
@@ -6,6 +6,7 @@ What the file's suffix says is drawn by matplotlib, or by plotly for HTML; both 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,32 +15,38 @@ from deepalign_cli.checkpoint.targets import check_output
 from deepalign_cli.errors import UsageError
 from deepalign_cli.extras import require
 from deepalign_cli.measure.curve import Curve
+from deepalign_cli.plots.drawing import PLAIN, Drawing, place_key
 from deepalign_cli.plots.style import PURPOSE, matplotlib_style
 from deepalign_cli.plots.text import clean, ends_of
 
 if TYPE_CHECKING:
     from deepalign_cli.measure.plane import Landscape
 
-__all__ = ["check_plot", "save_curves", "save_landscape"]
+__all__ = ["Drawing", "check_plot", "save_curves", "save_landscape"]
 
 _HTML = ".html"
-_NEEDS = {".png": "matplotlib", ".svg": "matplotlib", ".pdf": "matplotlib", _HTML: "plotly"}
+_NEEDS = {**dict.fromkeys((".png", ".svg", ".pdf", ".pgf"), "matplotlib"), _HTML: "plotly"}
 
 
-def check_plot(path: str | Path, *, force: bool = False, inputs: Sequence[Path] = ()) -> None:
+def check_plot(
+    path: str | Path, *, force: bool = False, inputs: Sequence[Path] = (), drawing: Drawing = PLAIN
+) -> None:
     """Refuse a picture that could not be written, before any work is done for it.
 
     Raises:
-        UsageError: no such kind of picture, or as `check_output` does. OutputError: as it does.
+        UsageError: no such kind of picture or font, or as `check_output` does. OutputError: as it does.
         MissingExtra: the package that draws it is not installed.
     """
     check_output(path, force=force, inputs=inputs)
     require(_NEEDS[_kind(path)], "plot", PURPOSE)
+    if _kind(path) != _HTML:
+        with matplotlib_style(drawing):
+            pass  # the font is there
 
 
 def save_curves(
     path: str | Path, curves: Sequence[Curve], *, names: tuple[str, str] | None = None, title: str = "",
-    force: bool = False, inputs: Sequence[Path] = (),
+    force: bool = False, inputs: Sequence[Path] = (), drawing: Drawing = PLAIN,
 ) -> None:  # fmt: skip
     """Draw curves: a panel for each data set, a line for each method, the mean over curves that share both.
 
@@ -50,40 +57,51 @@ def save_curves(
     """
     from deepalign_cli.plots.series import panels_of
 
-    check_plot(path, force=force, inputs=inputs)
+    check_plot(path, force=force, inputs=inputs, drawing=drawing)
+    drawing.check_labels(curve.method for curve in curves)
     panels, ends, title = panels_of(curves), ends_of(names), clean(title)
     if _kind(path) == _HTML:
         from deepalign_cli.plots.html import curves_html
 
-        content = curves_html(panels, ends, title).encode()
+        content = curves_html(panels, ends, title, drawing).encode()
     else:
         from deepalign_cli.plots.curves import draw_curves
 
-        with matplotlib_style():
-            content = draw_curves(panels, ends, title).render(_kind(path)[1:], title or "Barrier curves")
+        with matplotlib_style(drawing):
+            content = draw_curves(panels, ends, title, drawing).render(
+                _kind(path)[1:], title or "Barrier curves"
+            )
     write_bytes(Path(path), content, force=force)
 
 
 def save_landscape(
     path: str | Path, landscape: Landscape, *, title: str = "", force: bool = False,
-    inputs: Sequence[Path] = (),
+    inputs: Sequence[Path] = (), drawing: Drawing = PLAIN,
 ) -> None:  # fmt: skip
     """Draw the loss on a plane through three networks, whose labels may be any text.
 
     Raises:
         UsageError, OutputError, MissingExtra: as `check_plot` does.
     """
-    check_plot(path, force=force, inputs=inputs)
+    check_plot(path, force=force, inputs=inputs, drawing=drawing)
+    drawing.check_labels(map(place_key, landscape.places))
+    landscape = replace(
+        landscape,
+        places={drawing.place(name): place for name, place in landscape.places.items()},
+        paths=tuple((drawing.place(a), drawing.place(b)) for a, b in landscape.paths),
+    )
     title = clean(title)
     if _kind(path) == _HTML:
         from deepalign_cli.plots.html_landscape import landscape_html
 
-        content = landscape_html(landscape, title).encode()
+        content = landscape_html(landscape, title, drawing).encode()
     else:
         from deepalign_cli.plots.contours import draw_landscape
 
-        with matplotlib_style():
-            content = draw_landscape(landscape, title).render(_kind(path)[1:], title or "Loss landscape")
+        with matplotlib_style(drawing):
+            content = draw_landscape(landscape, title, drawing).render(
+                _kind(path)[1:], title or "Loss landscape"
+            )
     write_bytes(Path(path), content, force=force)
 
 

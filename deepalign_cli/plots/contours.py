@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy import isfinite
 
+from deepalign_cli.errors import UsageError
 from deepalign_cli.plots.axis import linear_ticks, tick_texts
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.grid import bar_ticks, levels_of, losses_of
 from deepalign_cli.plots.placing import Box, Placer
 from deepalign_cli.plots.sheet import DPI, LARGE, SMALL, TEXT, Sheet, line_height
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from deepalign_cli.measure.plane import Landscape
 
 _LONGEST, _SHORTEST = (5.6, 5.2), 1.6  # inches of the axes: the most in width and height, the least
+_LEAST, _TALLEST = 1.0, 1.6  # where the width is given: inches; times the width
 _EDGE, _BAR, _BAR_GAP = 0.18, 0.2, 0.25
 _MAP = "viridis"  # perceptually uniform, and readable by the colour-blind and in grey
 _DOT, _ROOM = 8.0, 0.45  # points; of the axes' width, the most that a label takes
@@ -25,20 +28,24 @@ _DOT, _ROOM = 8.0, 0.45  # points; of the axes' width, the most that a label tak
 DISTANCE = "distance in weight space"
 
 
-def draw_landscape(landscape: Landscape, title: str) -> Sheet:
-    """The picture; made and rendered within `matplotlib_style`."""
+def draw_landscape(landscape: Landscape, title: str, how: Drawing = PLAIN) -> Sheet:
+    """The picture; made and rendered within `matplotlib_style`.
+
+    Raises:
+        UsageError: it is to be too narrow.
+    """
     sheet = Sheet()
     losses = losses_of(landscape)
     levels, log = levels_of(losses)
     note = "" if isfinite(losses).all() else "hatched: the loss is not finite"
     bar = bar_ticks(levels, log=log)
     x_ticks, y_ticks = (linear_ticks(v[0], v[-1]) for v in (landscape.xs, landscape.ys))
-    width, height = _extent(landscape)
     left = _EDGE + line_height(TEXT) + max(sheet.measure(t, SMALL) for t in tick_texts(y_ticks)) + 0.12
     top = _EDGE + (line_height(LARGE) + 0.1 if title else 0.08)
     right = _BAR_GAP + _BAR + 0.12 + max((sheet.measure(t, SMALL) for t in bar[1]), default=0.0) + 0.3
     below = 0.12 + line_height(SMALL) + line_height(TEXT) + _EDGE + (line_height(SMALL) if note else 0.0)
-    sheet.resize(left + width + right + _EDGE, top + height + below)
+    width, height = _extent(landscape, how.width and how.width - left - right - _EDGE)
+    sheet.resize(how.width or left + width + right + _EDGE, top + height + below)
     axes = sheet.axes(left, top, width, height)
     _ticks(axes, (x_ticks, y_ticks))
     _fill(axes, landscape, losses, levels, log=log)
@@ -58,9 +65,15 @@ def draw_landscape(landscape: Landscape, title: str) -> Sheet:
     return sheet
 
 
-def _extent(landscape: Landscape) -> tuple[float, float]:
+def _extent(landscape: Landscape, width: float | None) -> tuple[float, float]:
     """Width and height of the axes in inches: both axes in the same units, where that is not too thin."""
     across, along = (v[-1] - v[0] for v in (landscape.xs, landscape.ys))
+    if width is not None:
+        if width < _LEAST:
+            raise UsageError(
+                "the picture is too narrow for its axes.", f"take {_LEAST - width:.1f} inches more."
+            )
+        return width, min(max(_LEAST, along / across * width), _TALLEST * width)
     scale = min(_LONGEST[0] / across, _LONGEST[1] / along)
     return max(_SHORTEST, across * scale), max(_SHORTEST, along * scale)
 

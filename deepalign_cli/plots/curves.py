@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from deepalign_cli.errors import UsageError
 from deepalign_cli.plots.axis import Scale, loss_scale, padded, tick_texts
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.placing import Box, Placer
-from deepalign_cli.plots.series import NAIVE, Panel, Series, label_of, main_method, methods_of
+from deepalign_cli.plots.series import NAIVE, Panel, Series, main_method, methods_of
 from deepalign_cli.plots.sheet import DPI, LARGE, SMALL, TEXT, Sheet, line_height
 from deepalign_cli.plots.style import FAINT, INK, SOFT, Look, looks_of
-from deepalign_cli.plots.text import ALPHA, barrier_text, number, told_apart
+from deepalign_cli.plots.text import ALPHA, barrier_text, clean, number, told_apart
 
 _LOSS_HEIGHT, _ACCURACY_HEIGHT, _GAP = 3.1, 1.35, 0.22  # inches
 _WIDTHS = {1: 5.4, 2: 4.3}  # of a panel, by their number
 _NARROW = 3.6
 _EDGE, _LEGEND, _KEY = 0.18, 2.4, 0.42  # margin; the legend's widest text; its piece of line
+_SPACE, _LEAST = 0.3, (2.3, 1.3)  # right of a panel; its least width, with the legend beside and without
 _SHARES = 0.02  # the least range of accuracies
 _MARKS = 8  # markers along a line, about
 
@@ -25,10 +28,14 @@ X_TEXTS = ("0", "0.25", "0.5", "0.75", "1")
 X_LABEL = f"{ALPHA}, the share of aligned B"
 
 
-def draw_curves(panels: Sequence[Panel], ends: tuple[str, str], title: str) -> Sheet:
-    """The picture; made and rendered within `matplotlib_style`. `ends` label the two ends of the paths."""
+def draw_curves(panels: Sequence[Panel], ends: tuple[str, str], title: str, how: Drawing = PLAIN) -> Sheet:
+    """The picture; made and rendered within `matplotlib_style`. `ends` label the two ends of the paths.
+
+    Raises:
+        UsageError: it is to be too narrow.
+    """
     sheet = Sheet()
-    drawing = _Drawing(sheet, panels, ends, title)
+    drawing = _Drawing(sheet, panels, ends, title, how)
     drawing.lay_out()
     for i, panel in enumerate(panels):
         drawing.draw_panel(i, panel)
@@ -39,13 +46,16 @@ def draw_curves(panels: Sequence[Panel], ends: tuple[str, str], title: str) -> S
 class _Drawing:
     """The measures of one picture, from which everything is placed."""
 
-    def __init__(self, sheet: Sheet, panels: Sequence[Panel], ends: tuple[str, str], title: str) -> None:
-        self.sheet, self.panels, self.ends, self.title = sheet, panels, ends, title
+    def __init__(
+        self, sheet: Sheet, panels: Sequence[Panel], ends: tuple[str, str], title: str, how: Drawing
+    ) -> None:
+        self.sheet, self.panels, self.ends, self.title, self.how = sheet, panels, ends, title, how
         self.looks = looks_of(methods_of(panels))
         self.main = main_method(panels)
         self.loss = loss_scale(panels)
         self.share = share_scale(panels)
         self.width = _WIDTHS.get(len(panels), _NARROW)
+        self.height, self.longest = _LOSS_HEIGHT, _LEGEND
         self.legend = _legend_entries(panels)
 
     def lay_out(self) -> None:
@@ -55,16 +65,35 @@ class _Drawing:
         )
         numbers = max((self.sheet.measure(t, SMALL) for t in texts), default=0.0)
         self.left = _EDGE + line_height(TEXT) + numbers + 0.14
+        beside = self.how.width is None or self._squeeze(self.how.width)
         self.rows = self._end_rows()
         heads = any(p.data for p in self.panels)
         self.top = _EDGE + (line_height(LARGE) + 0.1 if self.title else 0.0) + heads * line_height(TEXT)
-        axes = _LOSS_HEIGHT + (_GAP + _ACCURACY_HEIGHT if self.share else 0.0)
+        axes = self.height + (_GAP + _ACCURACY_HEIGHT if self.share else 0.0)
         below = 0.1 + line_height(SMALL) * (1 + len(self.rows)) + line_height(TEXT) + _EDGE
         lines = sum(len(small) for _, small in self.legend)
         legend = len(self.legend) * (line_height(TEXT) + 0.1) + lines * line_height(SMALL)
-        height = max(self.top + axes + below, self.top + legend + _EDGE)
-        self.legend_x = self.left + len(self.panels) * (self.width + 0.3)
-        self.sheet.resize(self.legend_x + _KEY + self._legend_width() + _EDGE, height)
+        self.legend_x, self.legend_y = self.left + len(self.panels) * (self.width + _SPACE), self.top
+        if not beside:
+            self.legend_x, self.legend_y = self.left, self.top + axes + below
+        height = max(self.top + axes + below, self.legend_y + legend + _EDGE)
+        width = self.how.width or self.legend_x + _KEY + self._legend_width() + _EDGE
+        self.sheet.resize(width, height)
+
+    def _squeeze(self, width: float) -> bool:
+        """Fit the axes into a picture of a width; whether there is room for the legend beside them."""
+        count, usual = len(self.panels), self.width
+        room = width - self.left - _EDGE
+        self.width = (room - _KEY - self._legend_width()) / count - _SPACE
+        beside = self.width >= _LEAST[0]
+        if not beside:
+            self.width = (room + _EDGE) / count - _SPACE
+            self.longest = min(_LEGEND, room - _KEY)
+        if self.width < _LEAST[1]:
+            least = self.left + count * (_LEAST[1] + _SPACE)
+            raise UsageError(f"{width:g} inches are too narrow for the curves.", f"take {least:.1f} or more.")
+        self.height *= max(0.6, min(1.0, self.width / usual))
+        return beside
 
     def _end_rows(self) -> list[tuple[str, str]]:
         """Both ends' names in one row where they fit, otherwise one below the other."""
@@ -75,21 +104,21 @@ class _Drawing:
         return [(a, ""), ("", b)]
 
     def _legend_width(self) -> float:
-        widths = [self.sheet.measure(label_of(m), TEXT, bold=True) for m, _ in self.legend]
+        widths = [self.sheet.measure(clean(self.how.label(m)), TEXT, bold=True) for m, _ in self.legend]
         widths += [self.sheet.measure(self._small(*t), SMALL) for _, small in self.legend for t in small]
-        return max(min(_LEGEND, w) for w in widths)
+        return max(min(self.longest, w) for w in widths)
 
     def _small(self, data: str, text: str) -> str:
         """A barrier in the legend; a long name of the data gives way, not the figure."""
         if not data:
             return text
-        room = _LEGEND - self.sheet.measure(f": {text}", SMALL)
+        room = self.longest - self.sheet.measure(f": {text}", SMALL)
         return f"{self.sheet.fit(data, room, SMALL)}: {text}"
 
     def draw_panel(self, place: int, panel: Panel) -> None:
         """One data set: losses, accuracies below where there are some, the names of the ends."""
-        sheet, x = self.sheet, self.left + place * (self.width + 0.3)
-        axes = sheet.axes(x, self.top, self.width, _LOSS_HEIGHT)
+        sheet, x = self.sheet, self.left + place * (self.width + _SPACE)
+        axes = sheet.axes(x, self.top, self.width, self.height)
         _frame(
             axes,
             self.loss,
@@ -110,7 +139,7 @@ class _Drawing:
             if series.method in (NAIVE, self.main):
                 axes.plot(series.alphas, series.chord, color=SOFT, lw=0.9, ls=(0, (1, 2)), zorder=2.5)
         self._annotate(axes, panel)
-        bottom, names = self.top + _LOSS_HEIGHT, [(axes, self.loss.label)]
+        bottom, names = self.top + self.height, [(axes, self.loss.label)]
         if self.share:
             below = sheet.axes(x, bottom + _GAP, self.width, _ACCURACY_HEIGHT)
             self._draw_shares(below, panel, first=place == 0)
@@ -144,7 +173,8 @@ class _Drawing:
             sheet.write(x, y, a, SMALL, bold=True)
             sheet.write(x + self.width, y, b, SMALL, bold=True, ha="right")
             y += line_height(SMALL)
-        sheet.write(x + self.width / 2, y + 0.02, X_LABEL, SMALL, colour=SOFT, ha="center")
+        label = sheet.fit(X_LABEL, self.width, SMALL)
+        sheet.write(x + self.width / 2, y + 0.02, label, SMALL, colour=SOFT, ha="center")
 
     def _annotate(self, axes: Any, panel: Panel) -> None:
         """From the straight line between the ends up to the peak a bracket with the barrier's value."""
@@ -180,15 +210,15 @@ class _Drawing:
         )  # fmt: skip
 
     def draw_legend(self) -> None:
-        """Right of the axes, where it covers nothing: the line, the name, what it costs."""
-        sheet, y = self.sheet, self.top
+        """Right of the axes or below, where it covers nothing: the line, the name, what it costs."""
+        sheet, y = self.sheet, self.legend_y
         for method, small in self.legend:
             look = self.looks[method]
             middle = y + 0.5 * TEXT / 72
             ends = (self.legend_x, self.legend_x + _KEY - 0.12)
             sheet.line(ends, (middle, middle), **_stroke(look, main=method == self.main))
             sheet.line((sum(ends) / 2,), (middle,), **_dot(look), ls="none")
-            name = sheet.fit(label_of(method), _LEGEND, TEXT, bold=True)
+            name = sheet.fit(clean(self.how.label(method)), self.longest, TEXT, bold=True)
             sheet.write(self.legend_x + _KEY, y, name, TEXT, bold=True)
             y += line_height(TEXT)
             for data, text in small:

@@ -10,10 +10,11 @@ from typing import Any
 from deepalign_cli.extras import require
 from deepalign_cli.plots.axis import loss_scale
 from deepalign_cli.plots.curves import X_LABEL, X_TEXTS, X_TICKS, bracket_of, share_scale
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.page import LONG, division, page, plain, shown, told
 from deepalign_cli.plots.placing import Box, Placer
-from deepalign_cli.plots.series import NAIVE, Panel, Series, label_of, main_method, methods_of
-from deepalign_cli.plots.style import FAINT, FONTS, INK, PURPOSE, SOFT, looks_of
+from deepalign_cli.plots.series import NAIVE, Panel, Series, main_method, methods_of
+from deepalign_cli.plots.style import FAINT, INK, PURPOSE, SOFT, looks_of
 from deepalign_cli.plots.text import barrier_figure, number
 
 _HEIGHTS = (430, 620)  # pixels, without accuracies and with them
@@ -22,9 +23,9 @@ _AROUND, _LETTER = 170, 8  # pixels: what stands around the axes; a letter's wid
 _WINDOW = 1100  # pixels: the usual width, for which labels are placed
 
 
-def curves_html(panels: Sequence[Panel], ends: tuple[str, str], title: str) -> str:
+def curves_html(panels: Sequence[Panel], ends: tuple[str, str], title: str, how: Drawing = PLAIN) -> str:
     """The picture, and a table of barriers."""
-    drawing = _Figure(panels)
+    drawing = _Figure(panels, how)
     for column, panel in enumerate(panels, 1):
         for place, series in enumerate(panel.series):
             drawing.add_series(series, place, column)
@@ -32,18 +33,19 @@ def curves_html(panels: Sequence[Panel], ends: tuple[str, str], title: str) -> s
         drawing.add_ends(ends, column)
     drawing.finish()
     heads = ["method", "data", "barrier"]
-    rows = [[label_of(s.method), p.data, barrier_figure(s)] for p in panels for s in p.series]
+    rows = [[how.label(s.method), p.data, barrier_figure(s)] for p in panels for s in p.series]
     if not drawing.headed:
         heads, rows = ["method", "barrier"], [[method, barrier] for method, _, barrier in rows]
     title = title or f"{ends[0]} and {ends[1]}"
     least = _AROUND + 2 * _LETTER * len(panels) * drawing.longest
-    return page(title, [division(drawing.figure, "curves")], heads, rows, least=least)
+    return page(title, [division(drawing.figure, "curves")], heads, rows, how, least=least)
 
 
 class _Figure:
     """One figure: a column for each data set, losses above accuracies."""
 
-    def __init__(self, panels: Sequence[Panel]) -> None:
+    def __init__(self, panels: Sequence[Panel], how: Drawing) -> None:
+        self.how, self.window = how, how.pixels or _WINDOW
         self.panels, self.loss, self.share = panels, loss_scale(panels), share_scale(panels)
         self.rows = 2 if self.share else 1
         self.looks, self.main = looks_of(methods_of(panels)), main_method(panels)
@@ -58,7 +60,7 @@ class _Figure:
 
     def add_series(self, series: Series, place: int, column: int) -> None:
         """A method's lines with their bands, and crosses where a loss is not finite."""
-        look, name = self.looks[series.method], label_of(series.method)
+        look, name = self.looks[series.method], self.how.label(series.method)
         common = {
             "mode": "lines+markers", "legendgroup": series.method, "name": shown(name), "col": column,
             "line": {
@@ -87,7 +89,7 @@ class _Figure:
                 x=bad, y=[self.loss.value(0.98 - 0.05 * place)] * len(bad), mode="markers", showlegend=False,
                 row=1, col=column, legendgroup=series.method,
                 marker={"symbol": "x-thin", "size": 9, "line": {"color": colour, "width": 2}},
-                hovertemplate="not finite " + told(label_of(series.method)),
+                hovertemplate="not finite " + told(self.how.label(series.method)),
             )  # fmt: skip
 
     def _add_band(self, series: Series, values: Sequence[float], spread: Sequence[float], row: int,
@@ -142,7 +144,7 @@ class _Figure:
     def _size(self) -> tuple[float, float]:
         """Of one panel's axes in pixels, in a window of the usual width."""
         height = _HEIGHTS[self.rows - 1] - 130
-        return (_WINDOW - _AROUND) / len(self.panels), height * (0.66 if self.share else 1.0)
+        return (self.window - _AROUND) / len(self.panels), height * (0.66 if self.share else 1.0)
 
     def _pixel(self, alpha: float, loss: float) -> tuple[float, float]:
         width, height = self._size()
@@ -182,7 +184,7 @@ class _Figure:
         figure, loss = self.figure, self.loss
         figure.update_layout(
             template="plotly_white", height=_HEIGHTS[self.rows - 1], hovermode="x unified",
-            font={"family": ", ".join(FONTS), "size": 12, "color": INK},
+            font={"family": ", ".join(self.how.families), "size": 12, "color": INK}, width=self.how.pixels,
             margin={"l": 70, "r": 20, "t": 56 if self.headed else 30, "b": 90},
         )  # fmt: skip
         figure.update_xaxes(range=[-0.02, 1.02], tickvals=X_TICKS, ticktext=X_TEXTS, hoverformat=".3g")

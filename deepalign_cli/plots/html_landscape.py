@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.extras import require
 from deepalign_cli.plots.contours import DISTANCE
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.grid import bar_ticks, levels_of, loss_name, losses_of
 from deepalign_cli.plots.page import division, page, plain, shown, told
-from deepalign_cli.plots.style import FONTS, INK, PURPOSE
+from deepalign_cli.plots.style import INK, PURPOSE
 from deepalign_cli.plots.text import clean, number
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _NEAR = 0.4  # of the width: labels nearer to each other stand at different heig
 _TELL = "%{x:.3g}, %{y:.3g}<br>loss %{customdata:.4g}<extra></extra>"
 
 
-def landscape_html(landscape: Landscape, title: str) -> str:
+def landscape_html(landscape: Landscape, title: str, how: Drawing = PLAIN) -> str:
     """Both views with a switch between them, and a table of the networks."""
     objects = require("plotly.graph_objects", "plot", PURPOSE)
     flat, deep = objects.Figure(), objects.Figure()
@@ -30,10 +31,10 @@ def landscape_html(landscape: Landscape, title: str) -> str:
         _add_losses(flat, deep, landscape)
     _add_missing(flat, landscape)
     _add_networks(flat, landscape)
-    _finish(flat, deep, landscape, loss_name(landscape, log=log))
+    _finish(flat, deep, landscape, loss_name(landscape, log=log), how)
     rows = [[clean(name), number(x), number(y)] for name, (x, y) in landscape.places.items()]
     figures = [division(flat, "landscape"), division(deep, "surface-view", library=False)]
-    return page(title or "Loss landscape", figures, ["network", "x", "y"], rows, least=_WIDTH)
+    return page(title or "Loss landscape", figures, ["network", "x", "y"], rows, how, least=_WIDTH)
 
 
 def _add_losses(flat: Any, deep: Any, landscape: Landscape) -> None:
@@ -93,12 +94,17 @@ def _add_missing(figure: Any, landscape: Landscape) -> None:
         )  # fmt: skip
 
 
-def _finish(flat: Any, deep: Any, landscape: Landscape, name: str) -> None:
-    font = {"family": ", ".join(FONTS), "size": 12, "color": INK}
+def _finish(flat: Any, deep: Any, landscape: Landscape, name: str, how: Drawing) -> None:
+    font = {"family": ", ".join(how.families), "size": 12, "color": INK}
     margin = {"l": 70, "r": 20, "t": 20, "b": 60}
     for figure in (flat, deep):
         figure.update_layout(
-            template="plotly_white", height=_HEIGHT, font=font, margin=margin, showlegend=False
+            template="plotly_white",
+            height=_HEIGHT,
+            font=font,
+            margin=margin,
+            showlegend=False,
+            width=how.pixels,
         )
     common = {"title_text": DISTANCE, "constrain": "domain", "showgrid": False, "zeroline": False}
     flat.update_xaxes(range=[landscape.xs[0], landscape.xs[-1]], **common)

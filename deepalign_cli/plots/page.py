@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.text import clean, elide
 
 LONG = 34  # characters of a name in the picture; the whole is in the table, or shown on hovering
@@ -22,7 +23,7 @@ _HEAD = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ margin: 0; padding: 20px; background: #fff; color: #222;
-  font: 14px/1.5 "DejaVu Sans", Verdana, Arial, sans-serif; }}
+  font: 14px/1.5 {fonts}; }}
 main {{ max-width: 1200px; margin: auto; }}
 h1 {{ font-size: 18px; margin: 0 0 8px; overflow-wrap: anywhere; }}
 table {{ border-collapse: collapse; margin-top: 12px; font-variant-numeric: tabular-nums; }}
@@ -48,13 +49,15 @@ _SWITCH = """<input type="radio" name="view" id="contours" checked> <label for="
 
 
 def page(
-    title: str, figures: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]], *, least: int
-) -> str:
+    title: str, figures: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]],
+    how: Drawing = PLAIN, *, least: int,
+) -> str:  # fmt: skip
     """One figure, or two with a switch between them, and a table below. All but the figures is escaped.
 
     In a window narrower than `least` pixels the figures are scrolled.
     """
-    parts = [_HEAD.format(title=escape(title), least=least), _SWITCH if len(figures) > 1 else ""]
+    least, fonts = min(least, how.pixels or least), ", ".join(how.families)
+    parts = [_HEAD.format(title=escape(title), least=least, fonts=fonts), _SWITCH if len(figures) > 1 else ""]
     parts += ['<div class="views">\n', *(f"<div>{figure}</div>\n" for figure in figures), "</div>\n"]
     return "".join([*parts, _table(columns, rows), "</main>\n</body>\n</html>\n"])
 

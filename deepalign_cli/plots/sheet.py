@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from deepalign_cli.extras import require
+from deepalign_cli.plots.pgf import pgf
 from deepalign_cli.plots.style import INK, PURPOSE
 from deepalign_cli.plots.text import elide
 
@@ -65,7 +66,9 @@ class Sheet:
         self.figure.add_artist(line(*places, transform=self.figure.transFigure, **look))
 
     def render(self, kind: str, title: str) -> bytes:
-        """The picture as a file of a kind: png, svg or pdf. The same picture gives the same bytes."""
+        """The picture as a file of a kind: png, svg, pdf or pgf. The same picture gives the same bytes."""
+        if kind == "pgf":
+            return pgf(self.figure, self._canvas.get_renderer()).encode()
         metadata: dict[str, dict[str, Any]] = {
             "png": {"Software": None},
             "svg": {"Date": None, "Creator": "deepalign", "Title": title},

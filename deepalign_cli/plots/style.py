@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
+from deepalign_cli.errors import UsageError
 from deepalign_cli.extras import require
+from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.series import NAIVE, base
 
 INK, SOFT, FAINT = "#222222", "#5f5f5f", "#dddddd"  # text; what explains; grid
-FONTS = ("DejaVu Sans", "Verdana", "Arial", "sans-serif")
 PURPOSE = "drawing a picture"
 
 
@@ -75,18 +76,21 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def matplotlib_style() -> Iterator[Any]:
+def matplotlib_style(drawing: Drawing = PLAIN) -> Iterator[Any]:
     """Matplotlib with its own defaults and ours, whatever its user has set, for the length of the block.
 
     Text is text in SVG and PDF, names are no mathematics, and equal pictures are equal bytes.
+
+    Raises:
+        UsageError: there is no such font.
     """
     matplotlib = require("matplotlib", "plot", PURPOSE)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(
             {
-                "font.family": "sans-serif",
-                "font.sans-serif": list(FONTS[:-1]),
+                "font.family": [*filter(None, [drawing.font]), "sans-serif"],
+                "font.sans-serif": list(PLAIN.families[:-1]),
                 "font.size": 10,
                 "text.color": INK,
                 "text.parse_math": False,
@@ -99,4 +103,18 @@ def matplotlib_style() -> Iterator[Any]:
                 "pdf.fonttype": 42,
             }
         )
+        if drawing.font is not None:
+            _check_font(drawing.font)
         yield matplotlib
+
+
+def _check_font(family: str) -> None:
+    """Matplotlib would warn, and take another."""
+    fonts = require("matplotlib.font_manager", "plot", PURPOSE)
+    try:
+        fonts.findfont(fonts.FontProperties(family=family), fallback_to_default=False)
+    except ValueError:
+        raise UsageError(
+            f"there is no font '{family}' here.",
+            "take serif, sans-serif, monospace, or an installed one.",
+        ) from None

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from deepalign_cli.extras import require
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.plots.axis import Scale, loss_scale, tick_texts
-from deepalign_cli.plots.series import Panel, Series, label_of, methods_of, panels_of
+from deepalign_cli.plots.drawing import PLAIN, Drawing
+from deepalign_cli.plots.series import Panel, Series, methods_of, panels_of
 from deepalign_cli.plots.style import Look, looks_of
 from deepalign_cli.plots.text import ALPHA, CROSS, barrier_text, clean, elide, ends_of
 
@@ -26,16 +27,17 @@ _ASCII = str.maketrans({
 
 def terminal_plot(
     curves: Sequence[Curve], width: int = 80, height: int = 20, colour: bool = True,
-    *, names: tuple[str, str] | None = None, unicode: bool = True,
+    *, names: tuple[str, str] | None = None, unicode: bool = True, drawing: Drawing = PLAIN,
 ) -> str:  # fmt: skip
     """The losses as lines of text, one plot of `height` lines a data set, and what they cost below.
 
     Without `colour` there are no escape codes; without `unicode` there is nothing but ASCII.
 
     Raises:
-        MissingExtra: plotext is not installed.
+        MissingExtra: plotext is not installed. UsageError: a label of `drawing` names nothing.
     """
     plotext = require("plotext", "plot", "a plot in the terminal")
+    drawing.check_labels(curve.method for curve in curves)
     panels = panels_of(curves)
     looks = looks_of(methods_of(panels))
     width, height = max(width, _LEAST[0]), max(height, _LEAST[1])
@@ -46,7 +48,7 @@ def terminal_plot(
         lines.append(_fit(heading, width))
         lines += _plot(plotext, panel, looks, scale, (width, height), colour=colour, unicode=unicode)
         lines += _ends(ends_of(names), width)
-        lines += _legend(panel, looks, width, colour=colour, unicode=unicode)
+        lines += _legend(panel, looks, width, drawing, colour=colour, unicode=unicode)
         lines.append("")
     text = "\n".join(line.rstrip() for line in lines[:-1]) + "\n"
     return text if unicode else text.translate(_ASCII).encode("ascii", "backslashreplace").decode()
@@ -105,9 +107,10 @@ def _ends(ends: tuple[str, str], width: int) -> list[str]:
     return [a, " " * (width - cell_len(b)) + b]
 
 
-def _legend(panel: Panel, looks: dict[str, Look], width: int, *, colour: bool, unicode: bool) -> list[str]:
+def _legend(panel: Panel, looks: dict[str, Look], width: int, drawing: Drawing, *, colour: bool,
+            unicode: bool) -> list[str]:  # fmt: skip
     """Every method's sign, name and barrier: in columns, or one below the other where those are too wide."""
-    names = [clean(label_of(s.method)) for s in panel.series]
+    names = [clean(drawing.label(s.method)) for s in panel.series]
     costs = [barrier_text(s) for s in panel.series]
     column = max(map(cell_len, names))
     beside = 4 + column + 2 + max(map(cell_len, costs)) <= width

@@ -34,7 +34,13 @@ def test_quiet_gives_the_path_of_what_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "start"),
-    [(".png", b"\x89PNG\r\n"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")],
+    [
+        (".png", b"\x89PNG\r\n"),
+        (".svg", b"<?xml"),
+        (".pdf", b"%PDF"),
+        (".html", b"<!DOCTYPE html>"),
+        (".pgf", b"% to include"),
+    ],
 )
 def test_pictures(suffix: str, start: bytes, tmp_path: Path) -> None:
     a, b = pair(tmp_path)
@@ -45,7 +51,7 @@ def test_pictures(suffix: str, start: bytes, tmp_path: Path) -> None:
     assert done.out.splitlines()[-1] == f"wrote {out}"
     made = out.read_bytes()
     assert made[:20].lower().startswith(start.lower())
-    if suffix in (".svg", ".html"):
+    if suffix in (".svg", ".html", ".pgf"):
         text = made.decode()
         assert "weights" in text
         assert "a.pt" in text
@@ -121,6 +127,59 @@ def test_a_folder_that_is_missing_is_said_before_the_work(
         done = deepalign("barrier", a, b, *given(tmp_path), option, tmp_path / name)
         assert done.code in (1, 2)
         assert "gone" in done.err
+
+
+def test_how_a_picture_is_drawn(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    file, svg = tmp_path / "run.json", tmp_path / "p.svg"
+    done = deepalign("barrier", a, b, *given(tmp_path), *WEIGHTS, *POINTS, "--repair", "--json")
+    file.write_text(done.out)
+    labels = ("--label", "none=plain", "--label", "weights + repair=ours")
+    look = ("--figure-width", 4, "--font", "serif", *labels)
+
+    assert deepalign("barrier", "--pool", file, "--plot", svg, *look).code == 0
+    text = svg.read_text()
+    assert 'width="288pt"' in text
+    assert "serif" in text
+    assert all(word in text for word in ("plain", "ours", "naive + repair"))
+    drawn = deepalign("barrier", "--pool", file, "--plot", "-", *labels)
+    assert "plain" in drawn.out
+    assert "ours" in drawn.out
+    look = ("--figure-width", 4, "--font", "serif", "--label", "A=seed 0")
+    how = (*given(tmp_path), *WEIGHTS, "--points", 3, "-o", tmp_path / "l.svg")
+    assert deepalign("landscape", a, b, *how, *look).code == 0
+    text = (tmp_path / "l.svg").read_text()
+    assert 'width="288pt"' in text
+    assert "seed 0" in text
+    assert "A: a.pt" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--figure-width", 5], "--figure-width is for a picture in a file"),
+        (["--label", "none=x"], "--label is for a picture in a file"),
+        (["--plot", "-", "--font", "serif"], "--font is for a picture in a file"),
+        (["--plot", "p.png", "--figure-width", 2], "--figure-width 2 is too narrow"),
+        (["--plot", "p.png", "--font", "Nope"], "there is no font 'Nope' here"),
+        (["--plot", "p.png", "--font", "a;b"], "'a;b' is not the name of a font"),
+        (["--plot", "p.png", "--label", "weights=x"], "--label 'weights' names nothing there is"),
+        (["--plot", "p.png", "--label", "none + repair=x"], "--label 'none + repair' names nothing there is"),
+        (["--plot", "p.png", "--label", "x"], "'x' is not KEY=VALUE"),
+    ],
+)
+def test_drawing_options_that_do_not_fit(
+    options: list[object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(operation, "barrier_files", lambda *_: pytest.fail("it began to work"))
+    refused(deepalign("barrier", a, b, *given(tmp_path), "-m", "none", *options), 2, message)
+    if "--plot" in options and options[1] == "p.png" and "is not" not in message:
+        more = [str(word).replace("none", "C") for word in options[2:]]
+        done = deepalign("landscape", a, b, *given(tmp_path), "-m", "weights", *more)
+        refused(done, 2, message.replace("none", "C"))
+    assert not Path("p.png").exists()
 
 
 def test_a_picture_of_losses_that_are_no_numbers(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepalign_cli.plots.contours import draw_landscape
+from deepalign_cli.plots.drawing import Drawing
 from deepalign_cli.plots.grid import levels_of, losses_of
 from deepalign_cli.plots.sheet import Sheet
 from deepalign_cli.plots.style import matplotlib_style
@@ -12,14 +13,16 @@ from tests.plots.extents import outside, overlaps, texts_of
 
 
 @cache
-def draw(name: str, title: str = "A landscape") -> Sheet:
+def draw(name: str, title: str = "A landscape", width: float | None = None) -> Sheet:
     with matplotlib_style():
-        return draw_landscape(LANDSCAPES[name], title)
+        return draw_landscape(LANDSCAPES[name], title, Drawing(width))
 
 
+@pytest.mark.parametrize("width", [None, 3.25])
 @pytest.mark.parametrize("name", LANDSCAPES)
-def test_no_label_is_on_another_or_cut(name: str):
-    sheet, texts = draw(name), texts_of(draw(name))
+def test_no_label_is_on_another_or_cut(name: str, width: float | None):
+    sheet = draw(name, width=width)
+    texts = texts_of(sheet)
     assert overlaps(texts) == []
     assert outside(sheet, texts) == []
 

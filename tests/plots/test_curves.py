@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from deepalign_cli.plots.curves import draw_curves
+from deepalign_cli.plots.drawing import Drawing
 from deepalign_cli.plots.series import panels_of
 from deepalign_cli.plots.sheet import Sheet
 from deepalign_cli.plots.style import matplotlib_style
@@ -14,15 +15,19 @@ from tests.plots.extents import outside, overlaps, texts_of
 
 
 @cache
-def draw(name: str) -> Sheet:
+def draw(name: str, width: float | None = None, font: str | None = None) -> Sheet:
     curves, names, title = CURVES[name]
-    with matplotlib_style():
-        return draw_curves(panels_of(curves), ends_of(names), clean(title))
+    how = Drawing(width, font)
+    with matplotlib_style(how):
+        return draw_curves(panels_of(curves), ends_of(names), clean(title), how)
 
 
+@pytest.mark.parametrize("width", [None, 3.25])
 @pytest.mark.parametrize("name", CURVES)
-def test_no_label_is_on_another_or_cut(name: str):
-    sheet, texts = draw(name), texts_of(draw(name))
+def test_no_label_is_on_another_or_cut(name: str, width: float | None):
+    panels = len({curve.data for curve in CURVES[name][0]})
+    sheet = draw(name, width and max(width, 1 + 1.6 * panels))
+    texts = texts_of(sheet)
     assert overlaps(texts) == []
     assert outside(sheet, texts) == []
 

@@ -10,7 +10,7 @@ from deepalign_cli.errors import MissingExtra, OutputError, UsageError
 from deepalign_cli.plots import check_plot, save_curves, save_landscape
 from tests.plots.builders import CURVES, LANDSCAPES
 
-KINDS = (".png", ".svg", ".pdf", ".html")
+KINDS = (".png", ".svg", ".pdf", ".pgf", ".html")
 
 
 def save(path: Path, name: str = "two, with a title", **options) -> bytes:
@@ -74,7 +74,7 @@ def test_no_window_system_is_touched(tmp_path: Path):
 def test_a_suffix_that_is_no_picture(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match="no kind of picture") as caught:
         check_plot(tmp_path / name)
-    assert caught.value.hint == "end it in one of .png, .svg, .pdf, .html"
+    assert caught.value.hint == "end it in one of .png, .svg, .pdf, .pgf, .html"
 
 
 def test_suffixes_in_capitals(tmp_path: Path):
