@@ -13,7 +13,7 @@ from deepalign_cli.aligners.methods import DEFAULT
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
-from deepalign_cli.cli.drawing import DrawingOptions, check_drawing, read_files
+from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions

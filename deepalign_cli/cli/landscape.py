@@ -12,7 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import number
-from deepalign_cli.cli.drawing import DrawingOptions, check_drawing, read_files
+from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.output import Output, table
 from deepalign_cli.cli.running_options import RunningOptions
