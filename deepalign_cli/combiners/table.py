@@ -84,6 +84,11 @@ class Combiner:
         return (*((0.0,) if self.base else ()), *self.shares(weights))
 
 
+DENSITY = Parameter(
+    "density", float, 0.2, "The share of entries to keep of each task vector; 0.2 by default.", 0, 1
+)
+LAMBDA = Parameter("lambda_", float, 1.0, "What the combined task vector is multiplied by; 1 by default.")
+
 COMBINERS: Table[Combiner] = Table(
     "combiner",
     "deepalign.combiners",
@@ -95,6 +100,12 @@ COMBINERS: Table[Combiner] = Table(
         Combiner(
             "slerp", "the arc between two networks, tensor by tensor", "Shoemake 1985",
             "deepalign_cli.combiners.slerp:Slerp", "A point on the arc between {count} networks.", most=2,
+        ),
+        Combiner(
+            "ties", "what networks trained from one base agree on, added to the base",
+            "TIES (Yadav et al. 2023, arXiv 2306.01708)", "deepalign_cli.combiners.ties:Ties",
+            "What {count} networks, the first of them the base, agree on (TIES).",
+            (DENSITY, LAMBDA), base=True,
         ),
     ),
 )  # fmt: skip
