@@ -6,10 +6,12 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained
 from tests import nets
 from tests.symmetry.builders import case, family_spec, seeded, shapes_of
@@ -72,3 +74,17 @@ def inner_product(symmetry: Symmetry, a: dict[str, Tensor], b: dict[str, Tensor]
         for n in a
         if symmetry.moves(n) and is_trained(n, a[n])
     )
+
+
+def runner(name: str) -> tuple[Run, tuple[int, ...]]:
+    """A network of the zoo as a function of its weights, and the shape of an example."""
+    module, shape = nets.ALL[name]()
+    module.eval()
+    return lambda w, x: functional_call(module, dict(w), (x,)), shape
+
+
+def mlp_run(weights: Weights, x: Tensor) -> Tensor:
+    """The network of `trained`."""
+    for i in (0, 2):
+        x = torch.nn.functional.linear(x, weights[f"{i}.weight"], weights[f"{i}.bias"]).relu()
+    return torch.nn.functional.linear(x, weights["4.weight"], weights["4.bias"])

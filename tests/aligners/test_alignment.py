@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from deepalign_cli.aligners.alignment import Aligner, distance
+from deepalign_cli.aligners.alignment import Aligner, Alignment, distance
 from deepalign_cli.aligners.none import NoAlignment
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.symmetry.tensors import is_trained, widened
 from tests.symmetry.builders import case, seeded
 
 
@@ -40,16 +40,18 @@ def test_half_types_do_not_overflow_in_the_distance() -> None:
     assert distance(symmetry, a, {"w": b["w"].double()}) == pytest.approx(2.4e5, rel=1e-3)
 
 
-def test_integers_and_statistics_are_not_trained() -> None:
-    one = torch.ones(1)
-    assert is_trained("bn.weight", one)
-    assert is_trained("running_mean.weight", one)
-    assert not is_trained("bn.running_mean", one)
-    assert not is_trained("running_var", one)
-    assert not is_trained("w", one.long())
-
-
-def test_arithmetic_is_done_in_float32_or_wider() -> None:
-    types = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        assert widened(torch.ones(1, dtype=dtype)).dtype == types.get(dtype, dtype)
+def test_an_alignment_moves_tensors_one_by_one_and_counts_what_moves() -> None:
+    symmetry, b = case("mlp_batchnorm")
+    g = symmetry.random(seeded(0))
+    alignment = Alignment(symmetry, g, "any", 0.0, 2.0, 1.0)
+    expected = symmetry.apply(g, b)
+    applied = alignment.apply(b)
+    for name, w in expected.items():
+        assert torch.equal(alignment.act(name, b[name]), w)
+        assert torch.equal(applied[name], w)
+    assert alignment.distances == (2.0, 1.0)
+    assert alignment.groups == {k: {"size": n, "moved": g.moved(k)} for k, n in symmetry.sizes.items()}
+    assert alignment.moved == sum(map(g.moved, symmetry.sizes)) > 0
+    still = replace(alignment, element=symmetry.identity())
+    assert still.moved == 0
+    assert still.apply(b) is b

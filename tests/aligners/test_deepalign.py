@@ -20,8 +20,7 @@ from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from tests.aligners.builders import planted, trained
-from tests.aligners.test_activations import mlp_run, runner
+from tests.aligners.builders import mlp_run, planted, runner, trained
 from tests.symmetry.builders import seeded
 
 FAMILIES = ["named_mlp", "mlp_layernorm", "siren", "plain_cnn_bn", "vgg", "cifar_resnet", "resnet_bottleneck"]

@@ -10,9 +10,9 @@ from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.dual import DualMatching
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.weights import WeightMatching
+from deepalign_cli.errors import UsageError
 from deepalign_cli.symmetry.spec import Activation
-from tests.aligners.builders import inner_product, planted, trained
-from tests.aligners.test_activations import mlp_run, runner
+from tests.aligners.builders import inner_product, mlp_run, planted, runner, trained
 from tests.symmetry.builders import same_element, seeded
 
 
@@ -52,5 +52,5 @@ def test_the_share_goes_from_weights_to_activations() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
 def test_a_share_that_leaves_one_out_is_an_error(share: float) -> None:
-    with pytest.raises(ValueError, match="not between"):
+    with pytest.raises(UsageError, match="leaves nothing to mix"):
         DualMatching(Evidence(mlp_run, list), share)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN
+from tests.symmetry.builders import seeded
+
+UNIFORM = torch.rand(1000, generator=seeded(0), dtype=torch.float64)
+
+
+def test_kinds_are_found_by_their_names() -> None:
+    assert {name: str(kind) for name, kind in KINDS.items()} == {name: name for name in KINDS}
+    assert list(KINDS) == ["permutation", "sign", "scale"]
+    assert [kind.multiplies for kind in (PERMUTATION, SIGN, SCALE)] == [False, True, True]
+    assert [(kind.turns, kind.stretches) for kind in (SIGN, SCALE)] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize("kind", [SIGN, SCALE], ids=str)
+def test_random_factors_are_allowed_ones(kind) -> None:  # type: ignore[no-untyped-def]
+    factors = kind.factors(UNIFORM)
+    assert kind.allows(factors)
+    for bad in (0.0, torch.inf, torch.nan):
+        assert not kind.allows(torch.cat([factors, torch.tensor([bad])]))
+
+
+def test_signs_are_even_and_scales_go_both_ways() -> None:
+    assert SIGN.factors is not None
+    assert SCALE.factors is not None
+    signs, scales = SIGN.factors(UNIFORM), SCALE.factors(UNIFORM)
+    assert set(signs.tolist()) == {-1.0, 1.0}
+    assert abs(float(signs.mean())) < 0.1
+    assert 0.5 <= float(scales.min()) < 0.51 < 1.9 < float(scales.max()) <= 2
+    assert abs(float(scales.log().mean())) < 0.1
+
+
+def test_what_is_no_sign_and_what_is_no_scale() -> None:
+    assert SIGN.allows is not None
+    assert SCALE.allows is not None
+    assert not SIGN.allows(torch.tensor([1.0, 0.5]))
+    assert not SCALE.allows(torch.tensor([1.0, -1.0]))
