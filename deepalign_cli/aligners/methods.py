@@ -112,6 +112,18 @@ RESTARTS = Parameter(
     "Try N random orders and keep the closest; by default up to 10 for small networks.", 1,
 )  # fmt: skip
 
+STEPS = Parameter("steps", int, 200, "How many steps to train; 200 by default.", 1)
+TEMPERATURE = Parameter(
+    "temperature", float, 1.0,
+    "What logits are divided by; 1 by default. Lower brings soft permutations nearer to hard ones.",
+    0.01, 100,
+)  # fmt: skip
+START = Parameter(
+    "start", str, "prediction",
+    "Where training starts: at the trained network's prediction (the default), or from scratch.",
+    choices=("prediction", "scratch"),
+)  # fmt: skip
+
 METHODS: Table[Method] = Table(
     "method",
     "deepalign.methods",
@@ -136,6 +148,12 @@ METHODS: Table[Method] = Table(
             "dual", "match by weights and activations together",
             "MuDSC (Xu et al. 2024, arXiv 2403.01753)", "deepalign_cli.aligners.dual:DualMatching",
             (SHARE,), DataUse.REQUIRED,
+        ),
+        Method(
+            "sinkhorn", "train soft permutations on the loss along the path, then round them",
+            "Sinkhorn re-basin (Pena et al. 2023, arXiv 2212.12042)",
+            "deepalign_cli.aligners.sinkhorn:SinkhornRebasin", (STEPS, TEMPERATURE, START),
+            DataUse.REQUIRED, seeded=True,
         ),
         Method("none", "leave B as it is: the baseline", "", "deepalign_cli.aligners.none:NoAlignment"),
     ),
