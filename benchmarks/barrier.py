@@ -2,9 +2,9 @@
 
     python benchmarks/barrier.py [--images 10000] [--points 25] [--repeats 3]
 
-Three ways of a 784-512-512-512-10 pair at all points, on random images; only time is measured. `products`
+Three paths of a 784-512-512-512-10 pair at all points, on random images; only time is measured. `products`
 multiplies the same batches with the same shapes and does nothing else. `plain loop` is what anyone would
-write: mix the weights, run all images, cross-entropy. `vmap` runs all points of one way at once. Every row
+write: mix the weights, run all images, cross-entropy. `vmap` runs all points of one path at once. Every row
 is the best of some repeats, in one process; ratios are to the products. Smaller networks follow.
 """
 
@@ -21,10 +21,10 @@ from torch.nn import functional
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.measure.losses import CrossEntropy
-from deepalign_cli.measure.paths import Way, alphas_of, measure, mix
+from deepalign_cli.measure.paths import NetworkPath, alphas_of, measure, mix
 from deepalign_cli.models.designs.mlp import MLP
 
-WAYS = 3
+PATHS = 3
 SIZES: Sequence[tuple[int, ...]] = ((784, 512, 512, 512, 10), (784, 128, 128, 128, 10), (784, 32, 32, 10))
 BATCH = 1000
 
@@ -35,13 +35,13 @@ class Work:
     def __init__(self, sizes: tuple[int, ...], images: int, points: int) -> None:
         rng = torch.Generator().manual_seed(0)
         self.sizes, self.design, self.alphas = sizes, MLP(sizes), alphas_of(points)
-        self.nets = [self.design.init(rng) for _ in range(WAYS + 1)]
+        self.nets = [self.design.init(rng) for _ in range(PATHS + 1)]
         self.x = torch.randn(images, sizes[0], generator=rng)
         self.y = torch.randint(sizes[-1], (images,), generator=rng)
 
     def products(self) -> None:
         """The matrix products alone."""
-        for _ in range(WAYS * len(self.alphas)):
+        for _ in range(PATHS * len(self.alphas)):
             for x in self.x.split(BATCH):
                 for i in range(1, len(self.sizes)):
                     x = x @ self.nets[0][f"fc{i}.weight"].T
@@ -50,8 +50,8 @@ class Work:
         """What `deepalign barrier` runs."""
         part = Part(self.x, self.y)
         data = Data("random", "", {"": part}, torch.arange(len(self.x)), Preparation())
-        ways = [Way(str(i), net) for i, net in enumerate(self.nets[1:])]
-        found = measure(self.design, self.nets[0], ways, data, CrossEntropy(), self.alphas, BATCH)
+        paths = [NetworkPath(str(i), net) for i, net in enumerate(self.nets[1:])]
+        found = measure(self.design, self.nets[0], paths, data, CrossEntropy(), self.alphas, BATCH)
         return [curve.losses for curve in found]
 
     def plain(self) -> list[tuple[float, ...]]:
@@ -65,7 +65,7 @@ class Work:
         ]
 
     def vmapped(self) -> list[tuple[float, ...]]:
-        """All points of one way at once."""
+        """All points of one path at once."""
         made = []
         for net in self.nets[1:]:
             mixed = [mix(self.nets[0], net, alpha) for alpha in self.alphas]
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     print(
-        f"{WAYS} ways, {arguments.points} points, {arguments.images} images, "
+        f"{PATHS} paths, {arguments.points} points, {arguments.images} images, "
         f"{torch.get_num_threads()} threads"
     )
     print(f"{'network':>24} {'products':>10} {'curves':>14} {'plain loop':>14} {'vmap':>14}")
@@ -110,8 +110,8 @@ def main() -> None:
                 abs(a - b) for x, y in zip(first, other, strict=True) for a, b in zip(x, y, strict=True)
             )
             assert apart < 1e-5, f"the losses differ by {apart}"
-        ways = work.products, work.curves, work.plain, work.vmapped
-        bare, *others = (seconds(way, arguments.repeats) for way in ways)
+        parts = work.products, work.curves, work.plain, work.vmapped
+        bare, *others = (seconds(part, arguments.repeats) for part in parts)
         shown = "".join(f" {value:8.2f} {value / bare:4.2f}x" for value in others)
         print(f"{'-'.join(map(str, sizes)):>24} {bare:9.2f}s{shown}")
 

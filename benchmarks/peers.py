@@ -23,7 +23,7 @@ from torch import Tensor
 from deepalign_cli.aligners.none import NoAlignment
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.operations.settings import Settings, bind
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.symmetry.axes import without_marks
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -74,7 +74,7 @@ def changed(name: str, before: Weights, after: Weights, data: Data) -> float:
 def report(name: str, pair: int, folder: Path, data: Data, alphas: int) -> None:
     """Print the lines of one pair."""
     opened = [open_checkpoint(folder / f"{name}-{seed}.safetensors") for seed in (2 * pair, 2 * pair + 1)]
-    symmetry = bind(opened[0], Settings())
+    symmetry = Settings().symmetry(opened[0])
     a, b = ({n: c[n].clone() for n in c} for c in opened)
     for method, element in elements(symmetry, a, b).items():
         moved = symmetry.apply(element, b)

@@ -6,7 +6,7 @@
 Every pair is measured by what `deepalign barrier --repair` runs: the test loss (2,000 examples) at 11 points,
 statistics repaired on 2,000 training images. BatchNorm is re-estimated; networks without it get REPAIR.
 `deepalign` chooses on training images, `deepalign, no data` does not see any. Figures are means over pairs:
-barrier, and accuracy half-way. `gone` is the share of the barrier that repair takes away.
+barrier, and midpoint accuracy. `gone` is the share of the barrier that repair takes away.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.operations.barrier import REPAIRED, Question, barrier_files
-from deepalign_cli.operations.run_settings import Subject
-from deepalign_cli.operations.settings import Method, Refine, Settings
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.train.export import export_network, preparation_of
 from deepalign_cli.train.zoo_training import Family, load_family
 
-METHODS = (Method.WEIGHTS, Method.ACTIVATIONS, Method.DUAL, Method.DEEPALIGN)
+METHODS = ("weights", "activations", "dual", "deepalign")
 BLIND = "deepalign, no data"
 
 
@@ -43,16 +43,15 @@ def curves_of(
         inputs = tuple(Path(folder) / f"{i}.safetensors" for i in pair)
         for place, path in zip(pair, inputs, strict=True):
             export_network(path, family.design, family.network(place), preparation)
-        subject = Subject(data=str(data / f"{family.task.data}.npz"), limit=2000)
-        seeing = Question(inputs, METHODS, Settings(), subject, (), 11, repair=True)
-        blind = Question(
-            inputs, (Method.DEEPALIGN,), Settings(refine=Refine.PRIOR), subject, (), 11, repair=True
-        )
+        running = RunSettings(data=str(data / f"{family.task.data}.npz"), limit=2000)
+        seeing = Question(inputs, METHODS, Settings(), running, (), 11, repair=True)
+        prior = Settings(options={"refine": "prior"})
+        blind = Question(inputs, ("deepalign",), prior, running, (), 11, repair=True)
         for path in barrier_files(seeing).paths:
             yield path.name, path.curves[0]
         for path in barrier_files(blind).paths:
-            if path.name.startswith(Method.DEEPALIGN):
-                yield path.name.replace(Method.DEEPALIGN, BLIND), path.curves[0]
+            if path.name.startswith("deepalign"):
+                yield path.name.replace("deepalign", BLIND), path.curves[0]
 
 
 def report(zoo: Path, data: Path, sets: list[str], most: int, out: Path | None) -> None:
@@ -73,7 +72,7 @@ def report(zoo: Path, data: Path, sets: list[str], most: int, out: Path | None) 
 
 def _print(name: str, pairs: int, found: dict[str, list[Curve]]) -> None:
     print(f"\n{name}, {pairs} pairs")
-    print(f"{'method':>20} {'barrier':>9} {'repaired':>9} {'gone':>7} {'half-way':>9} {'repaired':>9}")
+    print(f"{'method':>20} {'barrier':>9} {'repaired':>9} {'gone':>7} {'midpoint':>9} {'repaired':>9}")
     for method, curves in found.items():
         if method.endswith(REPAIRED):
             continue

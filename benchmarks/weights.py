@@ -17,7 +17,7 @@ from reference import objective, prepared, weight_matching
 
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.operations.settings import Settings, bind
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.symmetry.axes import without_marks
 from deepalign_cli.symmetry.tensors import is_trained
 
@@ -25,7 +25,7 @@ from deepalign_cli.symmetry.tensors import is_trained
 def compare(first: Path, second: Path, seed: int, restarts: int | None) -> None:
     """Print the line of one pair."""
     a, b = open_checkpoint(first), open_checkpoint(second)
-    symmetry = bind(a, Settings())
+    symmetry = Settings().symmetry(a)
     weights = [{n: c[n].clone() for n in c} for c in (a, b)]
     axes = {
         name: [str(axis) for axis in without_marks(axes)]

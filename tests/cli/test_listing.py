@@ -30,9 +30,10 @@ def test_json_has_what_scripts_rely_on() -> None:
     assert [row["name"] for row in told["combiners"] if row["default"]] == ["linear"]
     learned = told["methods"][0]
     assert (learned["name"], learned["default"], learned["data"]) == ("deepalign", True, "optional")
-    assert {
-        key: value for key, value in learned["options"][2].items() if key != "help"
-    } == {"option": "--sketches", "default": 8}
+    assert {key: value for key, value in learned["options"][2].items() if key != "help"} == {
+        "option": "--sketches",
+        "default": 8,
+    }
 
 
 def test_a_row_that_could_not_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

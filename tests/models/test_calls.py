@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from deepalign_cli.models.calls import Call, Calls, LayerKind, NormCall
 from deepalign_cli.models.run import Run
-from deepalign_cli.models.runnable import Running
+from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.symmetry.symmetry import Weights
 from tests import nets
 from tests.symmetry.builders import generic, seeded
@@ -202,7 +202,7 @@ def test_narrow_types_are_run_in_float32_and_whole_numbers_are_left() -> None:
 def test_weights_of_two_types_are_run_in_the_wider_one() -> None:
     weights = {"a": torch.randn(5, 4).double(), "b": torch.randn(2, 5)}
     seen = Seen(weights)
-    run = Running(lambda w, x: functional.linear(functional.linear(x, w["a"]).relu(), w["b"]))
+    run = Runnable(lambda w, x: functional.linear(functional.linear(x, w["a"]).relu(), w["b"]))
     assert seen.run(run, torch.randn(3, 4)).dtype == torch.float64
     assert seen.layers.keys() == {"a", "b"}
 
