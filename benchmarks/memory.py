@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -48,10 +49,10 @@ def anonymous(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
-def watched(command: list[str]) -> tuple[float, int]:
-    """Wall seconds and peak anonymous bytes of a command."""
+def watched(command: list[str], output: int | IO[str] = subprocess.DEVNULL) -> tuple[float, int]:
+    """Wall seconds and peak anonymous bytes of a command, which writes to `output`."""
     started, peak = time.perf_counter(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=output)
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))
         time.sleep(0.005)

@@ -58,14 +58,15 @@ def log_sinkhorn(logits: Float[Tensor, "*batch n n"], iterations: int = 20) -> F
     """
     half = (logits.amax(-1, keepdim=True) + logits.amax(-2, keepdim=True)) / 2
     shifted = logits - half
-    kernel = shifted.exp()
+    smallest = torch.finfo(logits.dtype).tiny  # products of denormal numbers are slow
+    kernel = torch.nn.functional.threshold(shifted.exp(), smallest, 0.0)
     u = torch.ones_like(logits[..., :1])
     v = torch.ones_like(logits[..., :1])
-    tiny = torch.finfo(logits.dtype).tiny ** 0.5
+    tiny = smallest**0.5
     for _ in range(iterations):
         rows, columns = (kernel @ v).clamp(min=tiny), (kernel.mT @ u).clamp(min=tiny)
         u, v = (u / rows).sqrt(), (v / columns).sqrt()
-    return shifted + u.log() + v.log().mT
+    return shifted.add_(u.log()).add_(v.log().mT)
 
 
 def auction_prices(gain: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:

@@ -4,14 +4,15 @@ Weight distance is the wrong judge where the aligner knows the networks: weight 
 prediction lowers the distance a little and raises the barrier. It is a fair one where the weights
 contradict the prediction. The two cases are told apart by the prediction's slack: the share of the squared
 distance that one step of weight matching in every group would still remove. On every family of
-`benchmarks/alignment.py --choice` it is below .2 but on sine networks, where it is above .5.
+`benchmarks/alignment.py --choice` it is below .2 but on sine networks, where it is above .5. Where it is
+nothing, there is nothing to refine; and where one network is nearly a copy of the other, nothing to predict.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from deepalign_cli.symmetry.element import Element
@@ -35,12 +36,21 @@ class Candidate:
 
 @runtime_checkable
 class Candidates(Protocol):
-    """Makes a candidate by one of `names`; `slack` is the prediction's."""
+    """Makes a candidate by one of `names`; `slack` is the prediction's.
+
+    `planted` is what weight matching finds where one network is nearly a copy of the other, `before` the
+    distance of the networks as they came.
+    """
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
     def get(self, name: str) -> Candidate: ...
+
+    @property
+    def before(self) -> float: ...
+
+    def planted(self) -> Candidate | None: ...
 
     def slack(self) -> float: ...
 
@@ -68,8 +78,33 @@ def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
         return Choice(made[best], f"the lowest loss half-way on the examples looked at, {losses[best]:.4g}")
     if "dual" in candidates.names:
         return Choice(candidates.get("dual"), "activations and weights on the data, beside the prediction")
+    choice = _without_data(candidates)
+    return replace(choice, notes=[*choice.notes, *notes_on(choice.kept, candidates.before)])
+
+
+def notes_on(candidate: Candidate, before: float) -> list[str]:
+    """What the user should know of a candidate that no data have judged."""
+    if candidate.distance <= before:
+        return []
+    return [
+        f"B is farther from A than it was: its distance was {before:.4g}, now {candidate.distance:.4g}. "
+        "A smaller distance is not the aim, so the alignment may still be good; '-m weights' never raises "
+        "the distance, and with '--data' the loss decides"
+    ]
+
+
+def _without_data(candidates: Candidates) -> Choice:
+    planted = candidates.planted()
+    if planted is not None:
+        return Choice(planted, "B is nearly A with its units moved, as the weights alone show")
     slack = candidates.slack()
-    removed = f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance"
+    if not slack:
+        return Choice(
+            candidates.get("none"), "weight matching would move no unit of the prediction", [], slack
+        )
+    removed = (
+        f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance that is left"
+    )
     if slack <= MOST_SLACK:
         return Choice(candidates.get("prior"), f"weights and prediction agree: {removed}", [], slack)
     note = f"these networks are unlike those that the aligner knows, so weight matching decides: {removed}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
@@ -12,21 +13,24 @@ from torch import Tensor
 
 from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
 from deepalign_cli.aligners.alignment import Alignment, distance
-from deepalign_cli.aligners.choice import NAMES, SEEING, Candidate, Choice, Judge, choose
+from deepalign_cli.aligners.choice import NAMES, SEEING, Candidate, Choice, Judge, choose, notes_on
 from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.pair import Pair, scales_of
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
+from deepalign_cli.aligners.starts import planted_element
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import network_name, resolve_network
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.network.signs import canonical_signs
 from deepalign_cli.network.similarity import directions
+from deepalign_cli.network.universal import Features
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
@@ -34,6 +38,10 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import widened
 
 Similarity = Mapping[str, Float[Tensor, "_ _"]]
+Directions = Mapping[str, Float[Tensor, "_ columns"]]
+_UNITS_AT_ONCE = 2**17  # read under several sketches at once
+_MOST_UNITS = 2**15  # whose directions are kept in full precision
+_MOST_KEPT = 2**22  # similarities
 
 
 class Refine(StrEnum):
@@ -86,23 +94,25 @@ class LearnedAligner:
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
         self.judge, self.evidence = judge, evidence
         self.making: Mapping[str, object] = {}
-        self._kept: tuple[Weights, Symmetry, list[int], dict[str, Tensor]] | None = None
+        self._kept: tuple[Weights, Symmetry, list[int], Directions] | None = None
 
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
         progress: Progress = SILENT,
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
-        similar = self.similarity(symmetry, reference, moving, rng)
         pair = Pair(symmetry, reference, moving)
-        tried = _Candidates(self.network, pair, similar, self.evidence, rng)
+        predict = partial(self.similarity, symmetry, reference, moving, rng)
+        tried = _Candidates(self.network, pair, predict, self.evidence, rng)
         if self.refine is Refine.AUTO:
             judge = self.judge
             if judge is None and self.evidence is not None:
                 judge = self.evidence.judge(symmetry, reference, moving)
             choice = choose(tried, judge)
         else:
-            choice = Choice(tried.get(self.refine.value), "as asked for")
+            asked = tried.get(self.refine.value)
+            notes = [] if self.evidence else notes_on(asked, tried.before)
+            choice = Choice(asked, "as asked for", notes)
         kept = choice.kept
         details = {
             "network": self.name, "sketches": self.sketches, "refine": self.refine.value,
@@ -110,54 +120,89 @@ class LearnedAligner:
         }  # fmt: skip
         return Alignment(
             symmetry, kept.element, "deepalign", time.perf_counter() - started,
-            distance(symmetry, reference, moving), kept.distance, (), details,
+            tried.before, kept.distance, (), details,
         )  # fmt: skip
 
     def similarity(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator
-    ) -> dict[str, Float[Tensor, "_ _"]]:
-        """The mean over the sketches of every group's similarities."""
+    ) -> Similarity:
+        """The mean over the sketches of every group's similarities, of large networks made when asked for."""
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
         graph = Graph(symmetry)
         own = self._reference_directions(symmetry, graph, reference, seeds)
         other = self._directions(graph, moving, seeds)
-        return {g: mean_product(own[g], other[g]) for g in own}
+        small = sum(n * n for n in symmetry.sizes.values()) <= _MOST_KEPT
+        return Lazy(own, lambda g: _product(own[g], other[g]) / len(seeds), keeps=small)
 
     def _reference_directions(
         self, symmetry: Symmetry, graph: Graph, reference: Weights, seeds: list[int]
-    ) -> dict[str, Tensor]:
+    ) -> Directions:
         kept = self._kept
         if kept and kept[0] is reference and kept[1] is symmetry and kept[2] == seeds:
             return kept[3]
+        self._kept = None
         found = self._directions(graph, reference, seeds)
         self._kept = (reference, symmetry, seeds, found)
         return found
 
-    def _directions(
-        self, graph: Graph, weights: Weights, seeds: list[int]
-    ) -> dict[str, Float[Tensor, "sketches _ out"]]:
-        symmetry = graph.symmetry
-        stack = _stack(graph, Acted(symmetry, scales_of(symmetry, weights), weights))
-        if not stack:
+    @torch.no_grad()
+    def _directions(self, graph: Graph, weights: Weights, seeds: list[int]) -> Directions:
+        """Every unit's directions under all sketches, side by side; of large networks in half precision."""
+        if not graph.names:
             return {}
-        if symmetry.turning:
-            stack = _each_canonical(graph, stack, seeds)
-        with torch.no_grad():
-            features = self.network.to(next(iter(stack.values())).dtype).encode(graph, stack, seeds)
-        return {g: directions(f) for g, f in features.items()}
+        network = _stack(graph, Acted(graph.symmetry, scales_of(graph.symmetry, weights), weights))
+        self.network.to(network[graph.names[0]].dtype)
+        sizes, block = graph.symmetry.sizes, None  # one block, since many smaller ones leave holes in memory
+        units = sum(sizes.values())
+        for start, features in self._features(graph, network, seeds, max(1, _UNITS_AT_ONCE // units)):
+            end = 0
+            for g, n in sizes.items():
+                end, part = end + n, directions(features[g]).movedim(0, 1).flatten(1)
+                if block is None:
+                    dtype = torch.float16 if units > _MOST_UNITS else part.dtype
+                    block = part.new_empty(units, len(seeds) * features[g].shape[2], dtype=dtype)
+                first = start * features[g].shape[2]
+                block[end - n : end, first : first + part.shape[1]] = part
+        return (
+            {} if block is None else dict(zip(sizes, torch.split(block, list(sizes.values())), strict=True))
+        )
+
+    def _features(
+        self, graph: Graph, network: Weights, seeds: list[int], at_once: int
+    ) -> Iterator[tuple[int, Features]]:
+        """The features under some sketches at a time, and the number of the first."""
+        signed = bool(graph.symmetry.turning)
+        if not signed:
+            read = self.network.reader(graph, network)
+        for start in range(0, len(seeds), 1 if signed else at_once):
+            if signed:
+                read = self.network.reader(graph, _canonical(graph, network, seeds[start]))
+            yield start, read(seeds[start : start + (1 if signed else at_once)])
 
 
 class _Candidates:
     """The alignments that can be made of a prediction, each made when it is asked for."""
 
     def __init__(
-        self, network: DeepAlign, pair: Pair, similarity: Similarity, evidence: Evidence | None,
+        self, network: DeepAlign, pair: Pair, predict: Callable[[], Similarity], evidence: Evidence | None,
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         self._network, self._pair, self._symmetry = network, pair, pair.symmetry
-        self._similarity, self._evidence, self._rng = similarity, evidence, rng
-        rounded = Element({g: assign(s) for g, s in similarity.items()})
-        self._start = with_signs(pair.problem, rounded)
+        self._predict, self._evidence, self._rng = predict, evidence, rng
+
+    @cached_property
+    def _similarity(self) -> Similarity:
+        return self._predict()
+
+    @cached_property
+    def _start(self) -> Element:
+        rounded = Element({g: assign(s) for g, s in self._similarity.items()})
+        return with_signs(self._pair.problem, rounded)
+
+    @cached_property
+    def before(self) -> float:
+        """The distance of the networks as they came."""
+        return distance(self._symmetry, self._pair.reference, self._pair.moving)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,6 +213,14 @@ class _Candidates:
         if name == "weights":
             return self._with_weights()
         return Candidate(name, *self._pair.closest(self._made(name)))
+
+    def planted(self) -> Candidate | None:
+        """Weight matching from the element that makes one network nearly the other, if there is one."""
+        planted = planted_element(self._pair.problem)
+        if planted is None:
+            return None
+        element = descend(self._pair.problem, planted, self._rng)[0]
+        return Candidate("weights", *self._pair.closest(element))
 
     def slack(self) -> float:
         """The share of the squared distance that one step of weight matching in each group removes."""
@@ -210,8 +263,8 @@ class _Candidates:
             return self._start
         a, b = (_stack(graph, view) for view in self._pair.views)
         with torch.no_grad():
-            logits = self._network.refine(graph, a, b, {g: s[None] for g, s in self._similarity.items()})
-        return Element({g: assign(x[0]) for g, x in logits.items()})
+            refined = self._network.refine(graph, a, b, self._similarity)
+            return Element({g: assign(x) for g, x in refined})
 
     def _with_weights_and(self, found: Correlations) -> Element:
         """Weight matching with what was found as a prior."""
@@ -224,25 +277,22 @@ class _Candidates:
         return self._evidence.correlations(self._symmetry, self._pair.reference, self._pair.moving)
 
 
-def _stack(graph: Graph, weights: Weights) -> dict[str, Float[Tensor, "1 ..."]]:
+def _stack(graph: Graph, weights: Weights) -> Mapping[str, Float[Tensor, "1 ..."]]:
     """What the network reads of one network, in one type, with a batch axis."""
-    read = {name: widened(weights[name]) for name in graph.names}
-    dtype = max((w.dtype for w in read.values()), key=lambda d: d.itemsize, default=torch.float32)
-    return {name: w.to(dtype).unsqueeze(0) for name, w in read.items()}
+    dtypes = (widened(weights[name]).dtype for name in graph.names)
+    dtype = max(dtypes, key=lambda d: d.itemsize, default=torch.float32)
+    return Lazy(graph.names, lambda name: widened(weights[name]).to(dtype).unsqueeze(0))
 
 
-def _each_canonical(
-    graph: Graph, stack: Mapping[str, Float[Tensor, "1 ..."]], seeds: list[int]
-) -> dict[str, Float[Tensor, "sketches ..."]]:
-    """The network under the canonical signs of every sketch."""
-    one = {name: w[0] for name, w in stack.items()}
-    signs = [canonical_signs(graph, one, seed) for seed in seeds]
-    return {name: torch.stack([graph.symmetry.act(g, name, w) for g in signs]) for name, w in one.items()}
+def _canonical(
+    graph: Graph, network: Mapping[str, Float[Tensor, "1 ..."]], seed: int
+) -> Mapping[str, Float[Tensor, "1 ..."]]:
+    """The network under the canonical signs of a sketch."""
+    one = Lazy(network, lambda name: network[name][0])
+    view = Acted(graph.symmetry, canonical_signs(graph, one, seed), one)
+    return Lazy(network, lambda name: view[name].unsqueeze(0))
 
 
-def mean_product(
-    a: Float[Tensor, "sketches n out"], b: Float[Tensor, "sketches n out"]
-) -> Float[Tensor, "n n"]:
-    """The mean over the sketches of a b^T, as one product."""
-    left, right = (x.movedim(0, 1).flatten(1) for x in (a, b))
-    return left @ right.T / len(a)
+def _product(a: Float[Tensor, "n columns"], b: Float[Tensor, "n columns"]) -> Float[Tensor, "n n"]:
+    """The product a b^T, in float32 at least."""
+    return widened(a) @ widened(b).T

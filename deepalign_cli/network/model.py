@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.refiner import Logits, Refiner
 from deepalign_cli.network.strengths import strengths
 from deepalign_cli.network.universal import Features
@@ -38,14 +42,26 @@ class DeepAlign(nn.Module):
         made: Features = self.encoder(graph, weights, seeds)
         return made
 
-    def refine(self, graph: Graph, a: Weights, b: Weights, similarity: Logits) -> Logits:
-        """The refiner's logits of a stack of pairs, from the similarities that were predicted for them.
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
+        """`encode` for any seeds, for encoders that can with what does not depend on them done once."""
+        reader = getattr(self.encoder, "reader", None)
+        made: Callable[[list[int]], Features] = (
+            reader(graph, weights) if reader else partial(self.encoder, graph, weights)
+        )
+        return made
+
+    def refine(
+        self, graph: Graph, a: Weights, b: Weights, similarity: Logits
+    ) -> Iterator[tuple[str, Float[Tensor, "_ _"]]]:
+        """The refiner's logits of a pair (stacks of one), group by group, from its predicted similarities.
 
         Raises:
             ValueError: there is no refiner.
         """
         if self.refiner is None:
             raise ValueError("this aligner has no refiner")
-        logits = {g: self.temperature * s for g, s in similarity.items()}
-        made: Logits = self.refiner(graph, strengths(graph, a), strengths(graph, b), logits)
+        logits = Lazy(similarity, lambda g: self.temperature * similarity[g])
+        made: Iterator[tuple[str, Tensor]] = self.refiner(
+            graph, strengths(graph, a), strengths(graph, b), logits
+        )
         return made

@@ -2,13 +2,17 @@
 
 The encoder squeezes a unit into one vector before the networks meet. The refiner looks at the pair: with
 the neighbours' units matched softly, the cosine of two units' incoming weights, and of their outgoing
-ones, is what weight matching goes by. How far to trust each of these beside the prediction is learned, on
-the task's loss and not on the distance.
+ones, is what weight matching goes by. How far to trust each of these beside the prediction was searched
+for, on the task's loss and not on the distance.
+
+A group of n units needs matrices of n x n entries, 16 MB at 2048 units. Rounds are therefore not finished
+one after the other: a group is refined as soon as its neighbours are, and a soft matching is forgotten once
+all of its neighbours have used it. In a chain of layers seven are alive at a time, however deep it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,33 +20,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepalign_cli.assignment import log_sinkhorn
-from deepalign_cli.network.graph import Ends, Graph
+from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.strengths import Strengths
-from deepalign_cli.network.universal import PLACE, places_of
 
-Logits = Mapping[str, Float[Tensor, "batch _ _"]]
-_FEATURES = 5  # first and present logits, incoming and outgoing weights, soft permutation
-_START = (1.0, 0.5, 0.7, 0.7, 0.5)
-_CONTEXT = 3
+Logits = Mapping[str, Float[Tensor, "_ _"]]
+_START = (1.0, 0.5, 0.7, 0.7, 0.5)  # first and present logits, incoming and outgoing weights, soft matching
+_LEAST = 1e-20  # smaller entries of a soft matching count as zero: products of denormal numbers are slow
 
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """`rounds` of message exchange, `iterations` of Sinkhorn a round, and `hidden` channels an entry.
-
-    Without hidden channels a new logit is a weighted sum of the five features, and the weights are all
-    that there is to learn.
-    """
+    """`rounds` of message exchange, and `iterations` of Sinkhorn a round."""
 
     rounds: int = 3
-    hidden: int = 16
     iterations: int = 12
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("hidden", 0), ("iterations", 1)):
+        for name in ("rounds", "iterations"):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} = {value!r} is not a whole number of at least 1")
 
 
 class Refiner(nn.Module):
@@ -51,127 +48,119 @@ class Refiner(nn.Module):
     def __init__(self, config: RefinerConfig) -> None:
         super().__init__()
         self.config = config
-        self.rounds = nn.ModuleList(_Round(config) for _ in range(config.rounds))
+        self.rounds = nn.ModuleList(_Round() for _ in range(config.rounds))
 
-    def forward(self, graph: Graph, a: Strengths, b: Strengths, logits: Logits) -> Logits:
-        """The logits of a stack of pairs after all rounds."""
-        pairs = _Pairs(graph, a, b)
-        first, current = logits, dict(logits)
-        for step in self.rounds:
-            logs = {g: log_sinkhorn(x, self.config.iterations) for g, x in current.items()}
-            soft = {g: x.exp() for g, x in logs.items()}
-            confidence = {g: (p.amax(2) + p.amax(1)).mean(1) / 2 for g, p in soft.items()}
-            current = {
-                g: step(
-                    (
-                        _spread(first[g]),
-                        _spread(current[g]),
-                        pairs.onward(g, soft),
-                        pairs.back(g, soft),
-                        logs[g].clamp(min=-20) / 5,
-                    ),
-                    pairs.context(g, confidence),
-                )
-                for g in current
-            }
-        return current
+    def forward(
+        self, graph: Graph, a: Strengths, b: Strengths, logits: Logits
+    ) -> Iterator[tuple[str, Float[Tensor, "_ _"]]]:
+        """One group after another, its logits after all rounds, for a pair of networks (stacks of one).
+
+        `logits` are asked for again when they are needed, and no gradient flows through what is made.
+        """
+        work = _Work(self, graph, (a, b), logits)
+        for level in graph.levels(graph.depth):
+            for group in level:
+                yield group, work.logits(group, self.config.rounds)
 
 
 class _Round(nn.Module):
-    """One entry's new logit from its features and its group's context."""
+    """The weights of the five features whose sum is a new logit."""
 
-    def __init__(self, config: RefinerConfig) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        context = _CONTEXT + PLACE
         self.linear = nn.Parameter(torch.tensor(_START))
-        self.trust = nn.Linear(context, _FEATURES)
-        nn.init.zeros_(self.trust.weight)
-        nn.init.zeros_(self.trust.bias)
-        self.hidden = config.hidden
-        if config.hidden:
-            self.first = nn.Linear(_FEATURES, config.hidden)
-            self.shift = nn.Linear(context, config.hidden, bias=False)
-            self.second = nn.Linear(config.hidden, 1, bias=False)
-            nn.init.zeros_(self.second.weight)
-
-    def forward(
-        self, x: Sequence[Float[Tensor, "batch n n"]], context: Float[Tensor, "batch context"]
-    ) -> Float[Tensor, "batch n n"]:
-        weights = (self.linear + self.trust(context)).unbind(1)
-        made = torch.stack([f * w[:, None, None] for f, w in zip(x, weights, strict=True)]).sum(0)
-        if self.hidden:
-            shift = self.shift(context)[:, None, None]
-            hidden = nn.functional.gelu(self.first(torch.stack(tuple(x), dim=-1)) + shift)
-            made = made + self.second(hidden).squeeze(-1)
-        return made
 
 
-class _Pairs:
-    """The cosines of two networks' units, given soft matchings of their neighbours."""
+class _Work:
+    """Logits and matchings by group and round, each made when it is first needed."""
 
-    def __init__(self, graph: Graph, a: Strengths, b: Strengths) -> None:
-        self.graph = graph
-        self.rows = {i: (_rows(i, graph, a), _rows(i, graph, b)) for i in a.matrices}
-        self.columns = {i: (_columns(i, a), _columns(i, b)) for i in a.matrices}
-        self.number = {id(edge): i for i, edge in enumerate(graph.edges)}
-        sample = next(iter(a.matrices.values())).w
-        self.places = places_of(graph, sample)
+    def __init__(
+        self, refiner: Refiner, graph: Graph, pair: tuple[Strengths, Strengths], first: Logits
+    ) -> None:
+        self._graph, self._pair, self._first = graph, pair, first
+        self._iterations = refiner.config.iterations
+        self._weights = [step.get_parameter("linear").tolist() for step in refiner.rounds]
+        self._number = {id(edge): i for i, edge in enumerate(graph.edges)}
+        self._neighbours = {
+            g: {e.source for e in graph.writers[g]} | {e.target for e in graph.readers[g]} | {g}
+            for g in graph.symmetry.sizes
+        }
+        self._alive: dict[tuple[str, int], Tensor] = {}
+        self._used: dict[tuple[str, int], int] = {}
 
-    def onward(self, group: str, soft: Logits) -> Float[Tensor, "batch n n"]:
-        """How alike the incoming weights are, mean over the tensors, spread to variance one."""
-        found = []
-        for edge in self.graph.writers[group]:
-            a, b = self.rows[self.number[id(edge)]]
-            found.append(_cosine(a, b, soft.get(edge.source)))
-        return self._mean(found, soft[group])
+    @torch.no_grad()
+    def logits(self, group: str, rounds: int) -> Float[Tensor, "n n"]:
+        """A group's logits after so many rounds."""
+        if not rounds:
+            return self._first[group]
+        own = self._matching(group, rounds - 1)
+        first, present, onward, back, soft = self._weights[rounds - 1]
+        total = _spread(self._first[group]).mul_(first)
+        total.add_(_spread(own), alpha=present)  # the shifts of rows and columns by Sinkhorn do not count
+        for weight, edges in (
+            (onward, self._graph.writers[group]),
+            (back, self._graph.readers[group]),
+        ):
+            if edges:
+                total.add_(self._cosines(group, edges, rounds - 1), alpha=weight)
+        total.add_(own.clamp(min=-20), alpha=soft / 5)
+        self._forget(group, rounds - 1)
+        return total
 
-    def back(self, group: str, soft: Logits) -> Float[Tensor, "batch n n"]:
-        """How alike the outgoing weights are, mean over the tensors, spread to variance one."""
-        found = []
-        for edge in self.graph.readers[group]:
-            a, b = self.columns[self.number[id(edge)]]
-            found.append(_cosine(a, b, soft.get(edge.target)))
-        return self._mean(found, soft[group])
+    def _matching(self, group: str, rounds: int) -> Float[Tensor, "n n"]:
+        """The logarithm of a group's soft matching after so many rounds."""
+        key = group, rounds
+        if key not in self._alive:
+            self._alive[key] = log_sinkhorn(self.logits(group, rounds), self._iterations)
+        return self._alive[key]
 
-    def context(self, group: str, confidence: Mapping[str, Tensor]) -> Float[Tensor, "batch context"]:
-        """Where the group stands, and how sure it, its writers and its readers are."""
-        own = confidence[group]
-        before = [confidence[e.source] for e in self.graph.writers[group] if e.ends is Ends.GROUPS]
-        after = [confidence[e.target] for e in self.graph.readers[group] if e.ends is Ends.GROUPS]
-        sure = [own, *(torch.stack(x).mean(0) if x else torch.ones_like(own) for x in (before, after))]
-        place = self.places[group].reshape(1, -1).expand(len(own), -1)
-        return torch.cat([torch.stack(sure, dim=1), place], dim=1)
+    def _forget(self, group: str, rounds: int) -> None:
+        """Drop what nobody needs any more, now that a group has been refined from its neighbours."""
+        for other in self._neighbours[group] - {""}:
+            key = other, rounds
+            self._used[key] = self._used.get(key, 0) + 1
+            if self._used[key] == len(self._neighbours[other] - {""}):
+                self._alive.pop(key, None)
 
-    @staticmethod
-    def _mean(found: list[Tensor], like: Tensor) -> Tensor:
-        return _spread(torch.stack(found).mean(0)) if found else torch.zeros_like(like)
+    def _cosines(self, group: str, edges: list[Edge], rounds: int) -> Float[Tensor, "n n"]:
+        """How alike the weights on some edges are, mean over the edges, spread to variance one."""
+        total: Tensor | None = None
+        for edge in edges:
+            cosine = self._cosine(edge, rounds, incoming=edges is self._graph.writers[group])
+            total = cosine if total is None else total.add_(cosine)
+        assert total is not None
+        return _spread(total)
+
+    def _cosine(self, edge: Edge, rounds: int, *, incoming: bool) -> Float[Tensor, "n n"]:
+        """The cosine of the units' weights at one end of an edge, the other end's units matched softly."""
+        index, other = self._number[id(edge)], edge.source if incoming else edge.target
+        (w, own_a, near_a), (v, own_b, near_b) = (
+            _facing(read, index, edge, incoming=incoming) for read in self._pair
+        )
+        if edge.ends is Ends.GROUPS:
+            soft = nn.functional.threshold(self._matching(other, rounds).exp(), _LEAST, 0.0, inplace=True)
+            soft.mul_(near_a).mul_(near_b.T)
+            v = (soft @ v.movedim(1, 0).flatten(1)).reshape(len(soft), len(v), -1).movedim(0, 1)
+            del soft
+        return (w.flatten(1) @ v.flatten(1).T).mul_(own_a).mul_(own_b.T)
 
 
-def _rows(index: int, graph: Graph, read: Strengths) -> Float[Tensor, "batch target source waves"]:
-    """Incoming weights, every target's of length one."""
-    matrix, edge = read.matrices[index], graph.edges[index]
-    w = matrix.w * matrix.down.unsqueeze(3)
-    return w * read.drive[edge.source].unsqueeze(1) if edge.ends is not Ends.INPUTS else w
+def _facing(
+    read: Strengths, index: int, edge: Edge, *, incoming: bool
+) -> tuple[Float[Tensor, "n m waves"], Float[Tensor, "n 1"], Float[Tensor, "m 1"]]:
+    """An edge's entries by the units of one end, with the scales of these and of the other end's units.
 
-
-def _columns(index: int, read: Strengths) -> Float[Tensor, "batch source target waves"]:
-    """Outgoing weights, every source's of length one."""
+    With both scales every unit's entries have length one.
+    """
     matrix = read.matrices[index]
-    return (matrix.w * matrix.pull.unsqueeze(3)).transpose(1, 2) * matrix.up.unsqueeze(3)
+    if not incoming:
+        return matrix.w[0].transpose(0, 1), matrix.up[0], matrix.pull[0]
+    drive = read.drive[edge.source][0] if edge.source else matrix.up[0]
+    return matrix.w[0], matrix.down[0], drive
 
 
-def _cosine(
-    a: Float[Tensor, "batch n m waves"], b: Float[Tensor, "batch n m waves"],
-    matching: Float[Tensor, "batch m m"] | None,
-) -> Float[Tensor, "batch n n"]:  # fmt: skip
-    """A P b^T over the last two axes."""
-    if matching is not None:
-        moved = matching @ b.transpose(1, 2).flatten(2)
-        b = moved.reshape(b.shape[0], b.shape[2], b.shape[1], b.shape[3]).transpose(1, 2)
-    return a.flatten(2) @ b.flatten(2).transpose(1, 2)
-
-
-def _spread(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
+def _spread(x: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """Without the rows' and columns' means, of variance one."""
-    x = x - x.mean(1, keepdim=True) - x.mean(2, keepdim=True) + x.mean((1, 2), keepdim=True)
-    return x / (x.square().mean((1, 2), keepdim=True) + 1e-12).sqrt()
+    rows, columns = x.mean(1, keepdim=True), x.mean(0, keepdim=True)
+    x = (x - rows).sub_(columns - rows.mean())
+    return x.div_((x.square().mean() + 1e-12).sqrt())

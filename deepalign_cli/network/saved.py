@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError
@@ -61,7 +63,7 @@ def load_network(path: Path) -> DeepAlign:
         _check_size(file, json.loads(file.metadata.get("deepalign.refiner", "{}")))
         with torch.random.fork_rng(devices=[]):  # on the meta device half of torch's compiler is imported
             model = DeepAlign(make_encoder(table), _refiner(file.metadata.get("deepalign.refiner")))
-        model.load_state_dict({name: file[name].clone() for name in file}, assign=True)
+        model.load_state_dict(_tensors(file), assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         problem = " ".join(str(error).split())
         raise CheckpointError(f"'{path}' is not a whole aligner: {problem}.", _HINT) from None
@@ -90,4 +92,22 @@ def _check_size(file: Checkpoint, table: Any) -> None:
 
 
 def _refiner(text: str | None) -> Refiner | None:
-    return Refiner(RefinerConfig(**json.loads(text))) if text else None
+    if not text:
+        return None
+    table = json.loads(text)
+    if table.pop("hidden", 0):  # of earlier versions
+        raise ValueError("its refiner has hidden channels, which this version does not read")
+    return Refiner(RefinerConfig(**table))
+
+
+def _tensors(file: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of an aligner, without those that earlier versions wrote beside a refiner's weights.
+
+    Raises:
+        ValueError: one of these is not zero, so that the refiner does what this version cannot.
+    """
+    unused = [name for name in file if re.fullmatch(r"refiner\.rounds\.\d+\.trust\.(weight|bias)", name)]
+    for name in unused:
+        if file[name].any():
+            raise ValueError(f"'{name}' is not zero, and this version does not read it")
+    return {name: file[name].clone() for name in file if name not in unused}

@@ -8,7 +8,10 @@ whatever a BatchNorm follows. Elsewhere the aligner brings both networks to cano
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,9 +19,11 @@ from torch import Tensor
 
 from deepalign_cli.network.basis import grid_basis
 from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.symmetry.symmetry import Weights
 
 _TINY = 1e-12
+_MOST_KEPT = 2**24  # entries of a network
 
 
 @dataclass
@@ -26,13 +31,18 @@ class Matrix:
     """An edge's entries in the grid's waves, and the four scales of its messages.
 
     A message onward is `down * (w @ (rho * h))`, one back is `up * (w^T @ (pull * h))`, where rho belongs
-    to the source's units, pull and down to the target's, up to the source's.
+    to the source's units, pull and down to the target's, up to the source's. `w` is read when asked for.
     """
 
-    w: Float[Tensor, "batch target source waves"]
+    read: Callable[[], Float[Tensor, "batch target source waves"]]
     down: Float[Tensor, "batch target 1"]
     pull: Float[Tensor, "batch target 1"]
     up: Float[Tensor, "batch source 1"]
+
+    @property
+    def w(self) -> Float[Tensor, "batch target source waves"]:
+        """The edge's entries."""
+        return self.read()
 
 
 @dataclass
@@ -55,9 +65,14 @@ VECTOR_FEATURES = 4
 def strengths(graph: Graph, weights: Weights) -> Strengths:
     """Read a stack of networks; every tensor of `weights` has a leading batch axis.
 
-    Computed in the weights' own type, float32 or float64.
+    Computed in the weights' own type, float32 or float64. Of large networks no tensor is kept.
     """
-    entries = [_entries(edge, weights[edge.cell.name]) for edge in graph.edges]
+    count = sum(math.prod(graph.symmetry.shapes[edge.cell.name]) for edge in graph.edges)
+    entries = Lazy(
+        range(len(graph.edges)),
+        lambda i: _entries(graph.edges[i], weights[graph.edges[i].cell.name]),
+        keeps=count <= _MOST_KEPT,
+    )
     first = entries[0]
     one = {
         g: torch.ones(first.shape[0], n, 1, dtype=first.dtype, device=first.device)
@@ -66,7 +81,9 @@ def strengths(graph: Graph, weights: Weights) -> Strengths:
     gamma = {g: _norm_scale(graph, weights, g, one[g]) for g in graph.symmetry.sizes}
     drive, rows = _onward(graph, entries, one, gamma)
     pull, columns, read = _back(graph, entries, one, gamma, rows)
-    matrices = {i: Matrix(w, 1 / rows[i], pull[i], 1 / columns[i]) for i, w in enumerate(entries)}
+    matrices = {
+        i: Matrix(partial(entries.__getitem__, i), 1 / rows[i], pull[i], 1 / columns[i]) for i in entries
+    }
     importance = {g: (drive[g] * read[g] + _TINY).log().squeeze(-1) for g in one}
     importance = {g: x - x.mean(1, keepdim=True) for g, x in importance.items()}
     vectors = {g: _vector_features(graph, weights, g, rows, gamma[g], one[g]) for g in one}
@@ -81,7 +98,7 @@ def _entries(edge: Edge, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 
 
 
 def _onward(
-    graph: Graph, entries: list[Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor]
+    graph: Graph, entries: Mapping[int, Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
     """Each group's drive, and each edge's root mean square by target unit."""
     drive, rows = dict(one), dict[int, Tensor]()
@@ -101,7 +118,7 @@ def _onward(
 
 
 def _back(
-    graph: Graph, entries: list[Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor],
+    graph: Graph, entries: Mapping[int, Tensor], one: dict[str, Tensor], gamma: dict[str, Tensor],
     rows: dict[int, Tensor],
 ) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:  # fmt: skip
     """Each edge's pull by target unit, its root mean square by source unit, and how each group is read."""

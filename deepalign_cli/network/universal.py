@@ -8,8 +8,9 @@ in one sweep.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -59,7 +60,13 @@ class Universal(nn.Module):
         Either one network and many seeds, or as many networks as seeds, or one seed for all; the batch
         axis of the result is the longer one.
         """
-        read = strengths(graph, weights)
+        return self.reader(graph, weights)(seeds)
+
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
+        """From seeds to features, with what does not depend on the seeds done once."""
+        return partial(self._features, graph, strengths(graph, weights))
+
+    def _features(self, graph: Graph, read: Strengths, seeds: list[int]) -> Features:
         state = self._enter(graph, read, seeds)
         places = places_of(graph, next(iter(state.values())))
         for onward, back in zip(self.onward, self.back, strict=True):
@@ -69,7 +76,7 @@ class Universal(nn.Module):
             ):
                 for level in levels:
                     state |= {g: update(graph, read, state, places, g, ends) for g in level}
-        return {g: self.leave(self.norm(h)) for g, h in state.items()}
+        return {g: self.leave(self.norm(state.pop(g))) for g in list(state)}
 
     def _enter(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> dict[str, Tensor]:
         batch = max(len(seeds), len(next(iter(strengths.matrices.values())).w))
@@ -107,10 +114,11 @@ class _Update(nn.Module):
                 other = edge.source if ends == "target" else edge.target
                 messages.append(self._message(strengths, i, state[other], ends, other))
         news = torch.stack(messages).sum(0) * len(messages) ** -0.5 if messages else torch.zeros_like(h)
-        mean = normed.mean(1, keepdim=True).expand_as(normed)
-        place = places[group].expand(h.shape[0], h.shape[1], -1)
-        x = torch.cat([normed, news, mean, place], dim=2)
-        made: Tensor = h + self.second(nn.functional.gelu(self.first(x)))
+        parts = (normed, news, normed.mean(1, keepdim=True), places[group])  # the last two for all units
+        columns = torch.split(self.first.weight, [part.shape[2] for part in parts], dim=1)
+        x = self.first.bias + sum(p @ w.T for p, w in zip(parts[2:], columns[2:], strict=True))
+        x = x + parts[0] @ columns[0].T + parts[1] @ columns[1].T
+        made: Tensor = h + self.second(nn.functional.gelu(x))
         return made
 
     def _message(
@@ -175,7 +183,7 @@ def _label_messages(
             )
     messages = {}
     for g, ends in found.items():
-        nothing = strengths.drive[g].new_zeros(1, graph.symmetry.sizes[g], channels)
+        nothing = strengths.drive[g].new_zeros(1, 1, channels).expand(1, graph.symmetry.sizes[g], -1)
         messages[g] = [
             torch.stack(parts).sum(0) * len(parts) ** -0.5 if parts else nothing for parts in ends.values()
         ]

@@ -14,24 +14,11 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.train.export import export_zoo
-from deepalign_cli.train.loop import (
-    BEST,
-    ENCODER,
-    LOG,
-    STATE,
-    Lesson,
-    Plan,
-    TrainingRun,
-    load_state,
-    read_plan,
-    start,
-    train,
-)
+from deepalign_cli.train.loop import BEST, LOG, STATE, Plan, TrainingRun, load_state, read_plan, start, train
 from deepalign_cli.train.plans import family_plans
 from deepalign_cli.train.pool import PoolEntry, load_pool
 from deepalign_cli.train.recipes import check_tables, make, read_recipe
-from deepalign_cli.train.refining import Refining, add_refiner, start_refiner
-from deepalign_cli.train.searching import Search, write_searched
+from deepalign_cli.train.searching import Search, add_refiner, write_searched
 from deepalign_cli.train.workers import Workers
 from deepalign_cli.train.zoo_training import train_zoo
 
@@ -69,7 +56,6 @@ class TrainingSession:
 
     run: TrainingRun
     plan: Plan
-    lesson: Lesson
     pool: Sequence[PoolEntry]
     workers: Workers
     out: Path
@@ -81,7 +67,7 @@ class TrainingSession:
 
     def go(self, stop: int | None, advance: Callable[[int, str], None]) -> TrainReport:
         """Train; see `train` for what is raised."""
-        train(self.run, self.plan, self.pool, self.out, advance, self.workers, stop, self.lesson)
+        train(self.run, self.plan, self.pool, self.out, advance, self.workers, stop)
         self.workers.leave()
         best, found = self.run.best, self.out / BEST
         judged = math.isfinite(best)
@@ -149,7 +135,7 @@ def prepare(
 ) -> TrainingSession | SearchSession:  # fmt: skip
     """Everything that a run needs, from its beginning or from where it was kept.
 
-    `network` names the aligner whose refiner a recipe with a [refiner] trains, or searches for.
+    `network` names the aligner that a recipe with a [search] finds a refiner for.
 
     Raises:
         UsageError: the recipe, the network, the zoo or the data cannot be used, or `out` holds a run and
@@ -160,21 +146,18 @@ def prepare(
     check_tables(table)
     _check_search(table)
     _check_network(table, network)
-    if "search" in table and network is not None:
+    if network is not None:
         return _prepare_search(table, zoo, data, out, resume, workers, network)
     encoder, plan = read_plan(table)
     if resume and not (out / STATE).exists():
         raise UsageError(f"there is no run to resume in '{out}'.", "leave --resume out.")
     if not resume and any((out / name).exists() for name in (STATE, BEST, LOG)):
         raise UsageError(f"'{out}' holds a run already.", "go on with it by --resume, or name another --out.")
-    if network is None:
-        run, lesson = start(encoder, plan), ENCODER
-    else:
-        run, lesson = start_refiner(load_pretrained(network), table["refiner"], plan), Refining().lesson()
+    run = start(encoder, plan)
     pool = load_pool(zoo, data)
     if resume:
         load_state(run, plan, pool, out / STATE)
-    return TrainingSession(run, plan, lesson, pool, workers, out)
+    return TrainingSession(run, plan, pool, workers, out)
 
 
 def _prepare_search(
@@ -191,22 +174,23 @@ def _prepare_search(
     if any((out / name).exists() for name in (STATE, BEST, LOG)):
         raise UsageError(f"'{out}' holds a run already.", "name another --out.")
     model = load_pretrained(network)
-    add_refiner(model, recipe["refiner"], plan.seed)
+    add_refiner(model, recipe["refiner"])
     return SearchSession(model, plan, load_pool(zoo, data), out)
 
 
 def _check_search(recipe: Mapping[str, Any]) -> None:
-    """What is searched for is a refiner, in place of training one."""
+    """A refiner is searched for, and never trained."""
     if "search" in recipe and "train" in recipe:
         raise UsageError(
             "the recipe has both a [train] and a [search].",
-            "a refiner's weights are trained or searched for: leave one of the two out.",
+            "an encoder is trained, a refiner's weights are searched for: leave one of the two out.",
         )
-    if "search" in recipe and "refiner" not in recipe:
-        raise UsageError(
-            "the recipe has a [search], but no [refiner] to search for.",
-            "pretrained/universal-v1-refiner.toml has both.",
-        )
+    for one, other in (("search", "refiner"), ("refiner", "search")):
+        if one in recipe and other not in recipe:
+            raise UsageError(
+                f"the recipe has a [{one}], but no [{other}].",
+                "pretrained/universal-v1-refiner.toml has both.",
+            )
 
 
 def _check_network(recipe: Mapping[str, Any], network: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The training loop, and the lesson of the encoder: every step one family, and some of its networks' pairs.
+"""Training an encoder: every step one family, and some of its networks' pairs.
 
 All randomness of a step comes from (step, worker), and the kept state holds everything else, so that a run
 that was stopped and resumed takes the very steps that an unbroken one takes, and leaves the same log.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.checkpoint.atomic import write_bytes
@@ -95,14 +95,6 @@ class Plan:
 Losses = Callable[[DeepAlign, Plan, PoolEntry, torch.Generator, int], dict[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is trained: the losses of a step, and how a pair is predicted when it is judged."""
-
-    losses: Losses
-    predict: Callable[[DeepAlign, PoolEntry, Stack, Stack], dict[str, Tensor]]
-
-
 @dataclass
 class TrainingRun:
     """A training run's state, all of which a checkpoint holds; `recent` are the losses not yet logged."""
@@ -127,7 +119,7 @@ def read_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
 
 
 def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
-    """A fresh run: weights drawn from the plan's seed.
+    """A fresh run: weights drawn from the plan's seed, AdamW under a one-cycle rate.
 
     Raises:
         UsageError: the encoder's table is not usable.
@@ -148,12 +140,7 @@ def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
                 f"[network] of the recipe is not usable: {error}.",
                 "docs/training.md has the entries of each encoder.",
             ) from None
-    return run_of(model, model, plan)
-
-
-def run_of(model: DeepAlign, part: nn.Module, plan: Plan) -> TrainingRun:
-    """A run that trains one part of an aligner: AdamW under a one-cycle rate."""
-    optimiser = torch.optim.AdamW(part.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, plan.steps + 1, pct_start=0.05)
     return TrainingRun(model, optimiser, schedule)
 
@@ -187,17 +174,17 @@ def check_pool(pool: Sequence[PoolEntry], plan: Plan) -> None:
 
 def train(
     run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], out: Path, advance: Callable[[int, str], None],
-    workers: Workers | None = None, stop: int | None = None, lesson: Lesson | None = None,
+    workers: Workers | None = None, stop: int | None = None, losses: Losses | None = None,
 ) -> None:  # fmt: skip
     """Train up to the plan's last step (or `stop`), writing `last.pt`, `best.safetensors` and `log.jsonl`.
 
-    `advance` is told each step's number and, in words, its loss.
+    `advance` is told each step's number and, in words, its loss; `losses` are those of a step.
 
     Raises:
         UsageError: the families do not do. OutputError: a file cannot be written.
     """
     check_pool(pool, plan)
-    workers, lesson = workers or Workers(), lesson or ENCODER
+    workers, losses = workers or Workers(), losses or pair_losses
     workers.wait()  # until all have looked at what is in `out`
     if workers.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -209,12 +196,12 @@ def train(
     while run.step < last:
         rng = _rng(workers.rank, run.step)
         entry = pool[int(torch.multinomial(shares, 1, generator=rng))]
-        run.recent.append(_step(run, plan, entry, rng, workers, lesson))
+        run.recent.append(_step(run, plan, entry, rng, workers, losses))
         run.seconds = time.perf_counter() - started
         advance(run.step, f"loss {run.recent[-1]['path']:.3f}")
         if run.step % plan.validate_every == 0 or run.step == plan.steps:
             if workers.rank == 0:
-                _report(run, pool, out, lesson)
+                _report(run, pool, out)
             run.recent = []
             workers.wait()
         if workers.rank == 0 and (run.step % min(_KEEP_EVERY, plan.validate_every) == 0 or run.step == last):
@@ -227,9 +214,9 @@ def _rng(rank: int, step: int) -> torch.Generator:
 
 
 def _step(
-    run: TrainingRun, plan: Plan, entry: PoolEntry, rng: torch.Generator, workers: Workers, lesson: Lesson
+    run: TrainingRun, plan: Plan, entry: PoolEntry, rng: torch.Generator, workers: Workers, losses: Losses
 ) -> dict[str, float]:
-    parts = lesson.losses(run.model, plan, entry, rng, run.step)
+    parts = losses(run.model, plan, entry, rng, run.step)
     loss = sum((w * parts[k] for w, k in zip(plan.weights, _LOSSES, strict=True) if k in parts),
                start=torch.zeros(()))  # fmt: skip
     run.optimiser.zero_grad()
@@ -279,12 +266,9 @@ def predict(model: DeepAlign, entry: PoolEntry, a: Stack, b: Stack) -> dict[str,
     return {g: s.mean(0, keepdim=True) for g, s in found.items()}
 
 
-ENCODER = Lesson(pair_losses, predict)
-
-
-def _report(run: TrainingRun, pool: Sequence[PoolEntry], out: Path, lesson: Lesson) -> None:
+def _report(run: TrainingRun, pool: Sequence[PoolEntry], out: Path) -> None:
     """Validate, keep the network if it is the best so far, and add a line to the log."""
-    excess = validate(pool, lambda entry, a, b: lesson.predict(run.model, entry, a, b))
+    excess = validate(pool, lambda entry, a, b: predict(run.model, entry, a, b))
     value = score(excess)
     better = value < run.best
     if better:
@@ -308,8 +292,7 @@ def save_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Pa
         "model": run.model.state_dict(), "optimiser": run.optimiser.state_dict(),
         "schedule": run.schedule.state_dict(), "step": run.step, "best": run.best,
         "seconds": run.seconds, "recent": run.recent, "config": encoder_table(run.model.encoder),
-        "refiner": _refiner_table(run.model), "plan": asdict(plan),
-        "families": [entry.name for entry in pool],
+        "plan": asdict(plan), "families": [entry.name for entry in pool],
     }  # fmt: skip
     made = io.BytesIO()
     torch.save(state, made)
@@ -351,24 +334,11 @@ def _check_same(state: Mapping[str, Any], run: TrainingRun, plan: Plan, pool: Se
     hint = "go on with the recipe and the zoo that it was started with, or take another --out."
     if state["config"] != encoder_table(run.model.encoder):
         raise UsageError("the saved run is of another [network] than the recipe's.", hint)
-    if state.get("refiner") != _refiner_table(run.model):
-        raise UsageError("the saved run is of another [refiner] than the recipe's.", hint)
-    behind = {} if run.model.refiner is None else _without_refiner(run.model.state_dict())
-    if not all(torch.equal(w, state["model"][name]) for name, w in behind.items()):
-        raise UsageError("the saved run refines another aligner than that of --network.", hint)
     changed = [name for name, value in asdict(plan).items() if state["plan"].get(name) != value]
     if changed:
         raise UsageError(f"the saved run has another {changed[0]} in [train] than the recipe.", hint)
     if state["families"] != [entry.name for entry in pool]:
         raise UsageError("the saved run is on other families than the zoo's.", hint)
-
-
-def _refiner_table(model: DeepAlign) -> dict[str, Any] | None:
-    return None if model.refiner is None else asdict(model.refiner.config)
-
-
-def _without_refiner(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: w for name, w in weights.items() if not name.startswith("refiner.")}
 
 
 def _share(name: str, families: Mapping[str, float]) -> float:

@@ -10,27 +10,30 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepalign_cli.assignment import assign
 from deepalign_cli.network.model import DeepAlign
-from deepalign_cli.network.refiner import Refiner
+from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.saved import save_network
+from deepalign_cli.network.similarity import similarities
 from deepalign_cli.network.strengths import Strengths, strengths
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.train.log import append, finite
 from deepalign_cli.train.loop import BEST, LOG, Plan, check_pool
 from deepalign_cli.train.objectives import Stack
 from deepalign_cli.train.pool import PoolEntry
-from deepalign_cli.train.refining import predicted
+from deepalign_cli.train.recipes import make
 from deepalign_cli.train.validation import FLOOR
 from deepalign_cli.train.zoo_training import losses
 
+_SKETCHES = list(range(1, 9))  # as many as at run time
 _LEAST = {"trials": 1, "images": 1, "seed": 0}
 _STEP, _LEAST_STEP, _MOST_STEP = 0.35, 0.1, 0.5
 
@@ -61,6 +64,17 @@ class _Pair:
     read: tuple[Strengths, Strengths]
     logits: dict[str, Tensor]
     ends: float
+
+
+def add_refiner(model: DeepAlign, table: Mapping[str, Any]) -> Refiner:
+    """Put a fresh refiner behind an encoder, which is not to change any more.
+
+    Raises:
+        UsageError: the refiner's table is not usable.
+    """
+    model.requires_grad_(False)
+    model.refiner = Refiner(make(RefinerConfig, table, "refiner"))
+    return model.refiner
 
 
 def write_searched(
@@ -129,7 +143,7 @@ def search(
 
 
 def _rounds(refiner: Refiner) -> list[Tensor]:
-    """The weights of the features, round by round; `trust`, and hidden channels, stay at nothing."""
+    """The weights of the features, round by round."""
     return [step.get_parameter("linear") for step in refiner.rounds]
 
 
@@ -143,19 +157,19 @@ def _pair(model: DeepAlign, entry: PoolEntry, images: int) -> _Pair:
     member = entry.family.member[entry.train]
     first, second = (int(i) for i in entry.train[member == member[0]][:2])
     a, b = entry.stack(torch.tensor([first])), entry.stack(torch.tensor([second]))
-    similar = predicted(model, entry, a, b)
+    similar = similarities(*(model.encode(entry.graph, w, _SKETCHES) for w in (a, b)))
     ends = sum(_loss(entry, w, first, images) for w in (a, b)) / 2
     return _Pair(
         entry, first, a, b, (strengths(entry.graph, a), strengths(entry.graph, b)),
-        {g: model.temperature * s for g, s in similar.items()}, ends,
+        {g: model.temperature * s.mean(0) for g, s in similar.items()}, ends,
     )  # fmt: skip
 
 
 def _score(refiner: Refiner, pairs: Sequence[_Pair], images: int) -> float:
     total = 0.0
     for pair in pairs:
-        logits = refiner(pair.entry.graph, *pair.read, pair.logits)
-        element = Element({g: assign(x[0]) for g, x in logits.items()})
+        refined = refiner(pair.entry.graph, *pair.read, pair.logits)
+        element = Element({g: assign(x) for g, x in refined})
         one = {n: w[0] for n, w in pair.b.items()}
         moved = pair.entry.graph.symmetry.apply(element, one)
         middle = {n: (pair.a[n] + w.unsqueeze(0)) / 2 for n, w in moved.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from deepalign_cli.aligners.choice import MOST_SLACK, NAMES, SEEING, Candidate, choose
@@ -13,13 +14,20 @@ from deepalign_cli.symmetry.element import Element
 class Made:
     """Candidates of a given slack that remember which of them were asked for."""
 
-    def __init__(self, slack: float = 0.0, names: tuple[str, ...] = NAMES) -> None:
+    before = 1.0
+
+    def __init__(
+        self, slack: float = 0.0, names: tuple[str, ...] = NAMES, distance: float = 1.0, planted: bool = False
+    ) -> None:
         self.asked: list[str] = []
-        self._slack, self.names = slack, names
+        self._slack, self.names, self._distance, self._planted = slack, names, distance, planted
 
     def get(self, name: str) -> Candidate:
         self.asked.append(name)
-        return Candidate(name, Element({"h": torch.tensor([self.names.index(name)])}), 1.0)
+        return Candidate(name, Element({"h": torch.tensor([self.names.index(name)])}), self._distance)
+
+    def planted(self) -> Candidate | None:
+        return self.get("weights") if self._planted else None
 
     def slack(self) -> float:
         return self._slack
@@ -40,6 +48,32 @@ def test_one_that_they_contradict_is_left_to_them_and_the_user_is_told() -> None
     assert "disagree" in choice.why
     assert len(choice.notes) == 1
     assert "60 %" in choice.notes[0]
+
+
+def test_one_that_the_weights_would_not_change_is_not_refined() -> None:
+    made = Made(0.0)
+    choice = choose(made)
+    assert (choice.kept.name, choice.notes, choice.slack, made.asked) == ("none", [], 0.0, ["none"])
+
+
+def test_where_one_is_a_copy_of_the_other_nothing_else_is_tried() -> None:
+    made = Made(1.0, planted=True)
+    choice = choose(made)
+    assert (choice.kept.name, choice.notes, choice.slack, made.asked) == ("weights", [], None, ["weights"])
+    assert "nearly A" in choice.why
+
+
+@pytest.mark.parametrize("slack", [0.0, MOST_SLACK / 2, 2 * MOST_SLACK])
+def test_b_farther_from_a_than_it_was_is_told_with_what_else_can_be_done(slack: float) -> None:
+    note = choose(Made(slack, distance=1.05)).notes[-1]
+    assert "was 1, now 1.05" in note
+    assert "-m weights" in note
+    assert "--data" in note
+
+
+def test_with_data_the_distance_is_of_no_account() -> None:
+    assert choose(Made(distance=2.0), lambda element: 0.0).notes == []
+    assert choose(Made(1.0, (*NAMES, *SEEING), distance=2.0)).notes == []
 
 
 def test_with_data_the_best_half_way_is_kept() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from deepalign_cli.aligners import deepalign
 from deepalign_cli.aligners.activations import ActivationMatching, total
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.choice import Judge
@@ -16,6 +19,7 @@ from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained
+from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
@@ -31,9 +35,9 @@ class Counting(DeepAlign):
 
     passes = 0
 
-    def encode(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
         self.passes += 1
-        return super().encode(graph, weights, seeds)
+        return super().reader(graph, weights)
 
 
 @pytest.fixture
@@ -158,8 +162,8 @@ def test_moved_units_are_followed_through_every_refinement(refine: Refine) -> No
 
 
 def test_weights_that_contradict_the_prediction_decide_and_the_user_is_told() -> None:
-    # An aligner whose features are noise predicts nothing; the weights of a noisy copy tell it all.
-    symmetry, a, b, back = planted("named_mlp", noise=0.05)
+    # An aligner whose features are noise predicts nothing; the weights of a noisy relative tell it all.
+    symmetry, a, b, back = planted("named_mlp", noise=0.6)
 
     class Noise(torch.nn.Module):
         config = None
@@ -171,6 +175,42 @@ def test_weights_that_contradict_the_prediction_decide_and_the_user_is_told() ->
     assert found.details["kept"] == "weights"
     assert found.details["notes"]
     assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
+
+
+def test_a_noisy_copy_is_aligned_by_its_weights_and_never_encoded(network: Counting) -> None:
+    symmetry, a, b, back = planted("named_mlp", noise=0.3)
+    found = LearnedAligner(network)(symmetry, a, b, rng=seeded(0))
+    assert (found.details["kept"], found.details["notes"], network.passes) == ("weights", [], 0)
+    assert same(found.element, back, symmetry)
+
+
+def test_a_prediction_that_leaves_b_farther_from_a_says_so(network: Counting) -> None:
+    # Beside its sibling B is near A as it is; an untrained aligner's prediction moves it away.
+    symmetry, a, _ = trained()
+    b = {n: w + 0.3 * w.std() * torch.randn(w.shape, generator=seeded(5)) for n, w in a.items()}
+    network.encoder.leave.weight.fill_(1.0)  # no unit is told from another
+    found = LearnedAligner(network, refine=Refine.NONE)(symmetry, a, b, rng=seeded(0))
+    assert found.distance_after > found.distance_before
+    (note,) = found.details["notes"]  # type: ignore[misc]
+    assert "farther from A" in note
+
+
+def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
+    network: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symmetry, a, b = trained()
+    aligner = LearnedAligner(network, sketches=4, refine=Refine.PRIOR)
+    network.refiner = Refiner(RefinerConfig())
+    expected = aligner.similarity(symmetry, a, b, seeded(0))
+    for name in ("_UNITS_AT_ONCE", "_MOST_UNITS", "_MOST_KEPT"):
+        monkeypatch.setattr(deepalign, name, 0)
+    aligner = LearnedAligner(network, sketches=4, refine=Refine.PRIOR)
+    similar = aligner.similarity(symmetry, a, b, seeded(0))
+    for g, s in expected.items():
+        assert similar[g] is not similar[g]
+        assert s.dtype == similar[g].dtype
+        assert torch.allclose(s, similar[g], atol=2e-3)
+    assert aligner(symmetry, a, b, rng=seeded(0)).element.perm.keys() == symmetry.sizes.keys()
 
 
 def test_a_judge_with_data_has_the_last_word(network: Counting) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.profile import profile_match
 from deepalign_cli.aligners.starts import front_start, planted_element
 from tests.aligners.builders import planted
 from tests.symmetry.builders import case, same_element
@@ -33,3 +35,18 @@ def test_equal_networks_need_no_planted_element() -> None:
     symmetry, a, _, _ = planted("mlp")
     found = planted_element(Gains(symmetry, a, a))
     assert found is None or same_element(found, symmetry.identity())
+
+
+@pytest.mark.parametrize("name", ["mlp", "plain_cnn_bn", "vgg"])
+def test_noise_that_blurs_the_profiles_does_not_hide_a_planted_element(name: str) -> None:
+    symmetry, a, b, wanted = planted(name, noise=0.25)
+    problem = Gains(symmetry, a, b)
+    assert min(profile_match(problem, g)[1] for g in symmetry.sizes) > 0.2
+    found = planted_element(problem)
+    assert found is not None
+    assert all(torch.equal(found.perm[g], wanted.perm[g]) for g in symmetry.sizes)
+
+
+def test_a_copy_with_more_noise_than_a_third_is_none() -> None:
+    symmetry, a, b, _ = planted("mlp", noise=0.6)
+    assert planted_element(Gains(symmetry, a, b)) is None

@@ -20,8 +20,7 @@ from deepalign_cli.operations import train as operations
 from deepalign_cli.train.loop import Plan, read_plan, start, train
 from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.recipes import make, read_recipe
-from deepalign_cli.train.refining import add_refiner, start_refiner
-from deepalign_cli.train.searching import Search
+from deepalign_cli.train.searching import Search, add_refiner
 from deepalign_cli.train.tasks import Task
 from deepalign_cli.train.workers import Workers
 from tests.docs.test_cli_reference import documented
@@ -145,8 +144,8 @@ def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
         (toml(train={"stepz": 3}), "zoo", "data", "stepz"),
         (toml(train={"steps": 3}), "zoo", "data", "steps = 3"),
         (toml(network={"encoder": "cnn"}), "zoo", "data", "no encoder 'cnn'"),
-        (toml(refiner={}), "zoo", "data", "needs the aligner that it refines"),
-        (toml(refiner={}, network={}), "zoo", "data", "both a [network] and a [refiner]"),
+        (toml(refiner={}), "zoo", "data", "a [refiner], but no [search]"),
+        (toml(refiner={}, network={}, search={}), "zoo", "data", "both a [network] and a [refiner]"),
         (toml(refiner={}, train={}, search={}), "zoo", "data", "both a [train] and a [search]"),
         (toml(search={}), "zoo", "data", "a [search], but no [refiner]"),
         (toml(refiner={}, search={}), "zoo", "data", "needs the aligner that it refines"),
@@ -179,41 +178,17 @@ def test_what_cannot_be_meant_is_refused(
 
 
 @pytest.fixture
-def refining(folder: Path, tmp_path: Path) -> Callable[..., list[object]]:
-    """The words that train a refiner for an aligner, but for the aligner and --out."""
-    recipe = tmp_path / "refiner.toml"
-    recipe.write_text(toml(refiner={"rounds": 1, "hidden": 4, "iterations": 5}, train=STEPS))
+def searching(folder: Path, tmp_path: Path) -> Callable[..., list[object]]:
+    """The words that search for a refiner, but for --out, behind an aligner that nobody has trained."""
+    recipe, network = tmp_path / "search.toml", aligner(tmp_path / "net.safetensors")
+    refiner = {"rounds": 1, "iterations": 5}
+    recipe.write_text(toml(refiner=refiner, search={"trials": 5, "images": 40, "seed": 2}))
 
-    def made(network: object, out: Path, *more: object) -> list[object]:
+    def made(out: Path, *more: object, network: object = network) -> list[object]:
         spelt = [] if network is None else ["--network", network]
         return ["train", recipe, *words(folder, out)[2:], *spelt, *more]
 
     return made
-
-
-def test_a_refiner_is_trained_behind_a_network(refining: Callable[..., list[object]], tmp_path: Path) -> None:
-    network, whole, parts = aligner(tmp_path / "net.safetensors"), tmp_path / "whole", tmp_path / "parts"
-    told = deepalign(*refining(network, whole, "--json")).json
-    assert deepalign(*refining(network, parts, "--steps", 3)).code == 0
-    assert deepalign(*refining(network, parts, "--resume")).code == 0
-
-    assert (told["steps"], told["output"]) == (12, str(whole / "best.safetensors"))
-    assert_same_run(whole, parts)
-    made, own = tensors(whole / "best.safetensors"), tensors(network)
-    assert {name for name in made if not name.startswith("refiner.")} == set(own)
-    assert all(torch.equal(made[name], w) for name, w in own.items())
-    assert load_network(whole / "best.safetensors").refiner is not None
-
-
-def test_a_refiner_goes_on_behind_its_own_network_only(
-    refining: Callable[..., list[object]], tmp_path: Path
-) -> None:
-    networks = [aligner(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1)]
-    assert deepalign(*refining(networks[0], tmp_path / "run", "--steps", 3)).code == 0
-    done = deepalign(*refining(networks[1], tmp_path / "run", "--resume", "--json"))
-
-    assert (done.code, done.out) == (2, "")
-    assert "refines another aligner" in done.error["message"]
 
 
 @pytest.mark.parametrize(
@@ -222,14 +197,14 @@ def test_a_refiner_goes_on_behind_its_own_network_only(
         (None, 2, "needs the aligner"),
         ("none-such", 2, "no network is called 'none-such'"),
         ("./missing.safetensors", 2, "missing.safetensors"),
-        ("RECIPE", 3, "refiner.toml"),
+        ("RECIPE", 3, "search.toml"),
     ],
 )
 def test_a_refiner_needs_an_aligner(
-    network: str | None, code: int, named: str, refining: Callable[..., list[object]], tmp_path: Path
+    network: str | None, code: int, named: str, searching: Callable[..., list[object]], tmp_path: Path
 ) -> None:
-    spelt = tmp_path / "refiner.toml" if network == "RECIPE" else network
-    done = deepalign(*refining(spelt, tmp_path / "run", "--json"))
+    spelt = tmp_path / "search.toml" if network == "RECIPE" else network
+    done = deepalign(*searching(tmp_path / "run", "--json", network=spelt))
 
     assert (done.code, done.out) == (code, "")
     assert named in done.error["message"]
@@ -244,22 +219,6 @@ def test_a_network_without_a_refiner_to_train_is_refused(folder: Path, tmp_path:
     assert (done.code, done.error["code"]) == (2, "usage")
     assert "--network is for a recipe with a [refiner]" in done.error["message"]
     assert not (tmp_path / "run").exists()
-
-
-# --- a search ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def searching(folder: Path, tmp_path: Path) -> Callable[..., list[object]]:
-    """The words that search for a refiner, but for --out, behind an aligner that nobody has trained."""
-    recipe, network = tmp_path / "search.toml", aligner(tmp_path / "net.safetensors")
-    refiner = {"rounds": 1, "hidden": 0, "iterations": 5}
-    recipe.write_text(toml(refiner=refiner, search={"trials": 5, "images": 40, "seed": 2}))
-
-    def made(out: Path, *more: object) -> list[object]:
-        return ["train", recipe, *words(folder, out)[2:], "--network", network, *more]
-
-    return made
 
 
 def test_a_refiner_is_searched_for(searching: Callable[..., list[object]], tmp_path: Path) -> None:
@@ -358,14 +317,9 @@ def test_every_designs_entries_are_documented() -> None:
 
 
 def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
-    zoo, written, training, searched, refining = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    zoo, written, training, searched = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
     plans = family_plans({k: v for k, v in tomllib.loads(zoo + written).items() if k != "format"})
     assert len(plans) == 11 + 3
-    refiner = tomllib.loads(refining)
-    assert set(refiner) == {"format", "refiner", "train"}
-    assert (
-        start_refiner(start({}, Plan()).model, refiner["refiner"], make(Plan, refiner["train"], "")).step == 0
-    )
     assert make(Search, tomllib.loads(searched)["search"], "").trials == 240
     assert set(tomllib.loads(zoo)) == {"format", "seed", "schedule", "set"}
     table = tomllib.loads(training)
@@ -385,4 +339,4 @@ def test_the_shipped_refiner_is_what_its_recipe_asks_for() -> None:
     assert {**table, "format": 1} == page_table
     assert (make(Search, table["search"], "search")) == Search(trials=240, images=400, seed=0)
     assert shipped.refiner is not None
-    assert add_refiner(made, table["refiner"], 0).config == shipped.refiner.config
+    assert add_refiner(made, table["refiner"]).config == shipped.refiner.config

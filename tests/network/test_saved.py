@@ -21,7 +21,7 @@ from tests.network.builders import SEEDS, network
 
 Parts = tuple[dict[str, Tensor], dict[str, str]]
 CONFIG = UniversalConfig(channels=8, hidden=12, sketch=10, sweeps=1, out=6)
-REFINER = RefinerConfig(rounds=2, hidden=4)
+REFINER = RefinerConfig(rounds=2, iterations=4)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_refiner_is_written_and_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text", [None, "not json", "3", "[1]", '{"rounds": 1}', '{"rounds": 2, "hidden": 5}', '{"colour": 1}',
-             '{"rounds": "2"}', '{"rounds": 2, "hidden": -4}', '{"rounds": 0}']
+             '{"rounds": "2"}', '{"rounds": 2, "iterations": -4}', '{"rounds": 0}']
 )  # fmt: skip
 def test_another_refiner_than_the_tensors_is_refused(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "net.safetensors"
@@ -80,6 +80,28 @@ def test_another_refiner_than_the_tensors_is_refused(tmp_path: Path, text: str |
     del metadata["deepalign.refiner"]
     save_file(tensors, path, metadata if text is None else {**metadata, "deepalign.refiner": text})
     with pytest.raises(CheckpointError, match="is not a whole aligner"):
+        load_network(path)
+
+
+def test_of_earlier_refiners_only_what_did_nothing_is_left_out(tmp_path: Path) -> None:
+    path, model = tmp_path / "net.safetensors", DeepAlign(Universal(CONFIG), Refiner(REFINER))
+    save_network(path, model)
+    tensors, metadata = parts_of(path)
+    metadata["deepalign.refiner"] = '{"rounds": 2, "hidden": 0, "iterations": 4}'
+    trust = {f"refiner.rounds.{i}.trust.{n}": torch.zeros(5) for i in range(2) for n in ("weight", "bias")}
+    save_file({**tensors, **trust}, path, metadata)
+    found = load_network(path).state_dict()
+    assert all(torch.equal(found[n], w) for n, w in tensors.items())
+    assert found.keys() == tensors.keys()
+
+    trust["refiner.rounds.1.trust.bias"][3] = 1e-9
+    save_file({**tensors, **trust}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"rounds\.1\.trust\.bias' is not zero"):
+        load_network(path)
+
+    metadata["deepalign.refiner"] = '{"rounds": 2, "hidden": 4, "iterations": 4}'
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match="hidden channels"):
         load_network(path)
 
 

@@ -16,8 +16,6 @@ from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.train import loop
 from deepalign_cli.train.loop import (
-    ENCODER,
-    Lesson,
     Plan,
     TrainingRun,
     load_state,
@@ -240,9 +238,7 @@ def drawn(
         found.append((entry.name, float(torch.rand(1, generator=rng))))
         return {"path": model.log_temperature.square()}
 
-    train(
-        start(NETWORK, plan), plan, pool, tmp_path, quietly, workers, lesson=Lesson(losses, ENCODER.predict)
-    )
+    train(start(NETWORK, plan), plan, pool, tmp_path, quietly, workers, losses=losses)
     return found
 
 
@@ -271,8 +267,8 @@ def test_a_gradient_that_is_not_finite_is_not_followed(pool: list[PoolEntry], tm
         return {"path": model.log_temperature * (float("nan") if step % 2 else 1.0)}
 
     run, seen = start(NETWORK, PLAN), []
-    train(run, PLAN, pool, tmp_path, lambda *_: seen.append(float(run.model.log_temperature.detach())),
-          lesson=Lesson(losses, ENCODER.predict))  # fmt: skip
+    told = lambda *_: seen.append(float(run.model.log_temperature.detach()))  # noqa: E731
+    train(run, PLAN, pool, tmp_path, told, losses=losses)
 
     assert all(seen[i] == seen[i + 1] for i in range(0, 12, 2))
     assert all(seen[i] > seen[i + 1] for i in range(1, 11, 2))

@@ -18,13 +18,12 @@ from deepalign_cli.train import searching
 from deepalign_cli.train.loop import Plan, start
 from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.recipes import make
-from deepalign_cli.train.refining import add_refiner
-from deepalign_cli.train.searching import Search, search, write_searched
+from deepalign_cli.train.searching import Search, add_refiner, search, write_searched
 from tests.train.builders import trained
 from tests.train.runs import NETWORK, log_of, read_pool, write_zoo
 
 PLAN = Search(trials=12, images=40, seed=0)
-REFINER = {"rounds": 2, "hidden": 0, "iterations": 5}
+REFINER = {"rounds": 2, "iterations": 5}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> list[PoolEntry]:
 def fresh(linear: float | None = None) -> DeepAlign:
     """An untrained encoder with a fresh refiner; `linear` takes the place of its weights."""
     model = start(NETWORK, Plan(seed=0)).model
-    refiner = add_refiner(model, REFINER, 0)
+    refiner = add_refiner(model, REFINER)
     if linear is not None:
         with torch.no_grad():
             for step in refiner.rounds:
@@ -184,3 +183,16 @@ def test_families_without_a_pair_to_search_on_are_named(pool: list[PoolEntry], t
 def test_an_unusable_entry_is_named(table: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=rf"^\[search\] of the recipe: {named}"):
         make(Search, table, "search")
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"rounds": 0}, "rounds = 0"),
+        ({"iterations": "x"}, "iterations = 'x'"),
+        ({"hidden": 4}, "'hidden' is not an entry"),
+    ],
+)
+def test_an_unusable_refiner_is_named(table: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=rf"^\[refiner\] of the recipe: {named}"):
+        add_refiner(start(NETWORK, Plan()).model, table)
