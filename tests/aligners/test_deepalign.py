@@ -15,6 +15,7 @@ from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.deepalign import LearnedAligner, Refine
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.errors import UsageError
+from deepalign_cli.network import strengths
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
@@ -204,6 +205,7 @@ def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
     expected = aligner.similarity(symmetry, a, b, seeded(0))
     for name in ("_UNITS_AT_ONCE", "_MOST_UNITS", "_MOST_KEPT"):
         monkeypatch.setattr(deepalign, name, 0)
+    monkeypatch.setattr(strengths, "_MOST_KEPT", 0)
     aligner = LearnedAligner(network, sketches=4, refine=Refine.PRIOR)
     similar = aligner.similarity(symmetry, a, b, seeded(0))
     for g, s in expected.items():
