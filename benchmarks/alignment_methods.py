@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners.activations import ActivationMatching
 from deepalign_cli.aligners.alignment import Aligner
-from deepalign_cli.aligners.deepalign import LearnedAligner, Refine
+from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.weights import WeightMatching, descend
@@ -66,7 +66,7 @@ def method_table(
         table["universal, 1 sketch"] = lambda context: predicted(network, context, [0])
         table["universal"] = lambda context: predicted(network, context)
         table["universal + weights"] = lambda context: refined(network, context)
-        table["prior"] = aligner(LearnedAligner(network, refine=Refine.PRIOR))
+        table["prior"] = aligner(LearnedAligner(network, refine="prior"))
         table["default"] = aligner(LearnedAligner(network))
     return table
 

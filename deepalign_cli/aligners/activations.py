@@ -44,7 +44,7 @@ class ActivationMatching:
         progress: Progress = SILENT,
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
-        found = self.evidence.correlations(symmetry, reference, moving)
+        found = self.evidence.correlations(symmetry, reference, moving, progress)
         pair = Pair(symmetry, reference, moving)
         return as_alignment("activations", pair, found, matched(pair, found), started)
 

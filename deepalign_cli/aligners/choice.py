@@ -17,9 +17,6 @@ from typing import Protocol, runtime_checkable
 
 from deepalign_cli.symmetry.element import Element
 
-NAMES = ("none", "prior", "weights")
-# Those that look at data: activations beside the prediction, and both beside the weights; then without it.
-SEEING = ("activations", "dual", "activations alone", "dual alone")
 MOST_SLACK = 0.3
 
 Judge = Callable[[Element], float]  # the loss half-way to the moved network: lower is better

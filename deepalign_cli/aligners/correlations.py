@@ -18,6 +18,7 @@ from deepalign_cli.aligners.gains import Matrices
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.calls import Call, Calls
 from deepalign_cli.models.run import Batches, Run
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
 
 _ROUNDING = 1e-12  # of the mean square: a smaller variance is rounding
@@ -104,7 +105,9 @@ class Correlations:
         return [*self.unread, *constant]
 
 
-def correlations(symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: Batches) -> Correlations:
+def correlations(
+    symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: Batches, progress: Progress = SILENT
+) -> Correlations:
     """The correlations of the units of two networks over all batches, each of which is run once.
 
     Raises:
@@ -121,6 +124,7 @@ def correlations(symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: 
             side.found.clear()
             side.run(run, x)
         _add(moments, sides[0].found, sides[1].found)
+        progress(len(x))
     if not samples:
         raise DataError("there are no inputs to run the networks on.", "see that the data set is not empty.")
     return _summed(symmetry, moments, samples)

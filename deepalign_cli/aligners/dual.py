@@ -44,7 +44,7 @@ class DualMatching:
         progress: Progress = SILENT,
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
-        found = self.evidence.correlations(symmetry, reference, moving)
+        found = self.evidence.correlations(symmetry, reference, moving, progress)
         pair = Pair(symmetry, reference, moving)
         plain, flipping = as_prior(symmetry, found)
         share = self.share / (1 - self.share)

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.correlations import Correlations, correlations
 from deepalign_cli.models.run import Batches, Run
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _KEPT = 8  # pairs: their correlations take n^2 numbers a group
@@ -37,16 +38,20 @@ class Evidence:
     A pair is known by its very mappings, whose tensors must not change in between.
 
     `judging` makes, for a pair, the function that tells the midpoint's loss, and `loss` is that of any
-    network on training examples, where a loss is known.
+    network on training examples, where a loss is known. `examples` counts those in the batches.
     """
 
     def __init__(
-        self, run: Run, batches: Batches, judging: Judging | None = None, loss: TrainingLoss | None = None
-    ) -> None:
+        self, run: Run, batches: Batches, judging: Judging | None = None, loss: TrainingLoss | None = None,
+        examples: int = 1,
+    ) -> None:  # fmt: skip
         self.run, self.batches, self._judging, self.loss = run, batches, judging, loss
+        self._examples = examples
         self._kept: deque[tuple[Symmetry, Weights, Weights, Correlations]] = deque(maxlen=_KEPT)
 
-    def correlations(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
+    def correlations(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, progress: Progress = SILENT
+    ) -> Correlations:
         """The correlations of a pair's units.
 
         Raises:
@@ -55,9 +60,10 @@ class Evidence:
         for kept in self._kept:
             if kept[0] is symmetry and kept[1] is reference and kept[2] is moving:
                 return kept[3]
-        found = correlations(symmetry, self.run, reference, moving, self.batches)
-        self._kept.append((symmetry, reference, moving, found))
-        return found
+        stage = progress.part(1.0, "running both networks", self._examples)
+        correlated = correlations(symmetry, self.run, reference, moving, self.batches, stage)
+        self._kept.append((symmetry, reference, moving, correlated))
+        return correlated
 
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
         """What tells the loss midway between the reference and the moving network under an element."""

@@ -23,6 +23,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained
 
 _SWEEPS = 100
+_SHARE = 0.5  # of what is left of the work that a sweep is taken to do
 _RESOLUTION = 1e-7  # of |A| |B|: a smaller rise is rounding
 
 
@@ -42,7 +43,7 @@ class WeightMatching:
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
-        element, objective, details = self._closest(symmetry, reference, moving, rng)
+        element, objective, details = self._closest(symmetry, reference, moving, rng, progress)
         after = distance(symmetry, reference, moving, element)
         return Alignment(
             symmetry,
@@ -56,8 +57,9 @@ class WeightMatching:
         )
 
     def _closest(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator
-    ) -> tuple[Element, list[float], dict[str, object]]:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Element, list[float], dict[str, object]]:  # fmt: skip
         """The closer of two: matched in canonical scales, where there are any, and matched as they are."""
         tried = []
         for scaled in (True, False) if symmetry.stretching else (False,):
@@ -65,25 +67,29 @@ class WeightMatching:
             own = canonical_scales(symmetry, reference) if scaled else nothing
             other = canonical_scales(symmetry, moving) if scaled else nothing
             a, b = Acted(symmetry, own, reference), Acted(symmetry, other, moving)
-            found, objective, restarts = self._best(Gains(symmetry, a, b, self.counted), rng)
+            stage = progress.part(1 / (1 + bool(symmetry.stretching)), "weight matching")
+            found, objective, restarts = self._best(Gains(symmetry, a, b, self.counted), rng, stage)
             element = own.inverse() @ found @ other
             steps = len(objective) - 1
             details: dict[str, object] = {"restarts": restarts, "steps": steps, "scaled": scaled}
             tried.append((distance(symmetry, reference, moving, element), element, objective, details))
         return min(tried, key=lambda one: one[0])[1:]
 
-    def _best(self, problem: Gains, rng: torch.Generator) -> tuple[Element, list[float], int]:
+    def _best(
+        self, problem: Gains, rng: torch.Generator, progress: Progress
+    ) -> tuple[Element, list[float], int]:
         """The best of several descents: the first in the spec's order, the others in random ones."""
         planted = planted_element(problem)
         if planted is not None:
-            return *descend(problem, planted, rng), 1
+            return *descend(problem, planted, rng, progress=progress), 1
         groups = list(problem.symmetry.sizes)
         restarts = self.restarts or default_restarts(problem.symmetry)
         found = []
         for attempt in range(restarts):
             order = groups if attempt < 2 else _shuffled(groups, rng)
             start = front_start(problem, order) if attempt % 2 else problem.symmetry.identity()
-            found.append(descend(problem, start, rng, order if attempt < 2 else None))
+            stage = progress.part(1 / restarts)
+            found.append(descend(problem, start, rng, order if attempt < 2 else None, stage))
         return *max(found, key=lambda pair: pair[1][-1]), restarts
 
 
@@ -94,8 +100,9 @@ def default_restarts(symmetry: Symmetry) -> int:
 
 
 def descend(
-    problem: Gains, start: Element, rng: torch.Generator, order: Sequence[str] | None = None
-) -> tuple[Element, list[float]]:
+    problem: Gains, start: Element, rng: torch.Generator, order: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Element, list[float]]:  # fmt: skip
     """Coordinate descent from `start`: the element, and the objective after every accepted step.
 
     Each sweep visits the groups in `order`, or in a random order; a group is passed over while none of
@@ -104,8 +111,9 @@ def descend(
     groups = list(problem.symmetry.sizes)
     g, objective = start, [problem.objective(start)]
     least, waiting = _RESOLUTION * problem.scale, set(groups)
-    for _ in range(_SWEEPS):
+    for sweep in range(_SWEEPS):
         for group in order or _shuffled(groups, rng):
+            progress(_SHARE ** (sweep + 1) / len(groups))  # how many sweeps there will be is not known
             if group not in waiting:
                 continue
             waiting.discard(group)

@@ -58,10 +58,12 @@ class Testbed:
     @cached_property
     def evidence(self) -> Evidence:
         """The training examples that units are matched on, and the loss on them."""
-        batches = self.batches(self.training.head(self.samples or MATCHED_ON))
+        matched = self.training.head(self.samples or MATCHED_ON)
+        batches = self.batches(matched)
         if self.loss is None:
-            return Evidence(self.run, batches)
-        return Evidence(self.run, batches, self.judge, _LossOnTraining(self.run, self.training, self.loss))
+            return Evidence(self.run, batches, examples=len(matched))
+        loss = _LossOnTraining(self.run, self.training, self.loss)
+        return Evidence(self.run, batches, self.judge, loss, len(matched))
 
     @property
     def sees_only_tests(self) -> bool:

@@ -7,8 +7,12 @@ import math
 import pytest
 import torch
 
-from deepalign_cli.aligners.choice import MOST_SLACK, NAMES, SEEING, Candidate, choose
+from deepalign_cli.aligners.choice import MOST_SLACK, Candidate, choose
+from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.symmetry.element import Element
+
+NAMES = tuple(row.name for row in REFINEMENTS.values() if not row.data)
+SEEING = tuple(row.name for row in REFINEMENTS.values() if row.data)
 
 
 class Made:

@@ -1,0 +1,160 @@
+"""What can be made of a prediction: for each row of `refinements.py` a function of a `Prediction`.
+
+Elements are between networks in canonical scales; `Prediction.get` carries them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
+from deepalign_cli.aligners.alignment import distance
+from deepalign_cli.aligners.choice import Candidate
+from deepalign_cli.aligners.correlations import Correlations
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.pair import Pair
+from deepalign_cli.aligners.prior import descend_with_prior, with_signs
+from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.starts import planted_element
+from deepalign_cli.aligners.weights import WeightMatching, descend
+from deepalign_cli.assignment import assign
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.stacked import stacked
+from deepalign_cli.parameters import load
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.element import Element
+
+Similarity = Mapping[str, Float[Tensor, "_ _"]]
+
+
+class Prediction:
+    """A pair of networks and how alike their units are, predicted when it is first asked for."""
+
+    def __init__(
+        self, network: DeepAlign, pair: Pair, predict: Callable[[], Similarity], evidence: Evidence | None,
+        rng: torch.Generator, progress: Progress = SILENT,
+    ) -> None:  # fmt: skip
+        self.network, self.pair, self.evidence, self.rng = network, pair, evidence, rng
+        self._predict, self.progress = predict, progress
+        self.order = list(pair.symmetry.sizes)
+
+    @cached_property
+    def similarity(self) -> Similarity:
+        """The predicted similarity of every group's units."""
+        return self._predict()
+
+    @cached_property
+    def start(self) -> Element:
+        """The prediction, rounded."""
+        rounded = Element({g: assign(s) for g, s in self.similarity.items()})
+        return with_signs(self.pair.problem, rounded)
+
+    @cached_property
+    def before(self) -> float:
+        """The distance of the networks as they came."""
+        return distance(self.pair.symmetry, self.pair.reference, self.pair.moving)
+
+    @property
+    def correlations(self) -> Correlations:
+        """How alike the units respond to the evidence's data."""
+        assert self.evidence is not None
+        return self.evidence.correlations(self.pair.symmetry, self.pair.reference, self.pair.moving)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates that can be made."""
+        return tuple(row.name for row in REFINEMENTS.values() if self.evidence or not row.data)
+
+    def get(self, name: str) -> Candidate:
+        """The candidate of a name."""
+        made = load(REFINEMENTS[name].loads)(self)
+        return made if isinstance(made, Candidate) else Candidate(name, *self.pair.closest(made))
+
+    def planted(self) -> Candidate | None:
+        """Weight matching from the element that makes one network nearly the other, if there is one."""
+        planted = planted_element(self.pair.problem)
+        if planted is None:
+            return None
+        element = descend(self.pair.problem, planted, self.rng, progress=self.progress)[0]
+        return Candidate("weights", *self.pair.closest(element))
+
+    def slack(self) -> float:
+        """The share of the squared distance that one step of weight matching in each group removes."""
+        problem = self.pair.problem
+        rise = sum(problem.best_step(group, self.start).rise for group in self.order)
+        left = problem.energy - 2 * problem.objective(self.start)
+        return 2 * rise / left if left > 1e-12 * problem.energy else 0.0
+
+
+def as_predicted(prediction: Prediction) -> Element:
+    """The prediction itself."""
+    return prediction.start
+
+
+def with_neighbours(prediction: Prediction) -> Element:
+    """Refined by the network's own refiner, or by a descent in which the prediction is a prior.
+
+    The refiner compares weights as they are, so that it is of no use where signs are free.
+    """
+    symmetry, network = prediction.pair.symmetry, prediction.network
+    if network.refiner is None or symmetry.turning:
+        return descend_with_prior(
+            prediction.pair.problem, prediction.similarity, prediction.start, prediction.order
+        )
+    graph = Graph(symmetry)
+    if not graph.edges:  # nothing moves
+        return prediction.start
+    a, b = (stacked(graph, view) for view in prediction.pair.views)
+    similarity, perm = prediction.similarity, {}
+    stage = prediction.progress.part(1.0, "refining the prediction", len(symmetry.sizes))
+    with torch.no_grad():
+        for group, logits in network.refine(graph, a, b, similarity):
+            perm[group] = assign(logits)
+            stage()
+    return Element(perm)
+
+
+def with_weights(prediction: Prediction) -> Candidate:
+    """Refined by weight matching, or weight matching alone where that is closer."""
+    pair, rng = prediction.pair, prediction.rng
+    stage = prediction.progress.part(1.0, "weight matching")
+    refined = descend(pair.problem, prediction.start, rng, prediction.order, stage.part(0.3))[0]
+    other = WeightMatching()(pair.symmetry, pair.reference, pair.moving, rng=rng, progress=stage.part(0.7))
+    candidates = [
+        Candidate("weights", *pair.closest(refined)),
+        Candidate("weights", other.element, other.distance_after),
+    ]
+    return min(candidates, key=lambda c: c.distance)
+
+
+def with_activations(prediction: Prediction) -> Element:
+    """By correlations of activations beside the prediction."""
+    return matched(prediction.pair, with_similarity(prediction.correlations, prediction.similarity))
+
+
+def with_both(prediction: Prediction) -> Element:
+    """Weight matching with activations and the prediction as its prior."""
+    return _descended(prediction, with_similarity(prediction.correlations, prediction.similarity))
+
+
+def activations_alone(prediction: Prediction) -> Element:
+    """Activation matching."""
+    return matched(prediction.pair, prediction.correlations)
+
+
+def both_alone(prediction: Prediction) -> Element:
+    """Weight matching with activations as its prior."""
+    return _descended(prediction, prediction.correlations)
+
+
+def _descended(prediction: Prediction, correlations: Correlations) -> Element:
+    symmetry = prediction.pair.symmetry
+    plain, flipping = as_prior(symmetry, correlations)
+    start = alone(symmetry, correlations)
+    return descend_with_prior(prediction.pair.problem, plain, start, prediction.order, flipping=flipping)
