@@ -1,10 +1,11 @@
-"""Bring the help texts in docs/cli.md up to date.
+"""Bring the help texts in docs/cli.md, and the tables made from the package's tables, up to date.
 
-    python docs/make_cli.py            # rewrite docs/cli.md
-    python docs/make_cli.py --check    # exit 1 if it is stale
+    python docs/make_cli.py            # rewrite docs/cli.md and README.md
+    python docs/make_cli.py --check    # exit 1 if one is stale
 
-The page is written by hand but for the blocks after `<!-- help: COMMAND -->`, which hold what
-`deepalign COMMAND --help` prints on a plain terminal of 100 columns.
+The pages are written by hand but for the blocks after `<!-- help: COMMAND -->`, which hold what
+`deepalign COMMAND --help` prints on a plain terminal of 100 columns, and those after `<!-- table: NAME -->`,
+which hold the rows of `deepalign methods` or of the refinements.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from deepalign_cli.aligners import methods
+from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.cli.main import COMMANDS, PROGRAM, build
+from deepalign_cli.combiners import table as combiners
 
-PAGE = Path(__file__).with_name("cli.md")
+REFERENCE = Path(__file__).with_name("cli.md")
+README = Path(__file__).parents[1] / "README.md"
 WIDTH = 100
 _BLOCK = re.compile(r"(<!-- help: (?P<name>[\w-]+) -->\n```text\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
+_TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?:\|.*\n)*")
 
 
 def help_texts() -> dict[str, str]:
@@ -36,8 +43,42 @@ def help_texts() -> dict[str, str]:
     return {name: _trimmed(text) for name, text in texts.items()}
 
 
+def tables() -> dict[str, str]:
+    """The tables by name, in Markdown."""
+    return {
+        "methods": _table(
+            ("`-m`", "", "data", "options", "paper"),
+            ((_named(m, methods.DEFAULT), m.help, m.data.value, _options(m), m.paper)
+             for m in methods.METHODS.values()),
+        ),
+        "combiners": _table(
+            ("`--combine`", "", "inputs", "options", "paper"),
+            ((_named(c, combiners.DEFAULT), c.help, _inputs(c), _options(c), c.paper)
+             for c in combiners.COMBINERS.values()),
+        ),
+        "refinements": _table(
+            ("`kept`", "", "data", "`--refine`"),
+            ((f"`{r.name}`", r.keeps, "required" if r.data else "none",
+              f"`{r.name}`: {r.help}" if r.help else "only by `auto`") for r in REFINEMENTS.values()),
+        ),
+    }  # fmt: skip
+
+
 def refreshed(page: str) -> str:
-    """The page with the help texts of this version.
+    """A page with the tables of this version.
+
+    Raises:
+        ValueError: there is no table of that name.
+    """
+    texts = tables()
+    for match in _TABLE.finditer(page):
+        if match["name"] not in texts:
+            raise ValueError(f"there is no table {match['name']}, but {', '.join(texts)}")
+    return _TABLE.sub(lambda match: f"{match[1]}{texts[match['name']]}", page)
+
+
+def refreshed_reference(page: str) -> str:
+    """The page of the commands with the help texts and tables of this version.
 
     Raises:
         ValueError: a command has no block, or a block no command.
@@ -46,7 +87,28 @@ def refreshed(page: str) -> str:
     blocks = [match["name"] for match in _BLOCK.finditer(page)]
     if sorted(blocks) != sorted(texts):
         raise ValueError(f"docs/cli.md has the blocks {sorted(blocks)} where {sorted(texts)} belong")
-    return _BLOCK.sub(lambda match: f"{match[1]}{texts[match['name']]}\n", page)
+    return refreshed(_BLOCK.sub(lambda match: f"{match[1]}{texts[match['name']]}\n", page))
+
+
+PAGES = {README: refreshed, REFERENCE: refreshed_reference}
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [tuple(head), *map(tuple, rows)]
+    lines.insert(1, ("---",) * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _named(row: Any, default: str) -> str:
+    return f"`{row.name}`" + (" (default)" if row.name == default else "")
+
+
+def _options(row: Any) -> str:
+    return ", ".join(f"`{parameter.option}`" for parameter in row.parameters)
+
+
+def _inputs(row: Any) -> str:
+    return ("at most " + str(row.most) if row.most else "any number") + (" and `--base`" if row.base else "")
 
 
 def _trimmed(text: str) -> str:
@@ -54,16 +116,18 @@ def _trimmed(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite the page, or check it."""
-    parser = argparse.ArgumentParser(description="Bring the help texts in docs/cli.md up to date.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the page is stale")
+    """Rewrite the pages, or check them."""
+    parser = argparse.ArgumentParser(description="Bring help texts and tables in the pages up to date.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
     check = parser.parse_args().check
-    old = PAGE.read_text(encoding="utf-8")
-    new = refreshed(old)
-    if check:
-        return int(new != old)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    stale = False
+    for path, renew in PAGES.items():
+        old = path.read_text(encoding="utf-8")
+        new = renew(old)
+        stale |= new != old
+        if not check:
+            path.write_text(new, encoding="utf-8")
+    return int(check and stale)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.demo import DemoResult
 
 _PICTURE = Path("deepalign-demo.png")
+LABELS = {"none": "naive average", "deepalign": "average after alignment"}  # in the table and the picture
 
 Plot = Annotated[
     Path | None,
@@ -36,9 +37,9 @@ def demo(
 ) -> None:
     """Merge two shipped MNIST classifiers and show what alignment is worth.
 
-    Two networks (784-128-128-128-10, ReLU) were trained apart. Their plain average is ruined; aligned
-    first, without looking at data, the average works. The loss on the whole way from one to the other is
-    drawn. The merged network is kept only with -o.
+    Two networks (784-128-128-128-10, ReLU) were trained separately. Their naive average fails; aligned first,
+    without data, their average works. The loss along the path from one to the other is drawn. The merged
+    network is kept only with -o.
 
     Example:
         deepalign demo
@@ -51,9 +52,12 @@ def demo(
     with out.stages("aligning") as progress:
         result = run_demo(output, force=force, progress=progress)
     if picture is not None:
-        from deepalign_cli.plots import save_curves
+        from deepalign_cli.plots import Drawing, save_curves
 
-        save_curves(picture, result.barrier.curves, names=result.barrier.ends, force=force)
+        drawing = Drawing(labels=LABELS)
+        save_curves(
+            picture, result.barrier.curves, names=result.barrier.ends, force=force, drawing=drawing
+        )
     out.result(_payload(result, output, picture), lambda console: _show(console, result, picture), output)
 
 
@@ -94,8 +98,8 @@ def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
     rows = [
         ["A, trained with seed 0", _percent(scores["a"])],
         ["B, trained with seed 1", _percent(scores["b"])],
-        ["average of A and B as they are", _percent(scores["naive"])],
-        ["average of A and aligned B", _percent(scores["merged"])],
+        [LABELS["none"], _percent(scores["naive"])],
+        [LABELS["deepalign"], _percent(scores["merged"])],
     ]
     console.print(table(["network", "accuracy"], rows))
     (before, after), groups = result.report.distances[0], result.report.groups

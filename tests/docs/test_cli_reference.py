@@ -1,4 +1,4 @@
-"""docs/cli.md holds the help texts of this version and the keys that `--json` prints."""
+"""docs/cli.md and README.md hold the help texts, the tables and the keys of `--json` of this version."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +32,10 @@ def page() -> str:
     return (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
-def test_the_reference_is_fresh(make_cli: ModuleType) -> None:
-    assert page() == make_cli.refreshed(page()), "run: python docs/make_cli.py"
+def test_the_pages_are_fresh(make_cli: ModuleType) -> None:
+    for path, renew in make_cli.PAGES.items():
+        text = path.read_text(encoding="utf-8")
+        assert text == renew(text), "run: python docs/make_cli.py"
 
 
 @pytest.mark.parametrize("width", ["20", "300"])
@@ -42,13 +45,38 @@ def test_the_terminal_does_not_matter(
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    assert page() == make_cli.refreshed(page())
+    assert page() == make_cli.refreshed_reference(page())
 
 
 def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) -> None:
-    assert make_cli.refreshed(page().replace("--seed N", "--seed M")) == page()
+    assert make_cli.refreshed_reference(page().replace("--seed N", "--seed M")) == page()
     with pytest.raises(ValueError, match="has the blocks"):
-        make_cli.refreshed(page().replace("<!-- help: merge -->", ""))
+        make_cli.refreshed_reference(page().replace("<!-- help: merge -->", ""))
+
+
+def test_a_stale_table_and_an_unknown_one_are_noticed(make_cli: ModuleType) -> None:
+    readme = make_cli.README.read_text(encoding="utf-8")
+
+    for name in METHODS:
+        assert make_cli.refreshed(re.sub(rf"(?m)^\| `{name}`.*\n", "", readme)) == readme
+    assert {f"<!-- table: {name} -->" for name in make_cli.tables()} <= set((readme + page()).splitlines())
+    with pytest.raises(ValueError, match="there is no table people"):
+        make_cli.refreshed("<!-- table: people -->\n")
+
+
+@pytest.mark.parametrize("change", ["", "| `weights` |"])
+def test_check_exits_with_1_where_a_table_is_stale(
+    make_cli: ModuleType, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "README.md"
+    text = make_cli.README.read_text(encoding="utf-8")
+    copy.write_text(text.replace("| `weights` |", "| `waits` |") if change else text, encoding="utf-8")
+    monkeypatch.setattr(make_cli, "PAGES", {copy: make_cli.refreshed})
+
+    for words, code in ((["--check"], int(bool(change))), ([], 0), (["--check"], 0)):
+        monkeypatch.setattr("sys.argv", ["make_cli.py", *words])
+        assert make_cli.main() == code
+    assert copy.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(
