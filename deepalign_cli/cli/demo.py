@@ -55,9 +55,7 @@ def demo(
         from deepalign_cli.plots import Drawing, save_curves
 
         drawing = Drawing(labels=LABELS)
-        save_curves(
-            picture, result.barrier.curves, names=result.barrier.ends, force=force, drawing=drawing
-        )
+        save_curves(picture, result.barrier.curves, names=result.barrier.ends, force=force, drawing=drawing)
     out.result(_payload(result, output, picture), lambda console: _show(console, result, picture), output)
 
 

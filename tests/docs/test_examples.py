@@ -18,6 +18,7 @@ from tests.docs.shell import Shell
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "deepalign_cli" / "demo"
+SETUP = "python3.11 -m venv .venv\nsource .venv/bin/activate\npip install -q -c constraints.txt "
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,23 @@ def test_all_examples_are_listed() -> None:
 def test_the_readme_holds_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    found = re.findall(r"^<!-- command: (\w+) -->\n```bash\n(.+)\n```$", readme, re.MULTILINE)
+    found = re.findall(r"^<!-- command: (\w+) -->\n```bash\n(.+?)\n```$", readme, re.MULTILINE | re.DOTALL)
 
     assert [name for name, _ in found] == ["demo", "test"]
-    assert all(command.startswith("python3.11 -m venv .venv && ") for _, command in found)
+    assert all(block.startswith(SETUP) for _, block in found)
+    assert [block.splitlines()[-1].split()[0] for _, block in found] == ["deepalign", "pytest"]
+
+
+def test_the_readme_says_what_the_demo_prints(shell: Shell) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = readme.split("| network | accuracy |\n|---|---|\n")[1].split("\n\n")[0]
+
+    table = shell.run("deepalign demo --plot demo.svg")[1].splitlines()[1:5]
+
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
+    assert [re.split(r" {2,}", line.strip()) for line in table] == rows
+    picture = (shell.folder / "demo.svg").read_text(encoding="utf-8")
+    assert all(f">{network}</text>" in picture for network, _ in rows[2:])
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

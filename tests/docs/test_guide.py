@@ -94,7 +94,7 @@ def test_make_images_draws_into_a_folder(
     images.draw(tmp_path, tmp_path / "out")
 
     assert "weights" in texts(tmp_path / "out" / "one.svg")
-    assert "deepalign" in texts(tmp_path / "out" / "demo.svg")
+    assert "average after alignment" in texts(tmp_path / "out" / "demo.svg")
     monkeypatch.setattr(images, "PICTURES", {"two.svg": line.replace("b.saf", "none.saf")})
     with pytest.raises(SystemExit) as raised:
         images.draw(tmp_path, tmp_path / "out")
