@@ -12,6 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.checkpoint.names import common_prefix, logical_names
+from deepalign_cli.errors import MismatchError
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
@@ -57,10 +60,32 @@ class Alignment:
         """The figures, and every group's permutation and factors as lists."""
         return {
             "method": self.method, "seconds": self.seconds, "distance_before": self.distance_before,
-            "distance_after": self.distance_after, "groups": self.groups,
+            "distance_after": self.distance_after, "groups": self.groups, "notes": list(self.notes),
             "permutations": {group: perm.tolist() for group, perm in self.element.perm.items()},
             "factors": {group: factors.tolist() for group, factors in self.element.scale.items()},
         }  # fmt: skip
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know of the work: what was kept of a prediction and why, and more."""
+        notes, unread = (
+            [str(item) for item in items] if isinstance(items := self.details.get(key), list | tuple) else []
+            for key in ("notes", "unread")
+        )
+        if unread:
+            notes.append(
+                f"no layer was seen to read {', '.join(unread)}: matched by weights, not by activations"
+            )
+        if "kept" in self.details:
+            network, sketches, kept, why = (self.details[k] for k in ("network", "sketches", "kept", "why"))
+            count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
+            notes.insert(0, f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}")
+        return tuple(notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The remarks, and what the spec takes for granted."""
+        return (*self.remarks, *(f"doubt: {doubt}" for doubt in self.symmetry.spec.doubts))
 
     @property
     def distances(self) -> tuple[float, float]:
@@ -82,8 +107,20 @@ class Alignment:
         return self.symmetry.act(self.element, name, w)
 
     def apply(self, weights: Weights) -> Weights:
-        """The moving network in the reference's units, tensor by tensor as they are asked for."""
-        return Acted(self.symmetry, self.element, weights) if self.moved else weights
+        """The moving network in the reference's units, tensor by tensor as they are asked for.
+
+        All names may begin with what checkpoints are read without, as `module.`.
+
+        Raises:
+            MismatchError: a tensor that belongs to the network is not there.
+        """
+        wanted = self.symmetry.spec.axes
+        names = {name: name for name in weights}
+        if not wanted.keys() <= names.keys():
+            names = logical_names(weights, common_prefix(weights))
+        if lost := [name for name in wanted if name not in names.values()]:
+            raise MismatchError(f"'{lost[0]}' is not among the tensors.", "give the whole network.")
+        return Acted(self.symmetry, self.element, weights, names) if self.moved else weights
 
 
 @runtime_checkable

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.data.dataset import Contents, Data
@@ -21,13 +23,18 @@ from deepalign_cli.models.module import run_module
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Activation
+from deepalign_cli.user_code import guarded
 
 # A path (or hf://org/repo), an open checkpoint, a state dict, or a module.
 Source = str | os.PathLike[str] | Checkpoint | Mapping[str, Tensor] | nn.Module
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SETTINGS = {f.name for f in fields(Settings)} - {"method", "options"}
+_RUNNING = {f.name for f in fields(RunSettings)} - {"model", "data"}
+_HINT = "give a path, a checkpoint, a state dict or an nn.Module."
 
 
 def open_sources(sources: Sequence[Source]) -> list[Checkpoint]:
@@ -49,10 +56,43 @@ def open_source(source: Source, name: str = "network") -> Checkpoint:
         return MemoryCheckpoint(source, name)
     if isinstance(source, str | os.PathLike):
         return open_network(Path(source))
-    raise UsageError(
-        f"{type(source).__name__} is not a network.",
-        "give a path, a checkpoint, a state dict or an nn.Module.",
-    )
+    raise UsageError(f"{type(source).__name__} is not a network.", _HINT)
+
+
+def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """The settings of the first of some methods, and the fields of `RunSettings` among what was `given`.
+
+    Raises:
+        UsageError: none of the methods has an option of a name, or its value may not be used.
+    """
+    rows = [METHODS.find(name) for name in names]
+    common = {name: value for name, value in given.items() if name in _SETTINGS}
+    running = {name: value for name, value in given.items() if name in _RUNNING}
+    own = {name: value for name, value in given.items() if name not in common and name not in running}
+    for name in own:
+        users = [row.name for row in METHODS.values() if any(p.name == name for p in row.parameters)]
+        if not users:
+            raise UsageError(f"there is no option '{name}'.", "docs/api.md lists them.")
+        if not set(users) & set(names):
+            hint = f"leave it out, or give method={' or '.join(map(repr, users))}."
+            raise UsageError(f"method {' and '.join(map(repr, names))} makes no use of '{name}'.", hint)
+    for row in rows:
+        row.values(own)
+    if isinstance(common.get("activation"), str):
+        common["activation"] = _activation(common["activation"])
+    if isinstance(common.get("spec"), str | os.PathLike):
+        common["spec"] = Path(common["spec"])
+    if isinstance(running.get("splits"), str):
+        running["splits"] = (running["splits"],)
+    for name in {"arguments", "design"} & running.keys():  # as they are typed on a command line
+        running[name] = {key: str(value) for key, value in running[name].items()}
+    return Settings(names[0], own, **common), running
+
+
+def _activation(name: str) -> Activation:
+    if name not in list(Activation):
+        raise UsageError(f"there is no activation '{name}'.", f"it is one of {', '.join(Activation)}.")
+    return Activation(name)
 
 
 def testbed_of(
@@ -69,11 +109,17 @@ def testbed_of(
         UsageError, DataError: the data are none, or do not fit the model.
     """
     if data is None:
+        idle = [*(["model"] if model is not None else []), *options]
+        if idle:
+            raise UsageError(f"without data, '{idle[0]}' has no effect.", "give data=(inputs, labels).")
         return None
     model = next((s for s in inputs if isinstance(s, nn.Module)), None) if model is None else model
-    running = RunSettings(
-        model=model if isinstance(model, str) else None, data="data", **{"splits": (), **options}
-    )
+    if not isinstance(model, nn.Module | str | os.PathLike | None):
+        raise UsageError(
+            f"{type(model).__name__} is not a model.", "give an nn.Module, or what --model takes."
+        )
+    source = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    running = RunSettings(model=source, data="data", **options)
     network = _network(opened[0], model, running, activation)
     split = running.splits[0] if running.splits else None
     wanted = Wanted(running.normalise, running.side, running.grey)
@@ -87,9 +133,9 @@ def _network(
     reference: Checkpoint, model: Any, running: RunSettings, activation: Activation | None
 ) -> Network:
     if isinstance(model, nn.Module):
-        # A copy in evaluation mode: the caller's own module keeps its weights and its mode.
-        run = run_module(copy.deepcopy(model).eval(), shapes_of(reference))
-        return Network(Runnable(run), type(model).__name__)
+        # A copy in evaluation mode, where the weights are: the caller's own keeps its mode and its gradients.
+        own: Any = guarded(lambda: copy.deepcopy(model).cpu().eval(), type(model).__name__)
+        return Network(Runnable(run_module(own, shapes_of(reference))), type(model).__name__)
     return network_for(
         reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.api.arguments import Source, open_source, open_sources, testbed_of
-from deepalign_cli.api.results import Barrier, LandscapeResult
+from deepalign_cli.api.arguments import Source, open_source, open_sources, settings_of, testbed_of
+from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.errors import UsageError
@@ -24,14 +22,8 @@ from deepalign_cli.operations.landscape import landscape_of
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
-from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.verify import Verdict, verify_session
-from deepalign_cli.symmetry.spec import Activation
 
-_SETTINGS = ("spec", "activation", "heads", "seed", "force")
-_RUNNING = (
-    "splits", "limit", "samples", "batch_size", "normalise", "side", "grey", "loss", "arguments", "design",
-)  # fmt: skip
 Out = str | os.PathLike[str] | None
 
 
@@ -59,10 +51,10 @@ def align(
         DeepalignError: the inputs do not fit each other, the architecture is not known, or an option may not
             be used.
     """
-    session, _ = _session([a, b], method, model, data, options, measured=False)
+    session = _session([a, b], [method], model, data, options)
+    job = _job(session, out)
     alignment = session.alignments()[0]
-    if out is not None:
-        job = _job(session, out)
+    if job is not None:
         with Hashes(session.inputs) as hashes:
             write_aligned(job, session, [alignment], [job.output], hashes, time.perf_counter())
     return alignment
@@ -72,7 +64,7 @@ def merge(
     networks: Sequence[Source], *, alpha: float | None = None, weights: Sequence[float] | None = None,
     combine: str = combiners.DEFAULT, base: Source | None = None, method: str = methods.DEFAULT,
     model: Any = None, data: Any = None, repair: bool = False, out: Out = None, **options: Any,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> Merged:  # fmt: skip
     """The state dict of the network that all are merged into, aligned to the first (or to `base`).
 
     Two networks give (1 - alpha) A + alpha aligned(B); `weights` are one for each of more. With `repair`,
@@ -82,31 +74,30 @@ def merge(
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
     """
-    sources = [*([] if base is None else [base]), *networks]
-    row = combiners.COMBINERS.find(combine)
-    own = {p.name: options.pop(p.name) for p in row.parameters if p.name in options}
-    if alpha is not None and (weights is not None or len(networks) != 2):
-        raise UsageError("alpha is for two networks, without weights.", "give weights, one for each.")
-    shares = weights or ([1 / len(networks)] * len(networks) if alpha is None else [1 - alpha, alpha])
-    merging = Merging(tuple(shares), combine, own)
-    merging.check(len(sources))
+    if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < 2:
+        raise UsageError("merge takes a list of two networks or more.", "da.merge([a, b])")
+    merging = _merging(len(networks), alpha, weights, combine, base is not None, options)
     if repair and data is None:
-        raise UsageError("repair needs data.", "give data=...")
-    session, _ = _session(sources, method, model, data, options, measured=False)
-    made = Merge(session, merging, "data" if repair else None)
-    if out is not None:
-        job = _job(session, out, repair="data" if repair else None)
+        raise UsageError("repair needs data.", "give data=(inputs, labels), or a DataLoader.")
+    others = {name: value for name, value in options.items() if name not in merging.options}
+    sources = [*([] if base is None else [base]), *networks]
+    session = _session(sources, [method], model, data, others)
+    job = _job(session, out, repair="data" if repair else None)
+    merge = Merge(session, merging, "data" if repair else None)
+    tensors = merge.tensors  # kept, and written from there
+    if job is not None:
         with Hashes(session.inputs) as hashes:
-            write_merge(job, made, job.output, hashes, time.perf_counter())
-    stored = {info.name: info.stored_name for info in session.reference.infos.values()}
-    return {stored[name]: tensor for name, tensor in made.tensors.items()}
+            write_merge(job, merge, job.output, hashes, time.perf_counter())
+    names = {info.name: info.stored_name for info in session.reference.infos.values()}
+    notes = tuple(dict.fromkeys(merge.notes(merge.alignments)))
+    return Merged({names[name]: w for name, w in tensors.items()}, tuple(merge.alignments), notes)
 
 
 def barrier(
-    a: Source, *others: Source, method: str | Sequence[str] = methods.DEFAULT, model: Any = None,
+    a: Source, b: Source, *others: Source, method: str | Sequence[str] = methods.DEFAULT, model: Any = None,
     data: Any = None, points: int = 25, repair: bool = False, **options: Any,
 ) -> Barrier:  # fmt: skip
-    """Loss and accuracy along the path from `a` to aligned `b`, by one method or several; naive included.
+    """Loss and accuracy along the path from `a` to aligned `b`, by one method or several; `none` included.
 
     Arguments are those of `align`.
 
@@ -114,11 +105,8 @@ def barrier(
         UsageError: there are no data. DeepalignError: as `align`, or the model does not fit the data.
     """
     names = (method,) if isinstance(method, str) else tuple(method)
-    session, _ = _session([a, *others], names[0], model, data, options, measured=True)
-    if session.testbed is None:
-        raise UsageError("barrier measures losses on data.", "give data=(inputs, labels), or a DataLoader.")
-    question = Question((), names, session.settings, points=points, repair=repair)
-    return Barrier(barrier_of(session, question))
+    session = _session([a, b, *others], names, model, data, options, points)
+    return Barrier(barrier_of(session, Question((), names, session.settings, points=points, repair=repair)))
 
 
 def landscape(
@@ -127,14 +115,13 @@ def landscape(
 ) -> LandscapeResult:  # fmt: skip
     """The loss on the plane through `a`, `b` and aligned `b`, or through three networks as they are.
 
-    Arguments are those of `align`.
+    Arguments are those of `align`; without a `limit`, 1000 examples are run.
 
     Raises:
         UsageError: there are no data. DeepalignError: as `barrier`.
     """
-    options.setdefault("limit", 1000)
     sources = [a, b, *([] if c is None else [c])]
-    session, _ = _session(sources, method, model, data, options, measured=True)
+    session = _session(sources, [method], model, data, {"limit": 1000, **options}, points)
     return LandscapeResult(landscape_of(session, points))
 
 
@@ -146,33 +133,50 @@ def verify(a: Source, b: Source, *, tolerance: float | None = None, **options: A
     Raises:
         DeepalignError: the inputs do not fit each other, or the architecture is not known.
     """
-    session, _ = _session([a, b], "weights", None, None, options, measured=False)
-    return verify_session(session, tolerance=tolerance)
+    return verify_session(_session([a, b], ["weights"], None, None, options), tolerance=tolerance)
 
 
 def _session(
-    sources: Sequence[Source], method: str, model: Any, data: Any, options: Mapping[str, Any], *,
-    measured: bool,
-) -> tuple[Session, list[Checkpoint]]:  # fmt: skip
-    """The inputs, opened together, with the settings that the options make."""
-    chosen = {name: value for name, value in options.items() if name in _SETTINGS}
-    running = {name: value for name, value in options.items() if name in _RUNNING}
-    own = {name: v for name, v in options.items() if name not in (*_SETTINGS, *_RUNNING)}
-    known = {p.name for row in methods.METHODS.values() for p in row.parameters}
-    for name in own:
-        if name not in known:
-            raise UsageError(f"there is no option '{name}'.", "docs/api.md lists them.")
-    if isinstance(chosen.get("activation"), str):
-        chosen["activation"] = Activation(chosen["activation"])
-    if isinstance(chosen.get("spec"), str):
-        chosen["spec"] = Path(chosen["spec"])
-    settings = Settings(method, own, **chosen)
+    sources: Sequence[Source], names: Sequence[str], model: Any, data: Any, options: Mapping[str, Any],
+    points: int | None = None,
+) -> Session:  # fmt: skip
+    """The inputs, opened together; `points` says that losses are to be measured."""
+    settings, running = settings_of(names, options)
+    if points is not None and data is None:
+        raise UsageError("losses are measured on data.", "give data=(inputs, labels), or a DataLoader.")
+    if points is not None and points < 3:
+        raise UsageError(f"points is {points}.", "it must be at least 3.")
     opened = open_sources(sources)
-    testbed = testbed_of(sources, opened, model, data, settings.activation, running, measured=measured)
-    return Session(opened, settings, testbed), opened
+    testbed = testbed_of(
+        sources, opened, model, data, settings.activation, running, measured=points is not None
+    )
+    return Session(opened, settings, testbed)
 
 
-def _job(session: Session, out: str | os.PathLike[str], repair: str | None = None) -> Job:
+def _merging(
+    count: int, alpha: float | None, weights: Sequence[float] | None, combine: str, has_base: bool,
+    options: Mapping[str, Any],
+) -> Merging:  # fmt: skip
+    row = combiners.COMBINERS.find(combine)
+    if alpha is not None and (weights is not None or count != 2 or has_base):
+        raise UsageError("alpha is for two networks, without weights.", "give weights, one for each network.")
+    if row.base != has_base:
+        needs = "needs the base that the networks were trained from" if row.base else "makes no use of base"
+        raise UsageError(f"combine='{combine}' {needs}.", "give base=..." if row.base else "leave it out.")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is {alpha:g}.", "it must be between 0 and 1.")
+    if weights is None:
+        weights = [1 / count] * count if alpha is None else [1 - alpha, alpha]
+    own = {p.name: options[p.name] for p in row.parameters if p.name in options}
+    merging = Merging(tuple(weights), combine, own)
+    merging.check(count + has_base)
+    return merging
+
+
+def _job(session: Session, out: Out, repair: str | None = None) -> Job | None:
+    """What is to be written, if anything, refused before any work where it could not be."""
+    if out is None:
+        return None
     inputs = tuple(file for checkpoint in session.inputs for file in checkpoint.files)
     job = Job(inputs, Path(out), session.settings, repair=repair)
     check_outputs(job, [job.output])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.extras import require
 from deepalign_cli.measure.curve import Curve
@@ -25,6 +29,27 @@ class Picture:
 
     def _repr_svg_(self) -> str:
         return self.svg
+
+
+class Merged(dict[str, Tensor]):
+    """A merged network: its state dict, under the reference's own names, on the CPU.
+
+    `notes` are what the user should know, `alignments` what carried the others onto the reference.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], alignments: tuple[Alignment, ...], notes: tuple[str, ...]
+    ) -> None:
+        super().__init__(tensors)
+        self.alignments, self.notes = alignments, notes
+
+    def __repr__(self) -> str:
+        count = sum(w.numel() for w in self.values())
+        return f"Merged({len(self.alignments) + 1} networks; {len(self)} tensors, {count:,} numbers)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Saved as `nn.Module.state_dict` is, so that `torch.load` reads it without trusting anybody."""
+        return OrderedDict, (), None, None, iter(self.items())
 
 
 class Barrier:
@@ -51,6 +76,11 @@ class Barrier:
         """How far the loss rises above the straight line between its ends."""
         return self.curve.barrier
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: how the networks were run and aligned, and doubts."""
+        return self.report.notes
+
     def __repr__(self) -> str:
         figures = ", ".join(f"{c.method} {c.barrier:.4g}" for c in self.curves)
         return f"Barrier({figures}; {self.report.loss} on {', '.join(self.report.data)})"
@@ -60,13 +90,13 @@ class Barrier:
         return {
             "loss": self.report.loss,
             "data": list(self.report.data),
-            "notes": list(self.report.notes),
+            "notes": list(self.notes),
             "paths": [_figures(path.moving, curve) for path in self.report.paths for curve in path.curves],
         }
 
     def to_dataframe(self) -> Any:
         """Every point as a row of a pandas DataFrame. Raises MissingExtra without pandas."""
-        pandas = require("pandas", "all", "a data frame")
+        pandas = require("pandas", "data", "a data frame")
         rows = [
             {
                 "moving": path.moving, "data": curve.data, "method": curve.method, "alpha": alpha,
@@ -101,6 +131,11 @@ class LandscapeResult:
     def __init__(self, report: LandscapeReport) -> None:
         self.report = report
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: how the networks were run and aligned, and doubts."""
+        return self.report.notes
+
     def __repr__(self) -> str:
         at = ", ".join(f"{name} {loss:.4g}" for name, loss in self.report.at.items())
         return f"Landscape({at}; {self.report.loss} on {self.report.landscape.data})"
@@ -112,7 +147,7 @@ class LandscapeResult:
         return {
             "xs": list(grid.xs), "ys": list(grid.ys), "losses": grid.losses.tolist(),
             "accuracies": accuracies, "places": dict(grid.places), "at": dict(self.report.at),
-            "loss": self.report.loss, "data": grid.data,
+            "loss": self.report.loss, "data": grid.data, "notes": list(self.notes),
         }  # fmt: skip
 
     def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Picture | None:

@@ -9,33 +9,38 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.info import CODES, Contents, TensorInfo
-from deepalign_cli.errors import CheckpointError
+from deepalign_cli.checkpoint.names import check_name
+from deepalign_cli.checkpoint.problems import Malformed, blame, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_HINT = "give a state dict: names and tensors"
 
 
 class MemoryCheckpoint(Checkpoint):
     """A mapping of tensors under the name that reports call it by; the tensors themselves are not copied.
 
+    What is not a tensor is left out, with a note.
+
     Raises:
-        CheckpointError: a value is not a tensor, or of a type that safetensors does not know.
+        CheckpointError: there are no tensors, or one has no values or a type that safetensors does not know.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
-        infos: list[TensorInfo] = []
-        places: dict[tuple[object, ...], str] = {}
-        for key, tensor in tensors.items():
-            code = CODES.get(str(getattr(tensor, "dtype", "")).removeprefix("torch."))
-            if code is None:
-                what = f"'{key}' in '{name}' is {type(tensor).__name__}, not a tensor of a known type."
-                raise CheckpointError(what, "give a state dict: names and tensors.")
-            place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else (key,)
-            first = places.setdefault(place, key)
-            tied = first if first != key else None
-            infos.append(TensorInfo(key, key, code, tuple(tensor.shape), tied, Path(name), 0))
-        super().__init__(Path(name), Contents(tuple(infos), ordered=True), {}, {})
-        self._tensors = {info.name: tensors[info.stored_name] for info in self.infos.values()}
+        from torch import Tensor
+
+        # All at once: tensors that are made as they are asked for would follow one another in one place.
+        entries = dict(tensors)
+        kept = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+        others = [shown(key) for key in entries if key not in kept]
+        notes = (f"left out what is not a tensor: {', '.join(others)}",) if others else ()
+        with blame(Path(name)):
+            if not kept:
+                raise Malformed("it holds no tensors", _HINT)
+            infos = _infos(kept, Path(name))
+        super().__init__(Path(name), Contents(infos, ordered=True, notes=notes), {}, {})
+        self._tensors = {info.name: kept[info.stored_name] for info in self.infos.values()}
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor, on the CPU and without its gradient."""
@@ -52,3 +57,23 @@ class MemoryCheckpoint(Checkpoint):
                 digest.update(self[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
             self._sha256 = digest.hexdigest()
         return self._sha256
+
+
+def _infos(tensors: Mapping[str, Tensor], file: Path) -> tuple[TensorInfo, ...]:
+    """What there is to know of every tensor; those that lie in one place are tied."""
+    infos: list[TensorInfo] = []
+    places: dict[tuple[object, ...], str] = {}
+    for key, tensor in tensors.items():
+        check_name(key)
+        code, kind = CODES.get(str(tensor.dtype).removeprefix("torch.")), type(tensor).__name__
+        if tensor.is_meta or kind.startswith("Uninitialized"):
+            raise Malformed(f"tensor {shown(key)} has no values yet", "load or initialise the network first")
+        if code is None or str(tensor.layout) != "torch.strided":
+            what = f"tensor {shown(key)} is {tensor.dtype}, {tensor.layout}, which deepalign does not read"
+            raise Malformed(what, "convert it to a dense float tensor, or leave it out")
+        shape = tuple(tensor.shape)
+        is_empty = not tensor.numel()
+        place = key if is_empty else (tensor.device, tensor.data_ptr(), code, shape, tensor.stride())
+        first = places.setdefault((place,), key)
+        infos.append(TensorInfo(key, key, code, shape, first if first != key else None, file, 0))
+    return tuple(infos)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, default_collate
 
 from deepalign_cli.data.arrays import as_labels, as_tensor
 from deepalign_cli.data.dataset import Contents, Part, Split
@@ -18,7 +18,7 @@ from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.user_code import call_factory, guarded
 
 _HINT = (
-    "return (inputs, labels) as arrays or tensors, a torch Dataset, or a dict of such: "
+    "data are (inputs, labels) as arrays or tensors, a torch Dataset or DataLoader, or a dict of such: "
     '{"train": ..., "test": ...}.'
 )
 _CALL = f"--data path/to/file.py:factory calls factory(): {_HINT}"
@@ -45,6 +45,8 @@ class Items:
         found: Any = guarded(lambda: [self.items[row] for row in rows.tolist()], self.reference)
         if not all(isinstance(item, tuple | list) for item in found):
             return self._stacked(found, "inputs"), None
+        if all(len(item) == 1 for item in found):
+            return self._stacked([x for (x,) in found], "inputs"), None
         if any(len(item) != 2 for item in found):
             raise DataError(
                 f"an item of '{self.reference}' is not (input, label).", "return pairs, or inputs alone."
@@ -92,23 +94,29 @@ def _split(made: object, source: str) -> Split:
         return Part(_array(made, source), None)
     if isinstance(made, tuple | list):
         if len(made) != 2:
-            raise UsageError(f"'{source}' returned {len(made)} things, not (inputs, labels).", _HINT)
+            raise UsageError(f"'{source}' gives {len(made)} things, not (inputs, labels).", _HINT)
         x, y = made
         return Part(_array(x, source), None if y is None else as_labels(_array(y, source)))
     if not isinstance(made, str | bytes) and _has(made, "__getitem__") and _has(made, "__len__"):
         return Items(made, source)
-    raise UsageError(f"'{source}' returned {type(made).__name__}, not data.", _HINT)
+    raise UsageError(f"'{source}' gives {type(made).__name__}, not data.", _HINT)
 
 
 def _loaded(loader: DataLoader[Any], source: str) -> Split:
     """The examples of a loader: its data set where it only batches that, else all batches, put together."""
-    if loader.collate_fn is default_collate and _has(loader.dataset, "__getitem__"):
-        return Items(loader.dataset, source)
+    items: Any = loader.dataset
+    is_plain = loader.collate_fn is default_collate and loader.batch_size is not None
+    if is_plain and isinstance(loader.sampler, SequentialSampler | RandomSampler):
+        if len(loader.sampler) == len(items):
+            return Items(items, source)
     batches: Any = guarded(lambda: list(loader), source)
-    if all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
-        x, y = (torch.cat([_array(part, source) for part in side]) for side in zip(*batches, strict=True))
-        return Part(x, as_labels(y))
-    return Part(torch.cat([_array(batch, source) for batch in batches]), None)
+    pairs = [batch if isinstance(batch, tuple | list) else (batch,) for batch in batches]
+    if {len(pair) for pair in pairs} not in ({1}, {2}):
+        raise DataError(f"the batches of '{source}' are not (inputs, labels).", _HINT)
+    sides = [[_array(part, source) for part in side] for side in zip(*pairs, strict=True)]
+    joined: Any = guarded(lambda: [torch.cat(side) for side in sides], source)
+    x, *labels = joined
+    return Part(x, as_labels(labels[0]) if labels else None)
 
 
 def _has(thing: object, name: str) -> bool:
@@ -123,5 +131,5 @@ def _array(value: object, source: str) -> Shaped[Tensor, ...]:
         return as_tensor(np.asarray(value))
     except (ValueError, TypeError, RuntimeError):
         raise DataError(
-            f"'{source}' returned {type(value).__name__} where numbers are to be.", _HINT
+            f"'{source}' gives {type(value).__name__} where numbers are to be.", _HINT
         ) from None

@@ -134,15 +134,20 @@ _BY_NAME: Mapping[str, Callable[[], Loss]] = {
 
 
 def pick_loss(
-    source: str | None, inputs: Shaped[Tensor, "batch ..."], labels: Shaped[Tensor, "batch ..."] | None
-) -> tuple[Loss, str]:
+    source: str | Callable[..., Any] | None, inputs: Shaped[Tensor, "batch ..."],
+    labels: Shaped[Tensor, "batch ..."] | None,
+) -> tuple[Loss, str]:  # fmt: skip
     """The loss that `source` names (or `file.py:loss`, which runs the user's code), or that labels ask for.
+
+    `source` may be a function of outputs and labels itself.
 
     Also says why it is this one.
 
     Raises:
         UsageError: there is no such loss. DataError: there are no labels, and the inputs are no tokens.
     """
+    if callable(source):
+        return UserLoss(getattr(source, "__name__", type(source).__name__), source), "your own"
     if source is not None and source in _BY_NAME:
         if labels is None and source == CrossEntropy.name:
             raise DataError(

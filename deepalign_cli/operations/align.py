@@ -14,7 +14,7 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.session import Session, measured_for, notes_of
+from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
 
@@ -94,7 +94,7 @@ def notes_of_pairs(inputs: Sequence[Checkpoint], alignments: Sequence[Alignment]
     notes = [note for checkpoint in inputs for note in checkpoint.notes]
     for alignment, moving in zip(alignments, inputs[1:], strict=True):
         who = f"{moving.called}: " if len(alignments) > 1 else ""
-        notes += [f"{who}{note}" for note in notes_of(alignment)]
+        notes += [f"{who}{note}" for note in alignment.remarks]
     return notes + [f"doubt: {doubt}" for doubt in alignments[0].symmetry.spec.doubts]
 
 

@@ -21,7 +21,7 @@ from deepalign_cli.measure.weight_report import LayerReport, weight_report
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.repairs import frozen_note
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.operations.session import Session, check_hashes, measured_for, notes_of
+from deepalign_cli.operations.session import Session, check_hashes, measured_for
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.testbed import SEEN, Testbed
 from deepalign_cli.progress import SILENT, Progress
@@ -330,7 +330,7 @@ def _notes(
     for name, alignments in found:
         for one, moving in zip(alignments, session.moving, strict=True):
             who = f"{name}, {moving.called}: " if len(alignments) > 1 else f"{name}: "
-            notes += [f"{who}{note}" for note in notes_of(one)]
+            notes += [f"{who}{note}" for note in one.remarks]
     notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
     if testbed and testbed.sees_only_tests and _uses_data(question):
         notes.append(SEEN)

@@ -38,7 +38,8 @@ class Job:
     @property
     def untouchable(self) -> tuple[Path, ...]:
         """All files that no output may take the place of."""
-        return (*self.inputs, *self.alignments, *self.reads, *filter(None, [self.settings.spec]))
+        spec = self.settings.spec
+        return (*self.inputs, *self.alignments, *self.reads, *([spec] if isinstance(spec, Path) else []))
 
     def open(self, *, measured: bool = False) -> tuple[Job, Session]:
         """The inputs, opened; and the job with the files that they were fetched to.

@@ -19,7 +19,7 @@ from deepalign_cli.measure.plane import Landscape, Plane, measure_landscape
 from deepalign_cli.operations.barrier import check_same_function
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.operations.session import Session, notes_of
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.plots import save_landscape
 from deepalign_cli.plots.drawing import PLAIN, Drawing
@@ -97,7 +97,7 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
         check_same_function(alignment.method, at[labels[1]], at[labels[2]])
     notes = [*(note for one in session.inputs for note in one.notes), *testbed.says]
     notes += [SETTLED] if any(map(is_statistic, session.reference)) else []
-    notes += notes_of(alignment) if alignment else []
+    notes += alignment.remarks if alignment else []
     seconds = time.perf_counter() - started
     method = alignment.method if alignment else None
     return LandscapeReport(landscape, at, method, testbed.measure.name, seconds, tuple(dict.fromkeys(notes)))

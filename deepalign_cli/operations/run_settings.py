@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,4 +26,4 @@ class RunSettings:
     normalise: str | None = None
     side: int | None = None
     grey: bool = False
-    loss: str | None = None
+    loss: str | Callable[..., Any] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,6 @@ from pathlib import Path
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.methods import METHODS, DataUse
-from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.operations.finite import check_finite
@@ -145,19 +144,3 @@ def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint
     symmetry, element = alignment.symmetry, alignment.element
     before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
     return replace(alignment, distance_before=before, distance_after=after)
-
-
-def notes_of(alignment: Alignment) -> list[str]:
-    """What the user should know of an alignment: what was kept of a prediction and why, and remarks."""
-    details: Mapping[str, object] = alignment.details
-    notes, unread = (
-        [str(item) for item in items] if isinstance(items := details.get(key), list | tuple) else []
-        for key in ("notes", "unread")
-    )
-    if unread:
-        notes.append(f"no layer was seen to read {', '.join(unread)}: matched by weights, not by activations")
-    if "kept" not in details:
-        return notes
-    network, sketches, kept, why = (details[key] for key in ("network", "sketches", "kept", "why"))
-    count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
-    return [f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}", *notes]

@@ -15,7 +15,7 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
-from deepalign_cli.symmetry.spec import Activation
+from deepalign_cli.symmetry.spec import Activation, Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 NAIVE = "none"
@@ -30,7 +30,7 @@ class Settings:
 
     method: str = methods.DEFAULT
     options: Mapping[str, object] = field(default_factory=dict)
-    spec: Path | None = None
+    spec: Path | Spec | None = None
     activation: Activation | None = None
     heads: int | None = None
     seed: int = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int64
@@ -197,8 +198,9 @@ def load_inputs(running: RunSettings, split: str | None, network: Network) -> Da
 
 
 def _fitting_loss(
-    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
-) -> tuple[Loss | None, str, int]:
+    name: str | Callable[..., Any] | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *,
+    needed: bool,
+) -> tuple[Loss | None, str, int]:  # fmt: skip
     """The loss, tried on a few examples of every set: what does not fit is known before any work.
 
     And why it is this one, and how many examples to run at a time.

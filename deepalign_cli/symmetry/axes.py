@@ -4,6 +4,14 @@ A tensor's axes are separated by spaces. An axis is a sum (`|`, a concatenation)
 row-major) of atoms. An atom is a number (a labelled, inert extent) or the name of a group; before a
 group's name, `+` says that the axis is multiplied by the unit's scale or sign and `-` that it is
 divided by it. Without a mark the axis only permutes.
+
+>>> rows, columns = parse_axes("3*heads*64 +d|2")
+>>> len(rows.terms), len(columns.terms)
+(1, 2)
+>>> list(rows.groups()), list(columns.groups())
+(['heads'], ['d'])
+>>> format_axes((rows, columns))
+'3*heads*64 +d|2'
 """
 
 from __future__ import annotations

@@ -16,6 +16,12 @@ class Element:
 
     Groups that `perm` does not name stay as they are; `scale` names only groups whose kind is `sign`
     or `scale`.
+
+    >>> g = Element({"k": torch.tensor([2, 0, 1])}, {"k": torch.tensor([1.0, 2.0, 1.0]).double()})
+    >>> (g @ g.inverse()).perm["k"]
+    tensor([0, 1, 2])
+    >>> g.moved("k"), (g @ g.inverse()).moved("k")
+    (3, 0)
     """
 
     perm: Mapping[str, Int64[Tensor, " _"]]

@@ -19,13 +19,13 @@ SPEC_KEY = "deepalign.spec"
 
 def resolve_spec(
     checkpoint: Checkpoint,
-    path: Path | None = None,
+    given: Path | Spec | None = None,
     activation: Activation | None = None,
     heads: int | None = None,
 ) -> Spec:
     """The spec of a checkpoint.
 
-    The first that there is of: the file at `path`, the spec in the metadata, a known family.
+    The first that there is of: the one `given` or in a file, the spec in the metadata, a known family.
     `activation` sets the kinds of the groups that carry marks; without it the permutations alone move.
 
     Raises:
@@ -33,7 +33,7 @@ def resolve_spec(
         AmbiguousError: two readings fit.
         UsageError: `heads` is given where no family asks for it.
     """
-    spec = _given(checkpoint, path) or _family(checkpoint, heads)
+    spec = _given(checkpoint, given) or _family(checkpoint, heads)
     _check_tied(checkpoint, spec)
     return spec.with_activation(activation)
 
@@ -75,9 +75,9 @@ def shapes_of(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
     return {name: info.shape for name, info in checkpoint.infos.items()}
 
 
-def _given(checkpoint: Checkpoint, path: Path | None) -> Spec | None:
-    if path is not None:
-        return _without_prefix(read_spec(path), checkpoint)
+def _given(checkpoint: Checkpoint, given: Path | Spec | None) -> Spec | None:
+    if given is not None:
+        return _without_prefix(given if isinstance(given, Spec) else read_spec(given), checkpoint)
     stored = checkpoint.metadata.get(SPEC_KEY)
     return parse_spec(stored, source=f"the metadata of {checkpoint.path.name}") if stored else None
 

@@ -37,7 +37,7 @@ class Activation(StrEnum):
         return SIGN if self in (Activation.TANH, Activation.SIN) else PERMUTATION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """The symmetry of an architecture, said once.
 
@@ -53,6 +53,27 @@ class Spec:
     source: str = "spec"
     doubts: tuple[str, ...] = ()
     pooled: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        r"""The spec that TOML text says; `str(spec)` is such a text again.
+
+        >>> spec = Spec.parse('[axes]\n"fc1.weight" = "k 784"\n"fc2.weight" = "10 k"')
+        >>> spec.groups()
+        ('k',)
+        >>> Spec.parse(str(spec)) == spec
+        True
+
+        Raises:
+            SpecError: the text is not TOML or not a spec.
+        """
+        return parse_spec(text)
+
+    def __str__(self) -> str:
+        return format_spec(self)
+
+    def __repr__(self) -> str:
+        return f"Spec({self.source}: {len(self.axes)} tensors, groups {', '.join(self.groups()) or 'none'})"
 
     def groups(self) -> tuple[str, ...]:
         """The groups' names in the order in which they first appear."""

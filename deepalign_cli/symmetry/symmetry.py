@@ -73,16 +73,22 @@ class Symmetry:
         return tuple(dict.fromkeys(g for axis in self.spec.axes.get(name, ()) for g in axis.groups()))
 
     def act(self, g: Element, name: str, w: Shaped[Tensor, ...]) -> Shaped[Tensor, ...]:
-        """The tensor `name` after the element has moved its units; the same tensor where none do.
+        r"""The tensor `name` after the element has moved its units; the same tensor where none do.
 
         Permuting is exact in every dtype. Scales are applied in float32 or wider and rounded once.
+
+        >>> spec = Spec.parse('[axes]\nbias = "k"\nweight = "k 2"\n')
+        >>> symmetry = Symmetry(spec, {"bias": (3,), "weight": (3, 2)})
+        >>> g = Element({"k": torch.tensor([2, 0, 1])})
+        >>> symmetry.act(g, "bias", torch.tensor([10.0, 11.0, 12.0]))
+        tensor([12., 10., 11.])
         """
         axes = self.spec.axes.get(name, ())
         out = w
         for number, axis in enumerate(axes):
             index = self._permutation(axis, g)
             if index is not None:
-                out = out.index_select(number, index)
+                out = out.index_select(number, index.to(out.device))
         factors = [(number, self._factor(axis, g)) for number, axis in enumerate(axes)]
         used = [(number, factor) for number, factor in factors if factor is not None]
         return _scaled(out, used, name) if used else out
@@ -177,5 +183,5 @@ def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
         )
     wide = w if w.dtype in (torch.float32, torch.float64) else w.float()
     for number, factor in factors:
-        wide = wide * factor.to(wide.dtype).reshape([-1 if d == number else 1 for d in range(w.ndim)])
+        wide = wide * factor.to(wide).reshape([-1 if d == number else 1 for d in range(w.ndim)])
     return wide.to(w.dtype)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, default_collate
 
-from deepalign_cli.data.factories import read_factory
+from deepalign_cli.data.dataset import Part
+from deepalign_cli.data.factories import Items, read_factory, splits_of
 from deepalign_cli.data.sources import load_data
 from deepalign_cli.errors import DataError, DeepalignError, UsageError
 
@@ -67,6 +69,48 @@ def test_inputs_alone(factory, value):
     assert y is None
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"batch_size": 4}, 10),
+        ({"batch_size": 4, "shuffle": True}, 10),
+        ({"batch_size": 4, "sampler": SubsetRandomSampler([1, 3, 5])}, 3),
+        ({"batch_sampler": [[0, 1], [2]]}, 3),
+        ({"batch_size": 4, "collate_fn": lambda items: default_collate([(2 * x, y) for x, y in items])}, 10),
+    ],
+)
+def test_a_loader_gives_the_examples_that_it_gives_torch(options, count):
+    x, y = torch.arange(20.0).reshape(10, 2), torch.arange(10)
+    split = splits_of(DataLoader(TensorDataset(x, y), **options), "data")[""]
+    inputs, labels = split.read(torch.arange(len(split)))
+    assert len(split) == count
+    assert torch.equal(inputs, x[labels] * (2 if "collate_fn" in options else 1))
+    assert split.__class__ is (Items if set(options) <= {"batch_size", "shuffle"} else Part)
+
+
+@pytest.mark.parametrize("batch", [torch.ones(4, 2), [torch.ones(4, 2)], (torch.ones(4, 2),)])
+def test_a_loader_of_inputs_alone(batch):
+    split = splits_of(DataLoader([batch, batch], batch_size=None), "data")[""]
+    assert split.read(torch.arange(8))[1] is None
+    plain = splits_of(DataLoader(TensorDataset(torch.ones(3, 2))), "data")[""]
+    assert plain.read(torch.arange(3))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([(1, 2, 3)], "batches of 'data' are not"),
+        ([(torch.ones(2), torch.ones(2)), torch.ones(2)], "batches of 'data' are not"),
+        ([], "batches of 'data' are not"),
+        ([torch.ones(2, 2), torch.ones(2, 3)], "raised RuntimeError"),
+        ([{"x": 1}], "gives dict where numbers"),
+    ],
+)
+def test_a_loader_of_something_else_is_refused(batches, message):
+    with pytest.raises(DeepalignError, match=message):
+        splits_of(DataLoader(batches, batch_size=None), "data")
+
+
 def test_splits(factory):
     source = factory("return {'Train': (np.zeros((4, 2)), np.zeros(4)), 'test': torch.ones(3, 2)}")
     assert load_data(source).name == "own_data.py:make, test, 3 examples"
@@ -111,8 +155,8 @@ def test_a_dataset_of_inputs_alone(factory):
         ("[(torch.ones(2), 0), torch.ones(2), torch.ones(2)]", "where numbers are to be"),
         ("[torch.ones(2), torch.ones(3), torch.ones(2)]", "not all of one shape"),
         ("[torch.ones(2), torch.ones(2).double(), torch.ones(2)]", "not all of one shape"),
-        ("['a', 'b', 'c']", "returned str where numbers are to be"),
-        ("[{'x': 1}] * 3", "returned dict where numbers are to be"),
+        ("['a', 'b', 'c']", "gives str where numbers are to be"),
+        ("[{'x': 1}] * 3", "gives dict where numbers are to be"),
     ],
 )
 def test_items_that_make_no_batch_are_refused(factory, items, message):
@@ -124,15 +168,15 @@ def test_items_that_make_no_batch_are_refused(factory, items, message):
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ("None", UsageError, "returned NoneType, not data"),
-        ("3", UsageError, "returned int, not data"),
-        ("Stream()", UsageError, "returned Stream, not data"),
-        ("Squares", UsageError, "returned type, not data"),
-        ("'digits.npz'", UsageError, "returned str, not data"),
+        ("None", UsageError, "gives NoneType, not data"),
+        ("3", UsageError, "gives int, not data"),
+        ("Stream()", UsageError, "gives Stream, not data"),
+        ("Squares", UsageError, "gives type, not data"),
+        ("'digits.npz'", UsageError, "gives str, not data"),
         ("{}", UsageError, "without names of splits"),
         ("{1: torch.ones(2, 2)}", UsageError, "without names of splits"),
-        ("(torch.ones(2, 2),)", UsageError, "returned 1 things"),
-        ("(1, 2, 3)", UsageError, "returned 3 things"),
+        ("(torch.ones(2, 2),)", UsageError, "gives 1 things"),
+        ("(1, 2, 3)", UsageError, "gives 3 things"),
         ("(['a'], [1])", DataError, "where numbers are to be"),
         ("([[1, 2], [3]], [1, 2])", DataError, "where numbers are to be"),
         ("(np.array([None]), [1])", DataError, "where numbers are to be"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from deepalign_cli.operations import session as module
 from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.operations.session import Session, check_hashes, measured_for, notes_of
+from deepalign_cli.operations.session import Session, check_hashes, measured_for
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import open_testbed
 from deepalign_cli.progress import Progress
@@ -156,22 +155,3 @@ def test_distances_are_those_of_the_inputs_at_hand(tmp_path: Path) -> None:
     other = measured_for(own, inputs[0], inputs[2])
     assert other.distance_before == pytest.approx(distance(own.symmetry, inputs[0], inputs[2]))
     assert other.distance_after == pytest.approx(distance(own.symmetry, inputs[0], own.apply(inputs[2])))
-
-
-@pytest.mark.parametrize(
-    ("details", "expected"),
-    [
-        ({"restarts": 10}, []),
-        ({"restarts": 10, "notes": ["a"]}, ["a"]),
-        (
-            {"network": "n-v1", "sketches": 1, "kept": "none", "why": "as asked for", "notes": []},
-            ["n-v1, 1 sketch; kept the prediction: as asked for"],
-        ),
-        (
-            {"network": "n-v1", "sketches": 8, "kept": "weights", "why": "it is unsure", "notes": ["a", "b"]},
-            ["n-v1, 8 sketches; kept weight matching from the prediction: it is unsure", "a", "b"],
-        ),
-    ],
-)
-def test_notes_tell_of_predictions(details: dict[str, object], expected: Sequence[str]) -> None:
-    assert notes_of(replace(NOTHING, details=details)) == expected
