@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.api.arguments import Source, open_source, open_sources, settings_of, testbed_of
 from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import write_aligned
@@ -88,9 +91,8 @@ def merge(
     if job is not None:
         with Hashes(session.inputs) as hashes:
             write_merge(job, merge, job.output, hashes, time.perf_counter())
-    names = {info.name: info.stored_name for info in session.reference.infos.values()}
-    notes = tuple(dict.fromkeys(merge.notes(merge.alignments)))
-    return Merged({names[name]: w for name, w in tensors.items()}, tuple(merge.alignments), notes)
+    named = {session.reference.infos[name].stored_name: _own(w, name, session) for name, w in tensors.items()}
+    return Merged(named, tuple(merge.alignments), tuple(dict.fromkeys(merge.notes(merge.alignments))))
 
 
 def barrier(
@@ -171,6 +173,12 @@ def _merging(
     merging = Merging(tuple(weights), combine, own)
     merging.check(count + has_base)
     return merging
+
+
+def _own(w: Tensor, name: str, session: Session) -> Tensor:
+    """A tensor in memory that is none of the caller's, as counters that come from the first network are."""
+    held = {c[name].data_ptr() for c in session.inputs if isinstance(c, MemoryCheckpoint)}
+    return w.clone() if w.data_ptr() in held else w
 
 
 def _job(session: Session, out: Out, repair: str | None = None) -> Job | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.extras import require
-from deepalign_cli.measure.curve import Curve
+from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.operations.barrier import BarrierReport
 from deepalign_cli.operations.landscape import LandscapeReport
 from deepalign_cli.plots import save_curves, save_landscape
@@ -82,7 +82,8 @@ class Barrier:
         return self.report.notes
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{c.method} {c.barrier:.4g}" for c in self.curves)
+        of = {name: [path.curves[0].barrier for path in self.report.of(name)] for name in self.report.methods}
+        figures = ", ".join(f"{name} {mean_and_spread(all_)[0]:.4g}" for name, all_ in of.items())
         return f"Barrier({figures}; {self.report.loss} on {', '.join(self.report.data)})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,9 +145,10 @@ class LandscapeResult:
         """All figures as plain numbers and lists."""
         grid = self.report.landscape
         accuracies = None if grid.accuracies is None else grid.accuracies.tolist()
+        places = {name: list(place) for name, place in grid.places.items()}
         return {
             "xs": list(grid.xs), "ys": list(grid.ys), "losses": grid.losses.tolist(),
-            "accuracies": accuracies, "places": dict(grid.places), "at": dict(self.report.at),
+            "accuracies": accuracies, "places": places, "at": dict(self.report.at),
             "loss": self.report.loss, "data": grid.data, "notes": list(self.notes),
         }  # fmt: skip
 
@@ -175,7 +177,8 @@ def _picture(save: Any) -> Picture:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture.svg"
         save(file)
-        return Picture(file.read_text())
+        text = file.read_text(encoding="utf-8")
+        return Picture(text[text.index("<svg") :])  # what comes before has no place inside a page
 
 
 def _with_picture(table: str, result: Barrier | LandscapeResult) -> str:

@@ -105,10 +105,9 @@ def _split(made: object, source: str) -> Split:
 def _loaded(loader: DataLoader[Any], source: str) -> Split:
     """The examples of a loader: its data set where it only batches that, else all batches, put together."""
     items: Any = loader.dataset
-    is_plain = loader.collate_fn is default_collate and loader.batch_size is not None
-    if is_plain and isinstance(loader.sampler, SequentialSampler | RandomSampler):
-        if len(loader.sampler) == len(items):
-            return Items(items, source)
+    is_plain = isinstance(loader.sampler, SequentialSampler | RandomSampler) and loader.batch_size is not None
+    if is_plain and loader.collate_fn is default_collate and len(loader.sampler) == len(items):
+        return Items(items, source)
     batches: Any = guarded(lambda: list(loader), source)
     pairs = [batch if isinstance(batch, tuple | list) else (batch,) for batch in batches]
     if {len(pair) for pair in pairs} not in ({1}, {2}):
@@ -130,6 +129,4 @@ def _array(value: object, source: str) -> Shaped[Tensor, ...]:
             return value.detach().cpu()
         return as_tensor(np.asarray(value))
     except (ValueError, TypeError, RuntimeError):
-        raise DataError(
-            f"'{source}' gives {type(value).__name__} where numbers are to be.", _HINT
-        ) from None
+        raise DataError(f"'{source}' gives {type(value).__name__} where numbers are to be.", _HINT) from None
