@@ -105,8 +105,9 @@ def _split(made: object, source: str) -> Split:
 def _loaded(loader: DataLoader[Any], source: str) -> Split:
     """The examples of a loader: its data set where it only batches that, else all batches, put together."""
     items: Any = loader.dataset
-    is_plain = isinstance(loader.sampler, SequentialSampler | RandomSampler) and loader.batch_size is not None
-    if is_plain and loader.collate_fn is default_collate and len(loader.sampler) == len(items):
+    sampler: Any = loader.sampler
+    is_plain = loader.collate_fn is default_collate and loader.batch_size is not None
+    if is_plain and isinstance(sampler, SequentialSampler | RandomSampler) and len(sampler) == len(items):
         return Items(items, source)
     batches: Any = guarded(lambda: list(loader), source)
     pairs = [batch if isinstance(batch, tuple | list) else (batch,) for batch in batches]

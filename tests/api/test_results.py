@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import deepalign_cli as da
-from deepalign_cli.api.results import Picture
+from deepalign_cli.api.results import Barrier, LandscapeResult, Picture
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError, MissingExtra, UsageError
 from tests.api.builders import examples, net
@@ -22,16 +22,16 @@ OPTIONS = {"data": (X, net(0)(X).argmax(1)), "points": 3, "method": "weights", "
 
 
 @pytest.fixture(scope="module")
-def barrier() -> da.Barrier:
+def barrier() -> Barrier:
     return da.barrier(net(0), net(1), net(2), **OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def landscape() -> da.LandscapeResult:
+def landscape() -> LandscapeResult:
     return da.landscape(net(0), net(1), **OPTIONS)
 
 
-def test_results_are_told_in_a_line(barrier: da.Barrier, landscape: da.LandscapeResult) -> None:
+def test_results_are_told_in_a_line(barrier: Barrier, landscape: LandscapeResult) -> None:
     alignment, merged = da.align(net(0), net(1)), da.merge([net(0), net(1)], method="none")
     assert repr(alignment).startswith("Alignment(deepalign: ")
     assert repr(merged) == "Merged(2 networks; 6 tensors, 653 numbers)"
@@ -57,7 +57,7 @@ def test_a_merged_network_is_saved_as_any_state_dict_is(tmp_path: Path) -> None:
         assert all(torch.equal(loaded[name], w) for name, w in merged.items())
 
 
-def test_a_barrier_has_the_figures_of_its_last_method(barrier: da.Barrier) -> None:
+def test_a_barrier_has_the_figures_of_its_last_method(barrier: Barrier) -> None:
     assert [curve.method for curve in barrier.curves] == ["none", "weights"] * 2
     assert barrier.curve is barrier.curves[1]
     assert barrier.barrier == barrier.curves[1].barrier
@@ -67,7 +67,7 @@ def test_a_barrier_has_the_figures_of_its_last_method(barrier: da.Barrier) -> No
     assert table["notes"] == list(barrier.notes)
 
 
-def test_every_point_is_a_row(barrier: da.Barrier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_point_is_a_row(barrier: Barrier, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = barrier.to_dataframe()
     assert list(frame) == ["moving", "data", "method", "alpha", "loss", "accuracy"]
     assert len(frame) == 2 * 2 * 3
@@ -78,14 +78,14 @@ def test_every_point_is_a_row(barrier: da.Barrier, monkeypatch: pytest.MonkeyPat
         barrier.to_dataframe()
 
 
-def test_a_landscape_has_its_points(landscape: da.LandscapeResult) -> None:
+def test_a_landscape_has_its_points(landscape: LandscapeResult) -> None:
     table = landscape.to_dict()
     assert json.loads(json.dumps(table)) == table
     assert [len(row) for row in table["losses"]] == [3] * 3
     assert set(table["at"]) == set(table["places"])
 
 
-def test_a_notebook_shows_a_table_and_the_picture(barrier: da.Barrier, landscape: da.LandscapeResult) -> None:
+def test_a_notebook_shows_a_table_and_the_picture(barrier: Barrier, landscape: LandscapeResult) -> None:
     alignment = da.align(net(0), net(1), method="weights")
     for result, cells in ((barrier, 4 * 5), (landscape, 3 * 2), (alignment, 2 * 3)):
         html = result._repr_html_()
@@ -109,7 +109,7 @@ def test_names_are_escaped() -> None:
 
 
 def test_without_matplotlib_the_table_is_shown_alone(
-    barrier: da.Barrier, monkeypatch: pytest.MonkeyPatch
+    barrier: Barrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert barrier._repr_html_().endswith("</table>")
@@ -119,7 +119,7 @@ def test_without_matplotlib_the_table_is_shown_alone(
 
 @pytest.mark.parametrize("name", ["curve.png", "curve.svg", "curve.html"])
 def test_pictures_are_files_where_they_are_named(
-    name: str, barrier: da.Barrier, landscape: da.LandscapeResult, tmp_path: Path
+    name: str, barrier: Barrier, landscape: LandscapeResult, tmp_path: Path
 ) -> None:
     for result in (barrier, landscape):
         (tmp_path / name).unlink(missing_ok=True)
