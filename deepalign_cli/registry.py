@@ -23,10 +23,11 @@ from deepalign_cli.parameters import Parameter
 # What commands that align, and the Python face, have as options of their own: no row may call its so.
 RESERVED = frozenset((
     "a", "activation", "alignment", "alpha", "arguments", "b", "base", "batch_size", "combine", "csv",
-    "data", "design", "force", "grey", "heads", "help", "input_shape", "inputs", "json", "limit",
-    "loss", "m", "max_barrier", "method", "model", "model_arg", "networks", "normalise", "o", "offline",
-    "out", "output", "path", "plot", "points", "private", "push", "q", "quiet", "repair", "samples",
-    "save_alignment", "seed", "side", "spec", "split", "splits", "tolerance", "weights", "y", "yes",
+    "data", "design", "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs",
+    "json", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg", "networks",
+    "normalise", "o", "offline", "out", "output", "path", "plot", "points", "pool", "private", "push",
+    "q", "quiet", "repair", "samples", "save_alignment", "seed", "side", "spec", "split", "splits",
+    "tolerance", "weights", "y", "yes",
 ))  # fmt: skip
 
 

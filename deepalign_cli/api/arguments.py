@@ -25,6 +25,7 @@ from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
+from deepalign_cli.spelling import british
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.user_code import guarded
@@ -66,6 +67,7 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
         UsageError: none of the methods has an option of a name, or its value may not be used.
     """
     rows = [METHODS.find(name) for name in names]
+    given = {british(name): value for name, value in given.items()}
     common = {name: value for name, value in given.items() if name in _SETTINGS}
     running = {name: value for name, value in given.items() if name in _RUNNING}
     own = {name: value for name, value in given.items() if name not in common and name not in running}

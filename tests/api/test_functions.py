@@ -121,7 +121,7 @@ def test_results_are_those_of_the_command_line(tmp_path: Path) -> None:
     data, words = stored(tmp_path), ["--activation", "relu", "--seed", "3"]
     options: dict[str, Any] = {"activation": "relu", "seed": 3}
 
-    aligned, merged = tmp_path / "aligned", tmp_path / "merged"
+    aligned, merged = tmp_path / "aligned.safetensors", tmp_path / "merged.safetensors"
     assert deepalign("align", a, b, "-o", aligned, *words).code == 0
     assert same(dict(da.align(a, b, **options).apply(da.open(b))), load_file(aligned))
     assert deepalign("merge", a, b, "--alpha", 0.3, "--combine", "slerp", "-o", merged, *words).code == 0
@@ -204,7 +204,7 @@ def test_pixels_are_normalised() -> None:
     pixels, nothing = (x.abs() * 60).to(torch.uint8), {"method": "none", "points": 3}
     with pytest.raises(DeepalignError, match="pixels from 0 to 255"):
         da.barrier(net(0), net(1), data=(pixels, y), **nothing)
-    scaled = da.barrier(net(0), net(1), data=(pixels, y), normalise="unit", **nothing)
+    scaled = da.barrier(net(0), net(1), data=(pixels, y), normalize="unit", **nothing)
     assert scaled.curve.losses == da.barrier(net(0), net(1), data=(pixels / 255, y), **nothing).curve.losses
 
 
@@ -376,6 +376,7 @@ X, Y = examples()
         (lambda: da.merge([A, B], combine="mix"), UsageError, "no combiner 'mix'"),
         (lambda: da.merge([A, B], base=A), UsageError, "combine='linear' makes no use of base"),
         (lambda: da.merge([A, B], repair=True), UsageError, "repair needs data"),
+        (lambda: da.merge([A, B], out="x.pt"), UsageError, "x.pt"),
         (lambda: da.barrier(A, B), UsageError, "measured on data"),
         (lambda: da.landscape(A, B), UsageError, "measured on data"),
         (lambda: da.barrier(A, B, data=X), DeepalignError, "no labels"),
@@ -435,5 +436,5 @@ def test_a_module_that_cannot_be_copied_is_told() -> None:
 def test_every_option_of_a_method_is_taken() -> None:
     a, b = net(0), net(1)
     for row in METHODS.values():
-        own = {p.name: p.default for p in row.parameters}
+        own = {p.name: 2 if p.name == "steps" else p.default for p in row.parameters}
         da.align(a, b, method=row.name, data=examples(), **own)

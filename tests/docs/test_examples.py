@@ -62,12 +62,12 @@ def lines_of_code(text: str) -> int:
 def test_merge_two_does_what_merge_does(tmp_path: Path, example: Example) -> None:
     a, b = DEMO / "a.safetensors", DEMO / "b.safetensors"
 
-    code, out = example.run("merge_two.py", a, b, tmp_path / "library")
+    code, out = example.run("merge_two.py", a, b, tmp_path / "library.safetensors")
 
     assert code == 0
     assert out.startswith("Merged(2 networks; 8 tensors, ")
-    assert deepalign("merge", a, b, "-o", tmp_path / "command").code == 0
-    merged, wanted = (load_file(tmp_path / name) for name in ("library", "command"))
+    assert deepalign("merge", a, b, "-o", tmp_path / "command.safetensors").code == 0
+    merged, wanted = (load_file(tmp_path / f"{name}.safetensors") for name in ("library", "command"))
     assert all(torch.equal(merged[name], w) for name, w in wanted.items())
     assert lines_of_code((ROOT / "examples" / "merge_two.py").read_text(encoding="utf-8")) <= 8
 
