@@ -55,7 +55,7 @@ def test_the_tables_and_the_picture(tmp_path: Path) -> None:
 
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["network", "A,", "B,", "average", "average"]
+    assert [line.split()[0] for line in lines[:5]] == ["network", "A,", "B,", "naive", "average"]
     assert all(line.endswith(" %") for line in lines[1:5])
     assert [line.split()[0] for line in lines[-4:]] == ["method", "none", "deepalign", "wrote"]
     assert (tmp_path / "deepalign-demo.png").read_bytes().startswith(b"\x89PNG")
