@@ -163,15 +163,15 @@ def test_the_readme_holds_the_two_commands() -> None:
     assert [block.splitlines()[-1].split()[0] for _, block in found] == ["deepalign", "pytest"]
 
 
-def test_the_readme_says_what_the_demo_prints(shell: Shell) -> None:
+def test_the_readme_says_what_the_demo_prints(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     said = readme.split("| network | accuracy |\n|---|---|\n")[1].split("\n\n")[0]
 
-    table = shell.run("deepalign demo --plot demo.svg")[1].splitlines()[1:5]
+    table = Shell(tmp_path).run("deepalign demo --plot demo.svg")[1].splitlines()[1:5]
 
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
     assert [re.split(r" {2,}", line.strip()) for line in table] == rows
-    picture = (shell.folder / "demo.svg").read_text(encoding="utf-8")
+    picture = (tmp_path / "demo.svg").read_text(encoding="utf-8")
     assert all(f">{network}</text>" in picture for network, _ in rows[2:])
 
 
