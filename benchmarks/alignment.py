@@ -47,7 +47,7 @@ from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.train.pool import graph_of
 from deepalign_cli.train.tasks import Examples, Task, load_examples
-from deepalign_cli.train.zoo_training import Family, load_family
+from deepalign_cli.train.zoo_files import Family, load_family
 
 _SLOW_FROM = 300_000  # parameters
 

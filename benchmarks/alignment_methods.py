@@ -23,7 +23,7 @@ from deepalign_cli.network.similarity import similarities
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo_training import Family
+from deepalign_cli.train.zoo_files import Family
 
 SKETCHES = 8
 CHUNK = 500  # images at a time

@@ -12,7 +12,7 @@ from torch.nn import functional
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo_training import Family
+from deepalign_cli.train.zoo_files import Family
 
 ALPHAS = torch.linspace(0, 1, 11, dtype=torch.float64)
 _STATISTICS_IMAGES = 2000

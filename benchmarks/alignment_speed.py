@@ -15,7 +15,7 @@ from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.train.pool import graph_of
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.zoo_training import Family
+from deepalign_cli.train.zoo_files import Family
 
 _SIZES = ((784, 512, 512, 512, 10), (784, 1024, 1024, 1024, 10), (784, 2048, 2048, 10))
 _PAIRS = 3

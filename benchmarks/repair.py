@@ -23,7 +23,7 @@ from deepalign_cli.operations.barrier import REPAIRED, Question, barrier_files
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.train.export import export_network, preparation_of
-from deepalign_cli.train.zoo_training import Family, load_family
+from deepalign_cli.train.zoo_files import Family, load_family
 
 METHODS = ("weights", "activations", "dual", "deepalign")
 BLIND = "deepalign, no data"

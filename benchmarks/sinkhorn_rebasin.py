@@ -20,7 +20,8 @@ from deepalign_cli.network.soft import soft_act
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo_training import Family, batch_of, losses
+from deepalign_cli.train.zoo_files import Family
+from deepalign_cli.train.zoo_losses import batch_of, losses
 
 _SHARE = 0.8  # of every row of the first soft permutation lies on the start's own place
 _JUDGED_IMAGES = 1000

@@ -15,85 +15,63 @@ class DeepalignError(Exception):
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
 
+    def __init_subclass__(cls, *, code: str | None = None, exit_code: int | None = None) -> None:
+        cls.code, cls.exit_code = code or cls.code, exit_code or cls.exit_code
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
 
 
-class UsageError(DeepalignError):
-    """The command line or the arguments ask for something that cannot be meant."""
-
-    code = "usage"
-    exit_code = 2
+class UsageError(DeepalignError, code="usage", exit_code=2):
+    """The command line or the arguments ask for something that makes no sense."""
 
 
-class OutputError(DeepalignError):
-    """The output could not be written (disk full, no permission, a folder that is missing)."""
-
-    code = "output"
+class OutputError(DeepalignError, code="output"):
+    """The output could not be written (disk full, no permission, missing folder)."""
 
 
-class MissingExtra(DeepalignError):
+class MissingExtra(DeepalignError, code="missing"):
     """An optional package is needed and not installed; the hint is the line that installs it."""
 
-    code = "missing"
 
-
-class DataError(DeepalignError):
+class DataError(DeepalignError, code="data", exit_code=3):
     """A data set is broken, empty, or does not fit the network."""
 
-    code = "data"
-    exit_code = 3
 
-
-class LossError(DeepalignError):
+class LossError(DeepalignError, code="loss"):
     """A loss is not finite."""
 
-    code = "loss"
+
+class CheckpointError(DeepalignError, code="checkpoint", exit_code=3):
+    """A checkpoint is broken, hostile, or not a checkpoint at all."""
 
 
-class CheckpointError(DeepalignError):
-    """A checkpoint is broken, hostile, or not one at all."""
-
-    code = "checkpoint"
-    exit_code = 3
+class UnsafeCheckpointError(CheckpointError, code="unsafe"):
+    """A checkpoint asks to run code; none of it was run."""
 
 
-class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint asks for code to be run; nothing of it was."""
-
-    code = "unsafe"
-
-
-class NonFiniteError(CheckpointError):
+class NonFiniteError(CheckpointError, code="nonfinite"):
     """A tensor holds NaN or Inf."""
 
-    code = "nonfinite"
 
-
-class MismatchError(DeepalignError):
+class MismatchError(DeepalignError, code="mismatch", exit_code=3):
     """Two checkpoints, or a checkpoint and an alignment, do not belong together."""
 
-    code = "mismatch"
-    exit_code = 3
 
-
-class SpecError(DeepalignError):
+class SpecError(DeepalignError, code="spec", exit_code=3):
     """A symmetry spec is malformed or does not fit the tensors' shapes."""
 
-    code = "spec"
-    exit_code = 3
+
+class AmbiguousError(SpecError, code="ambiguous"):
+    """Two readings of an architecture fit its names and shapes; deepalign does not guess."""
 
 
-class AmbiguousError(SpecError):
-    """Two readings of an architecture fit its names and shapes; neither is guessed."""
-
-    code = "ambiguous"
-
-
-class BarrierExceeded(DeepalignError):
+class BarrierExceeded(DeepalignError, code="barrier", exit_code=4):
     """The loss barrier is above the limit that the user set."""
 
-    code = "barrier"
-    exit_code = 4
+
+def one_line(error: object) -> str:
+    """What an exception says, as part of a sentence: its message on one line, or else its type."""
+    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__

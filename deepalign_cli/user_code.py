@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.errors import DeepalignError, UsageError, one_line
 
 _WORDS = {"true": True, "false": False, "none": None}
 _HINT = "give --model path/to/file.py:factory, where factory() returns the network as an nn.Module."
@@ -29,14 +29,14 @@ def call_factory(reference: str, args: Mapping[str, str], hint: str = _HINT) -> 
         DeepalignError: the user's code raised.
     """
     factory = load_attribute(reference, hint)
-    given = {name: value_of(text) for name, text in args.items()}
-    return guarded(lambda: factory(**given), reference)
+    keywords = {name: value_of(text) for name, text in args.items()}
+    return guarded(lambda: factory(**keywords), reference)
 
 
 def value_of(text: str) -> object:
-    """`3`, `1e-3`, `true`, `none`, `8,16` and `(8, 16)` as what they are; all else as text."""
-    if text.strip().lower() in _WORDS:
-        return _WORDS[text.strip().lower()]
+    """`3`, `1e-3`, `true`, `none`, `8,16` and `(8, 16)` as Python values; everything else as text."""
+    if (word := text.strip().lower()) in _WORDS:
+        return _WORDS[word]
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -53,12 +53,12 @@ def load_attribute(reference: str, hint: str = _HINT) -> Callable[..., Any]:
     if not place or not name:
         raise UsageError(f"'{reference}' does not name a Python file and a factory in it.", hint)
     module = _run_file(Path(place), reference, hint) if _is_file(place) else _import(place, reference, hint)
-    found: object = module
+    attribute: object = module
     for part in name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
+        attribute = getattr(attribute, part, None)
+    if not callable(attribute):
         raise UsageError(f"'{place}' has no callable '{name}'.", hint)
-    return found
+    return attribute
 
 
 def guarded(function: Callable[[], object], reference: str) -> object:
@@ -70,15 +70,12 @@ def guarded(function: Callable[[], object], reference: str) -> object:
     try:
         return function()
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise DeepalignError(
-            f"'{reference}' raised {type(error).__name__}: {one_line(error)}.",
-            "run it on its own to see where.",
-        ) from error
+        raise _raised(reference, error) from error
 
 
-def one_line(error: BaseException) -> str:
-    """An exception's message, without line breaks and its full stop."""
-    return " ".join(str(error).split()).removesuffix(".")
+def _raised(reference: str, error: BaseException) -> DeepalignError:
+    message = f"'{reference}' raised {type(error).__name__}: {one_line(error)}."
+    return DeepalignError(message, "run it on its own to see where.")
 
 
 def _is_file(place: str) -> bool:
@@ -103,15 +100,12 @@ def _import(name: str, reference: str, hint: str) -> ModuleType:
     _to_front(Path.cwd())
     importlib.invalidate_caches()
     try:
-        found = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        found = None
+        spec = None
     except Exception as error:  # a parent package's own code may raise anything
-        raise DeepalignError(
-            f"'{reference}' raised {type(error).__name__}: {one_line(error)}.",
-            "run it on its own to see where.",
-        ) from error
-    if found is None:
+        raise _raised(reference, error) from error
+    if spec is None:
         raise UsageError(f"there is no Python module '{name}', here or installed.", hint)
     module = guarded(lambda: importlib.import_module(name), reference)
     assert isinstance(module, ModuleType)  # what import_module returns

@@ -9,7 +9,7 @@ from deepalign_cli.checkpoint.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.info import DTYPES, TensorInfo
 from deepalign_cli.checkpoint.open import open_checkpoint
 from deepalign_cli.checkpoint.targets import check_output
-from deepalign_cli.checkpoint.writer import Entry, write_safetensors
+from deepalign_cli.checkpoint.writer import Entry, write_safetensors, write_tensors
 
 __all__ = [
     "DTYPES",
@@ -20,4 +20,5 @@ __all__ = [
     "open_checkpoint",
     "tied_metadata",
     "write_safetensors",
+    "write_tensors",
 ]

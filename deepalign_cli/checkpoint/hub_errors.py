@@ -7,16 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError
+from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError, one_line
 
 ELSEWHERE = "download the files by other means and give their path."
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN."
 
 
-class Unreachable(CheckpointError):
-    """The Hub could not be asked, and the cache has no copy."""
-
-    code = "unreachable"
+class Unreachable(CheckpointError, code="unreachable"):
+    """The Hub cannot be reached, and the cache has no copy."""
 
 
 @contextmanager
@@ -58,11 +56,6 @@ def status_of(error: BaseException | None) -> int | None:
     """The HTTP status that an error carries, if it does."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
-
-
-def one_line(error: BaseException | None) -> str:
-    """What an error says, as part of a sentence."""
-    return " ".join(str(error).split()).removesuffix(".") or type(error).__name__
 
 
 def is_connection(error: BaseException | None) -> bool:

@@ -69,6 +69,23 @@ def write_safetensors(
             write_all(file, final)
 
 
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, force: bool = False
+) -> None:
+    """Write tensors that are in memory, as `write_safetensors` does.
+
+    Raises UsageError, OutputError: as there.
+    """
+    entries = [Entry(name, _code(w), tuple(w.shape)) for name, w in tensors.items()]
+    write_safetensors(path, entries, tensors.__getitem__, metadata, force=force)
+
+
+def _code(tensor: Tensor) -> str:
+    """The type's code; of a type that the format lacks, its name."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return CODES.get(name, name)
+
+
 def encode_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:
     """The length and the JSON header, padded so that the tensors begin at a multiple of 8.
 
@@ -90,10 +107,9 @@ def encode_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> byte
 def _write_tensor(file: int, entry: Entry, tensor: Tensor) -> None:
     import torch
 
-    code = CODES.get(str(tensor.dtype).removeprefix("torch."))
-    if code != entry.dtype or tuple(tensor.shape) != entry.shape:
-        found, wanted = f"{code} {list(tensor.shape)}", f"{entry.dtype} {list(entry.shape)}"
-        raise ValueError(f"tensor {entry.name!r} is {found} where {wanted} was announced")
+    if _code(tensor) != entry.dtype or tuple(tensor.shape) != entry.shape:
+        actual, announced = f"{_code(tensor)} {list(tensor.shape)}", f"{entry.dtype} {list(entry.shape)}"
+        raise ValueError(f"tensor {entry.name!r} is {actual} where {announced} was announced")
     if entry.nbytes:
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         write_all(file, flat.numpy().data)

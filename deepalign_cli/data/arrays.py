@@ -14,25 +14,22 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.data.dataset import SPLITS, Contents, Part
-from deepalign_cli.errors import DataError
+from deepalign_cli.errors import DataError, one_line
 
 _INPUTS = ("inputs", "input", "images", "image", "x", "data", "features", "tokens", "input_ids")
 _LABELS = ("labels", "label", "targets", "target", "y")
 _AS = {"u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}  # by NumPy's codes
 _MOST_INFLATED = 200  # times the file's size, or ...
-_ALWAYS_READ = 64 * 2**20  # ... so many bytes: what claims more is taken for a zip bomb
-_HINT = "it takes inputs and labels (or images, x and y), perhaps as train_images, test_labels and so on."
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_ALWAYS_READ = 64 * 2**20  # ... this many bytes: a file that claims more may be a zip bomb
+_HINT = "name its arrays inputs and labels (or images, x and y), or train_images, test_labels and so on."
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: Path) -> Contents:
     """The splits of an .npz file, and no metadata. Nothing in it is executed, and sizes are checked first.
 
     Raises:
-        DataError: it is broken, or no data set.
+        DataError: it is broken, or not a data set.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -42,8 +39,8 @@ def read_npz(path: Path) -> Contents:
             wanted = [(n, info) for n, info in zip(names, members, strict=True) if _place(n)[1]]
             arrays = {name: _read(file, info) for name, info in wanted}
     except Exception as error:  # zipfile, its decompressors and NumPy's parser raise a dozen kinds
-        problem = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
-        raise DataError(f"'{path}' is not an .npz file: {problem}.", "write it by numpy.savez.") from None
+        message = f"'{path}' is not an .npz file: {one_line(error)}."
+        raise DataError(message, "write it with numpy.savez.") from None
     return _splits(arrays, names, path), {}
 
 
@@ -51,7 +48,7 @@ def read_tensors(path: Path) -> Contents:
     """The splits of a .safetensors file, and its metadata.
 
     Raises:
-        CheckpointError: it is broken. DataError: it is no data set.
+        CheckpointError: it is broken. DataError: it is not a data set.
     """
     file = open_checkpoint(path)
     wanted = {name: file[name] for name in file if _place(name)[1]}
@@ -59,12 +56,12 @@ def read_tensors(path: Path) -> Contents:
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
-    """See that the members, whose sizes are no more than claims, do not inflate without end."""
+    """Refuse members that would inflate without end; the sizes in the file are only claims."""
     claimed = sum(info.file_size for info in members)
     if claimed > max(_ALWAYS_READ, _MOST_INFLATED * size):
         raise ValueError(f"its {size:,} bytes claim to hold {claimed:,}")
     if len({info.filename for info in members}) < len(members):
-        raise ValueError("two of its arrays have one name")
+        raise ValueError("two of its arrays have the same name")
 
 
 def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
@@ -79,13 +76,13 @@ def _read(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """Numbers as a tensor; unsigned ones of more than 8 bits, which torch hardly knows, as signed.
+    """Numbers as a tensor; unsigned ones of more than 8 bits, which torch hardly supports, as signed.
 
     Raises:
-        ValueError: they are no numbers.
+        ValueError: they are not numbers.
     """
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{array.dtype} is no type of numbers")
+        raise ValueError(f"{array.dtype} is not a type of numbers")
     array = array.astype(_AS.get(array.dtype.str[1:], array.dtype.newbyteorder("=")), copy=False)
     return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
@@ -102,34 +99,28 @@ def _header(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ..
 def _splits(arrays: Mapping[str, Tensor], names: list[str], path: Path) -> Mapping[str, Part]:
     """The arrays as splits: `train_images`, `x_train`, `train/inputs`, or `inputs` alone.
 
-    `names` are all that the file holds; what is neither inputs nor labels is not read.
+    `names` are all that the file holds; other arrays than inputs and labels are not read.
     """
-    found: dict[str, dict[str, Tensor]] = {}
+    placed: dict[tuple[str, str | None], Tensor] = {}
     for name, array in arrays.items():
-        split, role = _place(name)
-        if role is None:
-            continue
-        if role in found.setdefault(split, {}):
+        split, role = place = _place(name)
+        if place in placed:
             raise DataError(f"'{path}' holds the {role} of '{split or 'all'}' twice.", "leave one out.")
-        found[split][role] = array
-    parts = {
-        split: Part(held["inputs"], as_labels(held["labels"]) if "labels" in held else None)
-        for split, held in found.items()
-        if "inputs" in held
-    }
+        placed[place] = as_labels(array) if role == "labels" else array
+    parts = {s: Part(x, placed.get((s, "labels"))) for (s, role), x in placed.items() if role == "inputs"}
     if not parts:
-        held_names = ", ".join(repr(n) for n in names[:6]) or "nothing"
-        raise DataError(f"'{path}' is no data set: it holds {held_names}.", _HINT)
+        listed = ", ".join(map(repr, names[:6])) or "nothing"
+        raise DataError(f"'{path}' is not a data set: it holds {listed}.", _HINT)
     return parts
 
 
 def _place(name: str) -> tuple[str, str | None]:
     """The split and the role (inputs or labels, else None) that an array's name tells."""
     words = re.split(r"[/._ -]", name.lower())
-    said = next((word for word in words if word in SPLITS), "")
-    rest = "_".join(word for word in words if word != said)
+    split = next((word for word in words if word in SPLITS), "")
+    rest = "_".join(word for word in words if word != split)
     role = "inputs" if rest in _INPUTS else "labels" if rest in _LABELS else None
-    return SPLITS.get(said, ""), role
+    return SPLITS.get(split, ""), role
 
 
 def as_labels(labels: Tensor) -> Tensor:

@@ -13,10 +13,14 @@ from torch import Tensor
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import DataError, UsageError
 
+# Some inputs, and their labels if there are any.
+Examples = tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]
+_NEEDS_EXAMPLES = "give data with examples in them."
+
 
 @runtime_checkable
 class Inputs(Protocol):
-    """Stored inputs: how many, and some of them as a tensor; a tensor itself is such a thing."""
+    """Stored inputs: how many, and some of them as a tensor; a tensor itself qualifies."""
 
     def __len__(self) -> int: ...
 
@@ -25,13 +29,11 @@ class Inputs(Protocol):
 
 @runtime_checkable
 class Split(Protocol):
-    """One split as it is stored: how many examples, and some of them with their labels, if there are any."""
+    """One split as it is stored: how many examples, and some of them with their labels."""
 
     def __len__(self) -> int: ...
 
-    def read(
-        self, rows: Shaped[Tensor, " b"]
-    ) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]: ...
+    def read(self, rows: Shaped[Tensor, " b"]) -> Examples: ...
 
 
 # What a source holds: its splits by name ("" where it has none), and what it says of itself.
@@ -48,9 +50,7 @@ class Part:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def read(
-        self, rows: Shaped[Tensor, " b"]
-    ) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]:
+    def read(self, rows: Shaped[Tensor, " b"]) -> Examples:
         return self.inputs[rows], None if self.labels is None else self.labels[rows]
 
 
@@ -81,7 +81,7 @@ class Data:
         """The split."""
         return self.parts[self.split]
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(self, size: int) -> Iterator[Examples]:
         """Prepared inputs with their labels, `size` at a time.
 
         Raises:
@@ -135,13 +135,13 @@ SPLITS: Mapping[str, str] = {
 
 
 def whole(source: str, parts: Mapping[str, Split], split: str | None, preparation: Preparation) -> Data:
-    """A split of a set, checked: `split`, else test, else validation, else whatever there is.
+    """A split of a set, checked: `split`, else test, else validation, else the first there is.
 
     Raises:
         UsageError: there is no such split. DataError: it is empty, or inputs and labels differ in number.
     """
     if not parts:
-        raise DataError(f"'{source}' is empty.", "give data with examples in them.")
+        raise DataError(f"'{source}' is empty.", _NEEDS_EXAMPLES)
     named = {SPLITS.get(name.lower(), name): part for name, part in parts.items()}
     parts = named if len(named) == len(parts) else parts
     usual = next(name for name in ("test", "validation", "", *parts) if name in parts)
@@ -159,18 +159,12 @@ def whole(source: str, parts: Mapping[str, Split], split: str | None, preparatio
 
 def _check(source: str, split: str, part: Split) -> None:
     where = f"'{source}'{f' ({split})' if split else ''}"
-    if isinstance(part, Part) and isinstance(part.inputs, Tensor) and not part.inputs.ndim:
-        raise DataError(f"{where} holds one number, not a row of inputs.", "give data with examples in them.")
-    if not len(part) or (
-        isinstance(part, Part) and isinstance(part.inputs, Tensor) and not part.inputs.numel()
-    ):
-        raise DataError(f"{where} is empty.", "give data with examples in them.")
-    labels = (
-        part.labels if isinstance(part, Part) else None
-    )  # other labels are not known before they are read
-    if labels is None:
-        return
-    if not labels.ndim or len(labels) != len(part):
+    inputs, labels = (part.inputs, part.labels) if isinstance(part, Part) else (part, None)
+    if isinstance(inputs, Tensor) and not inputs.ndim:
+        raise DataError(f"{where} holds one number, not a row of inputs.", _NEEDS_EXAMPLES)
+    if not len(inputs) or (isinstance(inputs, Tensor) and not inputs.numel()):
+        raise DataError(f"{where} is empty.", _NEEDS_EXAMPLES)
+    if labels is not None and (not labels.ndim or len(labels) != len(part)):
         count = len(labels) if labels.ndim else "no"
         raise DataError(f"{where} has {len(part)} inputs but {count} labels.", "every input needs its label.")
 

@@ -1,8 +1,8 @@
-"""Data that the user's own Python makes: `file.py:factory` or `package.module:factory`. It is run."""
+"""Data from the user's own Python, which is run: `file.py:factory` or `package.module:factory`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, default_collate
 
 from deepalign_cli.data.arrays import as_labels, as_tensor
-from deepalign_cli.data.dataset import Contents, Part, Split
+from deepalign_cli.data.dataset import Contents, Examples, Part, Split
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.user_code import call_factory, guarded
 
 _HINT = (
-    "data are (inputs, labels) as arrays or tensors, a torch Dataset or DataLoader, or a dict of such: "
+    "give (inputs, labels) as arrays or tensors, a torch Dataset or DataLoader, or a dict of splits: "
     '{"train": ..., "test": ...}.'
 )
 _CALL = f"--data path/to/file.py:factory calls factory(): {_HINT}"
@@ -34,32 +34,29 @@ class Items:
     def __len__(self) -> int:
         return len(self.items)
 
-    def read(
-        self, rows: Shaped[Tensor, " b"]
-    ) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."] | None]:
+    def read(self, rows: Shaped[Tensor, " b"]) -> Examples:
         """Some items as one batch.
 
         Raises:
-            DeepalignError: the user's code raised. DataError: the items are no numbers, or not of one shape.
+            DeepalignError: the user's code raised. DataError: the items are not numbers, or differ in shape.
         """
-        found: Any = guarded(lambda: [self.items[row] for row in rows.tolist()], self.reference)
-        if not all(isinstance(item, tuple | list) for item in found):
-            return self._stacked(found, "inputs"), None
-        if all(len(item) == 1 for item in found):
-            return self._stacked([x for (x,) in found], "inputs"), None
-        if any(len(item) != 2 for item in found):
-            raise DataError(
-                f"an item of '{self.reference}' is not (input, label).", "return pairs, or inputs alone."
-            )
-        labels = as_labels(self._stacked([y for _, y in found], "labels"))
-        return self._stacked([x for x, _ in found], "inputs"), labels
+        items: Any = guarded(lambda: [self.items[row] for row in rows.tolist()], self.reference)
+        if not all(isinstance(item, tuple | list) for item in items):
+            return self._stacked(items, "inputs"), None
+        sizes = {len(item) for item in items}
+        if sizes not in ({1}, {2}):
+            message = f"an item of '{self.reference}' is not (input, label)."
+            raise DataError(message, "return pairs, or inputs alone.")
+        inputs, *labels = zip(*items, strict=True)
+        answers = as_labels(self._stacked(labels[0], "labels")) if labels else None
+        return self._stacked(inputs, "inputs"), answers
 
-    def _stacked(self, found: list[Any], what: str) -> Shaped[Tensor, "b ..."]:
-        tensors = [_array(item, self.reference) for item in found]
+    def _stacked(self, items: Sequence[Any], what: str) -> Shaped[Tensor, "b ..."]:
+        tensors = [_array(item, self.reference) for item in items]
         if len({(t.shape, t.dtype) for t in tensors}) > 1:
             raise DataError(
-                f"the {what} of '{self.reference}' are not all of one shape and type.",
-                "transform them to one, in the Dataset.",
+                f"the {what} of '{self.reference}' differ in shape or type.",
+                "let the Dataset transform them to one shape and type.",
             )
         return torch.stack(tensors)
 
@@ -69,16 +66,16 @@ def read_factory(source: str) -> Contents:
 
     Raises:
         UsageError: there is no such factory, or it returns something else.
-        DeepalignError: the user's code raised. DataError: it returns no numbers.
+        DeepalignError: the user's code raised. DataError: it does not return numbers.
     """
     return splits_of(call_factory(source, {}, _CALL), source), {}
 
 
 def splits_of(data: object, source: str) -> dict[str, Split]:
-    """Arrays, a Dataset, a DataLoader, or a dict of such by the names of splits, which `source` provides.
+    """Arrays, a Dataset, a DataLoader, or a dict of these by the names of splits, as returned by `source`.
 
     Raises:
-        UsageError: it is something else. DataError: it holds no numbers.
+        UsageError: it is something else. DataError: it does not hold numbers.
     """
     if not isinstance(data, Mapping):
         return {"": _split(data, source)}
@@ -87,19 +84,19 @@ def splits_of(data: object, source: str) -> dict[str, Split]:
     return {name: _split(value, source) for name, value in data.items()}
 
 
-def _split(made: object, source: str) -> Split:
-    if isinstance(made, DataLoader):
-        return _loaded(made, source)
-    if isinstance(made, Tensor | np.ndarray):
-        return Part(_array(made, source), None)
-    if isinstance(made, tuple | list):
-        if len(made) != 2:
-            raise UsageError(f"'{source}' gives {len(made)} things, not (inputs, labels).", _HINT)
-        x, y = made
+def _split(data: object, source: str) -> Split:
+    if isinstance(data, DataLoader):
+        return _loaded(data, source)
+    if isinstance(data, Tensor | np.ndarray):
+        return Part(_array(data, source), None)
+    if isinstance(data, tuple | list):
+        if len(data) != 2:
+            raise UsageError(f"'{source}' gives {len(data)} things, not (inputs, labels).", _HINT)
+        x, y = data
         return Part(_array(x, source), None if y is None else as_labels(_array(y, source)))
-    if not isinstance(made, str | bytes) and _has(made, "__getitem__") and _has(made, "__len__"):
-        return Items(made, source)
-    raise UsageError(f"'{source}' gives {type(made).__name__}, not data.", _HINT)
+    if not isinstance(data, str | bytes) and _has(data, "__getitem__") and _has(data, "__len__"):
+        return Items(data, source)
+    raise UsageError(f"'{source}' gives {type(data).__name__}, not data.", _HINT)
 
 
 def _loaded(loader: DataLoader[Any], source: str) -> Split:
@@ -119,8 +116,8 @@ def _loaded(loader: DataLoader[Any], source: str) -> Split:
     return Part(x, as_labels(labels[0]) if labels else None)
 
 
-def _has(thing: object, name: str) -> bool:
-    return callable(getattr(type(thing), name, None))
+def _has(value: object, method: str) -> bool:
+    return callable(getattr(type(value), method, None))
 
 
 def _array(value: object, source: str) -> Shaped[Tensor, ...]:
@@ -130,4 +127,4 @@ def _array(value: object, source: str) -> Shaped[Tensor, ...]:
             return value.detach().cpu()
         return as_tensor(np.asarray(value))
     except (ValueError, TypeError, RuntimeError):
-        raise DataError(f"'{source}' gives {type(value).__name__} where numbers are to be.", _HINT) from None
+        raise DataError(f"'{source}' gives {type(value).__name__}, not numbers.", _HINT) from None

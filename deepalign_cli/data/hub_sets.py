@@ -15,14 +15,14 @@ from deepalign_cli.checkpoint.hub import is_offline
 from deepalign_cli.data.arrays import as_labels, as_tensor
 from deepalign_cli.data.dataset import Contents, Inputs, Part
 from deepalign_cli.data.image_folder import Opener, Pictures
-from deepalign_cli.errors import DataError, UsageError
+from deepalign_cli.errors import DataError, UsageError, one_line
 from deepalign_cli.extras import require
 
 _NUMBERS = ("int", "uint", "float")
 _IMAGES = ("image", "img")
 _LABELS = ("label", "labels", "target", "fine_label", "y")
 _INPUTS = ("inputs", "x", "input_ids", "features", "pixel_values")
-_OWN = "bring the set as code: --data file.py:factory, where factory() returns (inputs, labels)."
+_OWN = "load it in your own code: --data file.py:factory, where factory() returns (inputs, labels)."
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Rows:
 
 
 def read_hub(rest: str) -> Contents:
-    """The splits of a set. Its own code, where it comes with any, is not run.
+    """The splits of a data set. Code that comes with it is not run.
 
     Raises:
         UsageError: there is no such set. DataError: it could not be loaded, or holds no images or numbers.
@@ -53,9 +53,9 @@ def read_hub(rest: str) -> Contents:
     """
     name = f"hf:{rest}"
     datasets: Any = require("datasets", "data", name)
-    found = _load(datasets, rest, name)
-    splits = {str(split): rows for split, rows in found.items()} if isinstance(found, dict) else {"": found}
-    return {split: _part(datasets, rows, name) for split, rows in splits.items()}, {}
+    loaded = _load(datasets, rest, name)
+    splits = loaded if isinstance(loaded, dict) else {"": loaded}
+    return {str(split): _part(datasets, rows, name) for split, rows in splits.items()}, {}
 
 
 def _load(datasets: Any, rest: str, name: str) -> Any:
@@ -63,16 +63,17 @@ def _load(datasets: Any, rest: str, name: str) -> Any:
     datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or is_offline()
     place, _, config = rest.removeprefix("//").partition(":")
     if not place:
-        raise UsageError(f"'{name}' names no set.", "write hf:NAME, hf:NAME:CONFIG or hf:FOLDER.")
+        raise UsageError(f"'{name}' names no data set.", "write hf:NAME, hf:NAME:CONFIG or hf:FOLDER.")
     saved = any((Path(place) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
         return datasets.load_from_disk(place) if saved else datasets.load_dataset(place, config or None)
     except FileNotFoundError as error:  # what DatasetNotFoundError is, too
-        raise UsageError(f"there is no set '{name}': {_line(error)}.", "see its name on the Hub.") from None
+        message = f"there is no data set '{name}': {one_line(error)}."
+        raise UsageError(message, "check its name on the Hub.") from None
     except Exception as error:  # the network, the Hub, Arrow and many file formats
         raise DataError(
-            f"'{name}' could not be loaded: {_line(error)}.",
-            "see that datasets.load_dataset loads it; a configuration is named by hf:NAME:CONFIG.",
+            f"'{name}' could not be loaded: {one_line(error)}.",
+            "check that datasets.load_dataset loads it; hf:NAME:CONFIG names a configuration.",
         ) from None
 
 
@@ -82,16 +83,13 @@ def _part(datasets: Any, rows: Any, name: str) -> Part:
     numbers = [column for column in features if _is_numeric(features[column])]
     column = _one(pictures, _IMAGES, name) or next((c for c in _INPUTS if c in numbers), None)
     if column is None:
-        raise DataError(f"'{name}' has no column of images or numbers, but {_listed(features)}.", _OWN)
-    inputs: Inputs
+        raise DataError(f"'{name}' has no column of images or numbers, only {_listed(features)}.", _OWN)
+    inputs: Inputs = Rows(rows.with_format("numpy", columns=[column]), column)
     if column in pictures:
-        pillow = require("PIL.Image", "data", name)
-        inputs = Pictures(
-            len(rows), _opener(rows.cast_column(column, datasets.Image(decode=False)), column), pillow
-        )
-    else:
-        inputs = Rows(rows.with_format("numpy", columns=[column]), column)
-    labels = _label_column(datasets, features, numbers, name)
+        encoded = rows.cast_column(column, datasets.Image(decode=False))
+        inputs = Pictures(len(rows), _opener(encoded, column), require("PIL.Image", "data", name))
+    classes = [column for column in features if isinstance(features[column], datasets.ClassLabel)]
+    labels = _one(classes, _LABELS, name) or next((c for c in _LABELS if c in numbers), None)
     answers = None if labels is None else as_labels(_numbers(rows.with_format(None)[labels][:], labels))
     return Part(inputs, answers)
 
@@ -107,17 +105,8 @@ def _opener(rows: Any, column: str) -> Opener:
     return opener
 
 
-def _label_column(datasets: Any, features: Any, numbers: list[str], name: str) -> str | None:
-    classes = [column for column in features if isinstance(features[column], datasets.ClassLabel)]
-    return _one(classes, _LABELS, name) or next((c for c in _LABELS if c in numbers), None)
-
-
 def _one(columns: list[str], usual: tuple[str, ...], name: str) -> str | None:
-    """The column, or of several the one with a usual name.
-
-    Raises:
-        DataError: none of several has one.
-    """
+    """The column, or of several the one with a usual name. Raises DataError where none has one."""
     if len(columns) < 2:
         return columns[0] if columns else None
     chosen = next((column for column in usual if column in columns), None)
@@ -136,16 +125,12 @@ def _is_numeric(feature: Any) -> bool:
     return str(feature.dtype).startswith(_NUMBERS)
 
 
-def _numbers(found: Any, column: str) -> Shaped[Tensor, "b ..."]:
+def _numbers(rows: Any, column: str) -> Shaped[Tensor, "b ..."]:
     try:
-        return as_tensor(np.asarray(found))
+        return as_tensor(np.asarray(rows))
     except ValueError:
         raise DataError(f"the rows of '{column}' are not all numbers of one shape.", _OWN) from None
 
 
 def _listed(columns: Any) -> str:
     return ", ".join(f"'{column}'" for column in columns) or "none"
-
-
-def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).removesuffix(".")

@@ -17,19 +17,19 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from deepalign_cli.data.dataset import SPLITS, Contents, Part, spaced
-from deepalign_cli.errors import DataError
+from deepalign_cli.errors import DataError, one_line
 from deepalign_cli.extras import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _LOOKED_AT = 50  # images, to know whether all are grey
-_MOST_PIXELS = 50_000_000  # of one image: what claims more is taken for a decompression bomb
+_MOST_PIXELS = 50_000_000  # of one image: one that claims more may be a decompression bomb
 _HINT = (
-    "it takes folder/class/image.png, or folder/train/class/image.png and folder/test/class/image.png; "
-    "a folder of the datasets library is hf:FOLDER."
+    "arrange it as folder/class/image.png, or folder/train/class/image.png and folder/test/class/image.png; "
+    "for a folder of the datasets library write hf:FOLDER."
 )
 
 
-# Opens the image in a row: a path or a file, and what to call it.
+# Opens the image in a row: a path or a file, and its name for messages.
 Opener = Callable[[int], tuple[Path | BytesIO, str]]
 
 
@@ -66,11 +66,11 @@ class Pictures:
         if image.shape == self.shape:
             return image
         if image.shape[:2] == self.shape[:2]:
-            raise DataError(f"{name} is in colours, but others are grey.", "convert all to one of the two.")
+            raise DataError(f"{name} has colours, but others are grey.", "convert all to one of the two.")
         (h, w), first = image.shape[:2], self.opener(0)[1]
         raise DataError(
             f"the images differ in size: {first} is {self.shape[1]}x{self.shape[0]}, {name} is {w}x{h}.",
-            "resize them to one size first.",
+            "resize them all to the same size first.",
         )
 
     def _read(self, row: int) -> tuple[UInt8[np.ndarray, "h w *colours"], str]:
@@ -86,19 +86,18 @@ def read_images(folder: Path) -> Contents:
         MissingExtra: Pillow is not installed.
     """
     splits = {f.name.lower(): f for f in _folders(folder) if f.name.lower() in SPLITS} or {"": folder}
-    classes = {name: [f.name for f in _folders(place) if _images(f)] for name, place in splits.items()}
-    if not all(classes.values()):
-        place = next(splits[name] for name, found in classes.items() if not found)
-        raise DataError(f"'{place}' holds no folders of images.", _HINT)
-    names = sorted({name for found in classes.values() for name in found})
+    classes = {place: [f.name for f in _folders(place) if _images(f)] for place in splits.values()}
+    for place, own_classes in classes.items():
+        if not own_classes:
+            raise DataError(f"'{place}' holds no folders of images.", _HINT)
+    names = sorted(set().union(*classes.values()))
     pillow = require("PIL.Image", "data", "a folder of images")
     return {split: _part(place, names, pillow) for split, place in splits.items()}, {}
 
 
 def _part(folder: Path, classes: list[str], pillow: ModuleType) -> Part:
-    found = [(path, label) for label, name in enumerate(classes) for path in _images(folder / name)]
-    labels = torch.tensor([label for _, label in found])
-    paths = [path for path, _ in found]
+    images = [(path, label) for label, name in enumerate(classes) for path in _images(folder / name)]
+    paths, labels = [path for path, _ in images], torch.tensor([label for _, label in images])
     return Part(Pictures(len(paths), lambda row: (paths[row], f"'{paths[row]}'"), pillow), labels)
 
 
@@ -107,21 +106,19 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = (f for f in _listing(folder) if f.suffix.lower() in _ENDINGS and not f.name.startswith("."))
-    return sorted(found)
+    files = _listing(folder) if folder.is_dir() else ()
+    return sorted(f for f in files if f.suffix.lower() in _ENDINGS and not f.name.startswith("."))
 
 
 def _listing(folder: Path) -> Iterable[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise DataError(f"'{folder}' cannot be read: {error.strerror}.", "see its permissions.") from None
+        raise DataError(f"'{folder}' cannot be read: {error.strerror}.", "check its permissions.") from None
 
 
 def read_image(pillow: Any, file: Path | BytesIO, name: str) -> UInt8[np.ndarray, "h w *colours"]:
-    """One image file, decoded by `pillow` (PIL.Image) after a look at its size.
+    """One image file, decoded by `pillow` (PIL.Image) after its size was checked.
 
     Raises:
         DataError: it is broken, or too large.
@@ -132,8 +129,8 @@ def read_image(pillow: Any, file: Path | BytesIO, name: str) -> UInt8[np.ndarray
             with pillow.open(file) as image:
                 return pixels(image)
     except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
-        problem = " ".join(str(error).split()).removesuffix(".")
-        raise DataError(f"{name} is no image that can be read: {problem}.", "remove or replace it.") from None
+        message = f"{name} is not a readable image: {one_line(error)}."
+        raise DataError(message, "remove or replace it.") from None
 
 
 def pixels(image: Any) -> UInt8[np.ndarray, "h w *colours"]:
@@ -145,6 +142,6 @@ def pixels(image: Any) -> UInt8[np.ndarray, "h w *colours"]:
     if image.width * image.height > _MOST_PIXELS:
         raise ValueError(f"it has {image.width * image.height:,} pixels, more than {_MOST_PIXELS:,}")
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"its pixels are of more than 8 bits ({image.mode})")
+        raise ValueError(f"its pixels have more than 8 bits ({image.mode})")
     grey = image.mode in ("1", "L", "LA")
     return np.asarray(image.convert("L" if grey else "RGB"))

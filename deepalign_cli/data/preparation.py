@@ -1,4 +1,4 @@
-"""What becomes of stored images before a network reads them: declared by the user or a file, not guessed."""
+"""How stored images are prepared for a network: as the user or a file declares, never guessed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from deepalign_cli.spelling import british
 _CHOICES = "unit, standard, or MEAN,STD such as 0.1307,0.3081 (per channel: 0.5,0.5,0.5/0.2,0.2,0.2)"
 STANDARD = "standard"
 _CHANNELS = (1, 3, 4)
-_KEYS = {"side", "grey", "mean", "std"}
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Pixels in [0, 1], perhaps without colours (`grey`), pooled to `side`, less `mean` over `std`.
+    """Pixels in [0, 1], without colours if `grey`, pooled to `side`, less `mean` over `std`.
 
-    `mean` and `std` have one entry, one a channel, or none, which leaves values as they are.
+    `mean` and `std` have one entry, one a channel, or none, which leaves values unchanged.
     """
 
     side: int | None = None
@@ -43,8 +42,8 @@ class Preparation:
     def __call__(self, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Images [b, h, w], [b, h, w, c] or [b, c, h, w] as [b, c, side, side]; rows stay rows.
 
-        Numbers with a point that are [b, t, d] stay so where nothing is to be done to them; whole numbers
-        but uint8 are tokens, which become int64 and are not changed.
+        Floating-point inputs [b, t, d] stay as they are unless something is asked for; integers other than
+        uint8 are tokens, which become int64 and are otherwise unchanged.
 
         Raises:
             DataError: the images are smaller than `side`, or have other channels than `mean`.
@@ -58,7 +57,7 @@ class Preparation:
         elif x.ndim == 2 and self.side is not None and x.shape[1] % self.side**2:
             raise DataError(
                 f"the inputs are rows of {x.shape[1]} numbers, not images of side {self.side}.",
-                "give the images as [n, h, w], or the rows of this side.",
+                "give the images as [n, h, w], or rows of side x side numbers.",
             )
         return self._normalised(x)
 
@@ -68,8 +67,7 @@ class Preparation:
         channels = x.shape[1] if x.ndim == 4 else 1
         if len(self.mean) not in (1, channels):
             raise DataError(
-                f"the images have {channels} channel{'s' * (channels > 1)}, but {len(self.mean)} "
-                "are to be normalised.",
+                f"the images have {channels} channel{'s' * (channels > 1)}, but mean has {len(self.mean)}.",
                 "give one mean and one std, or one for each channel.",
             )
         shape = (-1, *(1,) * max(0, x.ndim - 2))
@@ -100,25 +98,22 @@ class Preparation:
         """
         try:
             table = json.loads(text)
-            found = {british(key): value for key, value in table.items()} if isinstance(table, dict) else None
-            if found is None or not set(found) <= _KEYS:
-                raise ValueError("it is no table of side, grey, mean and std")
-            mean, std = (_floats(found.get(key, [])) for key in ("mean", "std"))
-            side, grey = found.get("side"), found.get("grey", False)
-            if not (side is None or type(side) is int) or type(grey) is not bool:
-                raise ValueError("side is no whole number, or grey neither true nor false")
-            return cls(side, grey, mean, std)
+            if not isinstance(table, dict) or not {british(key) for key in table} <= set(asdict(cls())):
+                raise ValueError("it is not a table of side, grey, mean and std")
+            values = asdict(cls()) | {british(key): value for key, value in table.items()}
+            if type(values["side"]) not in (int, type(None)) or type(values["grey"]) is not bool:
+                raise ValueError("side must be an integer, and grey true or false")
+            return cls(values["side"], values["grey"], _floats(values["mean"]), _floats(values["std"]))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise DataError(
-                f"{where} describes no preparation of images: {error}.", "give --normalise yourself."
-            ) from None
+            message = f"{where} does not describe how images are prepared: {error}."
+            raise DataError(message, "add --normalise.") from None
 
 
 def parse_normalise(text: str, base: Preparation) -> Preparation:
-    """`base` with the mean and deviation that a user wrote; `standard` is not for here.
+    """`base` with the mean and deviation that a user wrote; `standard` is computed elsewhere.
 
     Raises:
-        UsageError: it is no such text.
+        UsageError: it is malformed.
     """
     if text in ("none", "unit"):
         return replace(base, mean=(), std=())
@@ -127,33 +122,33 @@ def parse_normalise(text: str, base: Preparation) -> Preparation:
         mean, std = (tuple(float(v) for v in half.split(",")) for half in halves)
         return replace(base, mean=mean, std=std)
     except ValueError:
-        raise UsageError(f"'{text}' is not a way to normalise.", f"write {_CHOICES}.") from None
+        raise UsageError(f"--normalise cannot be '{text}'.", f"write {_CHOICES}.") from None
 
 
 def undeclared(name: str) -> UsageError:
-    """What to raise where whole-number pixels come without a word on what becomes of them."""
+    """The error for pixels of unknown preparation."""
     return UsageError(
         f"'{name}' holds pixels from 0 to 255, and nothing says how the networks read them.",
-        f"give --normalise {_CHOICES} (tokens are to be int64).",
+        f"add --normalise {_CHOICES} (tokens must be int64).",
     )
 
 
 def _floats(values: object) -> tuple[float, ...]:
-    if not isinstance(values, list) or any(type(v) not in (int, float) for v in values):
-        raise ValueError("mean or std is no list of numbers")
+    if not isinstance(values, list | tuple) or any(type(v) not in (int, float) for v in values):
+        raise ValueError("mean and std must be lists of numbers")
     return tuple(float(v) for v in values)
 
 
 def _plain(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
-    """In float32, or float64 where it came so; tokens [b] or [b, t] in int64."""
+    """In float32, or float64 where it already is; tokens [b] or [b, t] in int64."""
     if x.is_complex():
         raise DataError("the inputs are complex numbers.", "save them as real ones.")
     if x.is_floating_point() or x.dtype == torch.bool:
         return x if x.dtype == torch.float64 else x.float()
     if x.ndim > 2:
         raise DataError(
-            f"inputs of {'x'.join(map(str, x.shape[1:]))} whole numbers ({str(x.dtype)[6:]}) are no tokens.",
-            "save images as uint8, from 0 to 255, or as numbers with a point.",
+            f"inputs of {'x'.join(map(str, x.shape[1:]))} integers ({str(x.dtype)[6:]}) are not tokens.",
+            "save images as uint8, from 0 to 255, or as floating point.",
         )
     return x.long()
 

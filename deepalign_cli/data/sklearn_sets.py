@@ -1,4 +1,4 @@
-"""The small sets that scikit-learn carries: nothing is downloaded."""
+"""The small data sets that scikit-learn contains: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ def read_sklearn(name: str) -> Contents:
     if name not in _NAMES:
         raise UsageError(f"there is no set 'sklearn:{name}'.", f"one of sklearn:{', sklearn:'.join(_NAMES)}.")
     sets: Any = require("sklearn.datasets", "data", f"sklearn:{name}")
-    found = getattr(sets, f"load_{name}")()
+    bunch = getattr(sets, f"load_{name}")()
+    inputs = bunch.data.astype(np.float32)
     if name == "digits":
-        inputs = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    else:
-        inputs = found.data.astype(np.float32)
+        inputs = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(inputs))
     first = int(len(order) * _TRAINING)
-    places = {"train": order[:first], "test": order[first:]}
-    x, y = torch.from_numpy(inputs), torch.from_numpy(found.target.astype(np.int64))
-    return {split: Part(x[rows], y[rows]) for split, rows in places.items()}, {}
+    x, y = torch.from_numpy(inputs), torch.from_numpy(bunch.target.astype(np.int64))
+    rows = {"train": order[:first], "test": order[first:]}
+    return {split: Part(x[chosen], y[chosen]) for split, chosen in rows.items()}, {}

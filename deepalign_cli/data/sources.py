@@ -1,4 +1,4 @@
-"""Opening a data set by what a user calls it."""
+"""Opening a data set by the source that a user names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KINDS = ".npz, .safetensors, a folder of images, sklearn:NAME, hf:NAME, or file
 
 @dataclass(frozen=True)
 class Wanted:
-    """How the user wants images prepared; None and False leave it to the files."""
+    """How the user wants images prepared; None and False leave that to the files."""
 
     normalise: str | None = None
     side: int | None = None
@@ -39,12 +39,12 @@ def load_data(
 ) -> Data:  # fmt: skip
     """Open a split (test by default, where there is one) of a data set.
 
-    `declared` is how the networks read raw pixels, from a checkpoint; `wanted` goes before it. Numbers
-    that are not whole are taken as they are unless `wanted` says how to normalise them. `contents` are the
-    splits of a set that is in memory, which is called `source`.
+    `declared` is how the networks read raw pixels, from a checkpoint; `wanted` overrides it. Floating-point
+    inputs stay as they are unless `wanted` says how to normalise them. `contents` are the splits of a set in
+    memory, whose name is `source`.
 
     Raises:
-        UsageError: there is no such source or split, or nothing says what becomes of whole-number pixels.
+        UsageError: there is no such source or split, or nothing says how to prepare pixels from 0 to 255.
         DataError: it is broken or empty.
         MissingExtra: it needs a package that is not installed.
     """
@@ -65,7 +65,7 @@ def _read(source: str) -> Contents:
     if os.path.isfile(source):  # noqa: PTH113 - so does Path.is_file
         reader = _BY_SUFFIX.get(path.suffix.lower())
         if reader is None:
-            raise UsageError(f"'{source}' is no kind of data that is read.", f"give {_KINDS}.")
+            raise UsageError(f"deepalign cannot read '{source}' as data.", f"give {_KINDS}.")
         return reader(path)
     if colon and prefix in _BY_PREFIX:
         return _BY_PREFIX[prefix](rest)
@@ -80,7 +80,7 @@ def _preparation(
     sample, _ = data.part.read(torch.arange(1))
     raw = sample.dtype == torch.uint8
     _check_wanted(wanted, sample)
-    known = declared if raw and declared is not None else _own(facts)
+    known = declared if raw and declared is not None else _declared(facts)
     if raw and known is None and wanted.normalise is None:
         raise undeclared(data.source)
     base = known or Preparation()
@@ -92,32 +92,27 @@ def _preparation(
 
 
 def _check_wanted(wanted: Wanted, sample: Tensor) -> None:
-    """See that what the user wants can be done to inputs of this type.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Raise UsageError where inputs of this type cannot be prepared as the user wants."""
     if wanted.side is not None and wanted.side < 1:
         raise UsageError(f"--side is {wanted.side}.", "give 1 pixel or more.")
     raw, tokens = sample.dtype == torch.uint8, not (sample.is_floating_point() or sample.dtype == torch.bool)
     if raw and wanted.normalise == "none":
-        raise UsageError(
-            "--normalise none leaves pixels from 0 to 255, which no network reads.", "write unit for [0, 1]."
-        )
+        message = "--normalise none leaves pixels from 0 to 255, which no network reads."
+        raise UsageError(message, "write unit for [0, 1].")
     if not raw and wanted.normalise == "unit":
         raise UsageError(
             "--normalise unit is for pixels from 0 to 255 (uint8), which these inputs are not.",
-            "leave it out: other numbers are taken as they are.",
+            "leave it out: other inputs stay as they are.",
         )
     if tokens and not raw and wanted != Wanted():
         raise UsageError(
-            f"the inputs are whole numbers ({str(sample.dtype)[6:]}), which are not normalised.",
+            f"the inputs are integers ({str(sample.dtype)[6:]}), which are not normalised.",
             "save images as uint8, from 0 to 255.",
         )
 
 
-def _own(facts: Mapping[str, str]) -> Preparation | None:
-    """What a file's own metadata declare."""
+def _declared(facts: Mapping[str, str]) -> Preparation | None:
+    """The preparation that a data file's own metadata declares."""
     if not {"mean", "std"} <= set(facts):
         return None
     return Preparation.from_json(f'{{"mean": [{facts["mean"]}], "std": [{facts["std"]}]}}', "the data file")

@@ -21,7 +21,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from deepalign_cli.models.run import Run
+from deepalign_cli.models.runnable import run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensors import in_dtype
 
 
 class LayerKind(StrEnum):
@@ -96,9 +98,8 @@ class Calls(TorchFunctionMode):
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
-        wide = any(w.dtype == torch.float64 for w in weights.values())
-        self._dtype = torch.float64 if wide else torch.float32
-        self.weights = {n: w.to(self._dtype) if w.is_floating_point() else w for n, w in weights.items()}
+        self._dtype = run_dtype(weights)
+        self.weights = dict(in_dtype(weights, self._dtype))
         self._names: dict[int, str] = {}
         for name, w in self.weights.items():
             self._names.setdefault(id(w), name)

@@ -13,7 +13,16 @@ from deepalign_cli.models import nonlinearity
 from deepalign_cli.models.layers import Conv, Linear, Norm
 from deepalign_cli.models.nonlinearity import Nonlinearity, read_activation
 from deepalign_cli.models.pooling import Pool, Reading, input_shape, read_pool, read_reading
-from deepalign_cli.models.values import OWN_CODE, Options, for_each, one_of, positive, wholes
+from deepalign_cli.models.values import (
+    OWN_CODE,
+    Options,
+    ReadNetwork,
+    for_each,
+    one_of,
+    positive,
+    unclear,
+    wholes,
+)  # fmt: skip
 from deepalign_cli.models.vgg import vgg_options
 from deepalign_cli.symmetry.families.chain import Chain
 from deepalign_cli.symmetry.families.chain import Layer as ChainLayer
@@ -83,7 +92,7 @@ class ChainRun:
         return self.reading(x) if self.reading and not read else x
 
 
-def read_chain(chain: Chain, values: Mapping[str, str]) -> tuple[ChainRun, str, tuple[int, ...] | None]:
+def read_chain(chain: Chain, values: Mapping[str, str]) -> ReadNetwork:
     """A chain as a `Run`, what it is in words, and its input's shape where it is known.
 
     Raises:
@@ -95,8 +104,8 @@ def read_chain(chain: Chain, values: Mapping[str, str]) -> tuple[ChainRun, str, 
     return _read_cnn(chain, convs, values) if convs else _read_mlp(chain, values)
 
 
-def _read_mlp(chain: Chain, values: Mapping[str, str]) -> tuple[ChainRun, str, tuple[int, ...] | None]:
-    alone = {"activation": "relu"} if len(chain.layers) == 1 else {}  # of which nothing is seen
+def _read_mlp(chain: Chain, values: Mapping[str, str]) -> ReadNetwork:
+    alone = {"activation": "relu"} if len(chain.layers) == 1 else {}  # it is never applied
     options = Options("an MLP", {**alone, **values}, OPTIONS)
     activation = read_activation(options)
     run = ChainRun(_steps(chain, options, [], None, ()), activation, _inputs(chain, options))
@@ -106,23 +115,21 @@ def _read_mlp(chain: Chain, values: Mapping[str, str]) -> tuple[ChainRun, str, t
     return run, words, (chain.layers[0].into,)
 
 
-def _read_cnn(
-    chain: Chain, convs: Sequence[ChainLayer], values: Mapping[str, str]
-) -> tuple[ChainRun, str, tuple[int, ...] | None]:
+def _read_cnn(chain: Chain, layers: Sequence[ChainLayer], values: Mapping[str, str]) -> ReadNetwork:
     known = vgg_options(chain)
-    options = Options("a plain CNN" if known is None else "a VGG", {**(known or {}), **values}, CNN_OPTIONS)
+    name = "a plain CNN" if known is None else "a VGG"
+    options = Options(name, {**(known or {}), **values}, CNN_OPTIONS)
     options.needs("activation", "padding", "pools")
-    activation, pool = read_activation(options), read_pool(options, convs[0].module.rank)
-    made = _convolutions(convs, options)
-    pools = _pools(options, len(convs))
-    steps = _steps(chain, options, made, pool, pools)
+    activation, pool = read_activation(options), read_pool(options, layers[0].module.rank)
+    convs, pools = _convolutions(layers, options), _pools(options, len(layers))
+    steps = _steps(chain, options, convs, pool, pools)
     first = next((layer for layer in chain.layers if not layer.is_conv), None)
-    reading = read_reading(options, convs[-1], first)
-    shape = input_shape(made, pool, pools, reading, options)
+    reading = read_reading(options, layers[-1], first)
+    shape = input_shape(convs, pool, pools, reading, options)
     run = ChainRun(steps, activation, _inputs(chain, options), reading)
     words = [
-        f"{'a plain CNN' if known is None else 'a VGG'}, {activation.says}",
-        f"padding {_one(conv.padding for conv in made)}, stride {_one(conv.stride for conv in made)}",
+        f"{name}, {activation.says}",
+        f"padding {_one(conv.padding for conv in convs)}, stride {_one(conv.stride for conv in convs)}",
         f"{pool.says} behind convolution {_one(pools)}" if pools else "no pools",
         reading.says,
     ]
@@ -133,13 +140,12 @@ def _steps(
     chain: Chain, options: Options, convs: Sequence[Conv], pool: Pool | None, pools: Sequence[int]
 ) -> tuple[ChainStep, ...]:
     eps = options.read("eps", positive, 1e-5)
-    made = iter(convs)
     steps = []
     for number, layer in enumerate(chain.layers):
         norms = tuple(Norm(n, eps) for n in chain.norms if chain.hosts[n.path] == number)
-        own: Conv | Linear = next(made) if layer.is_conv else Linear(layer.module, layer.transposed)
+        step = convs[number] if layer.is_conv else Linear(layer.module, layer.transposed)
         first = _norm_first(number, chain, options) if norms else True
-        steps.append(ChainStep(own, norms, first, pool if layer.is_conv and number + 1 in pools else None))
+        steps.append(ChainStep(step, norms, first, pool if layer.is_conv and number + 1 in pools else None))
     return tuple(steps)
 
 
@@ -177,23 +183,16 @@ def _inputs(chain: Chain, options: Options) -> tuple[Norm, ...]:
 
 
 def _norm_first(number: int, chain: Chain, options: Options) -> bool:
-    """Whether a layer's norm stands before its activation: as numbers in the names leave room, or as said.
+    """Whether a layer's norm stands before its activation: as the option says, or as numbers leave room.
 
-    Raises:
-        SpecError: there is room on both sides.
+    Raises SpecError where there is room on both sides.
     """
-    if "norm" in options.values:
-        return options.read("norm", one_of("before", "after"), "before") == "before"
     norm = next(n.path for n in chain.norms if chain.hosts[n.path] == number)
-    ahead = _gap(chain.layers[number].module.path, norm)
     following = chain.layers[number + 1].module.path if number + 1 < len(chain.layers) else ""
-    behind = _gap(norm, following)
-    if ahead in (None, 1):
-        return True
-    if behind == 1:
-        return False
-    options.needs("norm")
-    return True
+    first = _gap(chain.layers[number].module.path, norm) in (None, 1)
+    if not first and _gap(norm, following) != 1:
+        options.needs("norm")
+    return options.read("norm", one_of("before", "after"), "before" if first else "after") == "before"
 
 
 def _gap(first: str, second: str) -> int | None:
@@ -205,19 +204,14 @@ def _gap(first: str, second: str) -> int | None:
 
 
 def _check_norm(norm: Module, chain: Chain) -> None:
-    """See that a norm is one that is known to run.
-
-    Raises:
-        SpecError: it is not.
-    """
+    """Raise SpecError unless it is known how to run this norm."""
     host = chain.hosts[norm.path]
     shared = [n.path for n in chain.norms if host is not None and chain.hosts[n.path] == host]
-    size = next(shape[0] for shape in norm.shapes.values() if shape)
-    layer = chain.layers[host if host is not None else 0]
-    fits = size == (layer.into if host is None else layer.out)
+    layer = chain.layers[host or 0]
+    fits = norm.size == (layer.into if host is None else layer.out)
     known = norm.has_statistics or ({"weight", "bias"} <= set(norm.shapes) and not layer.is_conv)
     if len(shared) > 1 or not fits or not known or len(chain.layers) == 1:
-        raise SpecError(f"what '{norm.path}' does is not told by its name and shapes.", OWN_CODE)
+        raise unclear(norm.path)
 
 
 def _norm_words(run: ChainRun) -> str:

@@ -13,12 +13,12 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.keys import DESIGN_KEY
 from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.strict_json import parse_json
-from deepalign_cli.errors import CheckpointError, UsageError
+from deepalign_cli.errors import CheckpointError, UsageError, one_line
 from deepalign_cli.models.designs import DESIGNS, Design, config_of, design_of
 from deepalign_cli.models.fitting import Shape, check_fit, is_counter
-from deepalign_cli.user_code import one_line, value_of
+from deepalign_cli.user_code import value_of
 
-_HINT = "say what it is with --design kind=..., or bring it as code with --model file.py:factory."
+_HINT = "describe it with --design kind=..., or give it as code with --model file.py:factory."
 
 # Designs that have no such option have this activation.
 _ACTIVATIONS: Mapping[str, str] = {"siren": "sin", "resnet": "relu", "transformer": "gelu"}
@@ -56,10 +56,9 @@ def read_design(
     changed = {name: _typed(str(config.get("kind")), name, text) for name, text in options.items()}
     design = design_of({**config, **changed})
     _check_size(design, len(shapes))
-    own = _shapes(design)
-    check_fit(own, shapes, _HINT, is_counter, what="design")
+    check_fit(_shapes(design), shapes, _HINT, is_counter, what="design")
     table = config_of(design)
-    words = " ".join(f"{name}={_said(value)}" for name, value in table.items() if name != "kind")
+    words = " ".join(f"{name}={_shown(value)}" for name, value in table.items() if name != "kind")
     return design, f"{table['kind']} {words}"
 
 
@@ -88,27 +87,21 @@ def _shapes(design: Design) -> dict[str, Shape]:
         with torch.device("meta"):
             return {name: tuple(w.shape) for name, w in design.init(torch.Generator()).items()}
     except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"no network can be of the design '{config_of(design)['kind']}': {one_line(error)}.", _HINT
-        ) from None
+        message = f"the design '{config_of(design)['kind']}' is impossible: {one_line(error)}."
+        raise UsageError(message, _HINT) from None
 
 
 def _check_size(design: Design, tensors: int) -> None:
-    """See that a design has no more layers than the checkpoint has tensors, before they are counted out.
-
-    Raises:
-        UsageError: it has.
-    """
+    """Raise UsageError where a design has more layers than the checkpoint has tensors."""
     table = config_of(design)
     counts = [len(v) - 1 for v in table.values() if isinstance(v, list)]
     counts += [table[name] for name in ("blocks", "layers") if name in table]
     if max(counts, default=0) > tensors:
-        raise UsageError(
-            f"the design '{table['kind']}' has more layers than the checkpoint has tensors.", _HINT
-        )
+        message = f"the design '{table['kind']}' has more layers than the checkpoint has tensors."
+        raise UsageError(message, _HINT)
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from deepalign_cli.errors import CheckpointError, UsageError
-from deepalign_cli.user_code import one_line
+from deepalign_cli.errors import CheckpointError, UsageError, one_line
 
 _AGAIN = (
     "export it again: torch.export.save(torch.export.export(model.eval(), (example,), dynamic_shapes="

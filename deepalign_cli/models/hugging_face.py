@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from deepalign_cli.errors import SpecError, UsageError
+from deepalign_cli.errors import SpecError, UsageError, one_line
 from deepalign_cli.extras import require
-from deepalign_cli.user_code import one_line
 
 # What would fetch weights, and what would be returned beside the outputs.
 _OFF = ("use_pretrained_backbone", "use_cache")
@@ -42,8 +41,8 @@ def load_folder(folder: Path) -> nn.Module:
             model: nn.Module = _build(transformers, config)
     except Exception as error:  # a config that is not the class's own raises nearly anything
         raise SpecError(
-            f"transformers {transformers.__version__} makes no network of '{folder}': {one_line(error)}.",
-            "update transformers, or bring the network as code: --model file.py:factory.",
+            f"transformers {transformers.__version__} cannot build '{folder}': {one_line(error)}.",
+            "update transformers, or give the network as code: --model file.py:factory.",
         ) from error
     return model.eval()
 
@@ -76,10 +75,10 @@ def renamed(model: Any) -> Callable[[str], str]:
 
 
 def _build(transformers: Any, config: Any) -> Any:
-    named = (getattr(config, "architectures", None) or [None])[0]
-    made = getattr(transformers, named, None) if isinstance(named, str) else None
-    if isinstance(made, type) and issubclass(made, transformers.PreTrainedModel):
-        return made(config)
+    name = (getattr(config, "architectures", None) or [None])[0]
+    cls = getattr(transformers, name, None) if isinstance(name, str) else None
+    if isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel):
+        return cls(config)
     return transformers.AutoModel.from_config(config, trust_remote_code=False)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from deepalign_cli.errors import UsageError
+from deepalign_cli.errors import UsageError, one_line
 from deepalign_cli.models.calls import Calls
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import run_dtype
@@ -36,12 +36,12 @@ def example_inputs(
         problem = problem or failure
     if text is None:
         raise UsageError(
-            "no usual input shape goes through the model.",
-            "give examples, --data FILE.npz, or one example's shape, such as --input-shape 3x32x32.",
+            "the model runs on no usual input shape.",
+            "add examples, --data FILE.npz, or the shape of one, such as --input-shape 3x32x32.",
         )
     raise UsageError(
-        f"an input of shape {text} does not go through the model: {' '.join(str(problem).split())}.",
-        "give one example's shape, without the batch axis, or examples: --data FILE.npz.",
+        f"the model does not run on inputs of shape {text}: {one_line(problem)}.",
+        "give the shape of one example, without the batch axis, or add examples: --data FILE.npz.",
     )
 
 

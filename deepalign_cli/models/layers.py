@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -12,19 +11,11 @@ from torch.nn import functional
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.symmetry import Weights
 
-# By the number of axes of a convolution's weight.
-CONV: Mapping[int, Callable[..., Tensor]] = {
-    3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d
-}  # fmt: skip
-MAX_POOL: Mapping[int, Callable[..., Any]] = {
-    3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d
-}  # fmt: skip
-MEAN_POOL: Mapping[int, Callable[..., Tensor]] = {
-    3: functional.avg_pool1d, 4: functional.avg_pool2d, 5: functional.avg_pool3d
-}  # fmt: skip
-ADAPTIVE: Mapping[int, Callable[..., Tensor]] = {
-    3: functional.adaptive_avg_pool1d, 4: functional.adaptive_avg_pool2d, 5: functional.adaptive_avg_pool3d
-}  # fmt: skip
+
+def by_rank(operation: str, rank: int) -> Callable[..., Tensor]:
+    """A function such as `conv2d`, for weights of `rank` axes: a convolution in d dimensions has d + 2."""
+    function: Callable[..., Tensor] = getattr(functional, f"{operation}{rank - 2}d")
+    return function
 
 
 @dataclass(frozen=True)
@@ -39,12 +30,11 @@ class Conv:
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         names = self.module.names
         bias = weights[names["bias"]] if "bias" in names else None
-        return CONV[self.module.rank](
-            x, weights[names["weight"]], bias, self.stride, self.padding, groups=self.groups
-        )
+        conv = by_rank("conv", self.module.rank)
+        return conv(x, weights[names["weight"]], bias, self.stride, self.padding, groups=self.groups)
 
     def side(self, side: int) -> int:
-        """Pixels a side of what it makes of an image of `side`."""
+        """The output's side in pixels, for an image of `side`."""
         return (side + 2 * self.padding - self.module.shapes["weight"][-1]) // self.stride + 1
 
 

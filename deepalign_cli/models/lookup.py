@@ -17,15 +17,16 @@ from deepalign_cli.models.hugging_face import ignored_names, load_folder, rename
 from deepalign_cli.models.module import make_module, run_module
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import Runnable
+from deepalign_cli.models.values import ReadNetwork
 from deepalign_cli.symmetry.resolve import shapes_of
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network to run; `says` is what it is and where that comes from, for the user.
+    """A network to run; `says` tells the user what it is and where that comes from.
 
-    `input_shape` is one example's, where the architecture tells it; `preparation` is what the checkpoint's
-    metadata say of raw images.
+    `input_shape` is one example's, where the architecture tells it; `preparation` is how the checkpoint's
+    metadata say that raw images are prepared.
     """
 
     run: Run
@@ -48,26 +49,22 @@ def network_for(
     as keyword arguments), a folder with a `config.json`, or a `FILE.pt2` of `torch.export`, whose makers
     are trusted. Without one it is the design in the metadata, or a known family by names and shapes;
     `options` say what these do not tell, and with a `kind` describe a design in full. `activation` is
-    what the user says of it elsewhere. Nothing in a checkpoint is ever run.
+    what the user says elsewhere. Nothing in a checkpoint is ever run.
 
     Raises:
-        UsageError: an argument cannot be meant. DeepalignError: the user's own code raised.
-        SpecError: the network is not known without more being said.
+        UsageError: an argument makes no sense. DeepalignError: the user's own code raised.
+        SpecError: names and shapes do not tell the network.
         MismatchError: it has other tensors than the checkpoint; they are listed.
         MissingExtra: an optional package is needed.
     """
     args, options = args or {}, options or {}
     _check_use(source, args, options)
-    if source is not None:
-        run, says, shape = _from_source(checkpoint, source, args)
-    else:
-        run, says, shape = _from_checkpoint(checkpoint, options, activation)
+    network = _from_source(checkpoint, source, args) if source else None
+    run, says, shape = network or _from_checkpoint(checkpoint, options, activation)
     return Network(Runnable(run, shape), says, shape, _preparation(checkpoint))
 
 
-def _from_source(
-    checkpoint: Checkpoint, source: str, args: Mapping[str, str]
-) -> tuple[Run, str, tuple[int, ...] | None]:
+def _from_source(checkpoint: Checkpoint, source: str, args: Mapping[str, str]) -> ReadNetwork:
     shapes, path = shapes_of(checkpoint), Path(source)
     if path.suffix == ".pt2":
         hint = "the program must be exported from this very architecture."
@@ -79,14 +76,14 @@ def _from_source(
         run = run_module(model, shapes, hint, ignored_names(model), renamed(model))
         return run, f"{type(model).__name__} of {folder / 'config.json'}", None
     model = make_module(source, args)
-    given = " ".join(f"{name}={text}" for name, text in args.items())
-    says = f"{type(model).__name__} of {source}" + (f" with {given}" if given else "")
+    options = " ".join(f"{name}={text}" for name, text in args.items())
+    says = f"{type(model).__name__} of {source}" + (f" with {options}" if options else "")
     return run_module(model, shapes), says, None
 
 
 def _from_checkpoint(
     checkpoint: Checkpoint, options: Mapping[str, str], activation: str | None
-) -> tuple[Run, str, tuple[int, ...] | None]:
+) -> ReadNetwork:
     _check_agree(activation, options.get("activation"), "--design activation=")
     config = {"kind": options["kind"]} if "kind" in options else stored_config(checkpoint)
     if config is None:
@@ -102,12 +99,12 @@ def _from_checkpoint(
 def _check_use(source: str | None, args: Mapping[str, str], options: Mapping[str, str]) -> None:
     if source is not None and options:
         raise UsageError(
-            "--design describes a network that is read off its checkpoint, and --model brings its own.",
-            "leave one of them out; a factory takes --model-arg k=v.",
+            "--design and --model cannot be combined.",
+            "leave one of them out; a factory's arguments are --model-arg k=v.",
         )
     factory = source is not None and ":" in source and not source.endswith(".pt2")
     if args and not factory:
-        raise UsageError("--model-arg is for a factory.", "give --model file.py:factory with it.")
+        raise UsageError("--model-arg needs a factory.", "add --model file.py:factory.")
 
 
 def _check_agree(activation: str | None, other: str | None, origin: str) -> None:

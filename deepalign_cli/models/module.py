@@ -124,19 +124,17 @@ def output_of(out: object) -> Tensor:
         UsageError: there is none.
     """
     logits = getattr(out, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    found = out
-    if isinstance(found, Mapping):
-        found = found["logits"] if "logits" in found else next(iter(found.values()), None)
-    if isinstance(found, Sequence) and found:
-        found = found[0]
-    if not isinstance(found, Tensor):
+    output = logits if isinstance(logits, Tensor) else out
+    if isinstance(output, Mapping):
+        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
+    if isinstance(output, Sequence) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
         raise UsageError(
             f"the model returned {type(out).__name__}, not a tensor.",
             "let the factory return a module whose forward returns a tensor.",
         )
-    return found
+    return output
 
 
 def _ties(module: nn.Module) -> list[tuple[str, ...]]:
@@ -158,17 +156,13 @@ def _logical(
     Tied tensors that a file leaves out, as `lm_head.weight`, need not begin with the prefix.
     """
     later = {name for tied in ties for name in tied if name != next((n for n in tied if n in own), None)}
-    found = [common_prefix(own), common_prefix(name for name in own if name not in later)]
-    readings = [logical_names(dict.fromkeys((*own, *more)), prefix) for prefix in found]
+    prefixes = [common_prefix(own), common_prefix(name for name in own if name not in later)]
+    readings = [logical_names(dict.fromkeys((*own, *more)), prefix) for prefix in prefixes]
     return max(readings, key=lambda logical: sum(logical[name] in given for name in own))
 
 
 def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
-    """Keep the first of tied tensors.
-
-    Raises:
-        MismatchError: another differs from it.
-    """
+    """Keep the first of tied tensors. Raises MismatchError where another differs from it."""
     for name in names[1:]:
         first, other = own[names[0]], own.pop(name)
         if first is not other and not torch.equal(first, other):

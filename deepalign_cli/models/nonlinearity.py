@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Nonlinearity:
-    """What follows each layer but the last; `first` follows the first."""
+    """The activation behind each layer but the last; `first` follows the first."""
 
     says: str
     first: Callable[[Tensor], Tensor]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.errors import SpecError
-from deepalign_cli.models.layers import ADAPTIVE, MAX_POOL, MEAN_POOL, Conv
+from deepalign_cli.models.layers import Conv, by_rank
 from deepalign_cli.models.values import Options, one_of, whole, wholes
 from deepalign_cli.symmetry.families.chain import Layer
 
@@ -30,23 +30,21 @@ class Pool:
     @property
     def says(self) -> str:
         """What it is, in words."""
-        return f"{self.kind}-pools of {self.size}" + (
-            f", stride {self.stride}" if self.stride != self.size else ""
-        )
+        stride = f", stride {self.stride}" if self.stride != self.size else ""
+        return f"{self.kind}-pools of {self.size}{stride}"
 
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        pools = MAX_POOL if self.kind == "max" else MEAN_POOL
-        made: Tensor = pools[self.rank](x, self.size, self.stride)
-        return made
+        pool = by_rank("max_pool" if self.kind == "max" else "avg_pool", self.rank)
+        return pool(x, self.size, self.stride)
 
     def side(self, side: int) -> int:
-        """Pixels a side of what it makes of an image of `side`."""
+        """The output's side in pixels, for an image of `side`."""
         return (side - self.size) // self.stride + 1
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read of the last convolution: `places` numbers a channel, 0 where no linear layer follows."""
+    """What is read from the last convolution: `places` numbers a channel, 0 if no linear layer follows."""
 
     kind: str
     rank: int
@@ -62,7 +60,7 @@ class Reading:
 
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         if self.adaptive:
-            x = ADAPTIVE[self.rank](x, self.adaptive)
+            x = by_rank("adaptive_avg_pool", self.rank)(x, self.adaptive)
         if self.kind == "mean":
             return x.flatten(2).mean(2)
         if self.kind == "max":
@@ -81,7 +79,7 @@ def read_reading(options: Options, last: Layer, first: Layer | None) -> Reading:
     """How the first linear layer reads the last convolution.
 
     Raises:
-        SpecError: it is not told, or does not fit the shapes.
+        SpecError: the options do not say, or do not fit the shapes.
     """
     rank = last.module.rank
     if first is None:
@@ -92,8 +90,8 @@ def read_reading(options: Options, last: Layer, first: Layer | None) -> Reading:
     adaptive = options.read("adaptive", whole, 0) or None
     if (kind != "flatten" and places > 1) or (adaptive and adaptive ** (rank - 2) != places):
         raise SpecError(
-            f"'{first.module.path}' reads {places} numbers a channel, which head={kind}"
-            f"{f' and adaptive={adaptive}' if adaptive else ''} does not make.",
+            f"'{first.module.path}' reads {places} numbers a channel, which does not fit head={kind}"
+            f"{f' and adaptive={adaptive}' if adaptive else ''}.",
             "compare head and adaptive with the network.",
         )
     return Reading(kind, rank, places, adaptive)
@@ -105,41 +103,37 @@ def input_shape(
     """The shape of one image, where the options say it or only one square shape can be flattened.
 
     Raises:
-        SpecError: no image, or not one of the size that the options say, makes what the linear layer reads.
+        SpecError: no image, or not one of the stated size, gives what the linear layer reads.
     """
     axes, channels = reading.rank - 2, convs[0].module.shapes["weight"][1]
-    nothing: tuple[int, ...] = ()
-    said = options.read("size", wholes, nothing)
+    size: tuple[int, ...] = options.read("size", wholes, ())
     fixed = reading.kind == "flatten" and not reading.adaptive
-    made = {side: _side(side, convs, pool, pools) for side in (*range(1, _LARGEST + 1), *said)}
-    made = {side: out for side, out in made.items() if out >= 1}
-    if said:
-        sides = said * axes if len(said) == 1 else said
-        outs = [made.get(side, 0) for side in sides]
-        if len(sides) != axes or 0 in outs or (fixed and prod(outs) != reading.places):
-            raise _unfit(f"{' x '.join(map(str, sides))} pixels", reading)
+    stages = [stage for i, conv in enumerate(convs, 1) for stage in ((conv, pool) if i in pools else (conv,))]
+    outs = {side: _side(side, stages) for side in (*range(1, _LARGEST + 1), *size)}
+    outs = {side: out for side, out in outs.items() if out >= 1}
+    if size:
+        sides = size * axes if len(size) == 1 else size
+        read = prod(outs.get(side, 0) for side in sides)
+        if len(sides) != axes or not read or (fixed and read != reading.places):
+            raise _unfit(f"{' x '.join(map(str, sides))} pixels do not give", reading)
         return (channels, *sides)
     if not fixed:
         return None
-    sizes = sorted(out for out in set(made.values()) if reading.places % out == 0)
-    if not any(prod(outs) == reading.places for outs in product(sizes, repeat=axes)):
-        raise _unfit(f"no image of up to {_LARGEST} pixels a side", reading)
-    square = [side for side, out in made.items() if out**axes == reading.places]
+    divisors = sorted(out for out in set(outs.values()) if reading.places % out == 0)
+    if not any(prod(sides) == reading.places for sides in product(divisors, repeat=axes)):
+        raise _unfit(f"no image of up to {_LARGEST} pixels a side gives", reading)
+    square = [side for side, out in outs.items() if out**axes == reading.places]
     return (channels, *square * axes) if len(square) == 1 else None
 
 
-def _side(side: int, convs: Sequence[Conv], pool: Pool, pools: Sequence[int]) -> int:
-    for number, conv in enumerate(convs, 1):
-        side = conv.side(side) if side >= 1 else 0
-        if number in pools:
-            side = pool.side(side) if side >= 1 else 0
+def _side(side: int, stages: Sequence[Conv | Pool]) -> int:
+    for stage in stages:
+        side = stage.side(side) if side >= 1 else 0
     return side
 
 
 def _unfit(what: str, reading: Reading) -> SpecError:
     return SpecError(
-        f"{what} makes the {reading.places} places a channel that the first linear layer reads."
-        if what.startswith("no ")
-        else f"{what} do not make the {reading.places} places a channel that the first linear layer reads.",
+        f"{what} the {reading.places} numbers a channel that the first linear layer reads.",
         "compare padding, stride, pools and size with the network.",
     )

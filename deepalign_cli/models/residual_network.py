@@ -14,9 +14,17 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.models import nonlinearity
 from deepalign_cli.models.layers import Conv, Linear, Norm
 from deepalign_cli.models.nonlinearity import Nonlinearity, read_activation
-from deepalign_cli.models.values import OWN_CODE, Options, one_of, positive, whole, wholes
+from deepalign_cli.models.values import (
+    OWN_CODE,
+    Options,
+    ReadNetwork,
+    one_of,
+    positive,
+    unclear,
+    whole,
+    wholes,
+)
 from deepalign_cli.symmetry.families.residual import Block, Net, cardinality, norms_come_first
-from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import numbers
 
@@ -39,6 +47,11 @@ class Unit:
     conv: Conv
     norm: Norm | None = None
 
+    def __call__(self, weights: Weights, x: Tensor) -> Tensor:
+        """The convolution, then its norm."""
+        x = self.conv(weights, x)
+        return self.norm(weights, x) if self.norm else x
+
 
 @dataclass(frozen=True)
 class BlockRun:
@@ -53,20 +66,18 @@ class BlockRun:
         return self._norms_before(weights, x) if self.before else self._norms_behind(weights, x)
 
     def _norms_behind(self, weights: Weights, x: Tensor) -> Tensor:
-        skip = _after(self.shortcut, weights, x) if self.shortcut else x
+        skip = self.shortcut(weights, x) if self.shortcut else x
         for number, unit in enumerate(self.units):
-            if number:
-                x = self.activation.then(x)
-            x = _after(unit, weights, x)
+            x = unit(weights, self.activation.then(x) if number else x)
         return self.activation.then(x + skip)
 
     def _norms_before(self, weights: Weights, x: Tensor) -> Tensor:
-        """He et al. 2016: a projection reads what the first convolution does, the identity what came."""
+        """He et al. 2016: a projection reads what the first convolution reads, the identity the input."""
         skip = x
         for number, unit in enumerate(self.units):
             x = self.activation.then(unit.norm(weights, x) if unit.norm else x)
             if number == 0 and self.shortcut:
-                skip = _after(self.shortcut, weights, x)
+                skip = self.shortcut(weights, x)
             x = unit.conv(weights, x)
         return x + skip
 
@@ -87,7 +98,7 @@ class ResidualRun:
     def __call__(self, weights: Weights, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch out"]:
         weights = {n.removeprefix(self.prefix): w for n, w in weights.items()} if self.prefix else weights
         before = self.blocks[0].before
-        x = _after(self.stem, weights, x)
+        x = self.stem(weights, x)
         x = x if before else self.activation.first(x)
         if self.pool:
             x = functional.max_pool2d(x, 3, 2, 1)
@@ -98,9 +109,7 @@ class ResidualRun:
         return self.head(weights, x.mean((2, 3)) if self.places == 1 else x.flatten(1))
 
 
-def read_residual(
-    net: Net, prefix: str, values: Mapping[str, str]
-) -> tuple[ResidualRun, str, tuple[int, ...] | None]:
+def read_residual(net: Net, prefix: str, values: Mapping[str, str]) -> ReadNetwork:
     """A residual network as a `Run`, what it is in words, and its input's shape where it is known.
 
     Raises:
@@ -123,8 +132,7 @@ def read_residual(
     _check_norms(net)
     places = net.head.shapes["weight"][1] // net.blocks[-1].out
     run = ResidualRun(prefix, stem, pool, blocks, last, Linear(net.head), places, activation)
-    nothing: tuple[int, ...] = ()
-    size = options.read("size", wholes, nothing)
+    size: tuple[int, ...] = options.read("size", wholes, ())
     words = [
         f"a {'pre-activation ' if before else ''}ResNet of {len(net.blocks)} blocks, {activation.says}",
         f"stem {kernel}x{kernel}, stride {stem_stride}" + (" and max-pool" if pool else ""),
@@ -135,41 +143,33 @@ def read_residual(
 
 def _block(block: Block, stride: int, activation: Nonlinearity, before: bool, options: Options) -> BlockRun:
     eps = options.read("eps", positive, 1e-5)
-    nested = [conv.path for conv in block.convs if len(numbers(conv.path[len(block.path) :])) > 1]
-    if nested:
-        raise SpecError(f"what '{nested[0]}' does in its block is not told by its name.", OWN_CODE)
+    for module in block.convs:
+        if len(numbers(module.path[len(block.path) :])) > 1:
+            raise unclear(module.path, "name")
     kernels = [conv.shapes["weight"][-1] for conv in block.convs]
     usual = next((i for i, kernel in enumerate(kernels, 1) if kernel > 1), 1)
     at = options.read("stride_at", whole, usual)
     units = []
-    for number, (conv, kernel) in enumerate(zip(block.convs, kernels, strict=True)):
-        own = Conv(conv, stride if number + 1 == at else 1, kernel // 2, cardinality(block, number))
-        units.append(Unit(own, Norm(block.norms[number], eps) if block.norms else None))
+    for number, (module, kernel) in enumerate(zip(block.convs, kernels, strict=True)):
+        conv = Conv(module, stride if number + 1 == at else 1, kernel // 2, cardinality(block, number))
+        units.append(Unit(conv, Norm(block.norms[number], eps) if block.norms else None))
     return BlockRun(tuple(units), _shortcut(block, stride, eps), activation, before)
 
 
 def _shortcut(block: Block, stride: int, eps: float) -> Unit | None:
-    """The projection of a block.
-
-    Raises:
-        SpecError: it is more than a convolution and a norm, or something stands before the convolution.
-    """
+    """The projection of a block. Raises SpecError unless it is a convolution, then at most one norm."""
     if not block.shortcut:
         return None
     conv, norms = block.shortcut[0], block.shortcut[1:]
     place = re.search(r"\.(\d+)$", conv.path[len(block.path) :])
     if conv.rank != 4 or len(norms) > 1 or (place and int(place[1]) > 0):
-        raise SpecError(f"what the shortcut of '{block.path}' does is not told by its names.", OWN_CODE)
+        raise unclear(conv.path)
     padding = conv.shapes["weight"][-1] // 2
     return Unit(Conv(conv, stride, padding), Norm(norms[0], eps) if norms else None)
 
 
 def _strides(net: Net, options: Options) -> tuple[int, ...]:
-    """The stride of every block.
-
-    Raises:
-        SpecError: the blocks' names have no stages.
-    """
+    """The stride of every block. Raises SpecError where names show no stages and no option does."""
     stages = [block.path.rpartition(".")[0] for block in net.blocks]
     order = list(dict.fromkeys(stages))
     firsts = [i for i, stage in enumerate(stages) if stage not in stages[:i]]
@@ -178,28 +178,17 @@ def _strides(net: Net, options: Options) -> tuple[int, ...]:
         order, firsts = [block.path for block in net.blocks], list(range(len(net.blocks)))
     projects = [any(m.rank == 4 for m in net.blocks[i].shortcut) for i in firsts]
     usual = tuple(2 if i and projects[i] else 1 for i in range(len(order)))
-    given = options.read("strides", wholes, usual)
-    if len(given) != len(order):
-        raise SpecError(f"{len(given)} strides are given for {len(order)} stages.", "one for each stage.")
-    if any(stride > 1 and not has for stride, has in zip(given, projects, strict=True)):
+    strides = options.read("strides", wholes, usual)
+    if len(strides) != len(order):
+        raise SpecError(f"there are {len(strides)} strides for {len(order)} stages.", "give one for each.")
+    if any(stride > 1 and not has for stride, has in zip(strides, projects, strict=True)):
         raise SpecError("a block without a projection has a stride above 1.", OWN_CODE)
-    by_first = dict(zip(firsts, given, strict=True))
+    by_first = dict(zip(firsts, strides, strict=True))
     return tuple(by_first.get(i, 1) for i in range(len(net.blocks)))
 
 
 def _check_norms(net: Net) -> None:
-    """See that all norms are BatchNorms, and no more stand outside of the blocks than one.
-
-    Raises:
-        SpecError: they are not.
-    """
+    """Raise SpecError unless all norms are BatchNorms, and at most one stands outside of the blocks."""
     norms = [*net.norms, *(n for b in net.blocks for n in (*b.norms, *b.shortcut[1:]))]
-    odd: list[Module] = [n for n in norms if not n.has_statistics] or list(net.norms[1:])
-    if odd:
-        raise SpecError(f"what '{odd[0].path}' does is not told by its name and shapes.", OWN_CODE)
-
-
-def _after(unit: Unit, weights: Weights, x: Tensor) -> Tensor:
-    """The convolution, then its norm."""
-    x = unit.conv(weights, x)
-    return unit.norm(weights, x) if unit.norm else x
+    for norm in [n for n in norms if not n.has_statistics] or net.norms[1:]:
+        raise unclear(norm.path)

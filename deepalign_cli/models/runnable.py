@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from deepalign_cli.errors import DataError, DeepalignError
+from deepalign_cli.errors import DataError, DeepalignError, one_line
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.user_code import one_line
+from deepalign_cli.symmetry.tensors import in_dtype
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,18 @@ class Runnable:
         dtype = run_dtype(weights)
         x = self._shaped(x.to(dtype) if x.is_floating_point() else x)
         try:
-            out = self.run(_in(weights, dtype), x)
+            out = self.run(in_dtype(weights, dtype), x)
         except DeepalignError:
             raise
         except Exception as error:  # the user's own forward may raise anything
             raise DataError(
-                f"an input of {_said(x)} does not go through the network: {one_line(error)}.",
-                "compare what the network reads with the data's shape and preparation.",
+                f"the network does not run on an input of {_shown(x)}: {one_line(error)}.",
+                "compare the input that the network expects with the data's shape and preparation.",
             ) from error
         if out.ndim == 0 or len(out) != len(x):
             raise DataError(
-                f"the network made {list(out.shape)} of {len(x)} inputs, not one output for each.",
-                "let it keep the batch as its outputs' first axis.",
+                f"the network returned {list(out.shape)} for {len(x)} inputs, not one output for each.",
+                "let it keep the batch as the first axis of its outputs.",
             )
         return out
 
@@ -61,15 +60,8 @@ class Runnable:
 
 def run_dtype(weights: Weights) -> torch.dtype:
     """The widest floating-point type among the weights, and at least float32."""
-    found = {w.dtype for w in weights.values() if w.is_floating_point()}
-    return torch.float64 if torch.float64 in found else torch.float32
+    return torch.float64 if any(w.dtype == torch.float64 for w in weights.values()) else torch.float32
 
 
-def _in(weights: Weights, dtype: torch.dtype) -> Mapping[str, Tensor]:
-    if all(w.dtype == dtype or not w.is_floating_point() for w in weights.values()):
-        return weights
-    return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
-
-
-def _said(x: Tensor) -> str:
+def _shown(x: Tensor) -> str:
     return f"{'x'.join(map(str, x.shape[1:])) or 'one number'} ({str(x.dtype).removeprefix('torch.')})"

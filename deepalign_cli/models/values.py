@@ -1,4 +1,4 @@
-"""Words of the command line as values: `--model-arg k=v` for factories, `--design k=v` for families."""
+"""Options of families as values (`--design k=v`), and what reading a family shares."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from deepalign_cli.errors import SpecError, UsageError
+from deepalign_cli.models.run import Run
 
 T = TypeVar("T")
 
-OWN_CODE = "bring the network as code: --model file.py:factory, where factory() returns an nn.Module."
+# A network, what it is in words, and its input's shape where it is known.
+ReadNetwork = tuple[Run, str, tuple[int, ...] | None]
+
+OWN_CODE = "give the network as code: --model file.py:factory, where factory() returns an nn.Module."
+
+
+def unclear(path: str, what: str = "name and shapes") -> SpecError:
+    """The error for a module whose `what` does not say what it computes."""
+    return SpecError(f"the {what} of '{path}' do not say what it computes.", OWN_CODE)
 
 
 class Options:
-    """What a user says of a network of a family, beside its shapes; `known` explains each option.
+    """What a user says about a network besides its shapes; `known` explains each option.
 
     Raises:
-        UsageError: an option is given that the family does not have.
+        UsageError: the family does not have an option.
     """
 
     def __init__(self, family: str, values: Mapping[str, str], known: Mapping[str, str]) -> None:
@@ -27,10 +36,10 @@ class Options:
                 raise UsageError(f"{family} has no option '{name}'.", f"known: {', '.join(known)}.")
 
     def needs(self, *names: str) -> None:
-        """See that options are given that names and shapes do not tell.
+        """Require options that names and shapes do not tell.
 
         Raises:
-            SpecError: some are not; they are listed.
+            SpecError: some are missing; they are listed.
         """
         missing = [name for name in names if name not in self.values]
         if missing:
@@ -38,8 +47,8 @@ class Options:
             either = " (or --activation relu)" if missing == ["activation"] else ""
             meaning = "; ".join(f"{name}: {self.known[name].partition(';')[2].strip()}" for name in missing)
             raise SpecError(
-                f"the names and shapes of {self.family} do not tell its {_listed(missing)}.",
-                f"give {wanted}{either} ({meaning}), or {OWN_CODE}",
+                f"the names and shapes of {self.family} do not tell its {', '.join(missing)}.",
+                f"add {wanted}{either} ({meaning}), or {OWN_CODE}",
             )
 
     def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
@@ -53,14 +62,11 @@ class Options:
         try:
             return parse(self.values[name])
         except ValueError as error:
-            reason = f": {error}" if str(error) else ""
+            example, _, meaning = self.known[name].partition(";")
             raise UsageError(
-                f"{name}={self.values[name]} is not usable{reason}.", f"--design {name}={self._help(name)}."
+                f"{name}={self.values[name]} does not work: {error}.",
+                f"--design {name}={example} ({meaning.strip()}).",
             ) from None
-
-    def _help(self, name: str) -> str:
-        example, _, meaning = self.known[name].partition(";")
-        return f"{example} ({meaning.strip()})"
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -68,17 +74,17 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"it is none of {', '.join(choices)}")
+            raise ValueError(f"it must be one of {', '.join(choices)}")
         return text
 
     return parse
 
 
 def whole(text: str, least: int = 1) -> int:
-    """A whole number from `least`."""
+    """An integer from `least`."""
     number = int(text)
     if not least <= number < 2**20:
-        raise ValueError(f"it is no whole number from {least}")
+        raise ValueError(f"it must be an integer from {least}")
     return number
 
 
@@ -86,12 +92,12 @@ def positive(text: str) -> float:
     """A finite number above 0."""
     number = float(text)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError("it is no number above 0")
+        raise ValueError("it must be a number above 0")
     return number
 
 
 def wholes(text: str, least: int = 1) -> tuple[int, ...]:
-    """Whole numbers from `least` with commas between; `none` is none of them."""
+    """Integers from `least` with commas between; `none` for no number."""
     return () if text == "none" else tuple(whole(part, least) for part in text.split(","))
 
 
@@ -100,7 +106,3 @@ def for_each(values: tuple[int, ...], count: int) -> tuple[int, ...]:
     if len(values) not in (1, count):
         raise ValueError(f"there are {count} layers")
     return values * count if len(values) == 1 else values
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

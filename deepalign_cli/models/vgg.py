@@ -20,23 +20,18 @@ def vgg_options(chain: Chain) -> Mapping[str, str] | None:
     """
     convs = [layer for layer in chain.layers if layer.is_conv]
     linears = [layer for layer in chain.layers if not layer.is_conv]
-    found = [re.fullmatch(r"features\.(\d{1,6})", layer.module.path) for layer in convs]
+    matches = [re.fullmatch(r"features\.(\d{1,6})", layer.module.path) for layer in convs]
     kernels = {tuple(layer.module.shapes["weight"][2:]) for layer in convs}
-    if [layer.module.path for layer in linears] != _LINEARS or kernels != {(3, 3)} or None in found:
+    if [layer.module.path for layer in linears] != _LINEARS or kernels != {(3, 3)} or None in matches:
         return None
-    numbers = [int(m[1]) for m in found if m]
+    numbers = [int(m[1]) for m in matches if m]
     norms = 1 if chain.norms else 0
     if {n.path for n in chain.norms} != {f"features.{n + 1}" for n in numbers[: len(chain.norms)]}:
         return None
     gaps = [after - before - 2 - norms for before, after in pairwise(numbers)]
     places = linears[0].into // convs[-1].out
     side = round(places**0.5)
-    if (
-        numbers[0] != 0
-        or len(chain.norms) not in (0, len(convs))
-        or not set(gaps) <= {0, 1}
-        or side**2 != places
-    ):
+    if numbers[0] or len(chain.norms) not in (0, len(convs)) or set(gaps) - {0, 1} or side**2 != places:
         return None
     pools = ",".join(str(i) for i, gap in enumerate((*gaps, 1), 1) if gap)
     fixed = {"activation": "relu", "padding": "1", "pools": pools, "head": "flatten"}

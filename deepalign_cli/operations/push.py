@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deepalign_cli.checkpoint.hub import is_offline
-from deepalign_cli.checkpoint.hub_errors import LOGIN, is_connection, one_line, silence, status_of
-from deepalign_cli.errors import DeepalignError, OutputError, UsageError
+from deepalign_cli.checkpoint.hub_errors import LOGIN, is_connection, silence, status_of
+from deepalign_cli.errors import DeepalignError, OutputError, UsageError, one_line
 
 _NAME = re.compile(r"(?!-|\.)[A-Za-z0-9._-]{1,96}(?<![-.])")
 

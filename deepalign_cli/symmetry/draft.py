@@ -1,19 +1,29 @@
-"""Writing a spec module by module: the words that every family uses."""
+"""Writing a spec module by module, as every family does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deepalign_cli.errors import AmbiguousError
+from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensor_names import STATISTICS
 
 HOW_A_SPEC_HELPS = (
-    "say what is true in a spec: `deepalign inspect A --spec --blank > a.toml` writes a skeleton, "
+    "write a spec: `deepalign inspect A --spec --blank > a.toml` writes a skeleton; "
     "put group names on the axes that move together, and pass `--spec a.toml`."
 )
+
+
+def misfit(message: str) -> SpecError:
+    """The error for names and shapes that contradict one another."""
+    return SpecError(message, HOW_A_SPEC_HELPS)
+
+
+def ambiguous(message: str) -> AmbiguousError:
+    """The error for names and shapes that can be read in two ways."""
+    return AmbiguousError(message, HOW_A_SPEC_HELPS)
 
 
 @dataclass
@@ -33,21 +43,18 @@ class Draft:
 
         `marked` says that the unit's scale is applied here, not in a norm after it.
         """
-        out = with_mark(out, "+") if marked else out
-        into = with_mark(into, "-")
-        kernel = [str(n) for n in module.shapes["weight"][2:]]
+        out, into = with_mark(out, "+") if marked else out, with_mark(into, "-")
         ends = [into, out] if transposed else [out, into]
-        self.axes[module.names["weight"]] = " ".join([*ends, *kernel])
+        self.axes[module.names["weight"]] = " ".join([*ends, *map(str, module.shapes["weight"][2:])])
         if "bias" in module.names:
             self.axes[module.names["bias"]] = out
 
     def norm(self, module: Module, axis: str, *, marked: bool = True) -> None:
         """A normalisation layer over `axis`: gain and shift carry the scale, statistics only move."""
         for role, name in module.names.items():
-            if len(module.shapes[role]) != 1:
-                continue
-            scaled = marked and role not in STATISTICS
-            self.axes[name] = with_mark(axis, "+") if scaled else axis
+            if len(module.shapes[role]) == 1:
+                scaled = marked and role not in STATISTICS
+                self.axes[name] = with_mark(axis, "+") if scaled else axis
 
     def only_permute(self, groups: set[str]) -> None:
         """Take the marks off `groups`, which no scale or sign may touch."""
@@ -72,8 +79,7 @@ def with_mark(axis: str, mark: str) -> str:
 def refuse_group_norm(module: Module) -> None:
     """A norm without running statistics behind a convolution has two readings."""
     if not module.has_statistics and module.is_norm:
-        raise AmbiguousError(
+        raise ambiguous(
             f"'{module.path}' may be a GroupNorm, whose channels move only within or as whole groups, "
-            "or a norm over all channels, and nothing in the file says which.",
-            HOW_A_SPEC_HELPS,
+            "or a norm over all channels, and nothing in the file says which."
         )

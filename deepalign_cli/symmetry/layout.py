@@ -28,6 +28,11 @@ class Module:
         return self.rank == 1 or ("weight" not in self.shapes and "running_mean" in self.shapes)
 
     @property
+    def size(self) -> int:
+        """The number of units of a norm: the extent of its first tensor that has one."""
+        return next((shape[0] for shape in self.shapes.values() if shape), 0)
+
+    @property
     def has_statistics(self) -> bool:
         """Whether it keeps running statistics, as BatchNorm does."""
         return "running_mean" in self.shapes

@@ -1,16 +1,17 @@
-"""The order of a plain chain's layers: what numbers in names and shapes say, and whether it is all."""
+"""The order of a plain chain's layers, from numbers in names and from shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
-from deepalign_cli.symmetry.tensor_names import natural_key, pieces, stands_before
+from deepalign_cli.symmetry.tensor_names import pieces, stands_before
 
 _BUDGET = 20_000
 
 
 class SearchBudgetError(Exception):
-    """So many orders are possible that they were not counted."""
+    """There are too many possible orders to try."""
 
 
 def chain_orders(
@@ -24,13 +25,7 @@ def chain_orders(
     Raises:
         SearchBudgetError: the search was given up.
     """
-    search = _Search(paths, feeds, contiguous)
-    found: list[tuple[int, ...]] = []
-    for order in search.extend(()):
-        found.append(order)
-        if len(found) == limit:
-            break
-    return found
+    return list(islice(_Search(paths, feeds, contiguous).orders(), limit))
 
 
 class _Search:
@@ -42,11 +37,11 @@ class _Search:
             frozenset(j for j in range(self.count) if j != i and stands_before(paths[j], paths[i]))
             for i in range(self.count)
         ]
-        self.natural = sorted(range(self.count), key=lambda i: natural_key(paths[i]))
+        self.natural = sorted(range(self.count), key=lambda i: pieces(paths[i]))
 
-    def extend(self, chain: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """All orders that begin with `chain`, by depth-first search without recursion."""
-        stack = [chain]
+    def orders(self) -> Iterator[tuple[int, ...]]:
+        """All orders, by depth-first search without recursion."""
+        stack: list[tuple[int, ...]] = [()]
         while stack:
             chain = stack.pop()
             self.left -= 1
@@ -63,8 +58,11 @@ class _Search:
             return False
         if not chain:
             return True
-        if self.contiguous and self.word[i] != self.word[chain[-1]]:
-            word = self.word[chain[-1]]
-            if any(self.word[j] == word and j not in done for j in range(self.count)):
-                return False
+        word = self.word[chain[-1]]
+        if (
+            self.contiguous
+            and self.word[i] != word
+            and self.word.count(word) > sum(self.word[j] == word for j in chain)
+        ):
+            return False
         return self.feeds(chain[-1], i)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from os.path import commonprefix
 
 _ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _LOOSE = re.compile(
@@ -40,7 +41,10 @@ def place_of(name: str) -> Place:
 
 
 def pieces(path: str) -> tuple[tuple[str, int], ...]:
-    """`features.10.conv2` as ((`features.`, 10), (`.conv`, 2)); a tail without a number counts as -1."""
+    """`features.10.conv2` as ((`features.`, 10), (`.conv`, 2)); a tail without a number counts as -1.
+
+    Sorted by these, `fc2` comes before `fc10`.
+    """
     return tuple(
         (text, int(number) if number else -1)
         for text, number in re.findall(r"(\D*)(\d{1,9}|$)", path)
@@ -66,11 +70,6 @@ def stands_before(first: str, second: str) -> bool | None:
     return None
 
 
-def natural_key(path: str) -> tuple[tuple[str, int], ...]:
-    """A sort key under which `fc2` comes before `fc10`."""
-    return pieces(path)
-
-
 def is_statistic(name: str) -> bool:
     """Whether a tensor is a running statistic of a norm."""
     return name.rpartition(".")[2] in STATISTICS
@@ -84,12 +83,5 @@ def group_name(path: str) -> str:
 
 def common_prefix(names: list[str]) -> str:
     """The longest dotted prefix that all names share, such as `backbone.`."""
-    if not names:
-        return ""
-    split = [name.split(".")[:-1] for name in names]
-    shared = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return "".join(part + "." for part in shared)
+    prefix = commonprefix(names)  # noqa: RUF071 - cut back to a whole word below
+    return prefix[: prefix.rfind(".") + 1]

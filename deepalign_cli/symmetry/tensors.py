@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,13 @@ def is_trained(name: str, w: Tensor) -> bool:
     return w.is_floating_point() and not is_statistic(name)
 
 
+def in_dtype(weights: Mapping[str, Tensor], dtype: torch.dtype) -> Mapping[str, Tensor]:
+    """The tensors with all floating-point ones in one type; the very mapping where they are already."""
+    if all(w.dtype == dtype or not w.is_floating_point() for w in weights.values()):
+        return weights
+    return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
+
+
 def widened(w: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 where it came so: the type in which arithmetic is done."""
+    """The tensor in float32, or in float64 if it already is: the type in which arithmetic is done."""
     return w if w.dtype in (torch.float32, torch.float64) else w.float()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from deepalign_cli.checkpoint import Entry, open_checkpoint, write_safetensors
-from deepalign_cli.checkpoint.info import CODES
+from deepalign_cli.checkpoint import open_checkpoint, write_tensors
 from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import UsageError
@@ -14,7 +13,7 @@ from deepalign_cli.models.designed import design_metadata
 from deepalign_cli.models.designs import Design
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo_training import Family, load_family
+from deepalign_cli.train.zoo_files import Family, load_family
 
 
 def export_zoo(zoo: Path, families: Iterable[str], data: Path) -> int:
@@ -59,13 +58,10 @@ def export_network(
     Raises:
         UsageError: the file is there and `force` is not given. OutputError: it cannot be written.
     """
-    entries = [
-        Entry(name, CODES[str(w.dtype).removeprefix("torch.")], tuple(w.shape)) for name, w in weights.items()
-    ]
     metadata = {"format": "pt", **design_metadata(design)}
     if preparation is not None:
         metadata[PREPARATION_KEY] = preparation.to_json()
-    write_safetensors(path, entries, lambda name: weights[name].contiguous(), metadata, force=force)
+    write_tensors(path, weights, metadata, force=force)
 
 
 def preparation_of(task: Task, data: Path) -> Preparation | None:
@@ -81,16 +77,10 @@ def preparation_of(task: Task, data: Path) -> Preparation | None:
 
 
 def _check_replaceable(path: Path, design: Design) -> None:
-    """See that nothing is in a network's place, or one of the same design.
-
-    Raises:
-        UsageError: something else is. CheckpointError: it is no checkpoint.
-    """
-    if (
-        path.exists()
-        and open_checkpoint(path).metadata.get(DESIGN_KEY) != design_metadata(design)[DESIGN_KEY]
-    ):
+    """Raise UsageError, or CheckpointError, if a file is in the way that is not a network of the design."""
+    expected = design_metadata(design)[DESIGN_KEY]
+    if path.exists() and open_checkpoint(path).metadata.get(DESIGN_KEY) != expected:
         raise UsageError(
-            f"'{path}' is no network of this family.",
-            "delete it to export the family again, or take another --out.",
+            f"'{path}' is not a network of this family.",
+            "delete it to export the family again, or give another --out.",
         )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.errors import CheckpointError, UsageError
+from deepalign_cli.errors import CheckpointError, UsageError, one_line
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
@@ -36,7 +36,7 @@ from deepalign_cli.train.objectives import (
     straight_through,
 )
 from deepalign_cli.train.pool import HELD_OUT, PoolEntry, pairs_of
-from deepalign_cli.train.recipes import check_tables, make
+from deepalign_cli.train.recipes import check_integers, check_tables, make
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers
 
@@ -46,7 +46,8 @@ _VALIDATION_SEEDS = [1, 2, 3, 4]
 _KEEP_EVERY = 50  # steps: what an interruption may cost
 _LOSSES = ("planted", "distance", "path")
 _APART = 2654435761  # between two workers' random streams: 2**32 over the golden ratio, which is far
-# The least of each whole number; a tenth of the steps is the warm-up.
+_BROKEN = (pickle.UnpicklingError, LookupError, TypeError, ValueError, RuntimeError, EOFError, OSError)
+# The least of each integer; a tenth of the steps is the warm-up.
 _LEAST = {"steps": 10, "networks": 2, "images": 1, "planted_every": 1, "validate_every": 1, "seed": 0}
 
 
@@ -71,25 +72,17 @@ class Plan:
     families: Mapping[str, float] = field(default_factory=dict)  # name's beginning -> how often
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if type(value) is not int or not least <= value < 2**63:
-                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
+        check_integers(self, _LEAST)
         if not isinstance(self.weights, tuple) or len(self.weights) != len(_LOSSES):
-            raise ValueError(f"weights = {self.weights!r} are not three numbers")
+            raise ValueError(f"weights must be three numbers, not {self.weights!r}")
         if not isinstance(self.families, Mapping):
-            raise ValueError(f"families = {self.families!r} is no table")
+            raise ValueError(f"families must be a table, not {self.families!r}")
         numbers = {"rate": self.rate, "decay": self.decay, "hard": self.hard}
         numbers |= {f"weights[{i}]": w for i, w in enumerate(self.weights)}
         numbers |= {f"families.{name}": share for name, share in self.families.items()}
         for name, number in numbers.items():
             if type(number) not in (int, float) or not 0 <= number < math.inf:
-                raise ValueError(f"{name} = {number!r} is not a number of at least 0")
-
-    @property
-    def halfway(self) -> int:
-        """The step from which hard paths are taken."""
-        return self.steps // 2
+                raise ValueError(f"{name} must be a number of at least 0, not {number!r}")
 
 
 Losses = Callable[[DeepAlign, Plan, PoolEntry, torch.Generator, int], dict[str, Tensor]]
@@ -238,22 +231,20 @@ def pair_losses(
     nets, first, second = pairs_of(entry, plan.networks, rng)
     weights = entry.stack(nets)
     features = model.encode(entry.graph, weights, seed)
-    found: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}
     if plan.weights[0] and step % plan.planted_every == 0:
         copies = model.encode(entry.graph, noisy(weights, rng), seed)
-        found["planted"] = planted_loss(_projected(model, similarities(features, copies)))
-    similar = similarities(
-        {g: f[first] for g, f in features.items()}, {g: f[second] for g, f in features.items()}
-    )
+        parts["planted"] = planted_loss(_projected(model, similarities(features, copies)))
+    similar = similarities(*({g: f[side] for g, f in features.items()} for side in (first, second)))
     soft = {g: log.exp() for g, log in _projected(model, similar).items()}
     a, b = ({n: w[side] for n, w in weights.items()} for side in (first, second))
     moved = carried(entry.graph.symmetry, soft, b)
-    found["distance"] = distance_loss(a, b, moved)
-    if step >= plan.halfway and float(torch.rand(1, generator=rng)) < plan.hard:
+    parts["distance"] = distance_loss(a, b, moved)
+    if step >= plan.steps // 2 and float(torch.rand(1, generator=rng)) < plan.hard:
         moved = carried(entry.graph.symmetry, {g: straight_through(p) for g, p in soft.items()}, b)
     member = entry.family.member[nets][first]
-    found["path"] = path_loss(entry.family, entry.examples, a, moved, member, rng, plan.images)
-    return found
+    parts["path"] = path_loss(entry.family, entry.examples, a, moved, member, rng, plan.images)
+    return parts
 
 
 def _projected(model: DeepAlign, similar: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -262,8 +253,8 @@ def _projected(model: DeepAlign, similar: Mapping[str, Tensor]) -> dict[str, Ten
 
 def predict(model: DeepAlign, entry: PoolEntry, a: Stack, b: Stack) -> dict[str, Tensor]:
     """The similarities of one pair, mean over a few fixed sketches."""
-    found = similarities(*(model.encode(entry.graph, w, _VALIDATION_SEEDS) for w in (a, b)))
-    return {g: s.mean(0, keepdim=True) for g, s in found.items()}
+    similar = similarities(*(model.encode(entry.graph, w, _VALIDATION_SEEDS) for w in (a, b)))
+    return {g: s.mean(0, keepdim=True) for g, s in similar.items()}
 
 
 def _report(run: TrainingRun, pool: Sequence[PoolEntry], out: Path) -> None:
@@ -294,9 +285,9 @@ def save_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Pa
         "seconds": run.seconds, "recent": run.recent, "config": encoder_table(run.model.encoder),
         "plan": asdict(plan), "families": [entry.name for entry in pool],
     }  # fmt: skip
-    made = io.BytesIO()
-    torch.save(state, made)
-    write_bytes(path, made.getvalue(), force=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue(), force=True)
 
 
 def load_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Path) -> None:
@@ -316,29 +307,21 @@ def load_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Pa
         run.schedule.load_state_dict(state["schedule"])
         run.step, run.best = state["step"], state["best"]
         run.seconds, run.recent = state["seconds"], state["recent"]
-    except (
-        pickle.UnpicklingError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-        OSError,
-    ) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"'{path}' is not a whole state of a run: {problem}.", "start anew.") from None
+    except _BROKEN as error:
+        message = f"'{path}' is not a complete state of a run: {one_line(error)[:200]}."
+        raise CheckpointError(message, "start again without --resume.") from None
 
 
 def _check_same(state: Mapping[str, Any], run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry]) -> None:
-    """A resumed run is only the unbroken one if all that made it is the same."""
-    hint = "go on with the recipe and the zoo that it was started with, or take another --out."
+    """Raise UsageError unless a resumed run continues exactly what was started."""
+    hint = "continue with the recipe and the zoo that it was started with, or give another --out."
     if state["config"] != encoder_table(run.model.encoder):
-        raise UsageError("the saved run is of another [network] than the recipe's.", hint)
-    changed = [name for name, value in asdict(plan).items() if state["plan"].get(name) != value]
-    if changed:
-        raise UsageError(f"the saved run has another {changed[0]} in [train] than the recipe.", hint)
+        raise UsageError("the saved run has another [network] than the recipe.", hint)
+    for name, value in asdict(plan).items():
+        if state["plan"].get(name) != value:
+            raise UsageError(f"the saved run has another {name} in [train] than the recipe.", hint)
     if state["families"] != [entry.name for entry in pool]:
-        raise UsageError("the saved run is on other families than the zoo's.", hint)
+        raise UsageError("the saved run has other families than the zoo.", hint)
 
 
 def _share(name: str, families: Mapping[str, float]) -> float:

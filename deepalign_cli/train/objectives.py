@@ -14,7 +14,8 @@ from deepalign_cli.network.soft import soft_act
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.tasks import Examples
-from deepalign_cli.train.zoo_training import Family, batch_of, losses
+from deepalign_cli.train.zoo_files import Family
+from deepalign_cli.train.zoo_losses import batch_of, losses
 
 Stack = Mapping[str, Float[Tensor, "batch ..."]]
 Projected = Mapping[str, Float[Tensor, "batch n n"]]
@@ -31,17 +32,15 @@ def planted_loss(logs: Projected) -> Float[Tensor, ""]:
 
 def noisy(weights: Stack, rng: torch.Generator, most: float = 0.3) -> dict[str, Tensor]:
     """A copy with Gaussian noise of up to `most` standard deviations and up to a tenth of entries dropped."""
-    made = {}
+    copy = dict(weights)
     for name, w in weights.items():
-        if is_statistic(name):
-            made[name] = w
-            continue
-        size = [len(w)] + [1] * (w.ndim - 1)
-        amount = torch.rand(size, generator=rng) * most * w.std()
-        kept = torch.rand(w.shape, generator=rng) >= 0.1 * torch.rand(size, generator=rng)
-        noise = torch.randn(w.shape, generator=rng) * amount
-        made[name] = (w + noise) * (kept if w.ndim > 2 else 1)
-    return made
+        if not is_statistic(name):
+            size = [len(w)] + [1] * (w.ndim - 1)
+            amount = torch.rand(size, generator=rng) * most * w.std()
+            mask = torch.rand(w.shape, generator=rng) >= 0.1 * torch.rand(size, generator=rng)
+            noise = torch.randn(w.shape, generator=rng) * amount
+            copy[name] = (w + noise) * (mask if w.ndim > 2 else 1)
+    return copy
 
 
 def distance_loss(a: Stack, b: Stack, moved: Stack) -> Float[Tensor, ""]:

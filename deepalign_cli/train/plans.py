@@ -12,7 +12,7 @@ from typing import Any
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs import Design
 from deepalign_cli.train.draws import draw_design
-from deepalign_cli.train.recipes import make
+from deepalign_cli.train.recipes import check_integers, make
 from deepalign_cli.train.tasks import Task
 
 
@@ -27,9 +27,7 @@ class Schedule:
     members: int = 1  # how many images there are, for fields: networks of one image can be merged
 
     def __post_init__(self) -> None:
-        for name in ("networks", "batch", "members"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
+        check_integers(self, {"networks": 1, "batch": 1, "members": 1})
         if not (0 < self.epochs < math.inf and 0 < self.rate < math.inf):
             raise ValueError("epochs and rate must be above 0")
 
@@ -59,15 +57,14 @@ def family_plans(recipe: Mapping[str, Any]) -> list[FamilyPlan]:
         raise UsageError("the recipe has no [[set]].", _ENTRIES)
     seed = recipe.get("seed", 0)
     if type(seed) is not int:
-        raise UsageError(f"the recipe's seed is {seed!r}, which is no whole number.", "seed = 1")
+        raise UsageError(f"the recipe's seed must be an integer, not {seed!r}.", "seed = 1")
     usual = recipe.get("schedule", {})
     make(Schedule, usual, "schedule")
-    found = [_set_of(index, table, usual) for index, table in enumerate(sets)]
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two sets are called '{name}'.", "give each a name of its own.")
-    return [plan for one in found for plan in one.families(seed)]
+    named: dict[str, _Set] = {}
+    for family_set in (_set_of(index, table, usual) for index, table in enumerate(sets)):
+        if named.setdefault(family_set.name, family_set) is not family_set:
+            raise UsageError(f"two sets are called '{family_set.name}'.", "give each its own name.")
+    return [plan for family_set in named.values() for plan in family_set.families(seed)]
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,11 @@ def _set_of(index: int, table: Mapping[str, Any], usual: Mapping[str, Any]) -> _
     count, name = ranges.pop("count", 1), ranges.pop("name", f"{kind}-{index}")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(
-            f"{name!r} is no name for a set.", "it begins files' names: letters, digits, '.', '_' and '-'."
+            f"a set cannot be called {name!r}.",
+            "use letters, digits, '.', '_' and '-'.",
         )
     if not isinstance(kind, str) or type(count) is not int or count < 1:
-        raise UsageError(f"the set '{name}' has no usable kind and count.", 'write kind = "mlp", count = 2.')
+        raise UsageError(f"the set '{name}' needs a kind and a count.", 'write kind = "mlp", count = 2.')
     task = make(Task, ranges.pop("task", {}), "set.task")
     schedule = ranges.pop("schedule", {})
     both = {**usual, **schedule} if isinstance(schedule, Mapping) else schedule

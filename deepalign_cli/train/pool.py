@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.tasks import Examples, Task, load_examples
-from deepalign_cli.train.zoo_training import Family, load_family
+from deepalign_cli.train.zoo_files import Family, load_family
+from deepalign_cli.train.zoo_losses import losses
 
 HELD_OUT = 2  # the last networks of a family (of each member's) are for validation
 
@@ -32,6 +34,15 @@ class PoolEntry:
     def stack(self, indices: Int64[Tensor, " k"]) -> dict[str, Tensor]:
         """The weights of some networks, stacked."""
         return {name: w[indices] for name, w in self.family.weights.items()}
+
+    def one(self, index: int) -> dict[str, Tensor]:
+        """The weights of one network, as a stack of one."""
+        return self.stack(torch.tensor([index]))
+
+    def loss(self, weights: Mapping[str, Tensor], index: int, x: Tensor, y: Tensor) -> float:
+        """The loss of a stack of one on examples; of a field, on the image of network `index`."""
+        y = y[self.family.member[index]] if self.family.task.field else y
+        return float(losses(self.family.design, self.family.task, weights, x[None], y[None]))
 
 
 def load_pool(zoo: Path, data: Path) -> list[PoolEntry]:
@@ -85,7 +96,7 @@ def pairs_of(entry: PoolEntry, nets: int, rng: torch.Generator) -> tuple[Tensor,
     picked = chosen[torch.randperm(len(chosen), generator=rng)[: nets // 2]]
     both = []
     for m in picked:
-        own = entry.train[member == m]
-        both.append(own[torch.randperm(len(own), generator=rng)[:2]])
+        networks = entry.train[member == m]
+        both.append(networks[torch.randperm(len(networks), generator=rng)[:2]])
     places = torch.arange(2 * len(both)).reshape(-1, 2)
     return torch.cat(both), torch.cat([places[:, 0], places[:, 1]]), torch.cat([places[:, 1], places[:, 0]])

@@ -30,12 +30,20 @@ def read_recipe(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the recipe '{path}' cannot be read: {error}.", _HINT) from None
     if table.pop("format", FORMAT) != FORMAT:
-        raise UsageError(f"the recipe '{path}' has another format than {FORMAT}.", _HINT)
+        raise UsageError(f"the format of the recipe '{path}' is not {FORMAT}.", _HINT)
     return table
 
 
+def check_integers(instance: object, least: Mapping[str, int]) -> None:
+    """Raise ValueError unless each of these attributes is an integer of at least its least."""
+    for name, low in least.items():
+        value = getattr(instance, name)
+        if type(value) is not int or not low <= value < 2**63:
+            raise ValueError(f"{name} must be an integer of at least {low}, not {value!r}")
+
+
 def check_tables(recipe: Mapping[str, Any]) -> None:
-    """See that a recipe for training holds known tables only.
+    """Check that a recipe for training holds known tables only.
 
     Raises:
         UsageError: it holds something else.
@@ -81,7 +89,7 @@ def _problem(cls: Any, options: Mapping[str, Any]) -> str | None:
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    """As TOML has it: true is no number, and a whole number will do for any."""
+    """As TOML has it: true is not a number, and an integer fits wherever a number does."""
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if origin is tuple:
         fits = isinstance(value, tuple) and (parts[-1] is Ellipsis or len(value) == len(parts))
@@ -101,9 +109,5 @@ def _words(kind: Any) -> str:
 
 
 _WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    Mapping: "a table of numbers",
-}
+    int: "an integer", float: "a number", bool: "true or false", str: "a string", Mapping: "a table"
+}  # fmt: skip

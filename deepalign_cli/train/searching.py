@@ -1,4 +1,4 @@
-"""Finding a refiner's few weights by search, on what they are for: the loss half-way at hard permutations.
+"""Finding a refiner's few weights by search, on what they are for: the midpoint loss at hard permutations.
 
 The loss at soft permutations, along which gradients flow, falls without the loss at the rounded ones
 falling with it: a refiner trained on it was no better than its starting weights. A handful of weights can
@@ -29,12 +29,10 @@ from deepalign_cli.train.log import append, finite
 from deepalign_cli.train.loop import BEST, LOG, Plan, check_pool
 from deepalign_cli.train.objectives import Stack
 from deepalign_cli.train.pool import PoolEntry
-from deepalign_cli.train.recipes import make
+from deepalign_cli.train.recipes import check_integers, make
 from deepalign_cli.train.validation import FLOOR
-from deepalign_cli.train.zoo_training import losses
 
 _SKETCHES = list(range(1, 9))  # as many as at run time
-_LEAST = {"trials": 1, "images": 1, "seed": 0}
 _STEP, _LEAST_STEP, _MOST_STEP = 0.35, 0.1, 0.5
 
 
@@ -47,10 +45,7 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if type(value) is not int or not least <= value < 2**63:
-                raise ValueError(f"{name} = {value!r} is not a whole number of at least {least}")
+        check_integers(self, {"trials": 1, "images": 1, "seed": 0})
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def write_searched(
     out.mkdir(parents=True, exist_ok=True)
     started, lowest = time.perf_counter(), math.inf
 
-    def told(trial: int, least: float) -> None:
+    def log(trial: int, least: float) -> None:
         nonlocal lowest
         seconds = round(time.perf_counter() - started, 3)
         line = {"trial": trial, "seconds": seconds, "score": finite(least), "best": least < lowest}
@@ -101,7 +96,7 @@ def write_searched(
         if trial:
             advance(trial, f"score {least:.3f}")
 
-    reached = search(model, pool, plan, told)
+    reached = search(model, pool, plan, log)
     if math.isfinite(reached):
         facts = {"trials": str(plan.trials), "score": f"{reached:.6g}"}
         save_network(out / BEST, model, facts, force=True)
@@ -115,7 +110,7 @@ def search(
     """Improve the weights of the model's refiner in place, and return the score that they reach.
 
     A (1 + 1) evolution strategy: some weights are moved at random, and the move is kept if the mean
-    logarithm of the excess half-way falls, over the first training pair of every family. `advance` is told
+    logarithm of the midpoint's excess falls, over the first training pair of every family. `advance` is told
     the least score so far: of the weights as they are at 0, and then after every trial.
 
     Raises:
@@ -148,15 +143,15 @@ def _rounds(refiner: Refiner) -> list[Tensor]:
 
 
 def _set(refiner: Refiner, weights: Sequence[float]) -> None:
-    found = _rounds(refiner)
-    for linear, row in zip(found, torch.tensor(weights).reshape(len(found), -1), strict=True):
+    rounds = _rounds(refiner)
+    for linear, row in zip(rounds, torch.tensor(weights).reshape(len(rounds), -1), strict=True):
         linear.copy_(row)
 
 
 def _pair(model: DeepAlign, entry: PoolEntry, images: int) -> _Pair:
     member = entry.family.member[entry.train]
-    first, second = (int(i) for i in entry.train[member == member[0]][:2])
-    a, b = entry.stack(torch.tensor([first])), entry.stack(torch.tensor([second]))
+    first, second = entry.train[member == member[0]][:2].tolist()
+    a, b = entry.one(first), entry.one(second)
     similar = similarities(*(model.encode(entry.graph, w, _SKETCHES) for w in (a, b)))
     ends = sum(_loss(entry, w, first, images) for w in (a, b)) / 2
     return _Pair(
@@ -179,10 +174,6 @@ def _score(refiner: Refiner, pairs: Sequence[_Pair], images: int) -> float:
 
 
 def _loss(entry: PoolEntry, weights: Stack, index: int, images: int) -> float:
-    """The loss on the last training images, which the shorter trainings saw no oftener than others."""
+    """The loss on the last training images, which short trainings saw no more often than others."""
     x, y = entry.examples.train_x, entry.examples.train_y
-    if entry.family.task.field:
-        y = y[entry.family.member[index]]
-    else:
-        x, y = x[-images:], y[-images:]
-    return float(losses(entry.family.design, entry.family.task, weights, x[None], y[None]))
+    return entry.loss(weights, index, *((x, y) if entry.family.task.field else (x[-images:], y[-images:])))

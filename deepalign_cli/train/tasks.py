@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.data.preparation import Preparation, channels_first
 from deepalign_cli.errors import UsageError
+from deepalign_cli.train.recipes import check_integers
 
 _HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."
 
@@ -22,7 +23,7 @@ class Task:
     """A data set by name, and how its images are read.
 
     `side` is the side of the images after mean-pooling; `images` and `test` how many are taken, evenly
-    spaced. A `field` is no classification: network k of a family learns training image k as a map from
+    spaced. A `field` is not classification: network k of a family learns training image k as a map from
     pixel coordinates in [-1, 1] to brightness in [-1, 1].
     """
 
@@ -34,11 +35,9 @@ class Task:
     field: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("side", "images", "test"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r} is no whole number from 1")
+        check_integers(self, {"side": 1, "images": 1, "test": 1})
         if self.field and not self.grey:
-            raise ValueError("field = true with grey = false: a field is brightness alone")
+            raise ValueError("a field has brightness only: field = true needs grey = true")
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,11 @@ def load_examples(task: Task, folder: Path) -> Examples:
 
 def _some(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
-        raise ValueError(f"images of {images.dtype}, {list(images.shape)}, are none that are read")
+        raise ValueError(f"images of {images.dtype}, {list(images.shape)}, cannot be read")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"there are {len(images)} images but labels of shape {list(labels.shape)}")
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError("the labels are not whole numbers from 0")
+        raise ValueError("the labels are not integers from 0")
     step = max(1, len(images) // count)
     return torch.from_numpy(images[::step][:count]), torch.from_numpy(labels[::step][:count])
 

@@ -1,4 +1,4 @@
-"""Judging an aligner on held-out pairs: the loss half-way above the mean of the ends'."""
+"""Judging an aligner on held-out pairs: the midpoint's loss above the mean of the ends'."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from deepalign_cli.assignment import assign
 from deepalign_cli.train.objectives import Stack, carried
 from deepalign_cli.train.pool import PoolEntry
-from deepalign_cli.train.zoo_training import losses
 
 FLOOR = 0.005  # added to every barrier before ratios and logarithms are taken
 _IMAGES = 1000
@@ -33,20 +32,19 @@ def score(excess: Mapping[str, float]) -> float:
 
 
 def _excess(entry: PoolEntry, predict: Predict) -> float:
-    found = []
+    excesses = []
     for i, j in entry.held.reshape(-1, 2).tolist():
-        a, b = entry.stack(torch.tensor([i])), entry.stack(torch.tensor([j]))
+        a, b = entry.one(i), entry.one(j)
         perms = {g: assign(s[0]) for g, s in predict(entry, a, b).items()}
         hard = {g: torch.eye(len(p))[p].unsqueeze(0) for g, p in perms.items()}
         moved = carried(entry.graph.symmetry, hard, b)
         middle = {n: (a[n] + moved[n]) / 2 for n in a}
         ends = [_loss(entry, w, i) for w in (a, b, middle)]
-        found.append(ends[2] - (ends[0] + ends[1]) / 2)
-    return sum(found) / len(found)
+        excesses.append(ends[2] - (ends[0] + ends[1]) / 2)
+    return sum(excesses) / len(excesses)
 
 
 def _loss(entry: PoolEntry, weights: Stack, index: int) -> float:
     """The loss on test images; norms use the batch's statistics, so that they fit every network."""
     x, y = entry.examples.test_x[:_IMAGES], entry.examples.test_y
-    y = y[entry.family.member[index]] if entry.family.task.field else y[:_IMAGES]
-    return float(losses(entry.family.design, entry.family.task, weights, x[None], y[None]))
+    return entry.loss(weights, index, x, y if entry.family.task.field else y[:_IMAGES])

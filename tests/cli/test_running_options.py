@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[Callable[[Path], list[object]], int, str]] = {
     "pixels without a word": (
         lambda f: other(f, inputs=X.astype("uint8"), labels=Y), 2, "nothing says how the networks read them"
     ),
-    "arrays by other names": (lambda f: other(f, a=X, b=Y), 3, "is no data set: it holds 'a', 'b'"),
+    "arrays by other names": (lambda f: other(f, a=X, b=Y), 3, "is not a data set: it holds 'a', 'b'"),
     "no such data": (lambda f: changed(own(f), "--data", f / "gone.npz"), 2, "there is no data set"),
     "no such split": (
         lambda f: own(f, "make", "--split", "dev"), 2, "has no split 'dev', but 'train', 'test'"

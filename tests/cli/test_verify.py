@@ -264,7 +264,7 @@ def test_the_spec_is_checked_on_the_examples_that_are_given(a: Path, tmp_path: P
     assert deepalign("verify", a, a, *model, *raw, "0.25,0.25").code == 0
     refused = deepalign("verify", a, a, *model, *raw, "unit")
     assert refused.code == 3
-    assert "does not go through the network" in refused.err
+    assert "does not run on" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -354,9 +354,9 @@ def test_the_factory_gets_its_arguments(a: Path, model: str) -> None:
         ("net.py:make", ["--input-shape", "3x"], 2, "'3x' is not an input shape"),
         ("net.py:make", ["--input-shape", "0"], 2, "'0' is not an input shape"),
         ("net.py:make", ["--input-shape", "twelve"], 2, "'twelve' is not an input shape"),
-        ("net.py:make", ["--input-shape", "13"], 2, "does not go through the model"),
-        ("net.py:make", ["--input-shape", "3x32x32"], 2, "does not go through the model"),
-        ("odd.py:make", [], 2, "no usual input shape goes through the model"),
+        ("net.py:make", ["--input-shape", "13"], 2, "the model does not run on inputs"),
+        ("net.py:make", ["--input-shape", "3x32x32"], 2, "the model does not run on inputs"),
+        ("odd.py:make", [], 2, "the model runs on no usual input shape"),
         ("none.py:make", [], 2, "returned NoneType"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deepalign_cli.train import zoo_training
-from deepalign_cli.train.zoo_training import load_family
+from deepalign_cli.train.zoo_files import load_family
 from tests.docs.test_cli_reference import documented
 from tests.operations.making import deepalign
 from tests.train.builders import write_data

@@ -189,14 +189,14 @@ def test_two_members_of_one_name_are_refused(tmp_path):
         file.writestr("inputs.npy", npy(np.zeros(3)))
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("inputs.npy", npy(np.ones(3)))
-    with pytest.raises(DataError, match="two of its arrays have one name"):
+    with pytest.raises(DataError, match="two of its arrays have the same name"):
         read_npz(path)
 
 
 @pytest.mark.parametrize("arrays", [{}, {"labels": np.zeros(3)}, {"weights": np.zeros(3), "b": np.zeros(3)}])
 def test_what_holds_no_inputs_is_no_data_set(tmp_path, arrays):
     np.savez(tmp_path / "set.npz", **arrays)
-    with pytest.raises(DataError, match="is no data set: it holds") as caught:
+    with pytest.raises(DataError, match="is not a data set: it holds") as caught:
         read_npz(tmp_path / "set.npz")
     assert "inputs and labels" in caught.value.hint
 

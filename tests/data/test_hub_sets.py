@@ -98,7 +98,7 @@ def test_of_several_classes_the_usual_name_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "features", "message"),
     [
-        ({"text": ["a"], "label": [1]}, None, "no column of images or numbers, but 'text', 'label'"),
+        ({"text": ["a"], "label": [1]}, None, "no column of images or numbers, only 'text', 'label'"),
         ({"x": [[1.0], [1.0, 2.0]]}, None, "not all numbers of one shape"),
         (
             {"left": 1, "right": 1, "label": [0]},
@@ -133,7 +133,7 @@ def test_a_broken_image_is_refused(tmp_path):
     features = _features(image=datasets.Image())
     rows = {"image": [{"bytes": b"broken", "path": None}]}
     parts, _ = read_hub(_saved(tmp_path / "set", rows, features))
-    with pytest.raises(DataError, match="row 0 of 'image' is no image that can be read"):
+    with pytest.raises(DataError, match="row 0 of 'image' is not a readable image"):
         parts[""].read(torch.arange(1))
 
 

@@ -71,7 +71,7 @@ def test_a_late_image_in_colours_is_refused_among_grey_ones(tmp_path):
     picture_folder(tmp_path, ("a",), each=60)
     Image.new("RGB", (5, 4), "red").save(tmp_path / "a" / "9.png")
     data = load_data(str(tmp_path), wanted=Wanted("unit"))
-    with pytest.raises(DataError, match=r"/9\.png' is in colours, but others are grey"):
+    with pytest.raises(DataError, match=r"/9\.png' has colours, but others are grey"):
         list(data.inputs(10))
 
 
@@ -93,7 +93,7 @@ def test_files_are_opened_only_as_they_are_read(tmp_path):
     data = load_data(str(tmp_path), wanted=Wanted("unit"))
     batches = data.inputs(59)
     assert len(next(batches)) == 59
-    with pytest.raises(DataError, match=r"a/9\.png' is no image that can be read"):
+    with pytest.raises(DataError, match=r"a/9\.png' is not a readable image"):
         next(batches)
 
 
@@ -101,7 +101,7 @@ def test_a_truncated_image_is_refused(tmp_path):
     picture_folder(tmp_path, size=(50, 50), mode="RGB")
     path = tmp_path / "cat" / "0.png"
     path.write_bytes(path.read_bytes()[:80])
-    with pytest.raises(DataError, match="is no image that can be read"):
+    with pytest.raises(DataError, match="is not a readable image"):
         read_images(tmp_path)[0][""].read(ALL)
 
 
@@ -114,7 +114,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
     (tmp_path / "a").mkdir()
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     (tmp_path / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", b""))
-    with pytest.raises(DataError, match=r"is no image that can be read: .*pixels"):
+    with pytest.raises(DataError, match=r"is not a readable image: .*pixels"):
         read_images(tmp_path)[0][""].read(torch.arange(1))
 
 

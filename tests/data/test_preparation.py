@@ -96,9 +96,9 @@ def test_tokens_become_int64_and_nothing_else():
     ("preparation", "x", "message"),
     [
         (Preparation(side=7), torch.zeros(2, 6, 9, dtype=torch.uint8), "6x9, smaller than side 7"),
-        (Preparation(mean=(0.0,) * 3, std=(1.0,) * 3), torch.zeros(2, 1, 4, 4), "1 channel, but 3"),
-        (Preparation(mean=(0.0,) * 2, std=(1.0,) * 2), torch.zeros(2, 4, 4, 3), "3 channels, but 2"),
-        (Preparation(), torch.zeros(2, 4, 4, dtype=torch.int64), "4x4 whole numbers"),
+        (Preparation(mean=(0.0,) * 3, std=(1.0,) * 3), torch.zeros(2, 1, 4, 4), "1 channel, but mean has 3"),
+        (Preparation(mean=(0.0,) * 2, std=(1.0,) * 2), torch.zeros(2, 4, 4, 3), "3 channels, but mean has 2"),
+        (Preparation(), torch.zeros(2, 4, 4, dtype=torch.int64), "4x4 integers"),
         (Preparation(), torch.zeros(2, 4, dtype=torch.complex64), "complex"),
     ],
 )
@@ -130,7 +130,7 @@ def test_json_round_trip(side, grey, channels):
     ],
 )  # fmt: skip
 def test_other_json_is_refused_in_a_sentence(text):
-    with pytest.raises(DataError, match="describes no preparation of images") as caught:
+    with pytest.raises(DataError, match="does not describe how images are prepared") as caught:
         Preparation.from_json(text, "'a.safetensors'")
     assert caught.value.message.startswith("'a.safetensors'")
     assert "\n" not in caught.value.message
@@ -155,6 +155,6 @@ def test_parse_normalise(text, mean, std):
     "text", ["", "half", "1", "1,2,3", "1,0", "1,-2", "nan,1", "1,inf", "1,2/3", "1/2/3", "/"]
 )
 def test_what_is_no_normalisation_is_refused(text):
-    with pytest.raises(UsageError, match="is not a way to normalise") as caught:
+    with pytest.raises(UsageError, match="--normalise cannot be") as caught:
         parse_normalise(text, Preparation())
     assert "0.1307,0.3081" in caught.value.hint

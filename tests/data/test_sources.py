@@ -67,7 +67,7 @@ def test_a_file_declares_its_own(tmp_path):
 def test_a_file_that_declares_nonsense(tmp_path, facts):
     path = tmp_path / "set.safetensors"
     save_file({"images": torch.from_numpy(PIXELS)}, path, facts)
-    with pytest.raises(DataError, match="the data file describes no preparation") as caught:
+    with pytest.raises(DataError, match="the data file does not describe how images are prepared") as caught:
         load_data(str(path))
     assert "--normalise" in caught.value.hint
 
@@ -98,7 +98,7 @@ def test_tokens(tmp_path):
     assert x.dtype == torch.int64
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert labels is None
-    with pytest.raises(UsageError, match=r"whole numbers \(int32\), which are not normalised"):
+    with pytest.raises(UsageError, match=r"integers \(int32\), which are not normalised"):
         load_data(str(tmp_path / "set.npz"), wanted=Wanted("standard"))
 
 
@@ -106,7 +106,7 @@ def test_tokens(tmp_path):
     ("wanted", "message"),
     [
         (Wanted("none"), "leaves pixels from 0 to 255"),
-        (Wanted("half"), "'half' is not a way to normalise"),
+        (Wanted("half"), "--normalise cannot be 'half'"),
         (Wanted("unit", side=0), "--side is 0"),
         (Wanted(side=-3), "--side is -3"),
     ],
@@ -154,7 +154,7 @@ def test_a_source_that_is_not_there(source):
 
 def test_a_file_of_another_kind(tmp_path):
     (tmp_path / "set.csv").write_text("1,2\n")
-    with pytest.raises(UsageError, match=r"set\.csv' is no kind of data"):
+    with pytest.raises(UsageError, match=r"cannot read '.*set\.csv' as data"):
         load_data(str(tmp_path / "set.csv"))
 
 

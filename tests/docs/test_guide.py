@@ -171,7 +171,7 @@ def test_the_trouble_table_quotes_what_is_said(shell: Shell, capsys: pytest.Capt
             "deepalign barrier a.pt b.pt --data data.npz"
         ),
         "-m activations needs data": "deepalign align a.safetensors b.safetensors -m activations",
-        "an input of 16 (float32) does not go through the network": (
+        "the network does not run on an input of 16 (float32)": (
             "deepalign barrier a.safetensors b.safetensors --data data.npz"
         ),
         "holds pixels from 0 to 255, and nothing says how the networks read them": (

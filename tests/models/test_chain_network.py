@@ -60,7 +60,7 @@ def test_a_flattening_that_fits_no_image_is_no_guess(tmp_path: Path, features: i
     if features == 77:
         assert network_for(stored(tmp_path, module.state_dict()), options=options).input_shape is None
         return
-    with pytest.raises(SpecError, match="no image of up to 1024 pixels a side makes the 1048575 places"):
+    with pytest.raises(SpecError, match="no image of up to 1024 pixels a side gives the 1048575 numbers"):
         network_for(stored(tmp_path, module.state_dict()), options=options)
 
 
@@ -79,7 +79,7 @@ def test_adaptive_pooling_before_flattening(tmp_path: Path) -> None:
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(54, 4)
     )
     check(tmp_path, module, (3, 10, 13), {**RELU, "padding": "0", "pools": "none", "adaptive": "3"})
-    with pytest.raises(SpecError, match="'4' reads 9 numbers a channel, which head=flatten and adaptive=2"):
+    with pytest.raises(SpecError, match="'4' reads 9 numbers a channel, which does not fit head=flatten"):
         check(tmp_path, module, (3, 9, 9), {**RELU, "padding": "0", "pools": "none", "adaptive": "2"})
 
 
@@ -138,9 +138,9 @@ def test_norms_of_the_inputs_of_the_outputs_and_without_weights(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("layers", "named"),
     [
-        ((nn.PReLU(8),), "what '1' does"),
-        ((nn.LayerNorm(8, bias=False), nn.ReLU()), "what '1' does"),
-        ((nn.BatchNorm1d(8), nn.LayerNorm(8), nn.ReLU()), "what '[12]' does"),
+        ((nn.PReLU(8),), "of '1' do not say"),
+        ((nn.LayerNorm(8, bias=False), nn.ReLU()), "of '1' do not say"),
+        ((nn.BatchNorm1d(8), nn.LayerNorm(8), nn.ReLU()), "of '[12]' do not say"),
     ],
 )
 def test_what_may_be_several_things_is_no_guess(

@@ -37,7 +37,7 @@ def test_what_is_no_shape(text: str) -> None:
 
 
 def test_a_shape_that_does_not_go_through() -> None:
-    with pytest.raises(UsageError, match="an input of shape 4 does not go through the model: "):
+    with pytest.raises(UsageError, match="the model does not run on inputs of shape 4: "):
         found(nn.Linear(3, 2).double(), "4")
 
 
@@ -47,7 +47,7 @@ def test_a_shape_that_does_not_go_through() -> None:
 def test_a_shape_that_is_found_goes_through(kind: str) -> None:
     model = nets.ALL[kind]()[0].double().eval()
     if kind == "transformer_prenorm":  # five tokens: no usual number
-        with pytest.raises(UsageError, match="no usual input shape"):
+        with pytest.raises(UsageError, match="on no usual input shape"):
             found(model)
         return
     shape = found(nets.ALL[kind]()[0].double().eval())
@@ -56,7 +56,7 @@ def test_a_shape_that_is_found_goes_through(kind: str) -> None:
 
 
 def test_a_model_without_weights_has_no_usual_shape() -> None:
-    with pytest.raises(UsageError, match="no usual input shape"):
+    with pytest.raises(UsageError, match="on no usual input shape"):
         found(nn.ReLU())
 
 
@@ -78,6 +78,6 @@ def test_tokens_are_tried_where_numbers_do_not_go_through() -> None:
     assert 10 < x.max() < 20  # rows of the smaller table
     assert examples(Tokens(), "5").shape == (COUNT, 5)
     assert examples(nn.EmbeddingBag(30, 4)).max() > 10
-    with pytest.raises(UsageError, match="an input of shape 21 does not go through the model: ") as caught:
+    with pytest.raises(UsageError, match="the model does not run on inputs of shape 21: ") as caught:
         examples(Tokens(), "21")
     assert "--data" in caught.value.hint

@@ -74,7 +74,7 @@ def test_a_factory_that_raises_is_one_sentence(file: Path, tmp_path: Path) -> No
 def test_a_wrong_input_shape_is_one_sentence(file: Path, tmp_path: Path) -> None:
     _, weights = generic(nets.mlp((12, 16, 5)))
     network = network_for(stored(tmp_path, weights), f"{file}:make")
-    with pytest.raises(DataError, match=r"an input of 3x8x8 \(float64\) does not go through the network"):
+    with pytest.raises(DataError, match=r"does not run on an input of 3x8x8 \(float64\)"):
         network.run(weights, inputs((3, 8, 8)))
 
 
@@ -114,9 +114,9 @@ def test_half_weights_run_in_float32(tmp_path: Path) -> None:
     ("source", "args", "options", "named"),
     [
         ("own_net.py:make", {}, {"activation": "relu"}, "--design .* --model"),
-        (None, {"width": "3"}, {}, "--model-arg is for a factory"),
-        (".", {"width": "3"}, {}, "--model-arg is for a factory"),
-        ("a:b.pt2", {"width": "3"}, {}, "--model-arg is for a factory"),
+        (None, {"width": "3"}, {}, "--model-arg needs a factory"),
+        (".", {"width": "3"}, {}, "--model-arg needs a factory"),
+        ("a:b.pt2", {"width": "3"}, {}, "--model-arg needs a factory"),
         ("own_net.py", {}, {}, "does not name a Python file and a factory"),
         ("nowhere", {}, {}, "does not name a Python file and a factory"),
         ("nowhere/", {}, {}, "does not name a Python file and a factory"),

@@ -61,7 +61,7 @@ def test_rows_and_images_without_a_channel_are_brought_into_shape() -> None:
 
 
 def test_an_input_that_does_not_go_through_is_one_sentence() -> None:
-    with pytest.raises(DataError, match=r"an input of 5 \(float32\) does not go through the network: ") as e:
+    with pytest.raises(DataError, match=r"does not run on an input of 5 \(float32\): ") as e:
         Runnable(linear)({"w": torch.randn(3, 2)}, torch.randn(4, 5))
     assert "\n" not in e.value.message
     assert e.value.exit_code == 3
@@ -89,5 +89,5 @@ def test_our_own_errors_and_ctrl_c_pass() -> None:
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4)])
 def test_one_output_for_each_input(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="of 4 inputs, not one output for each"):
+    with pytest.raises(DataError, match="for 4 inputs, not one output for each"):
         Runnable(lambda weights, x: torch.zeros(shape))({}, torch.zeros(4, 3))

@@ -45,8 +45,8 @@ def test_missing_options_are_listed_with_what_to_give() -> None:
 
 def test_a_value_that_is_not_usable_is_named() -> None:
     options = Options("an MLP", {"size": "0", "activation": "rulu"}, KNOWN)
-    with pytest.raises(UsageError, match="size=0 is not usable: it is no whole number from 1"):
+    with pytest.raises(UsageError, match="size=0 does not work: it must be an integer from 1"):
         options.read("size", whole, 3)
-    with pytest.raises(UsageError, match="activation=rulu is not usable: it is none of relu, tanh"):
+    with pytest.raises(UsageError, match="activation=rulu does not work: it must be one of relu, tanh"):
         options.read("activation", one_of("relu", "tanh"), "relu")
     assert Options("an MLP", {}, KNOWN).read("size", whole, 3) == 3

@@ -35,5 +35,5 @@ def test_an_option_may_say_otherwise(tmp_path: Path) -> None:
 def test_other_numbers_or_names_are_no_vgg(old: str, new: str, tmp_path: Path) -> None:
     _, weights = generic(nets.vgg())
     renamed = {n.replace(old, new) if n.startswith(old + ".") else n: w for n, w in weights.items()}
-    with pytest.raises(SpecError, match="a plain CNN do not tell its activation, padding and pools"):
+    with pytest.raises(SpecError, match="a plain CNN do not tell its activation, padding, pools"):
         network_for(stored(tmp_path, renamed))

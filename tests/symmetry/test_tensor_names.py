@@ -8,7 +8,6 @@ from deepalign_cli.symmetry.tensor_names import (
     common_prefix,
     group_name,
     is_statistic,
-    natural_key,
     numbers,
     pieces,
     place_of,
@@ -49,7 +48,7 @@ def test_paths_fall_into_words_and_numbers() -> None:
     assert pieces("head") == (("head", -1),)
     assert pieces("") == ()
     assert numbers("layer1.0.conv2") == (1, 0, 2)
-    assert sorted(["fc10", "fc2", "fc1"], key=natural_key) == ["fc1", "fc2", "fc10"]
+    assert sorted(["fc10", "fc2", "fc1"], key=pieces) == ["fc1", "fc2", "fc10"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.pool import PoolEntry, graph_of
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.zoo_training import Family, train_family
+from deepalign_cli.train.zoo_files import Family
+from deepalign_cli.train.zoo_training import train_family
 from tests.symmetry.builders import seeded
 
 TINY = Task("tiny", side=8, images=200, test=100)

@@ -11,7 +11,8 @@ from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.pool import PoolEntry, load_pool
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo_training import Family, save_family, train_family
+from deepalign_cli.train.zoo_files import Family, save_family
+from deepalign_cli.train.zoo_training import train_family
 from tests.train.builders import write_data
 
 NETWORK = {"channels": 8, "hidden": 8, "sketch": 4, "sweeps": 1, "out": 8}

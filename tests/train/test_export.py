@@ -18,7 +18,7 @@ from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.models.lookup import network_for
 from deepalign_cli.train.export import export_family, export_network, export_zoo, preparation_of
 from deepalign_cli.train.tasks import Task, load_examples
-from deepalign_cli.train.zoo_training import Family, save_family
+from deepalign_cli.train.zoo_files import Family, save_family
 from tests.models.designs.builders import weights_of
 from tests.train.builders import bytes_of, write_data
 

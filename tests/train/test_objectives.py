@@ -14,7 +14,7 @@ from deepalign_cli.train.objectives import (
     straight_through,
 )
 from deepalign_cli.train.pool import PoolEntry
-from deepalign_cli.train.zoo_training import batch_of, losses
+from deepalign_cli.train.zoo_losses import batch_of, losses
 from tests.symmetry.builders import seeded
 from tests.train.builders import trained
 

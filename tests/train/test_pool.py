@@ -14,7 +14,7 @@ from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.train.pool import HELD_OUT, graph_of, load_pool, pairs_of
 from deepalign_cli.train.tasks import Task
-from deepalign_cli.train.zoo_training import Family, save_family
+from deepalign_cli.train.zoo_files import Family, save_family
 from tests.symmetry.builders import seeded
 from tests.train.builders import FIELD, TINY, entry_of, same_weights, separable, waves, write_data
 

@@ -17,15 +17,9 @@ from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.tasks import Examples, Task
-from deepalign_cli.train.zoo_training import (
-    Family,
-    batch_of,
-    load_family,
-    losses,
-    save_family,
-    train_family,
-    train_zoo,
-)
+from deepalign_cli.train.zoo_files import Family, load_family, save_family
+from deepalign_cli.train.zoo_losses import batch_of, losses
+from deepalign_cli.train.zoo_training import train_family, train_zoo
 from tests.symmetry.builders import seeded
 from tests.train.builders import QUICK, bytes_of, same_weights, separable, waves, write_data
 

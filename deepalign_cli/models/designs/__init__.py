@@ -17,16 +17,12 @@ from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.spelling import british
 
 DESIGNS: Mapping[str, type[Design]] = {
-    "mlp": MLP,
-    "cnn": CNN,
-    "resnet": ResNet,
-    "siren": Siren,
-    "transformer": Transformer,
-}
+    "mlp": MLP, "cnn": CNN, "resnet": ResNet, "siren": Siren, "transformer": Transformer
+}  # fmt: skip
 
 
 def design_of(config: Mapping[str, Any]) -> Design:
-    """The design that `config_of` described.
+    """The design that a table describes, as `config_of` writes it.
 
     Raises:
         UsageError: the kind or an option is not known, or a value is not usable.
@@ -39,14 +35,14 @@ def design_of(config: Mapping[str, Any]) -> Design:
     try:
         for name, value in options.items():
             if name in types and not _is(types[name], value):
-                raise ValueError(f"{name} = {repr(value)[:80]} is none of its values")
+                raise ValueError(f"{name} = {repr(value)[:80]} is not allowed")
         return DESIGNS[kind](**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the design '{kind}' does not take these options: {error}.", "") from None
+        raise UsageError(f"the design '{kind}' cannot have these options: {error}.") from None
 
 
 def _is(kind: object, value: object) -> bool:
-    """Whether a value is of an option's type; numbers are finite, and whole ones from 1."""
+    """Whether a value is of an option's type; numbers are finite, and integers positive."""
     if kind is int:
         return type(value) is int and value >= 1
     if kind is float:
@@ -58,7 +54,7 @@ def _is(kind: object, value: object) -> bool:
 
 def config_of(design: Design) -> dict[str, Any]:
     """The design as a table for TOML or JSON."""
-    kind = next(name for name, made in DESIGNS.items() if type(design) is made)
+    kind = next(name for name, cls in DESIGNS.items() if type(design) is cls)
     options = dataclasses.asdict(design)  # type: ignore[call-overload]
     return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}}
 

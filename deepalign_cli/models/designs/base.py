@@ -61,19 +61,19 @@ def conv_init(
 ) -> dict[str, Tensor]:
     """`nn.Conv2d`'s initial weight and, perhaps, bias."""
     bound = (c_in * kernel**2) ** -0.5
-    made = {f"{name}.weight": uniform(rng, bound, c_out, c_in, kernel, kernel)}
-    return {**made, f"{name}.bias": uniform(rng, bound, c_out)} if bias else made
+    weights = {f"{name}.weight": uniform(rng, bound, c_out, c_in, kernel, kernel)}
+    return weights | ({f"{name}.bias": uniform(rng, bound, c_out)} if bias else {})
+
+
+def layer_norm_init(name: str, n: int) -> dict[str, Tensor]:
+    """`nn.LayerNorm`'s parameters."""
+    return {f"{name}.weight": torch.ones(n), f"{name}.bias": torch.zeros(n)}
 
 
 def norm_init(name: str, n: int) -> dict[str, Tensor]:
     """`nn.BatchNorm2d`'s parameters and statistics."""
-    one, zero = torch.ones(n), torch.zeros(n)
-    return {
-        f"{name}.weight": one,
-        f"{name}.bias": zero,
-        f"{name}.running_mean": zero.clone(),
-        f"{name}.running_var": one.clone(),
-    }
+    statistics = {f"{name}.running_mean": torch.zeros(n), f"{name}.running_var": torch.ones(n)}
+    return layer_norm_init(name, n) | statistics
 
 
 def linear(weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -47,12 +47,12 @@ class CNN:
         return (self.channels[0], self.size, self.size)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        made: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for i, (c_in, c_out) in enumerate(pairwise(self.channels), 1):
-            made |= conv_init(rng, f"conv{i}", c_out, c_in, 3, bias=not self.norm)
-            made |= norm_init(f"bn{i}", c_out) if self.norm else {}
+            weights |= conv_init(rng, f"conv{i}", c_out, c_in, 3, bias=not self.norm)
+            weights |= norm_init(f"bn{i}", c_out) if self.norm else {}
         side = 1 if self.average else self.size // 2 ** len(self.pools)
-        return made | linear_init(rng, "fc", self.classes, self.channels[-1] * side**2)
+        return weights | linear_init(rng, "fc", self.classes, self.channels[-1] * side**2)
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         for i in range(1, len(self.channels)):

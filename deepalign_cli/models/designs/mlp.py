@@ -30,10 +30,10 @@ class MLP:
         return (self.sizes[0],)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        made: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for i, (n_in, n_out) in enumerate(pairwise(self.sizes), 1):
-            made |= linear_init(rng, f"fc{i}", n_out, n_in)
-        return made
+            weights |= linear_init(rng, f"fc{i}", n_out, n_in)
+        return weights
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         x, last = x.flatten(1), len(self.sizes) - 1

@@ -43,17 +43,17 @@ class ResNet:
         return (self.colours, self.size, self.size)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        made = conv_init(rng, "conv1", self.widths[0], self.colours, 3, bias=False)
-        made |= norm_init("bn1", self.widths[0])
+        weights = conv_init(rng, "conv1", self.widths[0], self.colours, 3, bias=False)
+        weights |= norm_init("bn1", self.widths[0])
         for name, c_in, c_out, stride in self._blocks():
-            made |= conv_init(rng, f"{name}.conv1", c_out, c_in, 3, bias=False)
-            made |= norm_init(f"{name}.bn1", c_out)
-            made |= conv_init(rng, f"{name}.conv2", c_out, c_out, 3, bias=False)
-            made |= norm_init(f"{name}.bn2", c_out)
+            weights |= conv_init(rng, f"{name}.conv1", c_out, c_in, 3, bias=False)
+            weights |= norm_init(f"{name}.bn1", c_out)
+            weights |= conv_init(rng, f"{name}.conv2", c_out, c_out, 3, bias=False)
+            weights |= norm_init(f"{name}.bn2", c_out)
             if stride != 1 or c_in != c_out:
-                made |= conv_init(rng, f"{name}.downsample.0", c_out, c_in, 1, bias=False)
-                made |= norm_init(f"{name}.downsample.1", c_out)
-        return made | linear_init(rng, "fc", self.classes, self.widths[-1])
+                weights |= conv_init(rng, f"{name}.downsample.0", c_out, c_in, 1, bias=False)
+                weights |= norm_init(f"{name}.downsample.1", c_out)
+        return weights | linear_init(rng, "fc", self.classes, self.widths[-1])
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         def conv(name: str, x: Tensor, stride: int = 1) -> Tensor:

@@ -28,12 +28,12 @@ class Siren:
         return (self.sizes[0],)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        made: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for i, (n_in, n_out) in enumerate(pairwise(self.sizes)):
             bound = 1 / n_in if i == 0 else (6 / n_in) ** 0.5 / self.w0
-            made[f"layers.{i}.weight"] = uniform(rng, bound, n_out, n_in)
-            made[f"layers.{i}.bias"] = uniform(rng, n_in**-0.5, n_out)
-        return made
+            weights[f"layers.{i}.weight"] = uniform(rng, bound, n_out, n_in)
+            weights[f"layers.{i}.bias"] = uniform(rng, n_in**-0.5, n_out)
+        return weights
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         last = len(self.sizes) - 2

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.models.designs.base import Statistics, layer_norm, linear, linear_init, uniform
+from deepalign_cli.models.designs.base import (
+    Statistics,
+    layer_norm,
+    layer_norm_init,
+    linear,
+    linear_init,
+    uniform,
+)
 from deepalign_cli.symmetry.symmetry import Weights
 
 
@@ -36,12 +43,12 @@ class Transformer:
         return (self.colours, self.size, self.size)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        made = linear_init(rng, "embed", self.width, self.colours * self.patch**2)
-        made["pos"] = 0.02 * torch.randn((self.size // self.patch) ** 2, self.width, generator=rng)
+        weights = linear_init(rng, "embed", self.width, self.colours * self.patch**2)
+        weights["pos"] = 0.02 * torch.randn((self.size // self.patch) ** 2, self.width, generator=rng)
         for i in range(self.layers):
-            made |= self._layer_init(f"encoder.layers.{i}", rng)
-        made |= _norm_init("norm", self.width)
-        return made | linear_init(rng, "head", self.classes, self.width)
+            weights |= self._layer_init(f"encoder.layers.{i}", rng)
+        weights |= layer_norm_init("norm", self.width)
+        return weights | linear_init(rng, "head", self.classes, self.width)
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         patches = functional.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
@@ -62,17 +69,13 @@ class Transformer:
         return linear(weights, f"{name}.out_proj", mixed)
 
     def _layer_init(self, name: str, rng: torch.Generator) -> dict[str, Tensor]:
-        made = {
-            f"{name}.self_attn.in_proj_weight": uniform(
-                rng, (6 / (4 * self.width)) ** 0.5, 3 * self.width, self.width
-            ),
+        bound = (6 / (4 * self.width)) ** 0.5
+        return {
+            f"{name}.self_attn.in_proj_weight": uniform(rng, bound, 3 * self.width, self.width),
             f"{name}.self_attn.in_proj_bias": torch.zeros(3 * self.width),
             **linear_init(rng, f"{name}.self_attn.out_proj", self.width, self.width),
             **linear_init(rng, f"{name}.linear1", self.hidden, self.width),
             **linear_init(rng, f"{name}.linear2", self.width, self.hidden),
+            **layer_norm_init(f"{name}.norm1", self.width),
+            **layer_norm_init(f"{name}.norm2", self.width),
         }
-        return made | _norm_init(f"{name}.norm1", self.width) | _norm_init(f"{name}.norm2", self.width)
-
-
-def _norm_init(name: str, n: int) -> dict[str, Tensor]:
-    return {f"{name}.weight": torch.ones(n), f"{name}.bias": torch.zeros(n)}

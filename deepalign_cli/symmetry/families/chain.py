@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from deepalign_cli.errors import AmbiguousError
-from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft, refuse_group_norm
+from deepalign_cli.symmetry.draft import Draft, ambiguous, refuse_group_norm
 from deepalign_cli.symmetry.families.norms import host_of
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
@@ -51,11 +51,8 @@ class Layer:
     def feeds(self, other: Layer) -> bool:
         """Whether this layer's output fits the other's input, flattening where a conv meets a linear."""
         if other.is_conv:
-            return (
-                self.is_conv
-                and self.module.rank == other.module.rank
-                and (self.out == other.into or other.depthwise_after(self))
-            )
+            joins = self.out == other.into or other.depthwise_after(self)
+            return self.module.rank == other.module.rank and joins
         return other.into % self.out == 0 if self.is_conv else self.out == other.into
 
 
@@ -80,7 +77,7 @@ def match(layout: Layout) -> Spec | None:
     layers = list(chain.layers)
     spec, unsaid = _write(layers, list(chain.norms), chain.hosts), _unnumbered(layers)
     if unsaid and not layout.ordered:
-        doubt = f"'{unsaid[0]}' is taken to come before '{unsaid[1]}' by their shapes alone"
+        doubt = f"'{unsaid[0]}' is assumed to come before '{unsaid[1]}' by their shapes alone"
         spec = replace(spec, doubts=(*spec.doubts, doubt))
     return spec
 
@@ -98,26 +95,19 @@ def read(layout: Layout) -> Chain | None:
     readings = [_orders(matrices, transposed) for transposed in (False, True)]
     if all(m.strict for m in matrices) and readings[0]:
         readings[1] = []  # a role spelt as PyTorch spells it holds (out, in)
-    orders = [order for found in readings for order in found]
+    orders = [*readings[0], *readings[1]]
     if not orders:
         return None
     if len(orders) > 1:
         raise _two_orders(orders)
     unsaid = _unnumbered(orders[0])
-    if layout.ordered and unsaid and orders[0] != _in_file_order(orders[0], matrices):
-        raise AmbiguousError(
-            f"the shapes put '{unsaid[0]}' before '{unsaid[1]}', "
-            "but the file lists the layers in another order.",
-            HOW_A_SPEC_HELPS,
+    if layout.ordered and unsaid and [layer.module for layer in orders[0]] != matrices:
+        raise ambiguous(
+            f"the shapes put '{unsaid[0]}' before '{unsaid[1]}', but the file lists them in another order."
         )
     norms = [m for m in modules if m.is_norm]
     hosts = {norm.path: host_of(norm, orders[0], norms) for norm in norms}
     return Chain(tuple(orders[0]), tuple(norms), hosts)
-
-
-def _in_file_order(chain: list[Layer], matrices: list[Module]) -> list[Layer]:
-    place = {module.path: number for number, module in enumerate(matrices)}
-    return sorted(chain, key=lambda layer: place[layer.module.path])
 
 
 def _unnumbered(chain: list[Layer]) -> tuple[str, str] | None:
@@ -137,37 +127,27 @@ def _is_plain(module: Module) -> bool:
 
 def _orders(matrices: list[Module], transposed: bool) -> list[list[Layer]]:
     layers = [Layer(m, transposed) for m in matrices]
-    if (
-        not layers
-        or not all(layer.fits_bias for layer in layers)
-        or (transposed and any(x.is_conv for x in layers))
-    ):
+    if not layers or not all(layer.fits_bias and not (transposed and layer.is_conv) for layer in layers):
         return []
     paths = [m.path for m in matrices]
     for contiguous in (True, False):
         try:
-            found = chain_orders(paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous)
+            orders = chain_orders(paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous)
         except SearchBudgetError:
-            raise AmbiguousError(
-                "the layers can be put in so many orders that shapes and names do not tell which is right",
-                HOW_A_SPEC_HELPS,
-            ) from None
-        if found:
-            return [[layers[i] for i in order] for order in found]
+            raise ambiguous("the shapes and names allow too many orders of the layers to try.") from None
+        if orders:
+            return [[layers[i] for i in order] for order in orders]
     return []
 
 
 def _two_orders(orders: list[list[Layer]]) -> AmbiguousError:
     first, second = orders[0], orders[1]
     if first[0].transposed != second[0].transposed:
-        return AmbiguousError(
-            "the weights can be read as (out, in) or as (in, out), and both fit all shapes.", HOW_A_SPEC_HELPS
-        )
+        return ambiguous("the weights can be read as (out, in) or as (in, out), and both fit all shapes.")
     i = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a.module.path != b.module.path)
-    return AmbiguousError(
+    return ambiguous(
         f"two orders of the layers fit the shapes: '{first[i].module.path}' or '{second[i].module.path}' "
-        f"may be layer {i + 1} of {len(first)}.",
-        HOW_A_SPEC_HELPS,
+        f"may be layer {i + 1} of {len(first)}."
     )
 
 
@@ -185,7 +165,12 @@ def _write(chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | No
         _write_norm(draft, norm, hosts[norm.path], chain, axes)
     draft.only_permute(_unscalable(chain, norms, hosts, axes))
     draft.pooled &= set(axes[:-1])
-    draft.doubts += _skip_doubt(chain)
+    widths = [layer.out for layer in chain[:-1]]
+    if len(set(widths)) < len(widths):
+        draft.doubts.append(
+            "layers of equal width are assumed to follow one another without skip connections, "
+            "which names and shapes cannot show"
+        )
     return draft.spec()
 
 
@@ -215,8 +200,7 @@ def _input_axis(number: int, chain: list[Layer], axes: list[str]) -> str:
     layer = chain[number]
     if number == 0 or layer.depthwise_after(chain[number - 1]):
         return str(layer.into)
-    times = layer.into // chain[number - 1].out
-    return axes[number - 1] if times == 1 else f"{axes[number - 1]}*{times}"
+    return _times(axes[number - 1], layer.into // chain[number - 1].out)
 
 
 def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer], axes: list[str]) -> None:
@@ -224,16 +208,9 @@ def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer]
         return  # a norm over the labelled inputs: nothing moves
     if chain[host].is_conv:
         refuse_group_norm(norm)
-    size = next(shape[0] for shape in norm.shapes.values() if shape)
-    times = size // chain[host].out
-    draft.norm(norm, axes[host] if times == 1 else f"{axes[host]}*{times}")
+    draft.norm(norm, _times(axes[host], norm.size // chain[host].out))
 
 
-def _skip_doubt(chain: list[Layer]) -> list[str]:
-    widths = [layer.out for layer in chain[:-1]]
-    if len(widths) > 1 and len(set(widths)) < len(widths):
-        return [
-            "layers of equal width are taken to follow one another without skip connections, "
-            "which names and shapes cannot show"
-        ]
-    return []
+def _times(axis: str, entries: int) -> str:
+    """The axis that holds so many entries for each of the group's units."""
+    return axis if entries == 1 else f"{axis}*{entries}"

@@ -8,12 +8,13 @@ that has its width.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from deepalign_cli.errors import AmbiguousError, SpecError, UsageError
-from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft
+from deepalign_cli.errors import UsageError
+from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import group_name, natural_key, place_of
+from deepalign_cli.symmetry.tensor_names import group_name, pieces, place_of
 
 _BLOCK = re.compile(r"(?P<block>.*?)self_attn\.in_proj_weight")
 _PARTS = {
@@ -32,13 +33,11 @@ def match(layout: Layout) -> Spec | None:
         SpecError: the blocks' shapes contradict one another.
         UsageError: `heads` does not divide the width.
     """
-    blocks = sorted((m["block"] for n in layout.shapes if (m := _BLOCK.fullmatch(n))), key=natural_key)
+    blocks = sorted((m["block"] for n in layout.shapes if (m := _BLOCK.fullmatch(n))), key=pieces)
     if not blocks:
         return None
     inside = {block + part for block in blocks for part in _PARTS if block + part in layout.shapes}
-    if any(
-        name.startswith(block) for block in blocks if block for name in layout.shapes if name not in inside
-    ):
+    if any(name.startswith(tuple(filter(None, blocks))) for name in layout.shapes if name not in inside):
         return None
     widths = {layout.shapes[block + "self_attn.in_proj_weight"][1] for block in blocks}
     if len(widths) > 1:
@@ -70,48 +69,35 @@ def _write_block(draft: Draft, layout: Layout, block: str, width: int) -> None:
     for part in sorted(_PARTS):
         name = block + part
         if name in layout.shapes:
-            draft.axes[name] = texts.get(part, "stream")
-            _check_rank(name, layout.shapes[name], draft.axes[name])
-
-
-def _check_rank(name: str, shape: tuple[int, ...], text: str) -> None:
-    if len(shape) != len(text.split()):
-        raise SpecError(
-            f"'{name}' has the shape {list(shape)}, which no transformer block has.", HOW_A_SPEC_HELPS
-        )
+            draft.axes[name], shape = texts.get(part, "stream"), layout.shapes[name]
+            if len(shape) != len(draft.axes[name].split()):
+                raise misfit(f"'{name}' has the shape {list(shape)}, which no transformer block has.")
 
 
 def _heads_axis(block: str, width: int, heads: int | None) -> str:
     if heads is None:
         return str(width)
     if heads < 1 or width % heads:
-        raise UsageError(
-            f"{heads} heads do not divide the width {width}.",
-            "give the model's own number of heads to --heads.",
-        )
+        raise UsageError(f"{heads} heads do not divide the width {width}.", "correct --heads.")
     return f"{group_name(block + 'heads')}*{width // heads}"
 
 
-def _write_outside(
-    draft: Draft, shapes: dict[str, tuple[int, ...]] | object, inside: set[str], width: int
-) -> None:
-    assert isinstance(shapes, dict)
+def _write_outside(draft: Draft, shapes: Mapping[str, tuple[int, ...]], inside: set[str], width: int) -> None:
     modules = Layout(shapes).modules()
     for name, shape in shapes.items():
         if name in inside:
             continue
         carriers = _carriers(name, shape, width, modules)
         if len(carriers) > 1:
-            raise AmbiguousError(
-                f"the residual stream of width {width} may stand on either axis of '{name}' {list(shape)}.",
-                HOW_A_SPEC_HELPS,
+            raise ambiguous(
+                f"the residual stream of width {width} may stand on either axis of '{name}' {list(shape)}."
             )
         if carriers:
             draft.axes[name] = " ".join("stream" if i == carriers[0] else str(n) for i, n in enumerate(shape))
             if width in (2 * n for n in shape) or shape.count(width) > 1:
-                draft.doubts.append(f"'{name}' is taken to carry the stream on axis {carriers[0]}")
+                draft.doubts.append(f"'{name}' is assumed to carry the stream on axis {carriers[0]}")
         elif shape:
-            draft.doubts.append(f"'{name}' {list(shape)} is taken not to touch the stream")
+            draft.doubts.append(f"'{name}' {list(shape)} is assumed not to touch the stream")
 
 
 def _carriers(name: str, shape: tuple[int, ...], width: int, modules: dict[str, Module]) -> list[int]:

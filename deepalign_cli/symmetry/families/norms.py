@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from deepalign_cli.errors import AmbiguousError, SpecError
-from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
+from deepalign_cli.symmetry.draft import ambiguous, misfit
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.tensor_names import numbers, pieces, stands_before
 
 
 @runtime_checkable
 class ChainLayer(Protocol):
-    """What is asked of a layer here: its module, and its extents."""
+    """What this file needs to know of a layer: its module, and its extents."""
 
     @property
     def module(self) -> Module: ...
@@ -32,20 +31,19 @@ def host_of(norm: Module, chain: Sequence[ChainLayer], norms: Sequence[Module]) 
         AmbiguousError: names and sizes leave more than one layer.
         SpecError: no layer fits.
     """
-    size = next((shape[0] for shape in norm.shapes.values() if shape), 0)
-    fitting = [i for i, layer in enumerate(chain) if _fits(layer, size)]
-    inputs = [-1] if chain[0].into == size else []
+    fitting = [i for i, layer in enumerate(chain) if _fits(layer, norm.size)]
+    inputs = [-1] if chain[0].into == norm.size else []
     placed = _by_position(norm, chain)
     if placed is not None:
-        found = [i for i in (*inputs, *fitting) if i == placed]
+        hosts = [i for i in (*inputs, *fitting) if i == placed]
     else:
-        found = _by_number(norm, chain, fitting, norms) or fitting + inputs
-    if not found:
-        raise SpecError(f"'{norm.path}' has {size} units, which fits no layer before it.", HOW_A_SPEC_HELPS)
-    if len(found) > 1:
-        a, b = (chain[i].module.path if i >= 0 else "the inputs" for i in found[:2])
-        raise AmbiguousError(f"'{norm.path}' may belong to '{a}' or to '{b}'.", HOW_A_SPEC_HELPS)
-    return None if found[0] < 0 else found[0]
+        hosts = _by_number(norm, chain, fitting, norms) or fitting + inputs
+    if not hosts:
+        raise misfit(f"'{norm.path}' has {norm.size} units, which fits no layer before it.")
+    if len(hosts) > 1:
+        a, b = (chain[i].module.path if i >= 0 else "the inputs" for i in hosts[:2])
+        raise ambiguous(f"'{norm.path}' may belong to '{a}' or to '{b}'.")
+    return None if hosts[0] < 0 else hosts[0]
 
 
 def _fits(layer: ChainLayer, size: int) -> bool:
@@ -68,7 +66,7 @@ def _by_position(norm: Module, chain: Sequence[ChainLayer]) -> int | None:
 def _by_number(
     norm: Module, chain: Sequence[ChainLayer], fitting: list[int], norms: Sequence[Module]
 ) -> list[int]:
-    """The layers with the norm's own numbers (`bn2` and `conv2`), before which or after which it stands."""
+    """The layers with the norm's own numbers (`bn2` and `conv2`), before or after which it stands."""
     own = numbers(norm.path)
     if not own:
         return []
@@ -78,10 +76,4 @@ def _by_number(
         convs = [i for i in after if chain[i].is_conv]
         if len(convs) == 1 and len(norms) == sum(layer.is_conv for layer in chain):
             return convs
-    if after:
-        return after
-    return [i - 1 for i in same if chain[i].into == _size(norm)]
-
-
-def _size(norm: Module) -> int:
-    return next((shape[0] for shape in norm.shapes.values() if shape), 0)
+    return after or [i - 1 for i in same if chain[i].into == norm.size]

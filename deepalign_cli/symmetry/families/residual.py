@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deepalign_cli.errors import AmbiguousError, SpecError
-from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS, Draft, refuse_group_norm
+from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit, refuse_group_norm
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import common_prefix, group_name, natural_key, numbers
+from deepalign_cli.symmetry.tensor_names import common_prefix, group_name, numbers, pieces
 
 _BLOCK = re.compile(r"(?P<block>(?:layers?\d*|stages?\d*|blocks?\d*)\.?\d+(?:\.\d+)?)\.(?P<part>.+)")
 _SHORTCUT = re.compile(r"(downsample|shortcut|projection|skip)(\..*)?")
@@ -64,9 +63,9 @@ def read(layout: Layout) -> Net | None:
     blocks: dict[str, list[Module]] = {}
     outside: list[Module] = []
     for module in layout.modules().values():
-        found = _BLOCK.fullmatch(module.path)
-        blocks.setdefault(found["block"], []).append(module) if found else outside.append(module)
-    read = [_read_block(path, blocks[path]) for path in sorted(blocks, key=natural_key)]
+        match = _BLOCK.fullmatch(module.path)
+        blocks.setdefault(match["block"], []).append(module) if match else outside.append(module)
+    read = [_read_block(path, blocks[path]) for path in sorted(blocks, key=pieces)]
     convs = [m for m in outside if m.rank == 4]
     heads = [m for m in outside if m.rank == 2]
     norms = [m for m in outside if m.is_norm]
@@ -79,7 +78,7 @@ def read(layout: Layout) -> Net | None:
 def _read_block(path: str, modules: list[Module]) -> Block | None:
     cut = len(path) + 1
     shortcut = [m for m in modules if _SHORTCUT.fullmatch(m.path[cut:])]
-    main = sorted((m for m in modules if m not in shortcut), key=lambda m: natural_key(m.path))
+    main = sorted((m for m in modules if m not in shortcut), key=lambda m: pieces(m.path))
     convs = [m for m in main if m.rank == 4]
     norms = [m for m in main if m.is_norm]
     if len(convs) < 1 or len(convs) + len(norms) != len(main) or len(norms) not in (0, len(convs)):
@@ -87,10 +86,8 @@ def _read_block(path: str, modules: list[Module]) -> Block | None:
     pairs = zip(convs, norms, strict=True) if norms else ()
     if any(numbers(c.path[cut:]) != numbers(n.path[cut:]) for c, n in pairs):
         return None
-    if (
-        any(m.rank not in (1, 4) and not m.is_norm for m in shortcut)
-        or sum(m.rank == 4 for m in shortcut) > 1
-    ):
+    projections = [m for m in shortcut if m.rank == 4]
+    if len(projections) > 1 or not all(m.is_norm for m in shortcut if m not in projections):
         return None
     return Block(path, tuple(convs), tuple(norms), tuple(sorted(shortcut, key=lambda m: -m.rank)))
 
@@ -118,10 +115,7 @@ def _write(net: Net) -> Spec:
 
 def _write_block(draft: Draft, block: Block, stream: str, width: int, before: bool) -> tuple[str, int]:
     if block.into != width:
-        raise SpecError(
-            f"'{block.convs[0].path}' reads {block.into} channels but the stream has {width}.",
-            HOW_A_SPEC_HELPS,
-        )
+        raise misfit(f"'{block.convs[0].path}' reads {block.into} channels but the stream has {width}.")
     out = _next_stream(block, stream, width)
     axis = stream
     for number, conv in enumerate(block.convs):
@@ -164,7 +158,7 @@ def cardinality(block: Block, number: int) -> int:
     channels = block.convs[number - 1].shapes["weight"][0] if number else per_group
     groups, rest = divmod(channels, per_group)
     if rest or (groups > 1 and number == len(block.convs) - 1):
-        raise SpecError(f"'{conv.path}' reads {per_group} channels but {channels} come in.", HOW_A_SPEC_HELPS)
+        raise misfit(f"'{conv.path}' reads {per_group} channels but {channels} come in.")
     return groups
 
 
@@ -172,49 +166,34 @@ def _next_stream(block: Block, stream: str, width: int) -> str:
     if any(m.rank == 4 for m in block.shortcut):
         return group_name(block.path)
     if block.out != width:
-        raise AmbiguousError(
+        raise ambiguous(
             f"the stream widens from {width} to {block.out} channels in '{block.path}' without a projection, "
-            "and nothing says where the padding goes.",
-            HOW_A_SPEC_HELPS,
+            "and nothing says where the padding goes."
         )
     return stream
 
 
 def norms_come_first(net: Net) -> bool:
     """Whether the blocks are pre-activation: each norm fits the input of its convolution, not the output."""
-    pairs = [
-        (c.shapes["weight"], _size(n)) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)
-    ]
-    after = all(shape[0] == size for shape, size in pairs)
-    before = all(shape[1] == size for shape, size in pairs)
+    pairs = [(c.shapes["weight"], n) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)]
+    after = all(shape[0] == norm.size for shape, norm in pairs)
+    before = all(shape[1] == norm.size for shape, norm in pairs)
     if after and before and pairs:
-        raise AmbiguousError(
-            "the norms may stand before or after their convolutions; all widths are equal.", HOW_A_SPEC_HELPS
-        )
+        raise ambiguous("the norms may stand before or after their convolutions; all widths are equal.")
     if not after and not before:
-        raise SpecError(
-            "the norms fit neither the inputs nor the outputs of their convolutions.", HOW_A_SPEC_HELPS
-        )
+        raise misfit("the norms fit neither the inputs nor the outputs of their convolutions.")
     return before and bool(pairs)
 
 
 def _write_norm(draft: Draft, norm: Module, axis: str, size: int) -> None:
     refuse_group_norm(norm)
-    if _size(norm) != size:
-        raise SpecError(
-            f"'{norm.path}' has {_size(norm)} units but {size} channels come in.", HOW_A_SPEC_HELPS
-        )
+    if norm.size != size:
+        raise misfit(f"'{norm.path}' has {norm.size} units but {size} channels come in.")
     draft.norm(norm, axis)
 
 
 def _write_head(draft: Draft, head: Module, stream: str, width: int) -> None:
     classes, features = head.shapes["weight"]
     if features % width:
-        raise SpecError(
-            f"'{head.path}' reads {features} features, which {width} channels do not make.", HOW_A_SPEC_HELPS
-        )
+        raise misfit(f"'{head.path}' reads {features} features, not a multiple of {width} channels.")
     draft.linear(head, str(classes), stream if features == width else f"{stream}*{features // width}")
-
-
-def _size(norm: Module) -> int:
-    return next(shape[0] for shape in norm.shapes.values() if shape)

@@ -43,7 +43,7 @@ def test_shapes_put_layers_without_numbers_in_order() -> None:
         "head.weight": "3 -mix",
     }
     assert spec is not None
-    assert spec.doubts == ("'encode' is taken to come before 'mix' by their shapes alone",)
+    assert spec.doubts == ("'encode' is assumed to come before 'mix' by their shapes alone",)
 
 
 def test_so_many_orders_that_they_are_not_counted_are_ambiguous_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_so_many_orders_that_they_are_not_counted_are_ambiguous_too(monkeypatch:
     names = [f"{letter}.weight" for letter in "abcdefghijkl"]
     # Every order dies at the last layer, which nothing feeds.
     shapes: Shapes = dict.fromkeys(names, (8, 8)) | {"z.weight": (4, 5)}
-    with pytest.raises(AmbiguousError, match="so many orders"):
+    with pytest.raises(AmbiguousError, match="too many orders"):
         chain.match(Layout(shapes))
 
 
