@@ -99,9 +99,8 @@ def _reserve(file: int, size: int) -> None:
 
 def _publish(file: int, temporary: str | None, path: Path, name: str, folder: int, force: bool) -> None:
     """Give the file its name, in one step; a temporary name is the caller's to remove."""
-    source = temporary or f"/proc/self/fd/{file}"
     try:
-        os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        _link(temporary or f"/proc/self/fd/{file}", name, folder)
         return
     except FileExistsError:
         if not force:
@@ -112,13 +111,15 @@ def _publish(file: int, temporary: str | None, path: Path, name: str, folder: in
     _replace(temporary, file, name, folder)  # it is there already, or the file system has no hard links
 
 
+def _link(source: str, name: str, folder: int) -> None:
+    os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+
+
 def _replace(temporary: str | None, file: int, name: str, folder: int) -> None:
     beside = temporary or _partial(name)
     try:
         if temporary is None:
-            os.link(
-                f"/proc/self/fd/{file}", beside, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True
-            )
+            _link(f"/proc/self/fd/{file}", beside, folder)
         os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):

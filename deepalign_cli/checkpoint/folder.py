@@ -24,7 +24,7 @@ _USUAL = (
     "pytorch_model.bin",
 )
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# What a trainer leaves beside the weights.
+# What trainers save beside the weights.
 _NOT_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 
 ReadFile = Callable[[Path], tuple[Contents, Stamp]]
@@ -67,7 +67,7 @@ def read_config(folder: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
         return {}, ()
     try:
         with blame(path):
-            config = _load_json(path, MAX_CONFIG, "the file", floats=True)
+            config = _load_json(path, MAX_CONFIG, "the file")
     except (CheckpointError, UsageError) as error:
         return {}, (f"did not read config.json: {error.message}",)
     if not isinstance(config, dict):
@@ -81,26 +81,23 @@ def read_shards(index: Path, read_file: ReadFile) -> tuple[Contents, Mapping[Pat
     Raises CheckpointError where a shard is missing or lies elsewhere, or a tensor is missing or there twice.
     """
     with blame(index):
-        table = _weight_map(_load_json(index, MAX_INDEX, "the index", floats=True))
-        shards = {name: inside(index.parent, _plain(name)) for name in dict.fromkeys(table.values())}
-        missing = [name for name, path in shards.items() if not path.is_file()]
-        if missing:
-            raise Malformed(f"the shard {shown(missing[0])} is missing", "download or copy all of its shards")
-        contents: dict[str, Contents] = {}
-        stamps: dict[Path, Stamp] = {}
+        table = _weight_map(index)
+        shards = {name: inside(index.parent, name) for name in dict.fromkeys(table.values())}
         for name, path in shards.items():
-            contents[name], stamps[path] = read_file(path)
-        return _joined(table, contents), stamps
+            if not path.is_file():
+                raise Malformed(f"the shard {shown(name)} is missing", "download or copy all of its shards")
+        read = {name: read_file(path) for name, path in shards.items()}
+        contents = _joined(table, {name: part for name, (part, _) in read.items()})
+        return contents, {shards[name]: stamp for name, (_, stamp) in read.items()}
 
 
 def shard_names(index: Path) -> tuple[str, ...]:
-    """The files that an index names; whether they are there is not asked.
+    """The files that an index names, whether or not they are there.
 
-    Raises CheckpointError where it is no index, or names anything but files beside it.
+    Raises CheckpointError where it is not an index, or names anything but files beside it.
     """
     with blame(index):
-        table = _weight_map(_load_json(index, MAX_INDEX, "the index", floats=True))
-        return tuple(_plain(name) for name in dict.fromkeys(table.values()))
+        return tuple(dict.fromkeys(_weight_map(index).values()))
 
 
 def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Contents:
@@ -110,12 +107,10 @@ def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Conte
     for shard, part in contents.items():
         for info in part.tensors:
             home = table.get(info.stored_name)
-            if info.stored_name in infos or home not in (None, shard):
-                raise Malformed(f"tensor {shown(info.stored_name)} is in more than one shard")
             if home is None:
                 unlisted += 1
-            else:
-                infos[info.stored_name] = info
+            elif home != shard or infos.setdefault(info.stored_name, info) is not info:
+                raise Malformed(f"tensor {shown(info.stored_name)} is in more than one shard")
         metadata = {**part.metadata, **metadata}
     for name, shard in table.items():
         if name not in infos:
@@ -124,18 +119,14 @@ def _joined(table: Mapping[str, str], contents: Mapping[str, Contents]) -> Conte
     if unlisted:
         notes.append(f"tensors that the index does not list were left out: {unlisted}")
     ordered = all(part.ordered for part in contents.values())
-    return Contents(_retied(infos), metadata, ordered, tuple(dict.fromkeys(notes)))
+    # A tie to a tensor that was left out is undone.
+    tensors = [i if i.tied_to in (None, *infos) else replace(i, tied_to=None) for i in infos.values()]
+    return Contents(tuple(tensors), metadata, ordered, tuple(dict.fromkeys(notes)))
 
 
-def _retied(infos: Mapping[str, TensorInfo]) -> tuple[TensorInfo, ...]:
-    """The tensors; a tie to one that was left out is undone."""
-    return tuple(
-        info if info.tied_to is None or info.tied_to in infos else replace(info, tied_to=None)
-        for info in infos.values()
-    )
-
-
-def _weight_map(index: object) -> Mapping[str, str]:
+def _weight_map(path: Path) -> Mapping[str, str]:
+    """Each tensor's shard, by an index; every shard is a plain file name."""
+    index = _load_json(path, MAX_INDEX, "the index")
     table = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(table, dict) or not table:
         raise Malformed("the index has no weight_map")
@@ -143,23 +134,18 @@ def _weight_map(index: object) -> Mapping[str, str]:
         check_name(name)
         if not isinstance(shard, str):
             raise Malformed(f"the index gives no file for tensor {shown(name)}")
+        if shard in ("", ".", "..") or any(sign in shard for sign in "/\\\0") or not shard.isprintable():
+            hint = "an index may only name files in its own folder; do not trust this one"
+            raise Malformed(f"the index names {shown(shard)}, which is not a plain file name", hint)
     return table
-
-
-def _plain(shard: str) -> str:
-    if shard in ("", ".", "..") or any(sign in shard for sign in "/\\\0") or not shard.isprintable():
-        hint = "an index may only name files that lie beside it; do not trust this one"
-        raise Malformed(f"the index names {shown(shard)}, which is not a plain file name", hint)
-    return shard
 
 
 def inside(folder: Path, name: str) -> Path:
     """The path of a file in the folder; a link may not lead out of it, but for Hugging Face's own cache."""
     path = folder / name
     real, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    allowed = [home, *_blobs(home)]
-    if not any(real.is_relative_to(place) for place in allowed):
-        hint = "give the file itself if you mean it"
+    if not any(real.is_relative_to(place) for place in (home, *_blobs(home))):
+        hint = "give the file itself if this is intended"
         raise CheckpointError(f"{path} is a link that leads out of its folder", hint)
     return path
 
@@ -183,8 +169,8 @@ def _candidates(names: Sequence[str]) -> list[str]:
     return safe or files
 
 
-def _load_json(path: Path, limit: int, what: str, *, floats: bool) -> object:
+def _load_json(path: Path, limit: int, what: str) -> object:
     with open_regular(path) as (file, stamp):
         if stamp.size > limit:
             raise Malformed(f"{what} is {stamp.size} bytes long, more than {limit}")
-        return parse_json(read_exactly(file, 0, stamp.size, what), what, floats=floats)
+        return parse_json(read_exactly(file, 0, stamp.size, what), what, floats=True)

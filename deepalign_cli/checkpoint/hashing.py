@@ -9,20 +9,14 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint.files import Stamp, open_unchanged
 
-_BUFFER = 1 << 20
-
 
 def sha256_of_file(path: Path, stamp: Stamp) -> str:
     """The digest in hexadecimal.
 
     Raises CheckpointError where the file has changed since it was opened.
     """
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_BUFFER))
     with open_unchanged(path, stamp) as file:
-        while count := file.readinto(buffer):  # type: ignore[attr-defined]
-            digest.update(buffer[:count])
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sha256_of_files(files: Mapping[Path, Stamp]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
@@ -81,8 +81,7 @@ def parse_reference(source: str | Path) -> Reference:
 
 def shown_source(source: str | Path) -> str:
     """A path or reference for the user to see: a reference has both of its slashes."""
-    text = os.fspath(source)
-    return re.sub(r"^hf:/(?!/)", "hf://", text)
+    return re.sub(r"^hf:/(?!/)", "hf://", os.fspath(source))
 
 
 # --- offline --------------------------------------------------------------------------------------
@@ -115,23 +114,22 @@ def fetch(reference: Reference) -> Fetched:
     Raises:
         UsageError: the Hub has no such thing. CheckpointError: it could not be fetched, or has no weights.
     """
+    cached = _cached(reference)
     if is_offline():
-        kept = _kept(reference)
-        if kept is None:
+        if cached is None:
             raise CheckpointError(
-                f"'{reference}' is not in the cache of the Hugging Face Hub, and the Hub is not asked.",
+                f"'{reference}' is not in the cache of the Hugging Face Hub, and this run is offline.",
                 "run it once without --offline and HF_HUB_OFFLINE.",
             )
-        return kept
+        return cached
     try:
         with explained(str(reference)), silence():
             return _fetch_file(reference) if reference.names_file else _fetch_folder(reference)
     except Unreachable:
-        kept = _kept(reference)
-        if kept is None:
+        if cached is None:
             raise
-        note = f"the Hugging Face Hub is not to be reached: '{kept.reference}' was taken from its cache"
-        return Fetched(kept.path, kept.reference, (note,))
+        note = f"the Hugging Face Hub cannot be reached: '{cached.reference}' was taken from its cache"
+        return replace(cached, notes=(note,))
 
 
 def fetch_beside(
@@ -153,8 +151,8 @@ def fetch_beside(
         sizes = _listing(reference.repo, commit)[1]
         names = [name for name in _children(sizes, home) if wanted(name)]
         long = [name for name in names if (sizes[_under(home, name)] or 0) > limit]
-        found = {n: _download(reference.repo, _under(home, n), commit) for n in names if n not in long}
-    return found, tuple(f"'{name}' was left out: it is longer than {limit:,} bytes" for name in long)
+        paths = {n: _download(reference.repo, _under(home, n), commit) for n in names if n not in long}
+    return paths, tuple(f"'{name}' was left out: it is longer than {limit:,} bytes" for name in long)
 
 
 def _fetch_file(reference: Reference) -> Fetched:
@@ -201,8 +199,8 @@ def _download(repo: str, file: str, revision: str | None) -> Path:
 # --- the cache ------------------------------------------------------------------------------------
 
 
-def _kept(reference: Reference) -> Fetched | None:
-    """What the cache holds of it, if that is all of it."""
+def _cached(reference: Reference) -> Fetched | None:
+    """What the cache holds of it, if it is complete."""
     snapshot = _snapshot(reference)
     if snapshot is None:
         return None
@@ -242,9 +240,8 @@ def _repository(repo: str) -> Path:
 
 def _home(reference: Reference) -> str:
     """The folder in the repository that the weights are in; nothing for its root."""
-    if not reference.names_file:
-        return reference.file or ""
-    return (reference.file or "").rpartition("/")[0]
+    file = reference.file or ""
+    return file.rpartition("/")[0] if reference.names_file else file
 
 
 def _under(folder: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the Hugging Face Hub fails with, in a sentence; and its client kept quiet."""
+"""Errors of the Hugging Face Hub in a sentence; and its client kept quiet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explained(reference: str) -> Iterator[None]:
         raise
     except errors.GatedRepoError:
         raise UsageError(
-            f"'{reference}' is shown only to those who have accepted its conditions.",
+            f"access to '{reference}' requires that you accept its conditions.",
             f"accept them on its page, and {LOGIN}",
         ) from None
     except errors.LocalEntryNotFoundError as error:  # for every answer but that there is none
@@ -59,7 +59,7 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def is_connection(error: BaseException | None) -> bool:
-    """Whether nothing came of asking: no route, no answer, or an answer that the server is down."""
+    """Whether the Hub could not be reached: no route, no answer, or a server error."""
     status = status_of(error)
     if status is not None:
         return status >= 500
@@ -69,7 +69,7 @@ def is_connection(error: BaseException | None) -> bool:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep the Hub's bars and warnings off stderr, where they come off a terminal and beside JSON too."""
+    """Keep the Hub's bars and warnings off stderr; it shows them off a terminal and beside JSON too."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -92,9 +92,9 @@ def silence() -> Iterator[None]:
 
 def _unreachable(reference: str) -> Unreachable:
     return Unreachable(
-        f"'{reference}' could not be fetched: the Hugging Face Hub is not to be reached, and no copy of "
-        "it is kept here.",
-        f"try again when it is, or {ELSEWHERE}",
+        f"'{reference}' could not be fetched: the Hugging Face Hub cannot be reached, and there is no copy "
+        "in its cache.",
+        f"try again later, or {ELSEWHERE}",
     )
 
 

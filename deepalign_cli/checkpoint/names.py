@@ -18,7 +18,7 @@ def check_name(name: object) -> str:
     Raises Malformed otherwise.
     """
     if not isinstance(name, str):
-        raise Malformed(f"a tensor is named by {shown(name)} where text belongs")
+        raise Malformed(f"a tensor's name is {shown(name)}, not text")
     if not name or name == "__metadata__":
         raise Malformed(f"a tensor has the name {shown(name)}")
     if len(name) > MAX_NAME:
@@ -33,13 +33,8 @@ def common_prefix(names: Iterable[str]) -> str:
 
     No name is ever left empty.
     """
-    names = list(names)
-    prefix = ""
-    while names:
-        step = next((p for p in PREFIXES if names[0].startswith(prefix + p)), None)
-        if step is None:
-            break
-        longer = prefix + step
+    names, prefix = list(names), ""
+    while longer := next((prefix + p for p in PREFIXES if names and names[0].startswith(prefix + p)), None):
         if not all(name.startswith(longer) and len(name) > len(longer) for name in names):
             break
         prefix = longer

@@ -47,7 +47,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return _open(Path(path))
 
 
-def _open(path: Path, origin: str | None = None, told: tuple[str, ...] = ()) -> Checkpoint:
+def _open(path: Path, origin: str | None = None, fetch_notes: tuple[str, ...] = ()) -> Checkpoint:
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
         weights = find_weights(path)
         config, notes = read_config(path)
@@ -58,7 +58,7 @@ def _open(path: Path, origin: str | None = None, told: tuple[str, ...] = ()) -> 
     else:
         contents, stamp = read_file(weights)
         stamps = {weights: stamp}
-    return Checkpoint(path, contents, stamps, config, (*told, *notes), origin)
+    return Checkpoint(path, contents, stamps, config, (*fetch_notes, *notes), origin)
 
 
 def read_file(path: Path) -> tuple[Contents, Stamp]:
@@ -74,25 +74,18 @@ def _reader(file: BinaryIO, path: Path, size: int) -> Contents:
     head = file.read(512)
     if not head:
         raise Malformed("it is empty")
-    if _is_safetensors(head):
+    starts_json = head[8:9] == b"{"
+    if starts_json and int.from_bytes(head[:8], "little") <= MAX_HEADER:
         return read_safetensors(file, path, size)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return read_pytorch(file, path, size)
     for magic, (what, hint) in _OTHERS.items():
         if head.startswith(magic):
             raise Malformed(what, hint)
-    if _is_bare_pickle(head):
+    if _PICKLE.match(head):
         raise Forbidden("it is a bare pickle, which cannot be read without running it", _RESAVE)
     if head[257:262] == b"ustar":
         raise Malformed("it is a tar file, as PyTorch wrote before 2018", _RESAVE)
-    if path.suffix == ".safetensors" or head[8:9] == b"{":
+    if path.suffix == ".safetensors" or starts_json:
         return read_safetensors(file, path, size)
     raise Malformed("it is neither a safetensors file nor one of torch.save", _GIVE)
-
-
-def _is_safetensors(head: bytes) -> bool:
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER
-
-
-def _is_bare_pickle(head: bytes) -> bool:
-    return _PICKLE.match(head) is not None

@@ -53,7 +53,7 @@ _CALLS: Mapping[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _foreign,
 }
 
-# Things that training checkpoints hold beside the weights; each becomes `INERT`.
+# What training checkpoints hold beside the weights; each becomes `INERT`.
 _HARMLESS = """
     argparse.Namespace types.SimpleNamespace collections.Counter collections.deque
     builtins.set builtins.frozenset builtins.bytearray builtins.bytes builtins.complex builtins.slice
@@ -116,12 +116,9 @@ def _table() -> Mapping[str, Name]:
     names += [Name(name, make) for name, make in _CALLS.items()]
     names += [Name(f"torch.{dtype}", make_inert, code) for dtype, code in CODES.items()]
     names += [Name(f"torch.{dtype}", make_inert, unsupported=f"of the type {dtype}") for dtype in _ODD_DTYPES]
-    for storage, code in _STORAGES.items():
-        names.append(Name(f"torch.{storage}", make_inert, code, DTYPES[code].itemsize))
-    for storage, (why, itemsize) in _ODD_STORAGES.items():
-        names.append(Name(f"torch.{storage}", make_inert, None, itemsize, why))
-    for untyped in ("torch.storage.UntypedStorage", "torch.UntypedStorage"):
-        names.append(Name(untyped, make_inert, None, 1))
+    names += [Name(f"torch.{s}", make_inert, code, DTYPES[code].itemsize) for s, code in _STORAGES.items()]
+    names += [Name(f"torch.{s}", make_inert, None, size, why) for s, (why, size) in _ODD_STORAGES.items()]
+    names += [Name(f"torch.{place}UntypedStorage", make_inert, None, 1) for place in ("", "storage.")]
     return MappingProxyType({name.name: name for name in names})
 
 

@@ -5,6 +5,7 @@ Nothing in this file touches a tensor or a file; a `View` says where a tensor's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ MAX_EXPANDED = 64 * 2**20  # bytes that a view may have beyond those of its stor
 
 
 class Inert:
-    """Something that is no tensor and that we do not need."""
+    """Something that is not a tensor and not needed."""
 
     __slots__ = ()
 
@@ -114,7 +115,9 @@ def _view(
     reach = (offset + extent(size, steps)) * itemsize
     if reach > storage.nbytes:
         raise Malformed(f"its pickle holds a tensor of {shown(reach)} bytes in a storage of {storage.nbytes}")
-    _check_expansion(size, itemsize, storage.nbytes)
+    total = math.prod(size) * itemsize
+    if total > storage.nbytes + MAX_EXPANDED:
+        raise Malformed(f"its pickle holds a tensor of {total} bytes over a storage of {storage.nbytes}")
     plain = 0 in size or all(n == 1 or a == b for n, a, b in zip(size, steps, row_major(size), strict=True))
     return View(code, storage.offset + offset * itemsize, size, None if plain else steps)
 
@@ -127,14 +130,6 @@ def _check_strides(strides: object, dims: int) -> tuple[int, ...]:
     return strides
 
 
-def _check_expansion(shape: tuple[int, ...], itemsize: int, available: int) -> None:
-    total = itemsize
-    for size in shape:
-        total *= size
-    if total > available + MAX_EXPANDED:
-        raise Malformed(f"its pickle holds a tensor of {total} bytes over a storage of {available}")
-
-
 def make_parameter(args: tuple[object, ...]) -> object:
     """torch._utils._rebuild_parameter: the tensor, and things that only training needs."""
     if not args or not isinstance(args[0], View | Unsupported):
@@ -144,10 +139,9 @@ def make_parameter(args: tuple[object, ...]) -> object:
 
 def make_from_type(args: tuple[object, ...]) -> object:
     """torch._tensor._rebuild_from_type_v2: function, type, arguments, state."""
-    if len(args) == 4:
-        function, _, inner, _ = args
-        if isinstance(function, Name) and function.make in _BUILDERS and isinstance(inner, tuple):
-            return function.make(inner)
+    match args:
+        case (Name(make=make), _, tuple(inner), _) if make in _BUILDERS:
+            return make(inner)
     raise Malformed("its pickle builds a tensor in an unknown way")
 
 

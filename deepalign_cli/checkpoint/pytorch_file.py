@@ -56,9 +56,7 @@ class _Storages:
     """Says which bytes of the file a persistent id of the pickle stands for."""
 
     def __init__(self, file: BinaryIO, members: Mapping[str, Member], root: str) -> None:
-        self._file = file
-        self._members = members
-        self._root = root
+        self._file, self._members, self._root = file, members, root
         self._offsets: dict[str, int] = {}
 
     def __call__(self, pid: object) -> Storage:
@@ -79,17 +77,10 @@ class _Storages:
 
 
 def _parse_id(pid: object) -> tuple[Name, str, int]:
-    if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage":
-        _, kind, key, device, numel = pid
-        if (
-            isinstance(kind, Name)
-            and kind.itemsize
-            and isinstance(key, str)
-            and isinstance(device, str)
-            and type(numel) is int
-            and numel >= 0
-        ):
-            return kind, key, numel
+    match pid if isinstance(pid, tuple) else ():
+        case ("storage", Name(itemsize=size) as kind, str(key), str(), int(numel)) if size and numel >= 0:
+            if type(numel) is not bool:
+                return kind, key, numel
     raise Malformed("its pickle holds a persistent id that is not a storage")
 
 
@@ -97,9 +88,7 @@ def _infos(views: Mapping[str, View], path: Path) -> list[TensorInfo]:
     first: dict[View, str] = {}
     infos = []
     for name, view in views.items():
-        empty = 0 in view.shape
-        tied = None if empty else first.get(view)
+        same = name if 0 in view.shape else first.setdefault(view, name)
+        tied = None if same == name else same
         infos.append(TensorInfo(name, name, view.code, view.shape, tied, path, view.offset, view.strides))
-        if not empty:
-            first.setdefault(view, name)
     return infos

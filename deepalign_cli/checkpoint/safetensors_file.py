@@ -58,7 +58,8 @@ def _tensor(name: str, entry: object, path: Path, start: int) -> TensorInfo:
         raise Malformed(f"{what} is not described by dtype, shape and data_offsets")
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise Malformed(f"{what} has the type {shown(dtype)}, which deepalign does not read", _types_hint())
+        hint = f"convert it to one of {', '.join(DTYPES)}"
+        raise Malformed(f"{what} has the type {shown(dtype)}, which deepalign does not read", hint)
     shape = check_shape(entry["shape"], what)
     begin, end = _offsets(entry["data_offsets"], what)
     needed = math.prod(shape) * DTYPES[dtype].itemsize
@@ -88,7 +89,3 @@ def _check_cover(tensors: list[TensorInfo], start: int, size: int) -> None:
             raise Malformed(f"tensor {shown(info.name)} ends at byte {at}, but the file has {size}")
     if at != size:
         raise Malformed(f"the tensors end at byte {at}, but the file has {size}")
-
-
-def _types_hint() -> str:
-    return f"convert it to one of {', '.join(DTYPES)}"

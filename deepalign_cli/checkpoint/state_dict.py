@@ -18,14 +18,18 @@ def find_state_dict(value: object) -> tuple[Mapping[str, View], tuple[str, ...]]
     Raises Malformed where there is no state dict, or a weight is of a kind that deepalign does not read.
     """
     notes: list[str] = []
-    found = _search(value, notes, MAX_DEPTH)
-    if found is None:
+    state = _search(value, notes, MAX_DEPTH)
+    if state is None:
         hint = "save model.state_dict() with torch.save"
         raise Malformed(f"it holds no state dict but {_describe(value)}", hint)
-    tensors = _weights(found)
-    others = len(found) - len(tensors)
+    tensors = _weights(state)
+    others = len(state) - len(tensors)
     if others:
-        notes.append(f"{_counted(others)} left out")
+        notes.append(
+            "1 entry that is not a tensor was left out"
+            if others == 1
+            else f"{others} entries that are not tensors were left out"
+        )
     return tensors, tuple(notes)
 
 
@@ -34,30 +38,24 @@ def _search(value: object, notes: list[str], depth: int) -> dict[object, object]
         return None
     for key in WRAPPERS:
         inner: list[str] = []
-        found = _search(value.get(key), inner, depth - 1)
-        if found is not None:
+        state = _search(value.get(key), inner, depth - 1)
+        if state is not None:
             others = [shown(other) for other in value if other != key and isinstance(other, str)]
             notes += [f"took {shown(key)}" + (f" and left {_listed(others)}" if others else ""), *inner]
-            return found
+            return state
     tensors = any(isinstance(item, View | Unsupported) for item in value.values())
     return value if tensors else None
 
 
-def _weights(found: Mapping[object, object]) -> dict[str, View]:
+def _weights(state: Mapping[object, object]) -> dict[str, View]:
     tensors = {}
-    for key, item in found.items():
+    for key, item in state.items():
         if isinstance(item, Unsupported):
             hint = "convert it to a dense float tensor, or leave it out, and save again"
             raise Malformed(f"tensor {shown(key)} is {item.kind}, which deepalign does not read", hint)
         if isinstance(item, View):
             tensors[check_name(key)] = item
     return tensors
-
-
-def _counted(others: int) -> str:
-    return (
-        "1 entry that is not a tensor was" if others == 1 else f"{others} entries that are not tensors were"
-    )
 
 
 def _describe(value: object) -> str:

@@ -90,11 +90,11 @@ def _find_index(file: BinaryIO, size: int) -> tuple[int, int, int]:
     """Where the index starts, its length, and how many members it should hold."""
     tail_size = min(size, _END.size + 0xFFFF)
     tail = read_exactly(file, size - tail_size, tail_size, "its zip index")
-    found = tail.rfind(b"PK\5\6")
-    if found < 0 or len(tail) - found < _END.size:
+    place = tail.rfind(b"PK\5\6")
+    if place < 0 or len(tail) - place < _END.size:
         raise Malformed("the end of the zip file is missing")
-    end = size - tail_size + found
-    _, disk, first_disk, here, count, length, start, _ = _END.unpack_from(tail, found)
+    end = size - tail_size + place
+    _, disk, first_disk, here, count, length, start, _ = _END.unpack_from(tail, place)
     if 0xFFFF in (disk, count) or 0xFFFFFFFF in (length, start):
         start, length, count, here, end = _find_index64(file, end)
     elif disk or first_disk:

@@ -31,7 +31,7 @@ _NEEDS = {**dict.fromkeys((".png", ".svg", ".pdf", ".pgf"), "matplotlib"), _HTML
 def check_plot(
     path: str | Path, *, force: bool = False, inputs: Sequence[Path] = (), drawing: Drawing = PLAIN
 ) -> None:
-    """Refuse a picture that could not be written, before any work is done for it.
+    """Refuse a picture that could not be written, before any work is done.
 
     Raises:
         UsageError: no such kind of picture or font, or as `check_output` does. OutputError: as it does.
@@ -109,5 +109,5 @@ def _kind(path: str | Path) -> str:
     kind = Path(path).suffix.lower()
     if kind not in _NEEDS:
         kinds = ", ".join(_NEEDS)
-        raise UsageError(f"{path} names no kind of picture.", f"end it in one of {kinds}")
+        raise UsageError(f"the ending of {path} is not that of a picture.", f"use one of {kinds}")
     return kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy import isfinite
@@ -10,10 +9,20 @@ from numpy import isfinite
 from deepalign_cli.errors import UsageError
 from deepalign_cli.plots.axis import linear_ticks, tick_texts
 from deepalign_cli.plots.drawing import PLAIN, Drawing
-from deepalign_cli.plots.grid import bar_ticks, levels_of, losses_of
+from deepalign_cli.plots.grid import bar_ticks, levels_of, loss_name, losses_of
 from deepalign_cli.plots.placing import Box, Placer
-from deepalign_cli.plots.sheet import DPI, LARGE, SMALL, TEXT, Sheet, line_height
-from deepalign_cli.plots.style import INK, SOFT
+from deepalign_cli.plots.sheet import (
+    DPI,
+    LARGE,
+    SMALL,
+    TEXT,
+    Sheet,
+    label,
+    line_height,
+    pixels_of,
+    ticks_style,
+)
+from deepalign_cli.plots.style import SOFT
 from deepalign_cli.plots.text import clean
 
 if TYPE_CHECKING:
@@ -47,20 +56,18 @@ def draw_landscape(landscape: Landscape, title: str, how: Drawing = PLAIN) -> Sh
     width, height = _extent(landscape, how.width and how.width - left - right - _EDGE)
     sheet.resize(how.width or left + width + right + _EDGE, top + height + below)
     axes = sheet.axes(left, top, width, height)
-    _ticks(axes, (x_ticks, y_ticks))
+    axes.set_xticks(x_ticks, tick_texts(x_ticks), fontsize=SMALL)
+    axes.set_yticks(y_ticks, tick_texts(y_ticks), fontsize=SMALL)
+    ticks_style(axes)
     _fill(axes, landscape, losses, levels, log=log)
     _networks(sheet, axes, landscape)
     _write(sheet, (left, top, width, height), title)
     if levels:
         colours = sheet.axes(left + width + _BAR_GAP, top, _BAR, height)
         _bar(colours, levels, bar, log=log)
-        name = ("loss (log scale)" if log else "loss") + (
-            f" on {clean(landscape.data)}" if landscape.data else ""
-        )
-        x = sheet.width - _EDGE
-        sheet.write(x, top + height / 2, sheet.fit(name, height, TEXT), va="center", ha="right", rotation=90)
-    if not levels or len(losses[losses == losses]) < losses.size:
-        note = "hatched: the loss is not finite"
+        name = sheet.fit(loss_name(landscape, log=log), height, TEXT)
+        sheet.write(sheet.width - _EDGE, top + height / 2, name, va="center", ha="right", rotation=90)
+    if note:
         sheet.write(left, sheet.height - _EDGE - SMALL / 72, note, SMALL, colour=SOFT)
     return sheet
 
@@ -70,18 +77,10 @@ def _extent(landscape: Landscape, width: float | None) -> tuple[float, float]:
     across, along = (v[-1] - v[0] for v in (landscape.xs, landscape.ys))
     if width is not None:
         if width < _LEAST:
-            raise UsageError(
-                "the picture is too narrow for its axes.", f"take {_LEAST - width:.1f} inches more."
-            )
+            raise UsageError("the picture is too narrow for its axes.", f"add {_LEAST - width:.1f} inches.")
         return width, min(max(_LEAST, along / across * width), _TALLEST * width)
     scale = min(_LONGEST[0] / across, _LONGEST[1] / along)
     return max(_SHORTEST, across * scale), max(_SHORTEST, along * scale)
-
-
-def _ticks(axes: Any, ticks: tuple[list[float], list[float]]) -> None:
-    axes.set_xticks(ticks[0], tick_texts(ticks[0]), fontsize=SMALL)
-    axes.set_yticks(ticks[1], tick_texts(ticks[1]), fontsize=SMALL)
-    axes.tick_params(length=3, color=SOFT, labelcolor=INK)
 
 
 def _fill(axes: Any, landscape: Landscape, losses: Any, levels: list[float], *, log: bool) -> None:
@@ -107,8 +106,8 @@ def _networks(sheet: Sheet, axes: Any, landscape: Landscape) -> None:
         for colour, width in (("black", 3.6), ("white", 1.8)):
             xs, ys = zip(*ends, strict=True)
             axes.plot(xs, ys, color=colour, linewidth=width, solid_capstyle="round", zorder=4)
-        placer.add_line(_pixels(axes, ends))
-    places = _pixels(axes, list(landscape.places.values()))
+        placer.add_line(pixels_of(axes, ends))
+    places = pixels_of(axes, list(landscape.places.values()))
     reach = _DOT / 72 * DPI / 2 + 2
     for (x, y), place in zip(places, landscape.places.values(), strict=True):
         axes.plot(*place, "o", color="white", markeredgecolor="black", markeredgewidth=1.4, ms=_DOT, zorder=5)
@@ -116,12 +115,8 @@ def _networks(sheet: Sheet, axes: Any, landscape: Landscape) -> None:
     for place, name in zip(places, landscape.places, strict=True):
         text = sheet.fit(clean(name), (box.x1 - box.x0) / DPI * _ROOM, SMALL, bold=True)
         width, height = sheet.measure(text, SMALL, bold=True) * DPI + 14, SMALL / 72 * DPI + 12
-        found = placer.place(width, height, [place])
-        axes.text(
-            *axes.transData.inverted().transform(found.centre), text, size=SMALL, weight="bold", ha="center",
-            va="center_baseline", zorder=6, parse_math=False,
-            bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "none", "alpha": 0.88},
-        )  # fmt: skip
+        background = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "none", "alpha": 0.88}
+        label(axes, placer.place(width, height, [place]), text, zorder=6, bbox=background)
 
 
 def _write(sheet: Sheet, axes: tuple[float, float, float, float], title: str) -> None:
@@ -143,8 +138,4 @@ def _bar(axes: Any, levels: list[float], ticks: tuple[list[float], list[str]], *
     axes.set_xticks([])
     axes.set_yticks(*ticks, fontsize=SMALL)
     axes.yaxis.tick_right()
-    axes.tick_params(length=3, color=SOFT, labelcolor=INK)
-
-
-def _pixels(axes: Any, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in axes.transData.transform(places)]
+    ticks_style(axes)

@@ -9,10 +9,20 @@ from typing import Any
 from deepalign_cli.errors import UsageError
 from deepalign_cli.plots.axis import Scale, loss_scale, padded, tick_texts
 from deepalign_cli.plots.drawing import PLAIN, Drawing
-from deepalign_cli.plots.placing import Box, Placer
+from deepalign_cli.plots.placing import Box, Placer, along
 from deepalign_cli.plots.series import NAIVE, Panel, Series, main_method, methods_of
-from deepalign_cli.plots.sheet import DPI, LARGE, SMALL, TEXT, Sheet, line_height
-from deepalign_cli.plots.style import FAINT, INK, SOFT, Look, looks_of
+from deepalign_cli.plots.sheet import (
+    DPI,
+    LARGE,
+    SMALL,
+    TEXT,
+    Sheet,
+    label,
+    line_height,
+    pixels_of,
+    ticks_style,
+)
+from deepalign_cli.plots.style import FAINT, SOFT, Look, looks_of
 from deepalign_cli.plots.text import ALPHA, barrier_text, clean, number, told_apart
 
 _LOSS_HEIGHT, _ACCURACY_HEIGHT, _GAP = 3.1, 1.35, 0.22  # inches
@@ -119,25 +129,11 @@ class _Drawing:
         """One data set: losses, accuracies below where there are some, the names of the ends."""
         sheet, x = self.sheet, self.left + place * (self.width + _SPACE)
         axes = sheet.axes(x, self.top, self.width, self.height)
-        _frame(
-            axes,
-            self.loss,
-            tick_texts(self.loss.ticks, log=self.loss.log),
-            first=place == 0,
-            log=self.loss.log,
-        )
-        for n, series in enumerate(panel.series):
-            _line(
-                axes,
-                series.alphas,
-                series.losses,
-                series.spread,
-                self._look(series),
-                n,
-                series.method == self.main,
-            )
-            if series.method in (NAIVE, self.main):
-                axes.plot(series.alphas, series.chord, color=SOFT, lw=0.9, ls=(0, (1, 2)), zorder=2.5)
+        _frame(axes, self.loss, tick_texts(self.loss.ticks, log=self.loss.log), first=place == 0)
+        for n, s in enumerate(panel.series):
+            self._line(axes, s, s.losses, s.spread, n)
+            if s.method in (NAIVE, self.main):
+                axes.plot(s.alphas, s.chord, color=SOFT, lw=0.9, ls=(0, (1, 2)), zorder=2.5)
         self._annotate(axes, panel)
         bottom, names = self.top + self.height, [(axes, self.loss.label)]
         if self.share:
@@ -155,9 +151,7 @@ class _Drawing:
         _frame(axes, self.share, tick_texts(self.share.ticks, percent=True), first=first)
         for n, s in enumerate(panel.series):
             if s.accuracies is not None:
-                _line(
-                    axes, s.alphas, s.accuracies, s.accuracy_spread, self._look(s), n, s.method == self.main
-                )
+                self._line(axes, s, s.accuracies, s.accuracy_spread, n)
 
     def _write_around(self, x: float, bottom: float, lowest: Any, panel: Panel) -> None:
         sheet = self.sheet
@@ -179,35 +173,16 @@ class _Drawing:
     def _annotate(self, axes: Any, panel: Panel) -> None:
         """From the straight line between the ends up to the peak a bracket with the barrier's value."""
         placer = _placer(axes, panel)
-        taken: list[float] = []
-        for series in panel.annotated(self.main):
-            x, low, high = bracket_of(series, taken)
-            taken.append(x)
-            look = self._look(series)
-            axes.plot(
-                series.alphas, series.chord, color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=2.5
-            )
-            axes.plot(
-                [x, x], [low, high], color=look.colour, linewidth=1.1, marker="_", ms=9, mew=1.1, zorder=6
-            )
-            placer.add_line(_pixels(axes, [(x, low), (x, high)]))
-        brackets: list[float] = []
-        for series in panel.annotated(self.main):
-            x, low, high = bracket_of(series, brackets)
-            brackets.append(x)
-            self._label(axes, placer, series, _pixels(axes, [(x, low), (x, high)]))
-
-    def _label(
-        self, axes: Any, placer: Placer, series: Series, bracket: Sequence[tuple[float, float]]
-    ) -> None:
-        text = f"barrier {number(series.barrier[0])}"
-        (x, y0), (_, y1) = bracket
-        anchor = [(x, y0 + (y1 - y0) * share) for share in (0.5, 0.6, 0.4, 0.75, 0.25, 0.9, 0.1)]
-        box = placer.place(self.sheet.measure(text, SMALL, bold=True) * DPI, SMALL / 72 * DPI, anchor)
-        axes.text(
-            *axes.transData.inverted().transform(box.centre), text, color=self._look(series).colour,
-            size=SMALL, weight="bold", ha="center", va="center_baseline", zorder=7, parse_math=False,
-        )  # fmt: skip
+        brackets = brackets_of(panel, self.main)
+        for series, x, low, high in brackets:
+            colour = self.looks[series.method].colour
+            axes.plot([x, x], [low, high], color=colour, lw=1.1, marker="_", ms=9, mew=1.1, zorder=6)
+            placer.add_line(pixels_of(axes, [(x, low), (x, high)]))
+        for series, x, low, high in brackets:
+            text = f"barrier {number(series.barrier[0])}"
+            anchor = along(*pixels_of(axes, [(x, low), (x, high)]))
+            box = placer.place(self.sheet.measure(text, SMALL, bold=True) * DPI, SMALL / 72 * DPI, anchor)
+            label(axes, box, text, color=self.looks[series.method].colour, zorder=7)
 
     def draw_legend(self) -> None:
         """Right of the axes or below, where it covers nothing: the line, the name, what it costs."""
@@ -226,13 +201,31 @@ class _Drawing:
                 y += line_height(SMALL)
             y += 0.1
 
-    def _look(self, series: Series) -> Look:
-        return self.looks[series.method]
+    def _line(
+        self, axes: Any, series: Series, values: Sequence[float], spread: Sequence[float], place: int
+    ) -> None:
+        """A method's line, its band, and a cross at the top where a value is not finite."""
+        look, alphas, main = self.looks[series.method], series.alphas, series.method == self.main
+        low, _ = axes.get_ylim()
+        if any(d > 0 for d in spread if math.isfinite(d)):
+            lows = [max(v - d, low) for v, d in zip(values, spread, strict=True)]
+            highs = [v + d for v, d in zip(values, spread, strict=True)]
+            axes.fill_between(alphas, lows, highs, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
+        every = max(1, len(alphas) // _MARKS)
+        axes.plot(
+            alphas, values, **_stroke(look, main=main), **_dot(look), markevery=(place % every, every),
+            zorder=4 if main else 3, clip_on=False,
+        )  # fmt: skip
+        bad = [a for a, v in zip(alphas, values, strict=True) if not math.isfinite(v)]
+        axes.plot(
+            bad, [0.985 - 0.045 * place] * len(bad), "x", color=look.colour, ms=7, mew=2,
+            transform=axes.get_xaxis_transform(), zorder=5,
+        )  # fmt: skip
 
 
 def share_scale(panels: Sequence[Panel]) -> Scale | None:
     """The accuracy axis, within 0 and 1 but for some room; None where there are no accuracies."""
-    found = [
+    edges = [
         v + sign * d
         for panel in panels
         for s in panel.series
@@ -240,7 +233,7 @@ def share_scale(panels: Sequence[Panel]) -> Scale | None:
         for sign in (-1, 1)
         if math.isfinite(v)
     ]
-    return padded(max(0.0, min(found)), min(1.0, max(found)), _SHARES) if found else None
+    return padded(max(0.0, min(edges)), min(1.0, max(edges)), _SHARES) if edges else None
 
 
 def _legend_entries(panels: Sequence[Panel]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -253,39 +246,18 @@ def _legend_entries(panels: Sequence[Panel]) -> list[tuple[str, list[tuple[str, 
     ]
 
 
-def _frame(axes: Any, scale: Scale, texts: list[str], *, first: bool, log: bool = False) -> None:
+def _frame(axes: Any, scale: Scale, texts: list[str], *, first: bool) -> None:
     """Axes with a light grid and no more lines than needed."""
-    axes.set_yscale("log" if log else "linear")
+    axes.set_yscale("log" if scale.log else "linear")
     axes.set_ylim(scale.low, scale.high)
     axes.set_xlim(-0.02, 1.02)
     axes.minorticks_off()
     axes.set_xticks(X_TICKS, [""] * len(X_TICKS))
     axes.set_yticks(scale.ticks, texts if first else [""] * len(texts), fontsize=SMALL)
-    axes.tick_params(length=3, color=SOFT, labelcolor=INK)
+    ticks_style(axes)
     axes.grid(color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _line(axes: Any, alphas: Sequence[float], values: Sequence[float], spread: Sequence[float], look: Look,
-          place: int, main: bool) -> None:  # fmt: skip
-    """A method's line, its band, and a cross at the top where a value is not finite."""
-    low, _ = axes.get_ylim()
-    if any(d > 0 for d in spread if math.isfinite(d)):
-        lows = [max(v - d, low) for v, d in zip(values, spread, strict=True)]
-        highs = [v + d for v, d in zip(values, spread, strict=True)]
-        axes.fill_between(alphas, lows, highs, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
-    every = max(1, len(alphas) // _MARKS)
-    axes.plot(
-        alphas, values, **_stroke(look, main=main), **_dot(look), markevery=(place % every, every),
-        zorder=4 if main else 3, clip_on=False,
-    )  # fmt: skip
-    bad = [a for a, v in zip(alphas, values, strict=True) if not math.isfinite(v)]
-    top = axes.get_xaxis_transform()
-    axes.plot(
-        bad, [0.985 - 0.045 * place] * len(bad), "x", color=look.colour, ms=7, mew=2, transform=top,
-        zorder=5,
-    )  # fmt: skip
 
 
 def _stroke(look: Look, *, main: bool) -> dict[str, Any]:
@@ -304,14 +276,17 @@ def _dot(look: Look) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def bracket_of(series: Series, taken: Sequence[float]) -> tuple[float, float, float]:
-    """Where a bracket stands, beside those `taken`, and its ends: on the straight line, at the peak."""
-    x = series.alphas[series.peak]
-    if any(abs(x - other) < 0.04 for other in taken):
-        x += 0.05 if x < 0.8 else -0.05
-    low = (1 - x) * series.losses[0] + x * series.losses[-1]
-    rise = series.losses[series.peak] - series.chord[series.peak]
-    return x, low, low + rise
+def brackets_of(panel: Panel, main: str | None) -> list[tuple[Series, float, float, float]]:
+    """Every barrier's series, where its bracket stands, and its ends: on the straight line, at the peak."""
+    brackets: list[tuple[Series, float, float, float]] = []
+    for series in panel.annotated(main):
+        x = series.alphas[series.peak]
+        if any(abs(x - other) < 0.04 for _, other, _, _ in brackets):
+            x += 0.05 if x < 0.8 else -0.05
+        low = (1 - x) * series.losses[0] + x * series.losses[-1]
+        rise = series.losses[series.peak] - series.chord[series.peak]
+        brackets.append((series, x, low, low + rise))
+    return brackets
 
 
 def _placer(axes: Any, panel: Panel) -> Placer:
@@ -319,14 +294,10 @@ def _placer(axes: Any, panel: Panel) -> Placer:
     box = axes.get_window_extent()
     placer = Placer(Box(box.x0, box.y0, box.x1, box.y1))
     for series in panel.series:
-        placer.add_line(_pixels(axes, list(zip(series.alphas, series.losses, strict=True))))
-        placer.add_line(_pixels(axes, list(zip(series.alphas, series.chord, strict=True))))
+        for values in (series.losses, series.chord):
+            placer.add_line(pixels_of(axes, list(zip(series.alphas, values, strict=True))))
     for line in axes.lines:  # the crosses of what is not finite
         if line.get_marker() == "x":
             for x, y in line.get_transform().transform(line.get_xydata()):
                 placer.add_box(Box(x - 6, y - 6, x + 6, y + 6))
     return placer
-
-
-def _pixels(axes: Any, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in axes.transData.transform(places)]

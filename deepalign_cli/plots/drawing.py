@@ -22,10 +22,10 @@ class Drawing:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what needs no package for it.
+        """Check what needs no package.
 
         Raises:
-            UsageError: the font's name is none.
+            UsageError: the font's name is malformed.
         """
         if self.font is not None and not re.fullmatch(r"[\w.-]+( [\w.-]+)*", self.font):
             raise UsageError(f"'{self.font}' is not the name of a font.", "for example --font serif")
@@ -50,19 +50,17 @@ class Drawing:
         return self.labels.get(place_key(name), name)
 
     def check_labels(self, names: Iterable[str]) -> None:
-        """See that every label is of something in the picture.
+        """Check that every label is of something in the picture.
 
         Raises:
             UsageError: one is not.
         """
         known = list(dict.fromkeys(names))
         if len(set(self.labels.values())) < len(self.labels):
-            raise UsageError("--label gives two of them the same name.", "tell them apart.")
+            raise UsageError("--label gives two of them the same name.", "give each its own.")
         for key in self.labels:
             if label_of(key) not in map(label_of, known):
-                raise UsageError(
-                    f"--label '{key}' names nothing there is.", f"there are: {', '.join(known)}."
-                )
+                raise UsageError(f"--label '{key}' names nothing here.", f"there are: {', '.join(known)}.")
 
 
 def place_key(name: str) -> str:

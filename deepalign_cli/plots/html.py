@@ -1,4 +1,4 @@
-"""Barrier curves to move about in, by plotly: a page of HTML that holds all it needs."""
+"""Interactive barrier curves, by plotly: a page of HTML that needs no other file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from deepalign_cli.extras import require
 from deepalign_cli.plots.axis import loss_scale
-from deepalign_cli.plots.curves import X_LABEL, X_TEXTS, X_TICKS, bracket_of, share_scale
+from deepalign_cli.plots.curves import X_LABEL, X_TEXTS, X_TICKS, brackets_of, share_scale
 from deepalign_cli.plots.drawing import PLAIN, Drawing
-from deepalign_cli.plots.page import LONG, division, page, plain, shown, told
-from deepalign_cli.plots.placing import Box, Placer
+from deepalign_cli.plots.page import LONG, division, on_hover, page, page_layout, plain, shown
+from deepalign_cli.plots.placing import Box, Placer, along
 from deepalign_cli.plots.series import NAIVE, Panel, Series, main_method, methods_of
-from deepalign_cli.plots.style import FAINT, INK, PURPOSE, SOFT, looks_of
+from deepalign_cli.plots.style import FAINT, PURPOSE, SOFT, looks_of
 from deepalign_cli.plots.text import barrier_figure, number
 
 _HEIGHTS = (430, 620)  # pixels, without accuracies and with them
@@ -68,7 +68,7 @@ class _Figure:
                 "dash": ",".join(f"{2 * d}px" for d in look.dashes) or "solid",
             },
             "marker": {"symbol": look.symbol + "-open" * look.hollow, "size": 7, "color": look.colour},
-            "hovertemplate": "%{y:.4g} " + told(name),
+            "hovertemplate": "%{y:.4g} " + on_hover(name),
         }  # fmt: skip
         self._add_band(series, series.losses, series.spread, 1, column)
         first = series.method not in self.legend
@@ -76,9 +76,8 @@ class _Figure:
         self.figure.add_scatter(x=series.alphas, y=plain(series.losses), showlegend=first, row=1, **common)
         if series.accuracies is not None:
             self._add_band(series, series.accuracies, series.accuracy_spread, 2, column)
-            self.figure.add_scatter(
-                x=series.alphas, y=plain(series.accuracies), showlegend=False, row=2, **common
-            )
+            shares = plain(series.accuracies)
+            self.figure.add_scatter(x=series.alphas, y=shares, showlegend=False, row=2, **common)
         self._add_crosses(series, place, column)
 
     def _add_crosses(self, series: Series, place: int, column: int) -> None:
@@ -89,7 +88,7 @@ class _Figure:
                 x=bad, y=[self.loss.value(0.98 - 0.05 * place)] * len(bad), mode="markers", showlegend=False,
                 row=1, col=column, legendgroup=series.method,
                 marker={"symbol": "x-thin", "size": 9, "line": {"color": colour, "width": 2}},
-                hovertemplate="not finite " + told(self.how.label(series.method)),
+                hovertemplate="not finite " + on_hover(self.how.label(series.method)),
             )  # fmt: skip
 
     def _add_band(self, series: Series, values: Sequence[float], spread: Sequence[float], row: int,
@@ -109,29 +108,23 @@ class _Figure:
 
     def add_brackets(self, panel: Panel, column: int) -> None:
         """The straight lines between the ends, and the barriers with their values."""
-        taken: list[float] = []
         placer = self._placer(panel)
         for s in panel.series:
             if s.is_finite and s.method in (NAIVE, self.main):
                 self._add_line(s, s.alphas, s.chord, {"color": SOFT, "dash": "dot", "width": 1}, column)
-        brackets = []
-        for s in panel.annotated(self.main):
-            x, low, high = bracket_of(s, taken)
-            taken.append(x)
+        brackets = brackets_of(panel, self.main)
+        for s, x, low, high in brackets:
             line = {"color": self.looks[s.method].colour, "width": 1.5}
             xs = [x - 0.01, x + 0.01, x, x, x - 0.01, x + 0.01]
             self._add_line(s, xs, [low] * 3 + [high] * 3, line, column)
-            brackets.append((s, [self._pixel(x, low), self._pixel(x, high)]))
-            placer.add_line(brackets[-1][1])
-        for s, bracket in brackets:
-            self._add_value(s, placer, bracket, column)
+            placer.add_line([self._pixel(x, low), self._pixel(x, high)])
+        for s, x, low, high in brackets:
+            self._add_value(s, placer, along(self._pixel(x, low), self._pixel(x, high)), column)
 
     def _add_value(
-        self, series: Series, placer: Placer, bracket: list[tuple[float, float]], column: int
+        self, series: Series, placer: Placer, anchor: list[tuple[float, float]], column: int
     ) -> None:
         text = f"barrier {number(series.barrier[0])}"
-        (x, low), (_, high) = bracket
-        anchor = [(x, low + (high - low) * share) for share in (0.5, 0.6, 0.4, 0.75, 0.25, 0.9, 0.1)]
         x, y = placer.place(_LETTER * len(text), 14, anchor).centre
         width, height = self._size()
         value = self.loss.value(y / height)
@@ -183,8 +176,7 @@ class _Figure:
         """Axes, grid and margins."""
         figure, loss = self.figure, self.loss
         figure.update_layout(
-            template="plotly_white", height=_HEIGHTS[self.rows - 1], hovermode="x unified",
-            font={"family": ", ".join(self.how.families), "size": 12, "color": INK}, width=self.how.pixels,
+            **page_layout(self.how), height=_HEIGHTS[self.rows - 1], hovermode="x unified",
             margin={"l": 70, "r": 20, "t": 56 if self.headed else 30, "b": 90},
         )  # fmt: skip
         figure.update_xaxes(range=[-0.02, 1.02], tickvals=X_TICKS, ticktext=X_TEXTS, hoverformat=".3g")

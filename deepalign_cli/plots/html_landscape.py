@@ -1,4 +1,4 @@
-"""A loss landscape to move about in, by plotly: contours, and a surface to turn."""
+"""An interactive loss landscape, by plotly: contours, and a surface to turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from deepalign_cli.extras import require
 from deepalign_cli.plots.contours import DISTANCE
 from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.plots.grid import bar_ticks, levels_of, loss_name, losses_of
-from deepalign_cli.plots.page import division, page, plain, shown, told
-from deepalign_cli.plots.style import INK, PURPOSE
+from deepalign_cli.plots.page import division, on_hover, page, page_layout, plain, shown
+from deepalign_cli.plots.style import PURPOSE
 from deepalign_cli.plots.text import clean, number
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _add_networks(figure: Any, landscape: Landscape) -> None:
     before: list[tuple[float, bool]] = []
     for name, (x, y) in landscape.places.items():
         dot = {"size": 12, "color": "white", "line": {"color": "black", "width": 2}}
-        figure.add_scatter(x=[x], y=[y], mode="markers", hovertemplate=told(name), marker=dot)
+        figure.add_scatter(x=[x], y=[y], mode="markers", hovertemplate=on_hover(name), marker=dot)
         above = y >= middle
         shift = 12 + 24 * sum(abs(x - other) < _NEAR * span for other, side in before if side == above)
         before.append((x, above))
@@ -83,31 +83,24 @@ def _add_networks(figure: Any, landscape: Landscape) -> None:
 def _add_missing(figure: Any, landscape: Landscape) -> None:
     """A small cross wherever the loss is not finite."""
     rows = zip(landscape.ys, losses_of(landscape).tolist(), strict=True)
-    places = [
+    missing = [
         (x, y) for y, row in rows for x, v in zip(landscape.xs, row, strict=True) if not math.isfinite(v)
     ]
-    if places:
+    if missing:
+        xs, ys = zip(*missing, strict=True)
         figure.add_scatter(
-            x=[x for x, _ in places], y=[y for _, y in places], mode="markers",
+            x=xs, y=ys, mode="markers",
             marker={"symbol": "x-thin", "size": 5, "line": {"color": "#9a9a9a", "width": 1}},
             hovertemplate="the loss is not finite<extra></extra>",
         )  # fmt: skip
 
 
 def _finish(flat: Any, deep: Any, landscape: Landscape, name: str, how: Drawing) -> None:
-    font = {"family": ", ".join(how.families), "size": 12, "color": INK}
-    margin = {"l": 70, "r": 20, "t": 20, "b": 60}
     for figure in (flat, deep):
         figure.update_layout(
-            template="plotly_white",
-            height=_HEIGHT,
-            font=font,
-            margin=margin,
-            showlegend=False,
-            width=how.pixels,
+            **page_layout(how), height=_HEIGHT, showlegend=False, margin={"l": 70, "r": 20, "t": 20, "b": 60}
         )
     common = {"title_text": DISTANCE, "constrain": "domain", "showgrid": False, "zeroline": False}
     flat.update_xaxes(range=[landscape.xs[0], landscape.xs[-1]], **common)
     flat.update_yaxes(range=[landscape.ys[0], landscape.ys[-1]], scaleanchor="x", **common)
-    titles = {"xaxis_title_text": "", "yaxis_title_text": "", "zaxis_title_text": shown(name)}
-    deep.update_scenes(**titles)
+    deep.update_scenes(xaxis_title_text="", yaxis_title_text="", zaxis_title_text=shown(name))

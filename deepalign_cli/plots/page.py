@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from deepalign_cli.plots.drawing import PLAIN, Drawing
+from deepalign_cli.plots.style import INK
 from deepalign_cli.plots.text import clean, elide
 
 LONG = 34  # characters of a name in the picture; the whole is in the table, or shown on hovering
@@ -65,8 +66,13 @@ def page(
 def division(figure: Any, name: str, *, library: bool = True) -> str:
     """One of plotly's figures, with the library itself where it is the page's first."""
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
-    made: str = figure.to_html(full_html=False, include_plotlyjs=library, div_id=name, config=config)
-    return made
+    return str(figure.to_html(full_html=False, include_plotlyjs=library, div_id=name, config=config))
+
+
+def page_layout(how: Drawing) -> dict[str, Any]:
+    """What every figure's layout shares."""
+    font = {"family": ", ".join(how.families), "size": 12, "color": INK}
+    return {"template": "plotly_white", "font": font, "width": how.pixels}
 
 
 def shown(name: str, longest: int = LONG) -> str:
@@ -74,13 +80,13 @@ def shown(name: str, longest: int = LONG) -> str:
     return escape(elide(clean(name), lambda t: len(t) <= longest))
 
 
-def told(name: str) -> str:
-    """The same, whole, in a template of what hovering tells, where a percent sign begins a figure."""
+def on_hover(name: str) -> str:
+    """The same, in full, in a template of the text on hovering, where a percent sign begins a figure."""
     return escape(clean(name)).replace("%", "&#37;") + "<extra></extra>"
 
 
 def plain(values: Sequence[float]) -> list[float | None]:
-    """What is not finite is nothing: JSON has no word for it."""
+    """None for what is not finite: JSON cannot express it."""
     return [v if math.isfinite(v) else None for v in values]
 
 

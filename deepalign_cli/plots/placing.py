@@ -19,6 +19,9 @@ _PAD = 8.0  # pixels free around a label
 _COVERS = 1e4  # pixels of distance that one covered cell costs
 
 
+Point = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle; `y` grows either way."""
@@ -33,15 +36,21 @@ class Box:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
 
+def along(start: Point, end: Point) -> list[Point]:
+    """Places on a bracket for its label, the middle first."""
+    (x, low), (_, high) = start, end
+    return [(x, low + (high - low) * share) for share in (0.5, 0.6, 0.4, 0.75, 0.25, 0.9, 0.1)]
+
+
 class Placer:
-    """Places labels one after another; each is in the way of the next."""
+    """Places labels one after another; none covers an earlier one."""
 
     def __init__(self, frame: Box) -> None:
         self.frame = frame
         size = (frame.y1 - frame.y0, frame.x1 - frame.x0)
         self._taken = np.zeros([max(1, int(s / _CELL)) for s in size])
 
-    def add_line(self, line: Sequence[tuple[float, float]]) -> None:
+    def add_line(self, line: Sequence[Point]) -> None:
         """A polyline that no label covers; it breaks at what is not finite."""
         places = np.asarray(line, dtype=float).reshape(-1, 2)
         for a, b in pairwise(places):
@@ -58,7 +67,7 @@ class Placer:
         if x1 >= 0 and y1 >= 0 and x0 < columns and y0 < rows:
             self._taken[max(0, y0) : y1 + 1, max(0, x0) : x1 + 1] += 1
 
-    def place(self, width: float, height: float, anchor: Sequence[tuple[float, float]]) -> Box:
+    def place(self, width: float, height: float, anchor: Sequence[Point]) -> Box:
         """A free box near to the `anchor`'s points, the first preferred; where none is, the least bad."""
         rows, columns = self._taken.shape
         h = min(rows, int((height + 2 * _PAD) / _CELL) + 1)
@@ -76,15 +85,14 @@ class Placer:
 
 
 def _distance(
-    xs: Float[ndarray, " columns"], ys: Float[ndarray, " rows"], half: tuple[float, float],
-    anchor: Sequence[tuple[float, float]],
+    xs: Float[ndarray, " columns"], ys: Float[ndarray, " rows"], half: Point,
+    anchor: Sequence[Point],
 ) -> Float[ndarray, "rows columns"]:  # fmt: skip
     """From boxes with these centres to the nearest point of the anchor, later points counting as farther."""
-    found = []
+    distances = []
     for rank, (x, y) in enumerate(anchor):
-        across = np.maximum(np.abs(xs - x) - half[0], 0)
-        along = np.maximum(np.abs(ys - y) - half[1], 0)
-        found.append(np.hypot(across, along[:, None]) + rank)
+        dx, dy = np.maximum(np.abs(xs - x) - half[0], 0), np.maximum(np.abs(ys - y) - half[1], 0)
+        distances.append(np.hypot(dx, dy[:, None]) + rank)
     centred = np.hypot(xs - anchor[0][0], (ys - anchor[0][1])[:, None])
-    nearest: Float[ndarray, "rows columns"] = np.min(found, axis=0) + 0.02 * centred
+    nearest: Float[ndarray, "rows columns"] = np.min(distances, axis=0) + 0.02 * centred
     return nearest

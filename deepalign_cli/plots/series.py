@@ -60,10 +60,10 @@ class Panel:
 
 def main_method(panels: Sequence[Panel]) -> str | None:
     """The method that the picture is about: of the aligned, that of the lowest barrier on average."""
-    found: dict[str, list[float]] = {}
+    barriers: dict[str, list[float]] = {}
     for s in (s for panel in panels for s in panel.series if not s.is_naive and s.is_finite):
-        found.setdefault(s.method, []).append(s.barrier[0])
-    means = {method: math.fsum(of) / len(of) for method, of in found.items()}
+        barriers.setdefault(s.method, []).append(s.barrier[0])
+    means = {method: mean_and_spread(values)[0] for method, values in barriers.items()}
     return min(means, key=lambda m: (means[m], m != DEFAULT), default=None)
 
 
@@ -105,12 +105,11 @@ def _series(curves: list[Curve]) -> Series:
         raise ValueError(f"the curves of {first.method} are at different alphas")
     losses, spread = _averaged([c.losses for c in curves])
     shares = [c.accuracies for c in curves if c.accuracies is not None]
-    known = len(shares) == len(curves)
-    accuracies, accuracy_spread = _averaged(shares) if known else ((), ())
-    mean = Curve(first.method, first.alphas, losses)
+    accuracies, accuracy_spread = _averaged(shares) if len(shares) == len(curves) else (None, ())
+    barrier, mean = mean_and_spread([c.barrier for c in curves]), Curve(first.method, first.alphas, losses)
     return Series(
-        first.method, first.alphas, losses, spread, accuracies if known else None, accuracy_spread,
-        mean_and_spread([c.barrier for c in curves]), mean.peak, len(curves),
+        first.method, first.alphas, losses, spread, accuracies, accuracy_spread, barrier, mean.peak,
+        pairs=len(curves),
     )  # fmt: skip
 
 

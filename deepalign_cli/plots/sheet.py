@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from deepalign_cli.extras import require
 from deepalign_cli.plots.pgf import pgf
-from deepalign_cli.plots.style import INK, PURPOSE
+from deepalign_cli.plots.placing import Box
+from deepalign_cli.plots.style import INK, PURPOSE, SOFT
 from deepalign_cli.plots.text import elide
 
 DPI = 150
@@ -23,9 +24,8 @@ class Sheet:
 
     def __init__(self) -> None:
         self.figure = require("matplotlib.figure", "plot", PURPOSE).Figure(facecolor="white", dpi=DPI)
-        self._canvas = require("matplotlib.backends.backend_agg", "plot", PURPOSE).FigureCanvasAgg(
-            self.figure
-        )
+        agg = require("matplotlib.backends.backend_agg", "plot", PURPOSE)
+        self._canvas = agg.FigureCanvasAgg(self.figure)
         self._properties = require("matplotlib.font_manager", "plot", PURPOSE).FontProperties
         self.width, self.height = 0.0, 0.0
 
@@ -74,10 +74,28 @@ class Sheet:
             "svg": {"Date": None, "Creator": "deepalign", "Title": title},
             "pdf": {"CreationDate": None, "Producer": None, "Creator": "deepalign", "Title": title},
         }
-        made = io.BytesIO()
+        file = io.BytesIO()
         with quiet():
-            self.figure.savefig(made, format=kind, metadata=metadata[kind], dpi=DPI)
-        return made.getvalue()
+            self.figure.savefig(file, format=kind, metadata=metadata[kind], dpi=DPI)
+        return file.getvalue()
+
+
+def pixels_of(axes: Any, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Places in the axes' units as pixels."""
+    return [(float(x), float(y)) for x, y in axes.transData.transform(places)]
+
+
+def label(axes: Any, box: Box, text: str, **look: Any) -> None:
+    """A short bold text in the middle of a box of pixels."""
+    axes.text(
+        *axes.transData.inverted().transform(box.centre), text, size=SMALL, weight="bold", ha="center",
+        va="center_baseline", parse_math=False, **look,
+    )  # fmt: skip
+
+
+def ticks_style(axes: Any) -> None:
+    """How ticks look in every picture."""
+    axes.tick_params(length=3, color=SOFT, labelcolor=INK)
 
 
 def line_height(size: float) -> float:

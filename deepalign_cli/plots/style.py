@@ -62,17 +62,17 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
     others = cycle(_OTHERS)
     of_base: dict[str, Look] = {NAIVE: _NAIVE, **_LOOKS}
     variants: dict[str, int] = {}
-    found = {}
+    looks = {}
     for method in methods:
         name = base(method)
-        look = of_base.setdefault(name, next(others) if name not in of_base else _NAIVE)
+        look = of_base.get(name) or of_base.setdefault(name, next(others))
         variants[name] = variants.get(name, -1) + 1
         if variants[name]:
             sign, letter = _HOLLOW[look.sign]
             dots = (1, 1 + 0.8 * variants[name])
             look = replace(look, dashes=dots, hollow=True, sign=sign, letter=letter)
-        found[method] = look
-    return found
+        looks[method] = look
+    return looks
 
 
 @contextmanager
@@ -114,7 +114,5 @@ def _check_font(family: str) -> None:
     try:
         fonts.findfont(fonts.FontProperties(family=family), fallback_to_default=False)
     except ValueError:
-        raise UsageError(
-            f"there is no font '{family}' here.",
-            "take serif, sans-serif, monospace, or an installed one.",
-        ) from None
+        hint = "use serif, sans-serif, monospace, or an installed font."
+        raise UsageError(f"the font '{family}' is not installed.", hint) from None

@@ -82,7 +82,7 @@ def _problem(cls: Any, options: Mapping[str, Any]) -> str | None:
         if key not in kinds:
             return f"'{key}' is not an entry of it"
         if not _is_a(value, kinds[key]):
-            return f"{key} = {value!r} is not {_words(kinds[key])}"
+            return f"{key} must be {_words(kinds[key])}, not {value!r}"
     needed = (f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
     missing = next((name for name in needed if name not in options), None)
     return missing and f"'{missing}' is missing"
@@ -109,5 +109,5 @@ def _words(kind: Any) -> str:
 
 
 _WORDS = {
-    int: "an integer", float: "a number", bool: "true or false", str: "a string", Mapping: "a table"
+    int: "an integer", float: "a number", bool: "true or false", str: "a string", Mapping: "a table of numbers"
 }  # fmt: skip

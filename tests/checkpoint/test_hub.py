@@ -245,14 +245,14 @@ def test_a_hub_out_of_reach_leaves_the_cache_and_a_note(online: StandIn) -> None
 
     assert checkpoint.origin == str(found.reference)
     assert checkpoint.notes == (
-        f"the Hugging Face Hub is not to be reached: '{found.reference}' was taken from its cache",
+        f"the Hugging Face Hub cannot be reached: '{found.reference}' was taken from its cache",
     )
 
 
 @pytest.mark.parametrize("text", ["hf://org/repo", "hf://org/repo/x.safetensors"])
 def test_no_hub_and_no_copy(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     redirect(tmp_path, "http://127.0.0.1:9", monkeypatch)  # where nobody listens
-    with pytest.raises(CheckpointError, match="is not to be reached, and no copy") as caught:
+    with pytest.raises(CheckpointError, match="cannot be reached, and there is no copy") as caught:
         open_checkpoint(text)
     assert "other means" in caught.value.hint
 
@@ -296,7 +296,7 @@ def test_a_private_repository(online: StandIn, monkeypatch: pytest.MonkeyPatch) 
 def test_a_gated_repository(online: StandIn) -> None:
     online.repos["org/repo"] = Repo(private=True, gate="GatedRepo")
     for text in ("hf://org/repo", "hf://org/repo/model.safetensors"):
-        with pytest.raises(UsageError, match="accepted its conditions"):
+        with pytest.raises(UsageError, match="accept its conditions"):
             open_checkpoint(text)
 
 

@@ -34,7 +34,7 @@ def test_an_unknown_option_is_refused_with_those_known() -> None:
 
 def test_missing_options_are_listed_with_what_to_give() -> None:
     options = Options("an MLP", {}, KNOWN)
-    with pytest.raises(SpecError, match="of an MLP do not tell its activation and size") as caught:
+    with pytest.raises(SpecError, match="of an MLP do not tell its activation, size") as caught:
         options.needs("activation", "size")
     assert "--design activation=relu --design size=28 (" in caught.value.hint
     with pytest.raises(SpecError) as caught:

@@ -103,7 +103,7 @@ def test_what_is_no_network_of_the_family_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_family(out, family(MLP((16, 5, 10))), None)
     before = bytes_of(out)
-    with pytest.raises(UsageError, match=r"00.safetensors' is no network of this family"):
+    with pytest.raises(UsageError, match=r"00.safetensors' is not a network of this family"):
         export_family(out, family(MLP((16, 6, 10))), None)
     (out / "01.safetensors").write_bytes(b"mine")
     with pytest.raises(CheckpointError, match=r"01\.safetensors"):

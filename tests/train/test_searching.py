@@ -172,11 +172,11 @@ def test_families_without_a_pair_to_search_on_are_named(pool: list[PoolEntry], t
 @pytest.mark.parametrize(
     ("table", "named"),
     [
-        ({"trials": 0}, "trials = 0 is not a whole number of at least 1"),
-        ({"images": 0}, "images = 0 is not"),
-        ({"seed": -1}, "seed = -1 is not a whole number of at least 0"),
-        ({"trials": 2.5}, "trials = 2.5 is not a whole number"),
-        ({"images": True}, "images = True is not"),
+        ({"trials": 0}, "trials must be an integer of at least 1, not 0"),
+        ({"images": 0}, "images must be an integer of at least 1, not 0"),
+        ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
+        ({"trials": 2.5}, "trials must be an integer, not 2.5"),
+        ({"images": True}, "images must be an integer, not True"),
         ({"steps": 3}, "'steps' is not an entry"),
     ],
 )
@@ -189,7 +189,7 @@ def test_an_unusable_entry_is_named(table: dict[str, Any], named: str) -> None:
     ("table", "named"),
     [
         ({"rounds": 0}, "rounds = 0"),
-        ({"iterations": "x"}, "iterations = 'x'"),
+        ({"iterations": "x"}, "iterations must be an integer, not 'x'"),
         ({"hidden": 4}, "'hidden' is not an entry"),
     ],
 )

@@ -84,8 +84,8 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     [
         (np.zeros((3, 8, 8), np.uint8), np.zeros(2, np.uint8), "3 images but labels of shape"),
         (np.zeros((3, 8, 8), np.uint8), np.zeros((3, 1), np.uint8), "3 images but labels of shape"),
-        (np.zeros((3, 8, 8), np.uint8), np.zeros(3), "labels are not whole numbers"),
-        (np.zeros((3, 8, 8), np.uint8), np.array([0, -1, 2]), "labels are not whole numbers"),
+        (np.zeros((3, 8, 8), np.uint8), np.zeros(3), "labels are not integers"),
+        (np.zeros((3, 8, 8), np.uint8), np.array([0, -1, 2]), "labels are not integers"),
         (np.zeros((3, 8, 8)), np.zeros(3, np.uint8), "float64"),
         (np.zeros((3, 64), np.uint8), np.zeros(3, np.uint8), "64"),
         (np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.uint8), "0, 8, 8"),

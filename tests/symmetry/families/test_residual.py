@@ -107,7 +107,7 @@ def test_a_prefix_is_kept() -> None:
     [
         ("layer1.0.conv1.weight", (8, 7, 3, 3), r"'layer1\.0\.conv1' reads 7 channels but the stream has 8"),
         ("layer1.0.conv2.weight", (8, 5, 3, 3), r"'layer1\.0\.conv2' reads 5 channels but 8 come in"),
-        ("linear.weight", (10, 17), "'linear' reads 17 features, which 16 channels do not make"),
+        ("linear.weight", (10, 17), "'linear' reads 17 features, not a multiple of 16 channels"),
     ],
 )
 def test_shapes_that_contradict_each_other_are_named(name: str, shape: tuple[int, ...], message: str) -> None:
