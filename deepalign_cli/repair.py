@@ -1,11 +1,11 @@
-"""Repair: the statistics that averaging spoils, put right by data.
+"""Repair: correcting on data the statistics that averaging changes.
 
 Averaged networks have hidden units that vary less than those of the networks they come from. Where
 BatchNorm follows, its statistics are estimated anew; elsewhere every hidden unit's pre-activation is brought
 to the mean and the deviation that lie between those of the parents, and this is folded into weight and bias
 (REPAIR, Jordan et al. 2023), so that an ordinary checkpoint comes out. The output layer is corrected, too:
-with all hidden ones put right it still varies less than the parents', and after an alignment up to half of
-the barrier that is left goes with that.
+with all hidden ones corrected it still varies less than the parents', and after an alignment up to half of
+the remaining barrier comes from that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -112,20 +113,20 @@ def measure_parents(
         NonFiniteError: activations hold NaN or Inf.
     """
     watching = [_Measuring(symmetry, weights) for weights in parents]
-    found = []
+    rows = []
     for x in batches():
         for parent in watching:
             parent.moments.clear()
             parent.run(run, x)
-        found.append(tuple(dict(parent.moments) for parent in watching))
-    if not found:
+        rows.append(tuple(dict(parent.moments) for parent in watching))
+    if not rows:
         raise _empty()
     barred = {name for parent in watching for name in parent.barred}
-    layers = tuple(
-        n for n in found[0][0] if n not in barred and all(n in one for row in found for one in row)
+    layers = tuple(n for n in rows[0][0] if n not in barred and all(n in one for row in rows for one in row))
+    totals = tuple(
+        {n: reduce(Moments.__add__, (row[i][n] for row in rows)) for n in layers} for i in range(len(parents))
     )
-    totals = tuple({n: _sum([row[i][n] for row in found]) for n in layers} for i in range(len(parents)))
-    return ParentStatistics(layers, tuple(found), totals)
+    return ParentStatistics(layers, tuple(rows), totals)
 
 
 @torch.no_grad()
@@ -154,10 +155,8 @@ def repair(
             f"repair was given {seen} batches where the parents were run on {len(parents.batches)}.",
             "give the same data in the same order.",
         )
-    folded = repairing.folded()
-    norms = tuple(repairing.norms)
-    tensors = _in_range(repairing.statistics() | folded)
-    return Correction(tensors, parents.layers, norms, repairing.notes())
+    tensors = _in_range(repairing.statistics() | repairing.folded())
+    return Correction(tensors, parents.layers, tuple(repairing.norms), repairing.notes())
 
 
 class BatchStatistics(Calls):
@@ -177,7 +176,7 @@ class _Measuring(BatchStatistics):
         self.barred = {name for name, w in weights.items() if shared[w.data_ptr()] > 1}
         self._symmetry = symmetry
         self._biases: dict[str, str] = {}  # and the layer that adds it
-        self._given: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._outputs: dict[int, tuple[weakref.ref[Tensor], str]] = {}
 
     def layer(self, call: Call) -> Tensor:
         out = call.output()
@@ -188,7 +187,7 @@ class _Measuring(BatchStatistics):
             if call.bias is not None and self._biases.setdefault(call.bias, call.name) != call.name:
                 self.barred |= {call.name, self._biases[call.bias]}
             self.moments[call.name] = _moments(out, call)
-            self._given[id(out)] = weakref.ref(out), call.name
+            self._outputs[id(out)] = weakref.ref(out), call.name
         return out
 
     def looked_up(self, name: str) -> None:
@@ -198,9 +197,9 @@ class _Measuring(BatchStatistics):
         self.barred |= {name, self._biases.get(name, name)}
 
     def normalised(self, x: Tensor) -> None:
-        given = self._given.get(id(x))
-        if given and given[0]() is x:
-            self.barred.add(given[1])
+        output = self._outputs.get(id(x))
+        if output and output[0]() is x:
+            self.barred.add(output[1])
 
 
 class _Repairing(Calls):
@@ -222,9 +221,9 @@ class _Repairing(Calls):
         return out
 
     def batch_norm(self, call: NormCall) -> Tensor:
-        out, found = _by_own_statistics(call)
-        kept = self.norms.get(call.mean)
-        self.norms[call.mean] = call.var, kept[1] + found if kept else found
+        out, moments = _by_own_statistics(call)
+        earlier = self.norms.get(call.mean)
+        self.norms[call.mean] = call.var, earlier[1] + moments if earlier else moments
         return out
 
     def layer(self, call: Call) -> Tensor:
@@ -234,8 +233,8 @@ class _Repairing(Calls):
         if self._batch >= len(self._parents.batches):  # an error that is raised when all have been counted
             return out
         own = _moments(out, call)
-        kept = self._layers.get(call.name)
-        self._layers[call.name] = kept + own if kept else own
+        earlier = self._layers.get(call.name)
+        self._layers[call.name] = earlier + own if earlier else own
         self._biases[call.name] = call.bias, call.written
         goal = self._goal(call.name, self._parents.batches[self._batch])
         factor, shift = _step(own, goal, shifts=call.bias is not None)
@@ -244,25 +243,25 @@ class _Repairing(Calls):
 
     def statistics(self) -> dict[str, Tensor]:
         """BatchNorm's statistics over all batches."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for mean, (var, moments) in self.norms.items():
             unbiased = moments.var * (moments.count / max(1, moments.count - 1))
-            found |= {mean: moments.mean.to(self._types[mean]), var: unbiased.to(self._types[var])}
-        return found
+            tensors |= {mean: moments.mean.to(self._types[mean]), var: unbiased.to(self._types[var])}
+        return tensors
 
     def folded(self) -> dict[str, Tensor]:
         """Weights and biases that hold the correction."""
         assert self._parents is not None
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name, own in self._layers.items():
             bias, axis = self._biases[name]
             w, goal = self.weights[name].double(), self._goal(name, self._parents.totals)
             factor, shift = _step(own, goal, shifts=bias is not None)
             shape = [-1 if d == axis else 1 for d in range(w.ndim)]
-            found[name] = (w * factor.reshape(shape)).to(self._types[name])
+            tensors[name] = (w * factor.reshape(shape)).to(self._types[name])
             if bias is not None:
-                found[bias] = (self.weights[bias].double() * factor + shift).to(self._types[bias])
-        return found
+                tensors[bias] = (self.weights[bias].double() * factor + shift).to(self._types[bias])
+        return tensors
 
     def notes(self) -> tuple[str, ...]:
         """What could not be corrected."""
@@ -273,12 +272,10 @@ class _Repairing(Calls):
 
     def _goal(self, name: str, parents: Sequence[Mapping[str, Moments]]) -> tuple[Tensor, Tensor]:
         """The mean and the deviation that lie between the parents'."""
-        own = [parent[name] for parent in parents]
-        mean = sum(share * moments.mean for share, moments in zip(self._shares, own, strict=True))
-        deviation = sum(share * m.deviation for share, m in zip(self._shares, own, strict=True))
-        assert isinstance(mean, Tensor)
-        assert isinstance(deviation, Tensor)
-        return mean, deviation
+        moments = [parent[name] for parent in parents]
+        shares = torch.tensor(self._shares, dtype=torch.float64)
+        mean, deviation = (torch.stack([getattr(m, part) for m in moments]) for part in ("mean", "deviation"))
+        return shares @ mean, shares @ deviation
 
 
 def _step(own: Moments, goal: tuple[Tensor, Tensor], *, shifts: bool) -> tuple[Tensor, Tensor]:
@@ -291,19 +288,15 @@ def _step(own: Moments, goal: tuple[Tensor, Tensor], *, shifts: bool) -> tuple[T
 
 
 def _by_own_statistics(call: NormCall) -> tuple[Tensor, Moments]:
-    """What a BatchNorm gives by the batch's own statistics, and these.
-
-    Raises:
-        DataError: they are of single values. NonFiniteError: they are not finite.
-    """
-    found = _over(call.input, 1, call.mean)
-    if found.count < 2:
+    """A BatchNorm's output with the batch's own statistics, and these. Raises as `_over`, and DataError."""
+    moments = _over(call.input, 1, call.mean)
+    if moments.count < 2:
         raise DataError(
             f"BatchNorm '{call.mean}' has one value a channel in a batch, which has no variance.",
-            "give more examples, and more of them at a time (--batch-size).",
+            "give more examples, or run more of them at a time (--batch-size).",
         )
     dtype = call.input.dtype
-    return call.with_statistics(found.mean.to(dtype), found.var.to(dtype)), found
+    return call.with_statistics(moments.mean.to(dtype), moments.var.to(dtype)), moments
 
 
 def _moments(out: Tensor, call: Call) -> Moments:
@@ -311,35 +304,25 @@ def _moments(out: Tensor, call: Call) -> Moments:
 
 
 def _over(x: Tensor, axis: int, name: str) -> Moments:
-    """The moments of a tensor over all axes but one.
-
-    Raises:
-        NonFiniteError: they are not finite.
-    """
+    """The moments of a tensor over all axes but one. Raises NonFiniteError where they are not finite."""
     var, mean = torch.var_mean(x, [d for d in range(x.ndim) if d != axis], correction=0)
     if not (torch.isfinite(mean).all() and torch.isfinite(var).all()):
-        raise NonFiniteError(
-            f"the activations at '{name}' hold NaN or Inf.", "see what the networks give on this data."
-        )
+        message = f"the activations at '{name}' hold NaN or Inf."
+        raise NonFiniteError(message, "check the networks' outputs on this data.")
     return Moments(x.numel() // x.shape[axis], mean.double(), var.double())
 
 
 def _in_range(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, which were brought to their types.
-
-    Raises:
-        NonFiniteError: one does not fit its type.
-    """
+    """The same tensors. Raises NonFiniteError where one has overflowed its type."""
     for name, w in tensors.items():
         if not torch.isfinite(w).all():
-            raise NonFiniteError(
-                f"'{name}' overflows its type when it is repaired.", "convert the inputs to float32 first."
-            )
+            message = f"'{name}' overflows its type when it is repaired."
+            raise NonFiniteError(message, "convert the inputs to float32 first.")
     return tensors
 
 
 def _each(calls: Calls, run: Run, batches: Batches) -> int:
-    """Run all batches; how many there were."""
+    """Run all batches; returns how many there were."""
     seen = 0
     for x in batches():
         calls.run(run, x)
@@ -349,12 +332,5 @@ def _each(calls: Calls, run: Run, batches: Batches) -> int:
     return seen
 
 
-def _sum(parts: Sequence[Moments]) -> Moments:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 def _empty() -> DataError:
-    return DataError("there are no inputs to repair with.", "see that the data set is not empty.")
+    return DataError("there are no inputs to repair with.", "check that the data set is not empty.")

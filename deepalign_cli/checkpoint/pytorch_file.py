@@ -22,7 +22,7 @@ MAX_PICKLE = 64 * 2**20
 def read_pytorch(file: BinaryIO, path: Path, size: int) -> Contents:
     """What the file holds, in the order in which the state dict names it.
 
-    Raises Malformed where the file is broken or is no plain checkpoint; Forbidden where it asks for
+    Raises Malformed where the file is broken or not a plain checkpoint; Forbidden where it asks for
     code to be run.
     """
     members = read_zip_index(file, size)

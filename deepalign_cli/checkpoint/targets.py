@@ -37,7 +37,7 @@ def check_output(path: str | Path, *, force: bool, inputs: Sequence[Path]) -> No
 def real_target(path: Path) -> Path:
     """The file that is written: where the output is a link, what it points to.
 
-    Raises OutputError where it is no path at all.
+    Raises OutputError where it is not a path.
     """
     try:
         return Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""What a merge costs: loss and accuracy along the way from A to aligned B, and the figures read off it.
+"""What a merge costs: loss and accuracy along the path from A to aligned B, and its summary figures.
 
 With psi(l) = L(l) - [(1 - l) L(0) + l L(1)], the barrier is max(0, max psi) (Frankle et al. 2020; Entezari et
 al. 2022) and the area is the integral of psi (Navon et al. 2024).
@@ -33,7 +33,7 @@ class Curve:
 
     @property
     def barrier(self) -> float:
-        """The greatest excess, at least 0; NaN where a loss on the way is not finite."""
+        """The greatest excess, at least 0; NaN where a loss on the path is not finite."""
         return _barrier(self.alphas, self.losses)
 
     @property
@@ -54,13 +54,13 @@ class Curve:
 
     @property
     def midpoint_loss(self) -> float:
-        """The loss half-way; between two points, their straight line."""
-        return _half_way(self.alphas, self.losses)
+        """The loss at the midpoint, interpolated where it is between two points."""
+        return _midpoint(self.alphas, self.losses)
 
     @property
     def midpoint_accuracy(self) -> float | None:
-        """The accuracy half-way."""
-        return None if self.accuracies is None else _half_way(self.alphas, self.accuracies)
+        """The accuracy at the midpoint."""
+        return None if self.accuracies is None else _midpoint(self.alphas, self.accuracies)
 
     @property
     def error_barrier(self) -> float | None:
@@ -71,16 +71,15 @@ class Curve:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every loss is a number."""
+        """Whether every loss is finite."""
         return all(map(math.isfinite, self.losses))
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """The mean and the standard deviation over pairs (of a sample: n - 1); 0 for one."""
     mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, 0.0
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    square = math.fsum((v - mean) ** 2 for v in values)
+    return mean, math.sqrt(square / (len(values) - 1)) if len(values) > 1 else 0.0
 
 
 def _above_line(alphas: Sequence[float], values: Sequence[float]) -> tuple[float, ...]:
@@ -99,7 +98,7 @@ def _integral(alphas: Sequence[float], values: Sequence[float]) -> float:
     return math.fsum((b - a) * (x + y) / 2 for (a, b), (x, y) in steps)
 
 
-def _half_way(alphas: Sequence[float], values: Sequence[float]) -> float:
+def _midpoint(alphas: Sequence[float], values: Sequence[float]) -> float:
     for (a, b), (x, y) in zip(pairwise(alphas), pairwise(values), strict=True):
         if a <= 0.5 <= b:
             return x if a == 0.5 else y if b == 0.5 else x + (y - x) * (0.5 - a) / (b - a)

@@ -1,7 +1,7 @@
 """The losses that networks are measured by, summed in float64 so that means do not depend on the batches.
 
-Which one is meant shows in the labels' type: whole numbers are classes, numbers with a point are values, and
-tokens without labels are to be continued.
+The labels' type tells which one: integers are classes, floating-point numbers are values, and tokens without
+labels are to be continued.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn import functional
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.user_code import guarded, load_attribute
 
-# The sum of the losses, which can be differentiated, the number of right answers (None where none is right or
-# wrong), and over how many.
+# The sum of the losses, which can be differentiated, the number of right answers (None where answers are not
+# right or wrong), and over how many.
 Total = tuple[Tensor, float | None, int]
 
 _IGNORED = -100  # a place without a label, as torch.nn.functional.cross_entropy has it
@@ -48,21 +48,17 @@ class CrossEntropy:
     def __call__(self, outputs: Shaped[Tensor, "batch ..."], labels: Shaped[Tensor, "batch ..."]) -> Total:
         """Raises DataError where the shapes do not fit, or a label has no output."""
         if outputs.ndim != labels.ndim + 1 or outputs.shape[:-1] != labels.shape:
-            raise DataError(
-                f"outputs of shape {_said(outputs)} do not fit labels of shape {_said(labels)}.", _HINT
-            )
+            raise _misfit(outputs, labels)
         logits, classes = outputs.flatten(0, -2), _whole(labels.flatten())
         counted = classes != _IGNORED
         logits, classes = logits[counted], classes[counted]
         if len(classes) and int(classes.max()) >= logits.shape[1]:
             raise DataError(
                 f"the labels go up to {int(classes.max())}, but the network has {logits.shape[1]} outputs.",
-                "take the data set that the network was trained for.",
+                "use the data set that the network was trained on.",
             )
         if len(classes) and int(classes.min()) < 0:
-            raise DataError(
-                f"a label is {int(classes.min())}.", "labels of classes are whole numbers from 0."
-            )
+            raise DataError(f"a label is {int(classes.min())}.", "class labels must be integers from 0.")
         each = functional.cross_entropy(_wide(logits), classes, reduction="none")
         right = (logits.argmax(1) == classes).sum()
         return each.sum(dtype=torch.float64), float(right), len(classes)
@@ -79,9 +75,7 @@ class MeanSquare:
         if outputs.shape == (*labels.shape, 1):
             labels = labels.unsqueeze(-1)
         if outputs.shape != labels.shape:
-            raise DataError(
-                f"outputs of shape {_said(outputs)} do not fit labels of shape {_said(labels)}.", _HINT
-            )
+            raise _misfit(outputs, labels)
         outputs = _wide(outputs)
         error = (outputs - labels.to(outputs.dtype)).square()
         return error.sum(dtype=torch.float64), None, error.numel()
@@ -96,10 +90,8 @@ class CausalLM:
     def __call__(self, outputs: Shaped[Tensor, "batch ..."], labels: Shaped[Tensor, "batch ..."]) -> Total:
         """Raises DataError where the shapes do not fit, or a token has no output."""
         if labels.ndim != 2 or outputs.ndim != 3 or labels.shape[1] < 2:
-            raise DataError(
-                f"outputs of shape {_said(outputs)} do not fit tokens of shape {_said(labels)}.",
-                "causal-lm takes rows of two tokens or more, and an output for each token.",
-            )
+            hint = "causal-lm takes rows of two tokens or more, and an output for each token."
+            raise _misfit(outputs, labels, "tokens", hint)
         return CrossEntropy()(outputs[:, :-1], labels[:, 1:])
 
 
@@ -150,11 +142,8 @@ def pick_loss(
         return UserLoss(getattr(source, "__name__", type(source).__name__), source), "your own"
     if source is not None and source in _BY_NAME:
         if labels is None and source == CrossEntropy.name:
-            raise DataError(
-                "the data have no labels, which cross-entropy needs.",
-                "add them, or give --loss causal-lm for tokens.",
-            )
-        return _BY_NAME[source](), "as asked for"
+            raise DataError("cross-entropy needs labels.", "add them, or use --loss causal-lm for tokens.")
+        return _BY_NAME[source](), "as requested"
     if source is not None and ":" in source:
         return UserLoss(source, load_attribute(source, _OWN)), "your own"
     if source is not None:
@@ -162,24 +151,16 @@ def pick_loss(
     if labels is None:
         if inputs.ndim == 2 and not inputs.is_floating_point():
             return CausalLM(), "the inputs are tokens and there are no labels"
-        raise DataError(
-            "the data have no labels to measure a loss by.", "add them, or give --loss file.py:loss."
-        )
+        raise DataError("the data have no labels.", "add them, or give --loss file.py:loss.")
     if labels.is_floating_point():
-        return MeanSquare(), "the labels are numbers"
-    return CrossEntropy(), "the labels are whole numbers"
+        return MeanSquare(), "the labels are floating point"
+    return CrossEntropy(), "the labels are integers"
 
 
 def _whole(labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Classes as whole numbers; those written with a point must be whole, too.
-
-    Raises:
-        DataError: one is not.
-    """
+    """Classes as integers. Raises DataError where floating-point labels are not whole numbers."""
     if labels.is_floating_point() and not torch.equal(labels, labels.round()):
-        raise DataError(
-            "the labels are not whole numbers, which cross-entropy needs.", "give --loss mse for values."
-        )
+        raise DataError("cross-entropy needs integer labels.", "use --loss mse for values.")
     return labels.long()
 
 
@@ -188,5 +169,6 @@ def _wide(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _said(x: Tensor) -> str:
-    return "x".join(map(str, x.shape)) or "one number"
+def _misfit(outputs: Tensor, labels: Tensor, what: str = "labels", hint: str = _HINT) -> DataError:
+    shapes = ["x".join(map(str, x.shape)) or "one number" for x in (outputs, labels)]
+    return DataError(f"outputs of shape {shapes[0]} do not fit {what} of shape {shapes[1]}.", hint)

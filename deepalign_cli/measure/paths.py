@@ -58,7 +58,7 @@ class Tally:
     def mean(self) -> float:
         """The mean loss. Raises DataError where nothing counted."""
         if not self.count:
-            raise DataError("no example has a label that counts.", "see that the labels are not all -100.")
+            raise DataError("no example has a label that counts.", "check that the labels are not all -100.")
         return self.loss / self.count
 
     @property
@@ -100,7 +100,7 @@ def measure(
     for j, alpha in enumerate(alphas):
         for i in plain[1:] if not alpha else ():
             tallies[i][j] = tallies[plain[0]][j]
-    return [_curve(path, alphas, found, data.name) for path, found in zip(paths, tallies, strict=True)]
+    return [_curve(path, alphas, row, data.name) for path, row in zip(paths, tallies, strict=True)]
 
 
 def _mixed(a: Weights, path: NetworkPath, alpha: float, room: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,20 +112,17 @@ def _mixed(a: Weights, path: NetworkPath, alpha: float, room: dict[str, Tensor])
 
 def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """(1 - alpha) A + alpha B; integers are A's. `room` keeps what is allocated from call to call."""
-    room = {} if room is None else room
-    mixed = {}
+    room, mixed = {} if room is None else room, dict(a)
     for name, w in a.items():
-        if not w.is_floating_point():
-            mixed[name] = w
-            continue
-        if name not in room:
-            room[name] = torch.empty_like(w)
-        mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
+        if w.is_floating_point():
+            if name not in room:
+                room[name] = torch.empty_like(w)
+            mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
     return mixed
 
 
 def _corrected(path: NetworkPath, mixed: dict[str, Tensor], alpha: float) -> Weights | None:
-    """The mixed network, repaired where that is asked for; None where its activations are no numbers."""
+    """The mixed network, repaired if asked for; None where its activations are not finite."""
     if path.correct is None:
         return mixed
     try:
@@ -152,9 +149,6 @@ def _pieces(data: Data, batch_size: int) -> Iterator[list[tuple[Tensor, Tensor |
 
 
 def _curve(path: NetworkPath, alphas: Sequence[float], tallies: Sequence[Tally], data: str) -> Curve:
-    accuracies = [t.accuracy for t in tallies]
-    known = [share for share in accuracies if share is not None]
-    return Curve(
-        path.method, tuple(alphas), tuple(t.mean for t in tallies),
-        tuple(known) if len(known) == len(accuracies) else None, path.seconds, data,
-    )  # fmt: skip
+    shares = tuple(t.accuracy for t in tallies if t.accuracy is not None)
+    accuracies = shares if len(shares) == len(tallies) else None
+    return Curve(path.method, tuple(alphas), tuple(t.mean for t in tallies), accuracies, path.seconds, data)

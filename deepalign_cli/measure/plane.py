@@ -73,14 +73,12 @@ class Plane:
         third = y / self.apex[1]
         second = (x - third * self.apex[0]) / self.side
         a, b, c = self.corners
-        made = {}
+        network = dict(a)
         for name, w in a.items():
-            if not w.is_floating_point():
-                made[name] = w
-                continue
-            first = widened(w)
-            made[name] = first + second * (widened(b[name]) - first) + third * (widened(c[name]) - first)
-        return made
+            if w.is_floating_point():
+                first, u, v = (widened(corner[name]) for corner in (a, b, c))
+                network[name] = first + second * (u - first) + third * (v - first)
+        return network
 
     def grid(self, points: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The places along both axes, `points` along the longer one, equally far apart along both."""
@@ -110,11 +108,11 @@ def measure_landscape(
     known = True
     for i, y in enumerate(ys):
         for j, x in enumerate(xs):
-            found = Tally()
-            tally(run, settle(plane.weights(x, y)), batches, loss, found)
-            losses[i, j] = found.mean
-            known = known and found.accuracy is not None
-            shares[i, j] = found.accuracy or 0.0
+            total = Tally()
+            tally(run, settle(plane.weights(x, y)), batches, loss, total)
+            losses[i, j] = total.mean
+            known = known and total.accuracy is not None
+            shares[i, j] = total.accuracy or 0.0
             progress(1 / len(xs) / len(ys))
     places = dict(zip(labels, ((0.0, 0.0), (plane.side, 0.0), plane.apex), strict=True))
     return Landscape(xs, ys, losses, places, tuple(paths), shares if known else None, data.name)

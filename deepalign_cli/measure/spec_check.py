@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Shaped
@@ -12,6 +13,7 @@ from torch import Tensor
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import in_dtype
 
 TOLERANCE = 1e-9
 _TRIALS = 200
@@ -51,7 +53,7 @@ class _Probe:
         self, run: Run, symmetry: Symmetry, weights: Weights, inputs: Shaped[Tensor, "batch ..."]
     ) -> None:
         self.run, self.symmetry, self.inputs = run, symmetry, inputs
-        self.weights = {n: w.double() if w.is_floating_point() else w for n, w in weights.items()}
+        self.weights = in_dtype(weights, torch.float64)
         self.expected = self._run(self.weights)
 
     def change(self, g: Element, instead: dict[str, Tensor] | None = None) -> float:
@@ -62,12 +64,11 @@ class _Probe:
 
     def suspects(self, g: Element, group: str) -> tuple[str, ...]:
         """The tensors at which one changed entry makes the element harmless."""
-        mending = []
-        for number, (name, text, tensor) in enumerate(self._trials(g, group)):
-            if number == _TRIALS:
-                break
-            if self.change(g, {name: tensor}) <= TOLERANCE:
-                mending.append(f"{name} ({text})")
+        mending = [
+            f"{name} ({text})"
+            for name, text, tensor in islice(self._trials(g, group), _TRIALS)
+            if self.change(g, {name: tensor}) <= TOLERANCE
+        ]
         carriers = dict.fromkeys(place.name for place in self.symmetry.occurrences[group])
         return tuple(mending) or tuple(carriers)
 

@@ -7,10 +7,11 @@ of their variance (Jordan et al. 2023 call the loss variance collapse and measur
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -46,24 +47,21 @@ def variance_kept(rows: list[LayerReport]) -> float | None:
 
     None where no layer has units that could move.
     """
-    kept = [row.variance for row in rows if row.variance is not None]
-    return float(torch.tensor(kept, dtype=torch.float64).prod()) if kept else None
+    shares = [row.variance for row in rows if row.variance is not None]
+    return math.prod(shares) if shares else None
 
 
 def _layer(symmetry: Symmetry, name: str, a: Tensor, b: Tensor) -> LayerReport:
     size = float(a.norm() * b.norm()) ** 0.5
-    apart = float((a - b).norm()) / size if size else 0.0
+    distance = float((a - b).norm()) / size if size else 0.0
     axis = symmetry.spec.axes[name][0] if name in symmetry.spec.axes else None
     if axis is None or not list(axis.groups()):
-        return LayerReport(name, apart, None, None)
-    rows = [w.flatten(1).double() for w in (a, b)]
-    return LayerReport(name, apart, float(_cosines(*rows).mean()), float(_kept(*rows).mean()))
+        return LayerReport(name, distance, None, None)
+    first, second = (w.flatten(1).double() for w in (a, b))
+    cosines = torch.nn.functional.cosine_similarity(first, second, dim=1)
+    return LayerReport(name, distance, float(cosines.mean()), float(_variance_share(first, second).mean()))
 
 
-def _cosines(a: Float64[Tensor, "n m"], b: Float64[Tensor, "n m"]) -> Float64[Tensor, " n"]:
-    return torch.nn.functional.cosine_similarity(a, b, dim=1)
-
-
-def _kept(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
+def _variance_share(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
     parents = 2 * (a.square().sum(1) + b.square().sum(1))
     return torch.where(parents > 0, (a + b).square().sum(1) / parents.clamp(min=1e-30), 1.0)

@@ -24,7 +24,7 @@ def load_program(path: Path) -> nn.Module:
 
     Raises:
         UsageError: there is no such file, or it was exported in training mode or for one size of batches.
-        CheckpointError: it is no program that this PyTorch reads.
+        CheckpointError: it is not a program that this PyTorch reads.
     """
     if not path.is_file():
         raise UsageError(f"there is no exported program '{path}'.", _AGAIN)

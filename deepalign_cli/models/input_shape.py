@@ -85,7 +85,7 @@ def _try(run: Run, weights: Weights, x: Tensor) -> Exception | None:
     try:
         with torch.no_grad():
             run(weights, x)
-    except UsageError:  # it runs, and gives what is no output
+    except UsageError:  # it runs, but its output is not a tensor
         raise
     except Exception as error:  # the user's own code may raise anything
         return error

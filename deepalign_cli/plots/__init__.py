@@ -109,5 +109,5 @@ def _kind(path: str | Path) -> str:
     kind = Path(path).suffix.lower()
     if kind not in _NEEDS:
         kinds = ", ".join(_NEEDS)
-        raise UsageError(f"the ending of {path} is not that of a picture.", f"use one of {kinds}")
+        raise UsageError(f"deepalign cannot draw {path}.", f"end it in one of {kinds}")
     return kind

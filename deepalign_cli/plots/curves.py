@@ -224,7 +224,7 @@ class _Drawing:
 
 
 def share_scale(panels: Sequence[Panel]) -> Scale | None:
-    """The accuracy axis, within 0 and 1 but for some room; None where there are no accuracies."""
+    """The accuracy axis, from 0 to 1 with some room; None where there are no accuracies."""
     edges = [
         v + sign * d
         for panel in panels

@@ -93,7 +93,7 @@ class _Figure:
 
     def _add_band(self, series: Series, values: Sequence[float], spread: Sequence[float], row: int,
                   column: int) -> None:  # fmt: skip
-        """From mean - sd to mean + sd; on a logarithmic axis no lower than its end."""
+        """From mean - sd to mean + sd; on a logarithmic axis not below its end."""
         known = [t for t in zip(series.alphas, values, spread, strict=True) if math.isfinite(t[1] + t[2])]
         if any(d > 0 for _, _, d in known):
             least = self.loss.low if row == 1 else 0.0

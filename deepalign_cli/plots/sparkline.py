@@ -42,7 +42,7 @@ def _mark(value: float, low: float, high: float, marks: str) -> str:
 
 
 def has_blocks(encoding: str | None) -> bool:
-    """Whether a stream of this encoding can show what is no ASCII."""
+    """Whether a stream of this encoding can show more than ASCII."""
     try:
         (_BLOCKS + _BRAILLE).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -79,7 +79,7 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
 def matplotlib_style(drawing: Drawing = PLAIN) -> Iterator[Any]:
     """Matplotlib with its own defaults and ours, whatever its user has set, for the length of the block.
 
-    Text is text in SVG and PDF, names are no mathematics, and equal pictures are equal bytes.
+    Text stays text in SVG and PDF, names are not read as mathematics, and equal pictures are equal bytes.
 
     Raises:
         UsageError: there is no such font.

@@ -51,15 +51,15 @@ class Layout:
 
     def modules(self) -> dict[str, Module]:
         """The tensors gathered by module, in the file's order."""
-        found: dict[str, dict[str, str]] = {}
+        names: dict[str, dict[str, str]] = {}
         strict: dict[str, bool] = {}
         for name in self.shapes:
             place = place_of(name)
-            found.setdefault(place.path, {})[place.role] = name
+            names.setdefault(place.path, {})[place.role] = name
             strict[place.path] = strict.get(place.path, True) and place.strict
         return {
-            path: Module(path, {role: self.shapes[n] for role, n in names.items()}, names, strict[path])
-            for path, names in found.items()
+            path: Module(path, {role: self.shapes[n] for role, n in roles.items()}, roles, strict[path])
+            for path, roles in names.items()
         }
 
     def within(self, prefix: str) -> Layout:

@@ -9,8 +9,8 @@ from pathlib import Path
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import Atom, Axis
-from deepalign_cli.symmetry.draft import HOW_A_SPEC_HELPS
-from deepalign_cli.symmetry.families import FAMILIES
+from deepalign_cli.symmetry.draft import misfit
+from deepalign_cli.symmetry.families import first_match
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec, read_spec
 
@@ -54,19 +54,20 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
     Raises:
         MismatchError: they do not; the tensors are listed.
     """
-    missing = [n for n in reference.infos if n not in moving.infos]
-    extra = [n for n in moving.infos if n not in reference.infos]
-    if missing or extra:
-        parts = [f"'{moving.path}' lacks {_listed(missing)}"] if missing else []
-        parts += [f"'{reference.path}' lacks {_listed(extra)}"] if extra else []
-        raise MismatchError(f"{' and '.join(parts)}.", "both checkpoints must be of the same architecture.")
+    hint = "both checkpoints must be of the same architecture."
+    lacks = []
+    for one, other in ((moving, reference), (reference, moving)):
+        if missing := [name for name in other.infos if name not in one.infos]:
+            lacks.append(f"'{one.path}' lacks {_listed(missing)}")
+    if lacks:
+        raise MismatchError(f"{' and '.join(lacks)}.", hint)
     for name, info in reference.infos.items():
-        other = moving.infos[name]
-        if info.shape != other.shape or info.is_float != other.is_float:
+        moved = moving.infos[name]
+        if info.shape != moved.shape or info.is_float != moved.is_float:
             raise MismatchError(
                 f"'{name}' is {info.dtype} {list(info.shape)} in '{reference.path}' "
-                f"but '{name}' is {other.dtype} {list(other.shape)} in '{moving.path}'.",
-                "both checkpoints must be of the same architecture.",
+                f"but '{name}' is {moved.dtype} {list(moved.shape)} in '{moving.path}'.",
+                hint,
             )
 
 
@@ -85,28 +86,25 @@ def _given(checkpoint: Checkpoint, given: Path | Spec | None) -> Spec | None:
 def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:
     """Names in a spec may be written as they stand in the file."""
     stored = {info.stored_name: name for name, info in checkpoint.infos.items()}
-    return replace(
-        spec,
-        axes={
-            name if name in checkpoint.infos else stored.get(name, name): a for name, a in spec.axes.items()
-        },
-    )
+    names = {name: name if name in checkpoint.infos else stored.get(name, name) for name in spec.axes}
+    return replace(spec, axes={names[name]: axes for name, axes in spec.axes.items()})
 
 
 def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:
     layout = Layout(shapes_of(checkpoint), heads or _configured_heads(checkpoint), checkpoint.ordered)
-    for match in FAMILIES:
-        spec = match(layout)
-        if spec is not None:
-            if heads is not None and not any("heads" in g for g in spec.groups()):
-                raise UsageError(f"'{checkpoint.path}' has no attention heads.", "leave --heads out.")
-            return spec
-    raise SpecError(f"the architecture of '{checkpoint.path}' is not known.", HOW_A_SPEC_HELPS)
+    spec = first_match(layout)
+    if spec is None:
+        raise misfit(
+            f"the architecture of '{checkpoint.path}' cannot be recognised from its tensor names and shapes."
+        )
+    if heads is not None and not any("heads" in g for g in spec.groups()):
+        raise UsageError(f"'{checkpoint.path}' has no attention heads.", "leave --heads out.")
+    return spec
 
 
 def _configured_heads(checkpoint: Checkpoint) -> int | None:
     heads = checkpoint.config.get("num_attention_heads")
-    return heads if isinstance(heads, int) and not isinstance(heads, bool) and heads > 0 else None
+    return heads if type(heads) is int and heads > 0 else None
 
 
 def _check_tied(checkpoint: Checkpoint, spec: Spec) -> None:

@@ -17,8 +17,8 @@ def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     """The size of every group of `spec`.
 
     Raises:
-        SpecError: a tensor is missing, a rank differs, two tensors contradict each other, or a size
-            stays open.
+        SpecError: a tensor is missing, a rank differs, two tensors contradict each other, or the shapes
+            do not give a size.
     """
     _check_ranks(spec, shapes)
     equations = [
@@ -26,31 +26,27 @@ def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         for name, axes in spec.axes.items()
         for number, axis in enumerate(axes)
     ]
-    sizes, found_in = dict(spec.sizes), dict.fromkeys(spec.sizes, "the table [sizes]")
-    open_ones = equations
-    while True:
-        waiting = []
-        for equation in open_ones:
+    sizes, sources = dict(spec.sizes), dict.fromkeys(spec.sizes, "the table [sizes]")
+    unsolved, before = equations, len(equations) + 1
+    while unsolved and len(unsolved) < before:
+        waiting, before = [], len(unsolved)
+        for equation in unsolved:
             name, number, axis, length = equation
             unknown = set(axis.groups()) - set(sizes)
             if len(unknown) == 1:
                 group = unknown.pop()
                 sizes[group] = _solve(axis, group, length, sizes, f"axis {number} of '{name}'")
-                found_in[group] = f"'{name}'"
+                sources[group] = f"'{name}'"
             elif unknown:
                 waiting.append(equation)
-        if len(waiting) == len(open_ones) or not waiting:
-            break
-        open_ones = waiting
-    if waiting:
-        name, number, axis, _ = waiting[0]
+        unsolved = waiting
+    if unsolved:
+        name, number, axis, _ = unsolved[0]
         group = next(g for g in axis.groups() if g not in sizes)
-        raise SpecError(
-            f"the size of the group '{group}' on axis {number} of '{name}' is open.",
-            f"say it: [sizes] {group} = N.",
-        )
+        message = f"the shapes do not give the size of the group '{group}' on axis {number} of '{name}'."
+        raise SpecError(message, f"write it: [sizes] {group} = N.")
     for name, number, axis, length in equations:
-        _check(name, number, axis, length, sizes, found_in)
+        _check(name, number, axis, length, sizes, sources)
     return {group: sizes[group] for group in spec.groups()}
 
 
@@ -84,11 +80,11 @@ def _solve(axis: Axis, group: str, length: int, sizes: Mapping[str, int], where:
 
 
 def _check(
-    name: str, number: int, axis: Axis, length: int, sizes: Mapping[str, int], found_in: Mapping[str, str]
+    name: str, number: int, axis: Axis, length: int, sizes: Mapping[str, int], sources: Mapping[str, str]
 ) -> None:
     total = sum(extent(term, sizes) for term in axis.terms)
-    if total == length:
-        return
-    known = "; ".join(f"'{g}' has {sizes[g]} units in {found_in[g]}" for g in dict.fromkeys(axis.groups()))
-    detail = f": {known}" if known else ""
-    raise SpecError(f"axis {number} of '{name}' is {length} long but '{axis}' makes {total}{detail}.", _HINT)
+    if total != length:
+        groups = dict.fromkeys(axis.groups())
+        known = "; ".join(f"'{g}' has {sizes[g]} units in {sources[g]}" for g in groups)
+        message = f"axis {number} of '{name}' is {length} long but '{axis}' makes {total}"
+        raise SpecError(f"{message}{f': {known}' if known else ''}.", _HINT)

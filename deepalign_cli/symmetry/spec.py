@@ -89,15 +89,15 @@ class Spec:
         kind = activation.kind if activation else PERMUTATION
         if not kind.multiplies:
             return self
-        barred = self.pooled if kind.turns else frozenset()
-        given = {g: kind for g in self.groups() if g in self.marked() - barred}
-        doubts = self.doubts
-        if barred & self.marked():
-            doubts += (
-                "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
-                "would not pass them",
-            )
-        return replace(self, kinds={**given, **self.kinds}, doubts=doubts)
+        marked = self.marked()
+        barred = self.pooled & marked if kind.turns else frozenset()
+        kinds = {g: kind for g in self.groups() if g in marked - barred}
+        doubt = (
+            "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
+            "would not pass them"
+        )
+        doubts = (*self.doubts, doubt) if barred else self.doubts
+        return replace(self, kinds={**kinds, **self.kinds}, doubts=doubts)
 
     def with_prefix(self, prefix: str) -> Spec:
         """The same spec for tensors whose names begin with `prefix`."""
@@ -135,14 +135,10 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
         raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
     unknown = sorted(set(table) - {"format", "axes", "kinds", "sizes", "pooled"})
     if unknown:
-        raise SpecError(
-            f"the spec '{source}' has an unknown entry '{unknown[0]}'.",
-            "it may hold format, axes, kinds, sizes and pooled.",
-        )
-    if table.get("format", FORMAT) != FORMAT:
-        raise SpecError(
-            f"the spec '{source}' has format {table['format']!r}; this version reads {FORMAT}.", _HINT
-        )
+        message = f"the spec '{source}' has an unknown entry '{unknown[0]}'."
+        raise SpecError(message, "it may hold format, axes, kinds, sizes and pooled.")
+    if (number := table.get("format", FORMAT)) != FORMAT:
+        raise SpecError(f"the spec '{source}' has format {number!r}; this version reads {FORMAT}.", _HINT)
     axes = {
         name: parse_axes(_text(line, name, source), name)
         for name, line in _table(table, "axes", source).items()
@@ -151,7 +147,7 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
     sizes = {name: _size(value, name, source) for name, value in _table(table, "sizes", source).items()}
     pooled = table.get("pooled", [])
     if not isinstance(pooled, list) or not all(isinstance(g, str) for g in pooled):
-        raise SpecError(f"'pooled' in the spec '{source}' is not a list of groups' names.", _HINT)
+        raise SpecError(f"'pooled' in the spec '{source}' is not a list of group names.", _HINT)
     spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled))
     _check_names(spec)
     return spec
@@ -159,11 +155,8 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
 
 def format_spec(spec: Spec) -> str:
     """The TOML text of a spec; `parse_spec` reads it back."""
-    lines = [
-        f"# deepalign symmetry spec, from {spec.source}",
-        *(f"# doubt: {doubt}" for doubt in spec.doubts),
-    ]
-    lines.append(f"format = {FORMAT}")
+    lines = [f"# deepalign symmetry spec, from {spec.source}"]
+    lines += [*(f"# doubt: {doubt}" for doubt in spec.doubts), f"format = {FORMAT}"]
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
     kinds = {group: kind.name for group, kind in spec.kinds.items()}
@@ -195,25 +188,21 @@ def _table(table: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]
 
 def _text(value: object, name: str, source: str) -> str:
     if not isinstance(value, str):
-        raise SpecError(
-            f"the axes of '{name}' in the spec '{source}' are not a string.",
-            'quote both: "fc.weight" = "10 h".',
-        )
+        message = f"the axes of '{name}' in the spec '{source}' are not a string."
+        raise SpecError(message, 'quote both: "fc.weight" = "10 h".')
     return value
 
 
 def _kind(value: object, name: str, source: str) -> Kind:
     if not isinstance(value, str) or value not in KINDS:
-        raise SpecError(
-            f"the kind of '{name}' in the spec '{source}' is {value!r}.",
-            f"a kind is one of {', '.join(KINDS)}.",
-        )
+        message = f"the kind of '{name}' in the spec '{source}' is {value!r}."
+        raise SpecError(message, f"a kind is one of {', '.join(KINDS)}.")
     return KINDS[value]
 
 
 def _size(value: object, name: str, source: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"the size of '{name}' in the spec '{source}' is not a positive whole number.", _HINT)
+    if type(value) is not int or value < 1:
+        raise SpecError(f"the size of '{name}' in the spec '{source}' is not a positive integer.", _HINT)
     return value
 
 
@@ -221,9 +210,7 @@ def _check_names(spec: Spec) -> None:
     known = set(spec.groups())
     for name in (*spec.kinds, *spec.sizes, *spec.pooled):
         if name not in known or not GROUP_NAME.fullmatch(name):
-            raise SpecError(
-                f"the spec '{spec.source}' speaks of a group '{name}' that no axis carries.", _HINT
-            )
+            raise SpecError(f"no axis of the spec '{spec.source}' carries the group '{name}'.", _HINT)
     for name, kind in spec.kinds.items():
         if kind.multiplies and name not in spec.marked():
             raise SpecError(

@@ -16,6 +16,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.tensors import widened
 
 Weights = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -66,7 +67,7 @@ class Symmetry:
 
     def moves(self, name: str) -> bool:
         """Whether any group moves this tensor."""
-        return any(True for axis in self.spec.axes.get(name, ()) for _ in axis.groups())
+        return bool(self.groups_of(name))
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """The groups that move this tensor."""
@@ -83,15 +84,13 @@ class Symmetry:
         >>> symmetry.act(g, "bias", torch.tensor([10.0, 11.0, 12.0]))
         tensor([12., 10., 11.])
         """
-        axes = self.spec.axes.get(name, ())
-        out = w
-        for number, axis in enumerate(axes):
-            index = self._permutation(axis, g)
-            if index is not None:
-                out = out.index_select(number, index.to(out.device))
-        factors = [(number, self._factor(axis, g)) for number, axis in enumerate(axes)]
-        used = [(number, factor) for number, factor in factors if factor is not None]
-        return _scaled(out, used, name) if used else out
+        factors = []
+        for number, axis in enumerate(self.spec.axes.get(name, ())):
+            if (index := self._permutation(axis, g)) is not None:
+                w = w.index_select(number, index.to(w.device))
+            if (factor := self._factor(axis, g)) is not None:
+                factors.append((number, factor))
+        return _scaled(w, factors, name) if factors else w
 
     def apply(self, g: Element, weights: Weights) -> dict[str, Tensor]:
         """All tensors after the element has acted."""
@@ -115,20 +114,14 @@ class Symmetry:
     def random(self, rng: torch.Generator) -> Element:
         """A random element: uniform permutations, and factors as each group's kind draws them."""
         perm = {g: torch.randperm(n, generator=rng) for g, n in self.sizes.items()}
-        scale = {}
-        for g, n in self.sizes.items():
-            draw = torch.rand(n, generator=rng, dtype=torch.float64)
-            factors = self.kinds[g].factors
-            if factors is not None:
-                scale[g] = factors(draw)
+        draws = {g: torch.rand(n, generator=rng, dtype=torch.float64) for g, n in self.sizes.items()}
+        scale = {g: factors(draws[g]) for g, kind in self.kinds.items() if (factors := kind.factors)}
         return Element(perm, scale)
 
     def only(self, g: Element, groups: Iterable[str]) -> Element:
         """The part of an element that acts on `groups`."""
         keep = set(groups)
-        return Element(
-            {k: v for k, v in g.perm.items() if k in keep}, {k: v for k, v in g.scale.items() if k in keep}
-        )
+        return Element(*({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale)))
 
     def _index(self, name: str, number: int, axis: Axis) -> None:
         start = 0
@@ -138,8 +131,8 @@ class Symmetry:
             for place, atom in enumerate(term):
                 if atom.name:
                     factors = (math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :]))
-                    found = Occurrence(name, number, start, stop, factors, atom.mark)
-                    self.occurrences[atom.name] += (found,)
+                    occurrence = Occurrence(name, number, start, stop, factors, atom.mark)
+                    self.occurrences[atom.name] += (occurrence,)
             start = stop
 
     def _extent(self, name: str, size: int) -> int:
@@ -177,11 +170,9 @@ class Symmetry:
 
 def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
     if not w.is_floating_point():
-        raise SpecError(
-            f"'{name}' holds {w.dtype} and cannot be scaled.",
-            "take the + or - mark off this tensor in the spec.",
-        )
-    wide = w if w.dtype in (torch.float32, torch.float64) else w.float()
+        message = f"'{name}' holds {w.dtype} and cannot be scaled."
+        raise SpecError(message, "remove the + or - mark from this tensor in the spec.")
+    wide = widened(w)
     for number, factor in factors:
         wide = wide * factor.to(wide).reshape([-1 if d == number else 1 for d in range(w.ndim)])
     return wide.to(w.dtype)

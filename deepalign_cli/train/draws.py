@@ -40,7 +40,8 @@ def draw_design(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> De
     except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         raise UsageError(f"a design {config_of(design)} cannot be made: {error}.", _DESIGN_HINT) from None
     except DeepalignError as error:
-        raise UsageError(f"a design {config_of(design)} does not do: {error.message}", _DESIGN_HINT) from None
+        message = f"a design {config_of(design)} cannot be used: {error.message}"
+        raise UsageError(message, _DESIGN_HINT) from None
     return design
 
 
@@ -53,9 +54,8 @@ def _drawn(kind: str, ranges: Ranges, task: Task, rng: random.Random) -> Design:
     try:
         return _DRAWS[kind](ranges, task, rng)
     except (TypeError, ValueError, IndexError) as error:
-        raise UsageError(
-            f"the ranges of '{kind}' are not usable: {error}.", "write depth = [2, 7]."
-        ) from None
+        message = f"the ranges of '{kind}' are not usable: {error}."
+        raise UsageError(message, "write depth = [2, 7].") from None
 
 
 def _written(kind: str, ranges: Ranges) -> Design:
@@ -127,7 +127,7 @@ def _range(ranges: Ranges, key: str, usual: tuple[int, int]) -> tuple[int, int]:
     value = ranges.get(key, usual)
     whole = isinstance(value, Sequence) and all(type(n) is int for n in value)
     if not whole or len(value) != 2 or not 1 <= value[0] <= value[1]:
-        raise ValueError(f"{key} = {value!r} is not [least, most], two whole numbers from 1")
+        raise ValueError(f"{key} must be [least, most], two positive integers, not {value!r}")
     return value[0], value[1]
 
 
@@ -135,12 +135,12 @@ def _choice(ranges: Ranges, key: str, usual: tuple[Any, ...], rng: random.Random
     """One of an entry's values."""
     value, kind = ranges.get(key, usual), type(usual[0])
     if isinstance(value, str) or not isinstance(value, Sequence) or {type(one) for one in value} != {kind}:
-        raise ValueError(f"{key} = {value!r} is not a list like {list(usual)}")
+        raise ValueError(f"{key} must be a list like {list(usual)}, not {value!r}")
     return rng.choice(tuple(value))
 
 
 def _log_uniform(low: float, high: float, rng: random.Random) -> int:
-    """A whole number that a multiple of 4 is near enough to."""
+    """A multiple of 4 near a number whose logarithm is uniform."""
     return max(4, 4 * round(math.exp(rng.uniform(math.log(low), math.log(high))) / 4))
 
 

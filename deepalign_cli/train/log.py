@@ -31,12 +31,12 @@ def forget_after(log: Path, step: int) -> None:
     """Drop a log's lines after `step`: those of steps that will be taken again, and what a kill cut off."""
     if not log.exists():
         return
-    kept = []
+    earlier = []
     for line in log.read_bytes().splitlines(keepends=True):
         try:
             if json.loads(line)["step"] > step:
                 break
         except (ValueError, KeyError, TypeError):
             break
-        kept.append(line)
-    write_bytes(log, b"".join(kept), force=True)
+        earlier.append(line)
+    write_bytes(log, b"".join(earlier), force=True)

@@ -109,5 +109,6 @@ def _words(kind: Any) -> str:
 
 
 _WORDS = {
-    int: "an integer", float: "a number", bool: "true or false", str: "a string", Mapping: "a table of numbers"
+    int: "an integer", float: "a number", bool: "true or false", str: "a string",
+    Mapping: "a table of numbers",
 }  # fmt: skip

@@ -54,9 +54,8 @@ class Workers:
         try:
             from accelerate import Accelerator  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
-            raise UsageError(
-                "training in several processes needs accelerate.", "pip install 'deepalign[train]'"
-            ) from None
+            message = "training in several processes needs accelerate."
+            raise UsageError(message, "pip install 'deepalign[train]'") from None
         self._accelerator = Accelerator(cpu=True)  # where the networks and the examples are
         self.rank, self.count = self._accelerator.process_index, self._accelerator.num_processes
 
@@ -64,8 +63,7 @@ class Workers:
 def _processes(environment: Mapping[str, str]) -> int:
     """How many processes were started together.
 
-    Raises:
-        UsageError: `accelerate launch --cpu --num_processes N` started one: it leaves the others to MPI.
+    Raises UsageError where `accelerate launch --cpu --num_processes N` started only one: it relies on MPI.
     """
     sizes = [environment[name] for name in _SIZES if environment.get(name)]
     if sizes:

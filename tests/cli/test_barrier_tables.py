@@ -54,7 +54,7 @@ def test_the_table(tmp_path: Path) -> None:
         assert accuracy == f"{100 * told[name]['midpoint_accuracy']:.2f} %"
         assert len(line) == 5
     assert "note: run as NamedMLP of " in done.err
-    assert "note: loss: cross-entropy, the labels are whole numbers" in done.err
+    assert "note: loss: cross-entropy, the labels are integers" in done.err
 
 
 def test_csv_has_every_point(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_picture_of_an_unknown_kind_is_refused(name: str, tmp_path: Path) -> N
     before = set(listing(tmp_path))
     done = deepalign("barrier", a, b, *given(tmp_path), "--plot", tmp_path / name)
 
-    refused(done, 2, "names no kind of picture")
+    refused(done, 2, "names deepalign cannot draw")
     assert ".png" in done.err.splitlines()[1]
     assert set(listing(tmp_path)) == before | {"factories.py", "data.npz"}
 
@@ -161,7 +161,7 @@ def test_how_a_picture_is_drawn(tmp_path: Path) -> None:
         (["--label", "none=x"], "--label is for a picture in a file"),
         (["--plot", "-", "--font", "serif"], "--font is for a picture in a file"),
         (["--plot", "p.png", "--figure-width", 2], "--figure-width 2 is too narrow"),
-        (["--plot", "p.png", "--font", "Nope"], "there is no font 'Nope' here"),
+        (["--plot", "p.png", "--font", "Nope"], "the font 'Nope' is not installed"),
         (["--plot", "p.png", "--font", "a;b"], "'a;b' is not the name of a font"),
         (["--plot", "p.png", "--label", "weights=x"], "--label 'weights' names nothing there is"),
         (["--plot", "p.png", "--label", "none + repair=x"], "--label 'none + repair' names nothing there is"),

@@ -131,14 +131,14 @@ def test_what_does_not_fit_is_refused(loss, outputs, labels, message):
 @pytest.mark.parametrize(
     ("source", "inputs", "labels", "kind", "why"),
     [
-        (None, ROWS, CLASSES, CrossEntropy, "the labels are whole numbers"),
-        (None, ROWS, torch.zeros(4), MeanSquare, "the labels are numbers"),
+        (None, ROWS, CLASSES, CrossEntropy, "the labels are integers"),
+        (None, ROWS, torch.zeros(4), MeanSquare, "the labels are floating point"),
         (None, CLASSES.reshape(2, 2), None, CausalLM, "tokens and there are no labels"),
         (None, CLASSES.reshape(2, 2), torch.zeros(2).long(), CrossEntropy, "whole numbers"),
-        ("mse", ROWS, CLASSES, MeanSquare, "as asked for"),
-        ("mse", ROWS, None, MeanSquare, "as asked for"),
-        ("cross-entropy", ROWS, CLASSES.double(), CrossEntropy, "as asked for"),
-        ("causal-lm", CLASSES.reshape(2, 2), None, CausalLM, "as asked for"),
+        ("mse", ROWS, CLASSES, MeanSquare, "as requested"),
+        ("mse", ROWS, None, MeanSquare, "as requested"),
+        ("cross-entropy", ROWS, CLASSES.double(), CrossEntropy, "as requested"),
+        ("causal-lm", CLASSES.reshape(2, 2), None, CausalLM, "as requested"),
     ],
 )
 def test_the_loss_that_labels_ask_for(source, inputs, labels, kind, why):
@@ -151,8 +151,8 @@ def test_the_loss_that_labels_ask_for(source, inputs, labels, kind, why):
 @pytest.mark.parametrize(
     ("source", "inputs", "labels", "error", "message"),
     [
-        (None, ROWS, None, DataError, "no labels to measure a loss by"),
-        ("cross-entropy", ROWS, None, DataError, "no labels, which cross-entropy needs"),
+        (None, ROWS, None, DataError, "the data have no labels"),
+        ("cross-entropy", ROWS, None, DataError, "cross-entropy needs labels"),
         ("hinge", ROWS, CLASSES, UsageError, "there is no loss 'hinge'"),
         ("lost.py:loss", ROWS, CLASSES, UsageError, "lost"),
     ],

@@ -52,7 +52,7 @@ def test_what_was_taken_is_said(tmp_path: Path) -> None:
     testbed, _ = opened(tmp_path)
     assert testbed.says[0].startswith("run as NamedMLP of ")
     assert testbed.says[0].endswith("factories.py:make with kind=named_mlp")
-    assert "loss: cross-entropy, the labels are whole numbers" in testbed.says
+    assert "loss: cross-entropy, the labels are integers" in testbed.says
     assert not any(said.startswith("inputs: ") for said in testbed.says)
     assert [data.name for data in testbed.sets] == ["data.npz, test, 24 examples"]
     assert testbed.training.name == "data.npz, train, 24 examples"

@@ -68,7 +68,7 @@ def test_the_font(save, font: str, tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize("font", ["No Such Font", "cursive"])
 def test_a_font_that_is_not_there(font: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with pytest.raises(UsageError, match=f"there is no font '{font}' here"):
+    with pytest.raises(UsageError, match=f"the font '{font}' is not installed"):
         check_plot(tmp_path / "p.png", drawing=Drawing(font=font))
     assert caplog.records == []
     check_plot(tmp_path / "p.html", drawing=Drawing(font=font))  # who looks at it may have it

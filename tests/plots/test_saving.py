@@ -72,7 +72,7 @@ def test_no_window_system_is_touched(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["p", "p.gif", ".png", "p.png.txt"])
 def test_a_suffix_that_is_no_picture(tmp_path: Path, name: str):
-    with pytest.raises(UsageError, match="no kind of picture") as caught:
+    with pytest.raises(UsageError, match="deepalign cannot draw") as caught:
         check_plot(tmp_path / name)
     assert caught.value.hint == "end it in one of .png, .svg, .pdf, .pgf, .html"
 

@@ -65,7 +65,7 @@ def test_names_in_a_spec_may_be_written_as_in_the_file(tmp_path: Path) -> None:
 
 def test_an_unknown_architecture_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.safetensors", {"a.weight": torch.ones(5, 4), "b.weight": torch.ones(3, 6)})
-    with pytest.raises(SpecError, match=r"a\.safetensors' is not known") as caught:
+    with pytest.raises(SpecError, match=r"a\.safetensors' cannot be recognised") as caught:
         resolve_spec(file)
     assert "--blank" in caught.value.hint
 

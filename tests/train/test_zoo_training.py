@@ -306,7 +306,7 @@ def test_the_last_sets_data_are_checked_before_the_first_is_trained(
         (RECIPE.replace('"second"', "3"), "cannot be called 3"),
         (RECIPE.replace("{ members = 2, networks = 4 }", "3"), "schedule. of the recipe is not a table"),
         (
-            RECIPE.replace("networks = 2", "networks must be an integer of at least 1, not 0"),
+            RECIPE.replace("networks = 2", "networks = 0"),
             "networks must be an integer of at least 1, not 0",
         ),
         (RECIPE.replace("epochs = 1", "epochs = inf"), "epochs"),

@@ -21,7 +21,7 @@ class Siren:
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or not self.w0 > 0:
-            raise ValueError(f"sizes = {self.sizes}, w0 = {self.w0} are no layers of sines")
+            raise ValueError(f"sizes = {self.sizes}, w0 = {self.w0} do not describe layers of sines")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

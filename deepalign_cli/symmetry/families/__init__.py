@@ -10,4 +10,11 @@ from deepalign_cli.symmetry.spec import Spec
 
 FAMILIES: tuple[Callable[[Layout], Spec | None], ...] = (encoder_blocks.match, residual.match, chain.match)
 
-__all__ = ["FAMILIES"]
+
+def first_match(layout: Layout) -> Spec | None:
+    """The spec of the first family that matches.
+
+    Raises:
+        SpecError, AmbiguousError, UsageError: as the families do.
+    """
+    return next((spec for match in FAMILIES if (spec := match(layout)) is not None), None)
