@@ -1,7 +1,7 @@
 """Repair: correcting on data the statistics that averaging changes.
 
 Averaged networks have hidden units that vary less than those of the networks they come from. Where
-BatchNorm follows, its statistics are estimated anew; elsewhere every hidden unit's pre-activation is brought
+BatchNorm follows, its statistics are estimated again; elsewhere every hidden unit's pre-activation is brought
 to the mean and the deviation that lie between those of the parents, and this is folded into weight and bias
 (REPAIR, Jordan et al. 2023), so that an ordinary checkpoint comes out. The output layer is corrected, too:
 with all hidden ones corrected it still varies less than the parents', and after an alignment up to half of
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float
@@ -123,9 +124,8 @@ def measure_parents(
         raise _empty()
     barred = {name for parent in watching for name in parent.barred}
     layers = tuple(n for n in rows[0][0] if n not in barred and all(n in one for row in rows for one in row))
-    totals = tuple(
-        {n: reduce(Moments.__add__, (row[i][n] for row in rows)) for n in layers} for i in range(len(parents))
-    )
+    of_parents = zip(*rows, strict=True)
+    totals = tuple({n: reduce(add, (one[n] for one in of_one)) for n in layers} for of_one in of_parents)
     return ParentStatistics(layers, tuple(rows), totals)
 
 

@@ -33,13 +33,11 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, Stamp]]:
     """Open a regular file for reading, and say what it was like.
 
     Raises UsageError where there is no such file or it may not be read; CheckpointError where it is
-    no regular file or reading fails.
+    not a regular file or reading fails.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block on open
-            raise CheckpointError(
-                f"{path} is not a regular file", "give a checkpoint or a folder that holds one"
-            )
+            raise CheckpointError(f"{path} is not a regular file", "give a checkpoint or a folder with one")
         file = path.open("rb")
     except (OSError, ValueError) as error:
         raise _cannot_open(path, error) from None
@@ -47,15 +45,14 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, Stamp]]:
         try:
             yield file, Stamp.of(os.fstat(file.fileno()))
         except OSError as error:
-            message = f"{path} cannot be read: {error.strerror}"
-            raise CheckpointError(message, "check the disk that it lies on") from None
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check its disk") from None
 
 
 @contextmanager
 def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
     """Open a file that was opened before.
 
-    Raises CheckpointError where it is gone or another one than it was.
+    Raises CheckpointError where it is gone or has changed.
     """
     hint = "run the command again, and let nothing write to the file meanwhile"
     try:

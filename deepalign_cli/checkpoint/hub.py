@@ -84,8 +84,6 @@ def shown_source(source: str | Path) -> str:
     return re.sub(r"^hf:/(?!/)", "hf://", os.fspath(source))
 
 
-# --- offline --------------------------------------------------------------------------------------
-
 _offline = False
 
 
@@ -102,9 +100,6 @@ def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
-
-
-# --- fetching -------------------------------------------------------------------------------------
 
 
 @cache  # one process uses one state of a branch that moves
@@ -196,9 +191,6 @@ def _download(repo: str, file: str, revision: str | None) -> Path:
     return Path(hf_hub_download(repo, file, revision=revision))
 
 
-# --- the cache ------------------------------------------------------------------------------------
-
-
 def _cached(reference: Reference) -> Fetched | None:
     """What the cache holds of it, if it is complete."""
     snapshot = _snapshot(reference)
@@ -233,9 +225,6 @@ def _repository(repo: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-
-
-# --- names in a repository ------------------------------------------------------------------------
 
 
 def _home(reference: Reference) -> str:

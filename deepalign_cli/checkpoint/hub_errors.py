@@ -105,6 +105,5 @@ def _other(reference: str, error: BaseException | None) -> CheckpointError:
     if status in (401, 403):
         problem = "the access token is not valid" if status == 401 else "the access token does not allow it"
         return CheckpointError(f"'{reference}' could not be fetched: {problem}.", LOGIN)
-    return CheckpointError(
-        f"'{reference}' could not be fetched: {one_line(error)}.", f"try again, or {ELSEWHERE}"
-    )
+    message = f"'{reference}' could not be fetched: {one_line(error)}."
+    return CheckpointError(message, f"try again, or {ELSEWHERE}")

@@ -11,7 +11,7 @@ MAX_DIGITS = 19
 
 
 def parse_json(data: bytes, what: str, *, floats: bool = False) -> object:
-    """The value that the UTF-8 text holds; whole numbers only unless `floats`.
+    """The value that the UTF-8 text holds; integers only unless `floats`.
 
     Raises Malformed, naming `what`.
     """

@@ -23,9 +23,7 @@ def check_output(path: str | Path, *, force: bool, inputs: Sequence[Path]) -> No
     if existing is not None:
         for source in inputs:
             if _is_same(existing, Path(source)):
-                raise UsageError(
-                    f"{path} is one of the inputs", "name another output; inputs are never written to"
-                )
+                raise UsageError(f"{path} is one of the inputs", "name another output")
         if not stat.S_ISREG(existing.st_mode):
             what = "a folder" if stat.S_ISDIR(existing.st_mode) else "not a regular file"
             raise UsageError(f"{path} is {what}", "name a file to write")

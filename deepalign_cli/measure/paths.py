@@ -19,7 +19,7 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import widened
 
-# What is read at once: weights are mixed anew for every so many bytes of inputs, and so cost next to nothing.
+# Bytes of inputs that are read at once: weights are mixed once for each piece, which costs next to nothing.
 _READ = 256 * 2**20
 
 Correct = Callable[[dict[str, Tensor], float], Weights]
@@ -83,7 +83,7 @@ def measure(
     measurement at alpha 0.
     """
     tallies = [[Tally() for _ in alphas] for _ in paths]
-    own = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
+    wide = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
     room: dict[str, Tensor] = {}
     plain = [i for i, path in enumerate(paths) if path.correct is None]
     for piece in _pieces(data, batch_size):
@@ -91,7 +91,7 @@ def measure(
         for i, path in enumerate(paths):
             for j, alpha in enumerate(alphas):
                 if alpha or i not in plain[1:]:
-                    mixed = _corrected(path, _mixed(own, path, alpha, room), alpha)
+                    mixed = _corrected(path, _mixed(wide, path, alpha, room), alpha)
                     if mixed is None:
                         tallies[i][j].add(math.nan, math.nan, examples)
                     else:

@@ -24,7 +24,7 @@ class SpecCheck:
     """`residual` is the largest output change relative to the largest output, in float64.
 
     `broken` maps each group whose element changes the outputs to the tensors to suspect: those whose
-    entry for the group, put in or taken out, mends it; else all tensors that carry the group.
+    entry for the group, added or removed, repairs it; else all tensors that carry the group.
     """
 
     residual: float

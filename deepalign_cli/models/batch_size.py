@@ -1,4 +1,4 @@
-"""How many examples to run at a time: as many as keep every tensor on the way small.
+"""How many examples to run at a time: as many as keep every intermediate tensor small.
 
 On a CPU, convolutions get 1.5 to 3 times slower per example where a layer's output leaves the cache, and
 matrix products where batches are short. So it is not the number of examples that counts but what they

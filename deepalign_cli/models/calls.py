@@ -155,11 +155,11 @@ class Calls(TorchFunctionMode):
         return out
 
     def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-        """The weights among the arguments, and in lists of them."""
-        given = [
+        """The weights among the values, and in lists of them."""
+        values = [
             v for arg in (*args, *kwargs.values()) for v in (arg if type(arg) in (list, tuple) else (arg,))
         ]
-        return [self._names[id(v)] for v in given if id(v) in self._names]
+        return [self._names[id(v)] for v in values if id(v) in self._names]
 
     def _told(self, call: Call) -> Tensor:
         self.reads(call)
@@ -169,27 +169,27 @@ class Calls(TorchFunctionMode):
         self, layer: LayerKind, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any],
         parameters: tuple[str, ...],
     ) -> Call | None:  # fmt: skip
-        given = dict(zip(parameters, args, strict=False)) | dict(kwargs)
-        weight = given.get("weight")
+        values = dict(zip(parameters, args, strict=False)) | dict(kwargs)
+        weight = values.get("weight")
         name = self._names.get(id(weight))
-        if name is None or weight is None or given.get("transposed") or id(given["input"]) in self._names:
+        if name is None or weight is None or values.get("transposed") or id(values["input"]) in self._names:
             return None
         if layer is LayerKind.MATMUL and (weight.ndim != 2 or {"beta", "alpha"} & kwargs.keys()):
             return None
-        bias = given.get("bias")
+        bias = values.get("bias")
         return Call(
-            layer, name, weight, given["input"], lambda: func(*args, **kwargs), self._names.get(id(bias)),
+            layer, name, weight, values["input"], lambda: func(*args, **kwargs), self._names.get(id(bias)),
             bias is not None,
         )  # fmt: skip
 
     def _norm(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        given = dict(zip(_NORMS[func], args, strict=False)) | dict(kwargs)
-        self.normalised(given["input"])
-        mean, var = (self._names.get(id(given.get(role))) for role in ("running_mean", "running_var"))
+        values = dict(zip(_NORMS[func], args, strict=False)) | dict(kwargs)
+        self.normalised(values["input"])
+        mean, var = (self._names.get(id(values.get(role))) for role in ("running_mean", "running_var"))
         if mean is None or var is None or func is functional.instance_norm:
             return func(*args, **kwargs)
-        eps = float(given.get("eps", 1e-5))
-        call = NormCall(mean, var, given["input"], given.get("weight"), given.get("bias"), eps)
+        eps = float(values.get("eps", 1e-5))
+        call = NormCall(mean, var, values["input"], values.get("weight"), values.get("bias"), eps)
         changed = self.batch_norm(call)
         if changed is None:
             return func(*args, **kwargs)
@@ -198,18 +198,18 @@ class Calls(TorchFunctionMode):
     def _attention(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """`nn.MultiheadAttention`, with its output projection as a linear layer of its own."""
         bound = _ATTENTION.bind(*args, **kwargs)
-        given = bound.arguments
-        query, key, value = (given[role] for role in ("query", "key", "value"))
+        values = bound.arguments
+        query, key, value = (values[role] for role in ("query", "key", "value"))
         if query is key and key is value:
-            self._projection(given.get("in_proj_weight"), query)
+            self._projection(values.get("in_proj_weight"), query)
         for role, x in (("q_proj_weight", query), ("k_proj_weight", key), ("v_proj_weight", value)):
-            self._projection(given.get(role), x)
-        weight, bias = given["out_proj_weight"], given["out_proj_bias"]
+            self._projection(values.get(role), x)
+        weight, bias = values["out_proj_weight"], values["out_proj_bias"]
         if id(weight) not in self._names:
             return functional.multi_head_attention_forward(*args, **kwargs)
         # Multiplying with the identity is exact: what comes out is what the projection reads.
-        given["out_proj_weight"] = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
-        given["out_proj_bias"] = None
+        values["out_proj_weight"] = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        values["out_proj_bias"] = None
         heads, attention = functional.multi_head_attention_forward(*bound.args, **bound.kwargs)
         parameters = _LAYERS[functional.linear][1]
         call = self._call(LayerKind.LINEAR, functional.linear, (heads, weight, bias), {}, parameters)
@@ -228,7 +228,7 @@ _CONVOLUTION = (*_PLAIN, "stride", "padding", "dilation", "transposed")
 _PRODUCT = ("input", "weight")
 _ADDED = ("bias", "input", "weight")
 
-# For every function: how it multiplies, and its first arguments by position.
+# For every function: how it multiplies, and its first values by position.
 _LAYERS: Mapping[Any, tuple[LayerKind, tuple[str, ...]]] = {
     **dict.fromkeys((functional.linear, _ATEN.linear.default), (LayerKind.LINEAR, _PLAIN)),
     **dict.fromkeys(

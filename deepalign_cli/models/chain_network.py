@@ -161,9 +161,9 @@ def _convolutions(convs: Sequence[ChainLayer], options: Options) -> list[Conv]:
         for i, (before, layer) in enumerate(zip((convs[0], *convs), convs, strict=False))
     ]
     modules = [layer.module for layer in convs]
-    oblong = [m.path for m in modules if len(set(m.shapes["weight"][2:])) > 1]
-    if oblong:
-        raise SpecError(f"the kernel of '{oblong[0]}' is not square.", OWN_CODE)
+    for module in modules:
+        if len(set(module.shapes["weight"][2:])) > 1:
+            raise SpecError(f"the kernel of '{module.path}' is not square.", OWN_CODE)
     return [Conv(*parts) for parts in zip(modules, strides, paddings, groups, strict=True)]
 
 

@@ -53,5 +53,5 @@ def _trains(node: Node) -> bool:
     place = next((i for i, a in enumerate(arguments) if a.name in ("training", "train")), None)
     if place is None:
         return False
-    given = node.args[place] if place < len(node.args) else node.kwargs.get(arguments[place].name)
-    return given is True
+    value = node.args[place] if place < len(node.args) else node.kwargs.get(arguments[place].name)
+    return value is True

@@ -18,7 +18,7 @@ def check_fit(
     *,
     what: str = "model",
 ) -> None:
-    """See that a model's tensors (`own`) and a file's (`given`) have the same names and shapes.
+    """Check that a model's tensors (`own`) and a file's (`given`) have the same names and shapes.
 
     A tensor that is `optional` may be absent from either.
 

@@ -13,7 +13,7 @@ from torch import nn
 from deepalign_cli.errors import SpecError, UsageError, one_line
 from deepalign_cli.extras import require
 
-# What would fetch weights, and what would be returned beside the outputs.
+# Options that would fetch weights, or return more than the outputs.
 _OFF = ("use_pretrained_backbone", "use_cache")
 
 
@@ -32,9 +32,8 @@ def load_folder(folder: Path) -> nn.Module:
     transformers: Any = require("transformers", "models", "a folder with a config.json")
     try:
         with _offline():
-            config = transformers.AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            config_of = transformers.AutoConfig.from_pretrained
+            config = config_of(folder, local_files_only=True, trust_remote_code=False)
             for key in _OFF:
                 if getattr(config, key, False):
                     setattr(config, key, False)

@@ -23,7 +23,7 @@ def example_inputs(
 ) -> Shaped[Tensor, "batch ..."]:
     """Examples of the shape `text` such as `3x32x32`, without the batch axis, or of one found by trying.
 
-    They are normal; where these do not go through the network, random tokens within its embeddings' rows.
+    They are normal; where the network does not run on these, random tokens within its embeddings' rows.
 
     Raises:
         UsageError: the text is not a shape, or no usual shape goes through the model.
@@ -51,9 +51,7 @@ def _parsed(text: str) -> tuple[int, ...]:
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise UsageError(
-            f"'{text}' is not an input shape.", "write it as 784 or 3x32x32, without the batch axis."
-        )
+        raise UsageError(f"'{text}' is not an input shape.", "write 784 or 3x32x32, without the batch axis.")
     return shape
 
 

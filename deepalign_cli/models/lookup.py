@@ -109,9 +109,7 @@ def _check_use(source: str | None, args: Mapping[str, str], options: Mapping[str
 
 def _check_agree(activation: str | None, other: str | None, origin: str) -> None:
     if activation is not None and other is not None and activation != other:
-        raise UsageError(
-            f"--activation says {activation}, but {origin}{other}.", "leave --activation out, or correct it."
-        )
+        raise UsageError(f"--activation says {activation}, but {origin}{other}.", "correct --activation.")
 
 
 def _preparation(checkpoint: Checkpoint) -> Preparation | None:

@@ -57,12 +57,12 @@ class ModuleRun:
     def __init__(self, module: nn.Module, names: Mapping[str, str]) -> None:
         self.module, self.names = module, names
         self.ties = _ties(module)
-        given = set(names.values())
-        given |= {name for tied in self.ties if given.intersection(tied) for name in tied}
-        own = [*module.named_parameters(), *module.named_buffers()]
-        self._rest = {name: w for name, w in own if name not in given and w.is_floating_point()}
+        supplied = set(names.values())
+        supplied |= {name for tied in self.ties if supplied.intersection(tied) for name in tied}
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        self._rest = {name: w for name, w in tensors if name not in supplied and w.is_floating_point()}
         self._cast: tuple[torch.dtype | None, dict[str, Tensor]] = None, {}
-        _let_go(module, given)
+        _let_go(module, supplied)
         for norm in module.modules():
             if isinstance(norm, nn.GroupNorm):
                 norm.register_forward_pre_hook(_contiguous)
@@ -166,9 +166,8 @@ def _give_once(own: dict[str, Tensor], names: Sequence[str]) -> None:
     for name in names[1:]:
         first, other = own[names[0]], own.pop(name)
         if first is not other and not torch.equal(first, other):
-            raise MismatchError(
-                f"'{names[0]}' and '{name}' are one tensor in the model but differ in the checkpoint.", _SAME
-            )
+            message = f"'{names[0]}' and '{name}' are one tensor in the model but differ in the checkpoint."
+            raise MismatchError(message, _SAME)
 
 
 def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

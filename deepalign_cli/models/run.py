@@ -1,4 +1,4 @@
-"""What methods and repairs that look at data are given: a network to run, and batches to run it on."""
+"""What methods and repairs need to use data: a network to run, and batches to run it on."""
 
 from __future__ import annotations
 

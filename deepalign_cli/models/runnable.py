@@ -19,7 +19,7 @@ class Runnable:
     """A network that runs in its weights' own type; half and smaller types run in float32.
 
     Weights that need no other type are handed on as the very tensors that came. Inputs take the type of
-    the weights, whole numbers (tokens) stay. Where `input_shape` is known, rows of as many numbers, and
+    the weights, integers (tokens) stay. Where `input_shape` is known, rows of as many numbers, and
     images without their axis of one channel, are brought into it.
     """
 

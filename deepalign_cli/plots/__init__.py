@@ -68,9 +68,8 @@ def save_curves(
         from deepalign_cli.plots.curves import draw_curves
 
         with matplotlib_style(drawing):
-            content = draw_curves(panels, ends, title, drawing).render(
-                _kind(path)[1:], title or "Barrier curves"
-            )
+            sheet = draw_curves(panels, ends, title, drawing)
+            content = sheet.render(_kind(path)[1:], title or "Barrier curves")
     write_bytes(Path(path), content, force=force)
 
 
@@ -99,9 +98,8 @@ def save_landscape(
         from deepalign_cli.plots.contours import draw_landscape
 
         with matplotlib_style(drawing):
-            content = draw_landscape(landscape, title, drawing).render(
-                _kind(path)[1:], title or "Loss landscape"
-            )
+            sheet = draw_landscape(landscape, title, drawing)
+            content = sheet.render(_kind(path)[1:], title or "Loss landscape")
     write_bytes(Path(path), content, force=force)
 
 

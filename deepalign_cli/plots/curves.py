@@ -70,9 +70,8 @@ class _Drawing:
 
     def lay_out(self) -> None:
         """Measure what stands around the axes, and give the sheet its size."""
-        texts = tick_texts(self.loss.ticks, log=self.loss.log) + (
-            tick_texts(self.share.ticks, percent=True) if self.share else []
-        )
+        shares = tick_texts(self.share.ticks, percent=True) if self.share else []
+        texts = tick_texts(self.loss.ticks, log=self.loss.log) + shares
         numbers = max((self.sheet.measure(t, SMALL) for t in texts), default=0.0)
         self.left = _EDGE + line_height(TEXT) + numbers + 0.14
         beside = self.how.width is None or self._squeeze(self.how.width)

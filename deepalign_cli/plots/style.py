@@ -109,7 +109,7 @@ def matplotlib_style(drawing: Drawing = PLAIN) -> Iterator[Any]:
 
 
 def _check_font(family: str) -> None:
-    """Matplotlib would warn, and take another."""
+    """Matplotlib would warn, and use another font."""
     fonts = require("matplotlib.font_manager", "plot", PURPOSE)
     try:
         fonts.findfont(fonts.FontProperties(family=family), fallback_to_default=False)

@@ -82,16 +82,13 @@ def without_marks(axes: Axes, keep: frozenset[str] = frozenset()) -> Axes:
 
 
 def _parse_axis(text: str, where: str) -> Axis:
-    axis = Axis(
-        tuple(tuple(_parse_atom(a, text, where) for a in term.split("*")) for term in text.split("|"))
-    )
+    products = (term.split("*") for term in text.split("|"))
+    axis = Axis(tuple(tuple(_parse_atom(atom, text, where) for atom in term) for term in products))
     for term in axis.terms:
         names = [atom.name for atom in term if atom.name]
         if len(names) != len(set(names)):
-            raise SpecError(
-                f"the axis '{text}' of '{where}' multiplies a group by itself.",
-                "a group may stand once in a product; a concatenation of groups is written a|b.",
-            )
+            message = f"the axis '{text}' of '{where}' multiplies a group by itself."
+            raise SpecError(message, "a group may stand once in a product; a concatenation is written a|b.")
     return axis
 
 

@@ -139,7 +139,7 @@ def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
 
 
 def check_pool(pool: Sequence[PoolEntry], plan: Plan) -> None:
-    """See that there is something to learn from every family, and something to draw.
+    """Check that there is something to learn from every family, and something to draw.
 
     Raises:
         UsageError: a family has too few networks, or the plan's shares do not fit the families.
@@ -174,7 +174,7 @@ def train(
     `advance` is told each step's number and, in words, its loss; `losses` are those of a step.
 
     Raises:
-        UsageError: the families do not do. OutputError: a file cannot be written.
+        UsageError: the families cannot be used. OutputError: a file cannot be written.
     """
     check_pool(pool, plan)
     workers, losses = workers or Workers(), losses or pair_losses

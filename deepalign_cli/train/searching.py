@@ -75,13 +75,13 @@ def add_refiner(model: DeepAlign, table: Mapping[str, Any]) -> Refiner:
 def write_searched(
     model: DeepAlign, pool: Sequence[PoolEntry], plan: Search, out: Path, advance: Callable[[int, str], None]
 ) -> float:
-    """Search, and write `log.jsonl` on the way and `best.safetensors` in the end; the score that is reached.
+    """Search, writing `log.jsonl` meanwhile and `best.safetensors` at the end; returns the score reached.
 
     Nothing is kept where no score was finite. `advance` is told each trial's number and, in words, how far
     the search has come.
 
     Raises:
-        UsageError: the families do not do. OutputError: a file cannot be written.
+        UsageError: the families cannot be used. OutputError: a file cannot be written.
     """
     check_pool(pool, Plan())
     out.mkdir(parents=True, exist_ok=True)

@@ -381,7 +381,7 @@ X, Y = examples()
         (lambda: da.landscape(A, B), UsageError, "measured on data"),
         (lambda: da.barrier(A, B, data=X), DeepalignError, "no labels"),
         (lambda: da.barrier(A, B, data=(X, Y), points=1), UsageError, "points is 1"),
-        (lambda: da.barrier(A, B, data=(X[:, :3], Y)), DeepalignError, "does not go through the network"),
+        (lambda: da.barrier(A, B, data=(X[:, :3], Y)), DeepalignError, "the network does not run on"),
         (lambda: da.barrier(A, B, data=(X, Y + 9)), DeepalignError, "label"),
         (lambda: da.barrier(A, B, data=3), UsageError, "'data' gives int, not data"),
         (lambda: da.barrier(A, B, data={}), UsageError, "without names of splits"),

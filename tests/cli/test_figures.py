@@ -163,8 +163,8 @@ def test_how_a_picture_is_drawn(tmp_path: Path) -> None:
         (["--plot", "p.png", "--figure-width", 2], "--figure-width 2 is too narrow"),
         (["--plot", "p.png", "--font", "Nope"], "the font 'Nope' is not installed"),
         (["--plot", "p.png", "--font", "a;b"], "'a;b' is not the name of a font"),
-        (["--plot", "p.png", "--label", "weights=x"], "--label 'weights' names nothing there is"),
-        (["--plot", "p.png", "--label", "none + repair=x"], "--label 'none + repair' names nothing there is"),
+        (["--plot", "p.png", "--label", "weights=x"], "--label 'weights' names nothing here"),
+        (["--plot", "p.png", "--label", "none + repair=x"], "--label 'none + repair' names nothing here"),
         (["--plot", "p.png", "--label", "x"], "'x' is not KEY=VALUE"),
     ],
 )

@@ -184,7 +184,7 @@ def test_ties_are_shown(tmp_path: Path) -> None:
         ('[axes]\n"fc1.weight" = "h 12"\n"fc2.bias" = "h"', "'fc2.bias'"),
         ('[axes]\n"fc1.weight" = "h (12"', "fc1.weight"),
         ('[axes]\n"fc1.weight" = "h 12"\n[kinds]\nh = "bend"', "'bend'"),
-        ('[axes]\n"fc1.weight" = "h 12"\n[kinds]\nk = "sign"', "a group 'k' that no axis carries"),
+        ('[axes]\n"fc1.weight" = "h 12"\n[kinds]\nk = "sign"', "carries the group 'k'"),
     ],
 )
 def test_a_wrong_spec_exits_3_and_says_where(text: str, message: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_losses_that_are_not_finite_stay_so():
     [
         (CrossEntropy(), torch.zeros(2, 5), torch.tensor([0, 9]), "go up to 9, but the network has 5"),
         (CrossEntropy(), torch.zeros(2, 5), torch.tensor([0, -1]), "a label is -1"),
-        (CrossEntropy(), torch.zeros(2, 5), torch.tensor([0.5, 1]), "not whole numbers"),
+        (CrossEntropy(), torch.zeros(2, 5), torch.tensor([0.5, 1]), "needs integer labels"),
         (CrossEntropy(), torch.zeros(2, 5), torch.zeros(2, 5).long(), "2x5 do not fit labels of shape 2x5"),
         (CrossEntropy(), torch.zeros(2), torch.zeros(2).long(), "outputs of shape 2 do not fit"),
         (CrossEntropy(), torch.zeros(2, 4, 5), torch.zeros(2, 3).long(), "2x4x5 do not fit labels"),
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused(loss, outputs, labels, message):
         (None, ROWS, CLASSES, CrossEntropy, "the labels are integers"),
         (None, ROWS, torch.zeros(4), MeanSquare, "the labels are floating point"),
         (None, CLASSES.reshape(2, 2), None, CausalLM, "tokens and there are no labels"),
-        (None, CLASSES.reshape(2, 2), torch.zeros(2).long(), CrossEntropy, "whole numbers"),
+        (None, CLASSES.reshape(2, 2), torch.zeros(2).long(), CrossEntropy, "the labels are integers"),
         ("mse", ROWS, CLASSES, MeanSquare, "as requested"),
         ("mse", ROWS, None, MeanSquare, "as requested"),
         ("cross-entropy", ROWS, CLASSES.double(), CrossEntropy, "as requested"),

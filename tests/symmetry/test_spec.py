@@ -51,9 +51,9 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
         ("[axes]\nfc.weight = '3 h'", "the axes of 'fc' .* are not a string"),
         (CHAIN + "[kinds]\nh = 'orthogonal'", "kind of 'h' .* is 'orthogonal'"),
         (CHAIN + "[kinds]\nh = ['sign']", "kind of 'h'"),
-        (CHAIN + "[kinds]\nk = 'sign'", "a group 'k' that no axis carries"),
-        (CHAIN + "[sizes]\nk = 3", "a group 'k' that no axis carries"),
-        ("pooled = ['k']\n" + CHAIN, "a group 'k' that no axis carries"),
+        (CHAIN + "[kinds]\nk = 'sign'", "carries the group 'k'"),
+        (CHAIN + "[sizes]\nk = 3", "carries the group 'k'"),
+        ("pooled = ['k']\n" + CHAIN, "carries the group 'k'"),
         ("pooled = 'h'\n" + CHAIN, "'pooled' .* is not a list"),
         *(
             (CHAIN + f"[sizes]\nh = {n}", "size of 'h' .* positive")

@@ -87,9 +87,7 @@ def batch_norm(weights: Weights, name: str, x: Tensor, statistics: Statistics | 
     w, b = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if statistics is None:
         return functional.batch_norm(x, weights[mean], weights[var], w, b)
-    return functional.batch_norm(
-        x, statistics.get(mean), statistics.get(var), w, b, training=True, momentum=1.0
-    )
+    return functional.batch_norm(x, statistics.get(mean), statistics.get(var), w, b, True, momentum=1.0)
 
 
 def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -102,8 +102,9 @@ def read(layout: Layout) -> Chain | None:
         raise _two_orders(orders)
     unsaid = _unnumbered(orders[0])
     if layout.ordered and unsaid and [layer.module for layer in orders[0]] != matrices:
+        first, second = unsaid
         raise ambiguous(
-            f"the shapes put '{unsaid[0]}' before '{unsaid[1]}', but the file lists them in another order."
+            f"the shapes put '{first}' before '{second}', but the file lists them in another order."
         )
     norms = [m for m in modules if m.is_norm]
     hosts = {norm.path: host_of(norm, orders[0], norms) for norm in norms}
