@@ -145,7 +145,7 @@ def _block(block: Block, stride: int, activation: Nonlinearity, before: bool, op
     eps = options.read("eps", positive, 1e-5)
     for module in block.convs:
         if len(numbers(module.path[len(block.path) :])) > 1:
-            raise unclear(module.path, "name")
+            raise unclear(module.path)
     kernels = [conv.shapes["weight"][-1] for conv in block.convs]
     usual = next((i for i, kernel in enumerate(kernels, 1) if kernel > 1), 1)
     at = options.read("stride_at", whole, usual)

@@ -17,9 +17,9 @@ ReadNetwork = tuple[Run, str, tuple[int, ...] | None]
 OWN_CODE = "give the network as code: --model file.py:factory, where factory() returns an nn.Module."
 
 
-def unclear(path: str, what: str = "name and shapes") -> SpecError:
-    """The error for a module whose `what` does not say what it computes."""
-    return SpecError(f"the {what} of '{path}' do not say what it computes.", OWN_CODE)
+def unclear(path: str) -> SpecError:
+    """The error for a module whose name and shapes do not say what it computes."""
+    return SpecError(f"the name and shapes of '{path}' do not say what it computes.", OWN_CODE)
 
 
 class Options:

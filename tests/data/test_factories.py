@@ -103,7 +103,7 @@ def test_a_loader_of_inputs_alone(batch):
         ([(torch.ones(2), torch.ones(2)), torch.ones(2)], "batches of 'data' are not"),
         ([], "batches of 'data' are not"),
         ([torch.ones(2, 2), torch.ones(2, 3)], "raised RuntimeError"),
-        ([{"x": 1}], "gives dict where numbers"),
+        ([{"x": 1}], "gives dict, not numbers"),
     ],
 )
 def test_a_loader_of_something_else_is_refused(batches, message):

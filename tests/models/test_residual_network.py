@@ -108,7 +108,7 @@ def test_blocks_without_stages_need_their_strides(tmp_path: Path, rest: list[str
     ("old", "new", "named"),
     [
         ("layer2.0.shortcut.0.", "layer2.0.shortcut.1.", "the name and shapes of 'layer2"),
-        ("layer2.0.conv1.", "layer2.0.conv1.0.", "the name of 'layer2.0.conv1.0' do"),
+        ("layer2.0.conv1.", "layer2.0.conv1.0.", "the name and shapes of 'layer2.0.conv1.0' do"),
     ],
 )
 def test_what_the_names_leave_open_is_no_guess(tmp_path: Path, old: str, new: str, named: str) -> None:
