@@ -7,7 +7,6 @@ and does a bounded number of steps, so a hostile pickle can at worst be refused.
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +35,8 @@ class PickleMachine:
         Raises Malformed where it is broken or uses what no state dict needs; Forbidden where it asks
         for a global that is not allowed.
         """
+        import pickletools  # which the command line need not load at start
+
         try:
             for count, (opcode, argument, _) in enumerate(pickletools.genops(self._data)):
                 if opcode.name == "STOP":

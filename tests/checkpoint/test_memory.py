@@ -105,7 +105,7 @@ def test_what_is_no_tensor_is_left_out_with_a_note() -> None:
         ({"w": torch.ones(2, 2).to_sparse()}, "is torch.float32, torch.sparse_coo, which deepalign"),
         ({"w": torch.zeros(2, dtype=torch.complex128)}, "is torch.complex128"),
         ({"w\n": torch.ones(2)}, "characters that cannot be printed"),
-        ({3: torch.ones(2)}, "where text belongs"),
+        ({3: torch.ones(2)}, ", not text"),
     ],
 )
 def test_what_is_no_network_is_refused(tensors: Mapping[str, Tensor], message: str) -> None:
