@@ -81,7 +81,7 @@ class Gains:
         """The gains of `group` under `g` from some tensors only."""
         return self._fresh(group, g, names)
 
-    def acted(self, name: str, g: Element) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    def acted(self, name: str, g: Element) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
         """The reference's tensor and the moving one's under `g`, in one type."""
         a, b = widened(self.reference[name]), self.symmetry.act(g, name, widened(self.moving[name]))
         dtype = torch.promote_types(a.dtype, b.dtype)

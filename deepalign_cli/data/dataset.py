@@ -45,7 +45,7 @@ class Part:
     """A split whose labels are in memory (one for each input); its inputs may be anywhere."""
 
     inputs: Inputs
-    labels: Shaped[Tensor, "..."] | None
+    labels: Shaped[Tensor, " ..."] | None
 
     def __len__(self) -> int:
         return len(self.inputs)

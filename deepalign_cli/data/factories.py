@@ -120,7 +120,7 @@ def _has(value: object, method: str) -> bool:
     return callable(getattr(type(value), method, None))
 
 
-def _array(value: object, source: str) -> Shaped[Tensor, "..."]:
+def _array(value: object, source: str) -> Shaped[Tensor, " ..."]:
     """An array, a list, a number or a picture as a tensor in memory."""
     try:
         if isinstance(value, Tensor):

@@ -59,7 +59,7 @@ class Call:
         """The axis of the weight that becomes the output's features."""
         return 1 - self.read
 
-    def features(self, x: Shaped[Tensor, "..."]) -> int:
+    def features(self, x: Shaped[Tensor, " ..."]) -> int:
         """The axis of the features (channels) in the layer's input or output."""
         return x.ndim - self.weight.ndim + 1 if self.layer is LayerKind.CONV else x.ndim - 1
 

@@ -67,7 +67,7 @@ class ModuleRun:
             if isinstance(norm, nn.GroupNorm):
                 norm.register_forward_pre_hook(_contiguous)
 
-    def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "..."]:
+    def __call__(self, weights: Weights, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, " ..."]:
         own = {self.names[name]: w for name, w in weights.items() if name in self.names}
         rest = self._rest_like(own)
         for tied in self.ties:

@@ -73,7 +73,7 @@ class Symmetry:
         """The groups that move this tensor."""
         return tuple(dict.fromkeys(g for axis in self.spec.axes.get(name, ()) for g in axis.groups()))
 
-    def act(self, g: Element, name: str, w: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    def act(self, g: Element, name: str, w: Shaped[Tensor, " ..."]) -> Shaped[Tensor, " ..."]:
         r"""The tensor `name` after the element has moved its units; the same tensor where none do.
 
         Permuting is exact in every dtype. Scales are applied in float32 or wider and rounded once.
@@ -96,12 +96,12 @@ class Symmetry:
         """All tensors after the element has acted."""
         return {name: self.act(g, name, w) for name, w in weights.items()}
 
-    def rows(self, group: str, name: str, w: Num[Tensor, "..."]) -> Num[Tensor, "n rest"]:
+    def rows(self, group: str, name: str, w: Num[Tensor, " ..."]) -> Num[Tensor, "n rest"]:
         """The tensor's entries by unit of `group`: one row a unit, all its places side by side."""
         return torch.cat([self.unfold(o, w) for o in self.occurrences[group] if o.name == name], dim=1)
 
     @staticmethod
-    def unfold(place: Occurrence, w: Num[Tensor, "..."]) -> Num[Tensor, "n rest"]:
+    def unfold(place: Occurrence, w: Num[Tensor, " ..."]) -> Num[Tensor, "n rest"]:
         """The entries that one occurrence of a group moves, one row a unit."""
         part = w.movedim(place.axis, 0)[place.start : place.stop]
         outer, size, inner = place.factors
