@@ -62,7 +62,8 @@ def test_an_alignment_carries_the_moving_input_and_says_how_it_was_made(tmp_path
         assert distance(one.symmetry, inputs[0], moved) == pytest.approx(one.distance_after)
         assert one.distance_after < one.distance_before
         assert one.making == {"restarts": 1}
-    assert [label for _, label in told] == ["aligning 1.pt by weights", "aligning 2.pt by weights"]
+    stages = list(dict.fromkeys(label for _, label in told if label != "weight matching"))
+    assert stages == ["aligning 1.pt by weights", "aligning 2.pt by weights"]
     alone = Session(inputs[::2], WEIGHTS).alignments()[0]  # from the same seed each
     assert alone.distance_after == found[1].distance_after
 
