@@ -136,7 +136,7 @@ def test_method_none_leaves_b_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [["--sketches", "2"], ["-m", "weights", "--restarts", "4"]], ids=" ".join)
 def test_the_same_seed_gives_the_same_bytes(how: list[str], tmp_path: Path) -> None:
-    a, b = pair(tmp_path, "cifar_resnet")
+    a, b = pair(tmp_path, "plain_cnn_bn")
     for name in ("1", "2"):
         assert deepalign("align", a, b, "-o", tmp_path / name, *how, "--seed", 3).code == 0
 
@@ -447,7 +447,7 @@ def four(folder: Path, kind: str = "named_mlp") -> list[Path]:
     return [save(network(kind, seed), folder / f"{name}.pt") for seed, name in enumerate("abcd")]
 
 
-@pytest.mark.parametrize("how", [[], ["-m", "weights"]], ids=["deepalign", "weights"])
+@pytest.mark.parametrize("how", [[], ["-m", "weights", "--restarts", "2"]], ids=["deepalign", "weights"])
 def test_several_are_aligned_as_each_by_itself(how: list[str], tmp_path: Path) -> None:
     a, *moving = four(tmp_path)
     done = deepalign("align", a, *moving, *how, "-o", tmp_path / "new", "--json")
@@ -573,6 +573,7 @@ def test_an_input_that_does_not_fit_stops_several_before_any_output(tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_the_default_method_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     """Each of these takes a good part of a second, which a small alignment does not."""
     code = (
