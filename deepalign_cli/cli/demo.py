@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
-from deepalign_cli.cli import options
 from deepalign_cli.cli.barrier_tables import barrier_payload, show_curves
+from deepalign_cli.cli.grouped import flag, option
+from deepalign_cli.cli.options import OUTPUT, ShowOptions
 from deepalign_cli.cli.output import Output, table
 from deepalign_cli.errors import MissingExtra
 
@@ -19,22 +20,20 @@ if TYPE_CHECKING:
 _PICTURE = Path("deepalign-demo.png")
 LABELS = {"none": "naive average", "deepalign": "average after alignment"}  # in the table and the picture
 
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot", metavar="FILE", rich_help_panel="Output",
-        help=f"The picture of the barrier curves: .png, .svg, .pdf, .pgf or .html; {_PICTURE} by default.",
-    ),
-]  # fmt: skip
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What is written."""
+
+    output: Path | None = option("The .safetensors file to write.", OUTPUT, short="-o", metavar="OUT")
+    plot: Path | None = option(
+        f"The picture of the barrier curves: .png, .svg, .pdf, .pgf or .html; {_PICTURE} by default.",
+        OUTPUT, metavar="FILE",
+    )  # fmt: skip
+    force: bool = flag("Overwrite existing files.", OUTPUT)
 
 
-def demo(
-    output: options.OutputPath = None,
-    plot: Plot = None,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+def demo(*, how: DemoOptions, show: ShowOptions) -> None:
     """Merge two shipped MNIST classifiers and show what alignment is worth.
 
     Two networks (784-128-128-128-10, ReLU) were trained separately. Their naive average fails; aligned first,
@@ -45,26 +44,27 @@ def demo(
         deepalign demo
         deepalign demo --json
     """
-    out = Output("demo", json=json, quiet=quiet)
+    out = show.sink("demo")
     from deepalign_cli.operations.demo import run_demo
 
-    picture = _picture(out, plot, force)
+    picture = _picture(out, how.plot, how.force)
     with out.stages("aligning") as progress:
-        result = run_demo(output, force=force, progress=progress)
+        result = run_demo(how.output, force=how.force, progress=progress)
     if picture is not None:
         from deepalign_cli.plots import Drawing, save_curves
 
-        drawing = Drawing(labels=LABELS)
-        save_curves(picture, result.barrier.curves, names=result.barrier.ends, force=force, drawing=drawing)
-    out.result(_payload(result, output, picture), lambda console: _show(console, result, picture), output)
+        drawing, ends = Drawing(labels=LABELS), result.barrier.ends
+        save_curves(picture, result.barrier.curves, names=ends, force=how.force, drawing=drawing)
+    payload = _payload(result, how.output, picture)
+    out.result(payload, lambda console: _show(console, result, picture), how.output)
 
 
 def _picture(out: Output, plot: Path | None, force: bool) -> Path | None:
-    """Where to draw; nowhere if nobody asked, and it cannot be drawn or would overwrite."""
+    """Where to draw: nowhere if the default picture exists already, or cannot be drawn."""
     from deepalign_cli.plots import check_plot
 
     if plot is None and _PICTURE.exists() and not force:
-        out.note(f"{_PICTURE} is there already and stays as it is; --force draws it anew")
+        out.note(f"{_PICTURE} exists already and is left as it is; --force overwrites it")
         return None
     try:
         check_plot(plot or _PICTURE, force=force)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from deepalign_cli.cli.aligning import AligningOptions
+from deepalign_cli.cli.grouped import dashed, option
+from deepalign_cli.cli.options import AlignmentOptions
 from deepalign_cli.cli.running_options import RunningOptions, pairs
 from deepalign_cli.errors import UsageError
 
@@ -23,32 +22,20 @@ _PANEL = "The picture"
 class DrawingOptions:
     """How a picture is drawn."""
 
-    figure_width: Annotated[
-        float | None,
-        typer.Option(
-            "--figure-width", metavar="INCHES", min=0.0, max=100.0, rich_help_panel=_PANEL,
-            help="The width of the picture; its legend goes below where it has no room beside.",
-        ),
-    ] = None  # fmt: skip
-    font: Annotated[
-        str | None,
-        typer.Option(
-            "--font", metavar="NAME", rich_help_panel=_PANEL, help="The font's family: serif, Arial, ..."
-        ),
-    ] = None
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label", metavar="NAME=TEXT", rich_help_panel=_PANEL,
-            help="What the picture calls a curve (none=plain, deepalign=ours) or a network of a landscape "
-            "(A='seed 0'); repeat it for more.",
-        ),
-    ] = None  # fmt: skip
+    figure_width: float | None = option(
+        "The width of the picture; the legend moves below the curves where there is no room beside them.",
+        _PANEL, metavar="INCHES", min=0.0, max=100.0,
+    )  # fmt: skip
+    font: str | None = option("The font family: serif, Arial, ...", _PANEL, metavar="NAME")
+    label: list[str] | None = option(
+        "The label of a curve (none=plain, deepalign=ours) or of a network in a landscape (A='seed 0'); "
+        "repeat it for more.", _PANEL, metavar="NAME=TEXT",
+    )  # fmt: skip
 
     def drawing(self, kind: str, names: Sequence[str], least: float) -> Drawing:
         """The same for what draws a picture of a kind: none (empty), `terminal` or `file`.
 
-        `names` are what can have labels, so far as that is known; `least` is the least width in inches.
+        `names` are what can have labels, as far as that is known; `least` is the least width in inches.
 
         Raises:
             UsageError: an option has no effect, a label names nothing, the width is too small.
@@ -56,38 +43,33 @@ class DrawingOptions:
         from deepalign_cli.plots import Drawing
 
         idle = {"": ("figure_width", "font", "label"), "terminal": ("figure_width", "font"), "file": ()}[kind]
-        given = next((name for name in idle if getattr(self, name)), None)
-        if given:
-            option = f"--{given.replace('_', '-')}"
-            raise UsageError(f"{option} is for a picture in a file.", "for example --plot curve.pdf")
-        if self.figure_width is not None and self.figure_width < least:
+        useless = next((name for name in idle if getattr(self, name)), None)
+        if useless:
             raise UsageError(
-                f"--figure-width {self.figure_width:g} is too narrow.", f"take {least:.3g} or more."
+                f"{dashed(useless)} is for a picture in a file.", "add --plot curve.pdf, for example"
             )
-        drawing = Drawing(self.figure_width, self.font, pairs("--label", self.label))
+        width = self.figure_width
+        if width is not None and width < least:
+            raise UsageError(f"--figure-width {width:g} is too narrow.", f"use {least:.3g} or more.")
+        drawing = Drawing(width, self.font, pairs("--label", self.label))
         if names:
             drawing.check_labels(names)
         return drawing
 
 
-def read_files(
-    inputs: Sequence[Path],
-    running: RunningOptions,
-    aligning: AligningOptions,
-    alignments: Sequence[Path] | None,
-) -> list[Path]:
-    """What a command reads: no picture and no table takes its place."""
-    return [*inputs, *running.files(), *(alignments or ()), *filter(None, [aligning.spec])]
+def read_files(inputs: Sequence[Path], running: RunningOptions, aligning: AlignmentOptions) -> list[Path]:
+    """The files that a command reads: no picture and no table may take their place."""
+    return [*inputs, *running.files(), *(aligning.alignment or ()), *filter(None, [aligning.spec])]
 
 
 def check_drawing(
     picture: Path | None, csv: Path | None, reads: Sequence[Path], drawing: Drawing, *, force: bool
 ) -> None:
-    """Check a picture and a table of its points; `reads` are files that are read.
+    """Check the paths of a picture and of a table of its points; `reads` are files that are read.
 
     Raises:
-        UsageError: one exists and is not to be overwritten, is read, is no kind of picture; both are one;
-            there is no such font.
+        UsageError: one exists and must not be overwritten, is an input, is not a known kind of picture; both
+            are one; there is no such font.
         OutputError: one could not be written. MissingExtra: what draws the picture is not installed.
     """
     from deepalign_cli.checkpoint import check_output

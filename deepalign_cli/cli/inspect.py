@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
-from deepalign_cli.cli import options
+from deepalign_cli.cli.grouped import flag, option
+from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
 from deepalign_cli.cli.output import Output, table
 from deepalign_cli.errors import SpecError, UsageError
 
@@ -17,32 +19,18 @@ if TYPE_CHECKING:
     from deepalign_cli.symmetry.spec import Spec as SpecType
 
 
-def inspect(
-    a: options.CheckpointA,
-    print_spec: Annotated[
-        bool,
-        typer.Option(
-            "--spec", help="Print the symmetry spec as TOML, to be edited and passed to --spec elsewhere."
-        ),
-    ] = False,
-    blank: Annotated[
-        bool,
-        typer.Option(
-            "--blank", help="With --spec: a skeleton in which nothing moves yet, for any architecture."
-        ),
-    ] = False,
-    from_spec: Annotated[
-        options.OptionalPath,
-        typer.Option(
-            "--from", metavar="FILE.toml", help="Show this spec on the checkpoint instead of finding one."
-        ),
-    ] = None,
-    activation: options.Activation = None,
-    heads: options.Heads = None,
-    offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class InspectOptions:
+    """The spec to show, and how."""
+
+    spec: bool = flag("Print the symmetry spec as TOML, to edit and to pass to --spec of other commands.")
+    blank: bool = flag("With --spec: a skeleton in which nothing moves yet, for any architecture.")
+    from_: Path | None = option(
+        "Show this spec on the checkpoint instead of inferring one.", metavar="FILE.toml"
+    )
+
+
+def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, common: ReadOptions) -> None:
     """Show a checkpoint's tensors, its groups of units, and what is doubtful.
 
     Reads headers only. The spec comes from --from, from the checkpoint's metadata, or from names and shapes.
@@ -51,42 +39,38 @@ def inspect(
         deepalign inspect a.pt
         deepalign inspect a.pt --spec > a.toml
     """
-    out = Output("inspect", json=json, quiet=quiet)
-    if blank and not print_spec:
+    out = common.sink("inspect")
+    if how.blank and not how.spec:
         raise UsageError("--blank goes with --spec.", "deepalign inspect A --spec --blank > a.toml")
     from deepalign_cli.operations.inputs import open_network
     from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
 
-    checkpoint = open_network(a)
+    checkpoint, activation = open_network(a), family.activation
     try:
-        spec = blank_spec(checkpoint) if blank else resolve_spec(checkpoint, from_spec, activation, heads)
+        resolved = (checkpoint, how.from_, activation, family.heads)
+        spec = blank_spec(checkpoint) if how.blank else resolve_spec(*resolved)
     except SpecError:
-        if not print_spec and from_spec is None:
-            _report(out, checkpoint, Spec({}, source="no spec was found"), {})
+        if not how.spec and how.from_ is None:
+            _report(out, checkpoint, Spec({}, source="no spec was found"), {}, {})
         raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
-    if print_spec and not json:
+    if how.spec and not common.json:
         sys.stdout.write(format_spec(spec if activation else plain(spec)))
         return
-    for note in (*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)):
-        out.note(note)
-    _report(out, checkpoint, spec, sizes, {"spec": format_spec(spec)} if print_spec else {})
+    out.notes((*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)))
+    _report(out, checkpoint, spec, sizes, {"spec": format_spec(spec)} if how.spec else {})
 
 
 def _report(
-    out: Output,
-    checkpoint: Checkpoint,
-    spec: SpecType,
-    sizes: dict[str, int],
-    more: dict[str, object] | None = None,
+    out: Output, checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int], more: dict[str, object]
 ) -> None:
-    payload = _payload(checkpoint, spec, sizes) | (more or {})
+    payload = _payload(checkpoint, spec, sizes) | more
     out.result(payload, lambda console: _show(console, checkpoint, payload))
 
 
-def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> dict[str, object]:
+def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> dict[str, Any]:
     from deepalign_cli.symmetry.axes import format_axes
     from deepalign_cli.symmetry.kinds import PERMUTATION
     from deepalign_cli.symmetry.spec import plain
@@ -117,10 +101,8 @@ def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> d
     }
 
 
-def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, object]) -> None:
+def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, Any]) -> None:
     tensors, groups = payload["tensors"], payload["groups"]
-    assert isinstance(tensors, dict)
-    assert isinstance(groups, dict)
     parameters = sum(info.numel for info in checkpoint.infos.values() if info.is_float)
     where = checkpoint.origin or checkpoint.path
     console.print(f"{where}: {payload['source']}; {len(tensors)} tensors, {parameters:,} parameters")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from deepalign_cli.cli import options
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.barrier_tables import number
 from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
-from deepalign_cli.cli.grouped import grouped
-from deepalign_cli.cli.output import Output, table
+from deepalign_cli.cli.grouped import dashed, option
+from deepalign_cli.cli.options import OUTPUT, WriteOptions
+from deepalign_cli.cli.output import table
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.landscape import LandscapeReport
 
 _PANEL, _LEAST = "The plane", 3.2  # inches
-_OPTIONS, _PICTURE = AligningOptions(), DrawingOptions()
 
 Inputs = Annotated[
     list[Path],
@@ -32,43 +32,24 @@ Inputs = Annotated[
         help="Two checkpoints, for the plane through A, B and aligned B; or three, for their own plane.",
     ),
 ]
-Points = Annotated[
-    int,
-    typer.Option(
-        "--points", metavar="N", min=3, max=201, rich_help_panel=_PANEL,
-        help="Points along the longer side of the grid.",
-    ),
-]  # fmt: skip
-Picture = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="OUT", rich_help_panel="Output",
-        help="The picture: a .png, .svg, .pdf, .pgf (LaTeX) or .html file. "
-        "A's name with '.landscape.png' by default.",
-    ),
-]  # fmt: skip
-Csv = Annotated[
-    Path | None,
-    typer.Option("--csv", metavar="FILE", help="Write every point as a row.", rich_help_panel=_PANEL),
-]
 
 
-@grouped
+@dataclass(frozen=True)
+class PlaneOptions:
+    """The grid, and where it is drawn and written."""
+
+    points: int = option("Points along the longer side of the grid.", _PANEL, 25, min=3, max=201)
+    csv: Path | None = option("Write every point as a row.", _PANEL, metavar="FILE")
+    output: Path | None = option(
+        "The picture: a .png, .svg, .pdf, .pgf (LaTeX) or .html file. A's name with '.landscape.png' by "
+        "default.", OUTPUT, short="-o", metavar="OUT",
+    )  # fmt: skip
+
+
 def landscape(
-    inputs: Inputs,
-    running: RunningOptions,
-    output: Picture = None,
-    method: Method = None,
-    aligning: AligningOptions = _OPTIONS,
-    alignment: options.Alignments = None,
-    points: Points = 25,
-    drawing: DrawingOptions = _PICTURE,
-    csv: Csv = None,
-    offline: options.Offline = False,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    inputs: Inputs, *, running: RunningOptions, method: Method = None, aligning: AligningOptions,
+    plane: PlaneOptions, drawing: DrawingOptions, common: WriteOptions,
+) -> None:  # fmt: skip
     """Draw the loss on the plane through A, B and aligned B.
 
     With three checkpoints it is the plane through these, as they are. Every point is a network that is run
@@ -79,66 +60,63 @@ def landscape(
         deepalign landscape a.pt b.pt --data mnist.npz --normalise standard --activation relu
         deepalign landscape a.pt b.pt c.pt --data mnist.npz --normalise standard -o plane.html
     """
-    out = Output("landscape", json=json, quiet=quiet)
+    out = common.sink("landscape")
     if len(inputs) not in (2, 3):
         raise UsageError("landscape takes two or three checkpoints.", "deepalign landscape A B --data D")
     if running.data is None:
-        raise UsageError("landscape runs the networks on data.", "name them: --data mnist.npz")
-    settings = make_settings([method] if method else None, aligning, alignment, force=force)
-    _check(settings.method, inputs, aligning, alignment, running, method)
+        raise UsageError("landscape needs data to run the networks on.", "add --data mnist.npz")
+    settings = make_settings([method] if method else None, aligning, force=common.force)
+    _check(settings.method, len(inputs), aligning, running, method)
     from deepalign_cli.cli.align import default_output
     from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files, save_view
 
-    picture = output or default_output(inputs[0], "landscape").with_suffix(".png")
-    reads = read_files(inputs, running, aligning, alignment)
+    picture = plane.output or default_output(inputs[0], "landscape").with_suffix(".png")
     how = drawing.drawing("file", ("A", "aligned B", "B") if len(inputs) == 2 else ("A", "B", "C"), _LEAST)
-    check_drawing(picture, csv, reads, how, force=force)
-    view = LandscapeQuestion(tuple(inputs), settings, running.subject(), tuple(alignment or ()), points)
+    check_drawing(picture, plane.csv, read_files(inputs, running, aligning), how, force=common.force)
+    question = LandscapeQuestion(
+        tuple(inputs), settings, running.subject(), tuple(aligning.alignment or ()), plane.points
+    )
     with out.stages("aligning") as progress:
-        report = landscape_files(view, progress)
-    for note in report.notes:
-        out.note(note)
-    save_view(report, picture, csv, force=force, drawing=how)
-    written = [picture, *filter(None, [csv])]
-    paths = "\n".join(map(str, written))
-    out.result(_payload(report, written), lambda console: _show(console, report, written), paths)
+        report = landscape_files(question, progress)
+    out.notes(report.notes)
+    save_view(report, picture, plane.csv, force=common.force, drawing=how)
+    written = [picture, *filter(None, [plane.csv])]
+    out.result(_payload(report, written), lambda console: _show(console, report, written), *written)
 
 
-def _check(
-    used: str, inputs: list[Path], how: AligningOptions, alignments: list[Path] | None,
-    running: RunningOptions, method: str | None,
-) -> None:  # fmt: skip
-    given = {"method": method, "alignment": alignments or None, **vars(how)}
-    idle = [name for name, value in given.items() if value is not None and name not in ("spec", "activation")]
-    if len(inputs) == 3 and idle:
+def _check(used: str, count: int, how: AligningOptions, running: RunningOptions, method: str | None) -> None:
+    """Check the options of a plane through so many networks."""
+    values = {"method": method, **vars(how)}
+    idle = [
+        name
+        for name, value in values.items()
+        if value not in (None, []) and name not in ("spec", "activation")
+    ]
+    if count == 3 and idle:
         raise UsageError(
-            f"three networks are taken as they are, so --{idle[0]} has no effect.",
+            f"three networks are taken as they are, so {dashed(idle[0])} has no effect.",
             "leave it out, or align them first: deepalign align A B C -o aligned/",
         )
     if used == "none":
         raise UsageError(
-            "-m none moves nothing, and two networks span no plane.", "take another method, or three inputs."
+            "-m none moves nothing, and two networks span no plane.", "use another method, or three inputs."
         )
-    if len(inputs) == 2 and len(running.split or ()) > 1:
+    if count == 2 and len(running.split or ()) > 1:
         raise UsageError("a landscape is of one split of the data.", "give --split once.")
-    check_data([] if alignments else [used], how, running, elsewhere=True)
+    check_data([used], how, running, elsewhere=True)
 
 
 def _payload(report: LandscapeReport, written: Sequence[Path]) -> dict[str, object]:
-    found = report.landscape
+    landscape = report.landscape
+    keys = ("xs", "ys", "losses", "accuracies", "places", "paths")
     return {
         "output": written[0],
         "outputs": written,
         "method": report.method,
-        "xs": found.xs,
-        "ys": found.ys,
-        "losses": found.losses,
-        "accuracies": found.accuracies,
-        "places": found.places,
-        "paths": found.paths,
+        **{key: getattr(landscape, key) for key in keys},
         "at": report.at,
         "loss": report.loss,
-        "data": found.data,
+        "data": landscape.data,
         "seconds": report.seconds,
     }
 

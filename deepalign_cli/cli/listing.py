@@ -8,24 +8,23 @@ from rich.console import Console
 
 from deepalign_cli.aligners import methods as method_table
 from deepalign_cli.aligners.methods import METHODS
-from deepalign_cli.cli import options
-from deepalign_cli.cli.output import Output, table
+from deepalign_cli.cli.options import ShowOptions
+from deepalign_cli.cli.output import table
 from deepalign_cli.combiners import table as combiner_table
 from deepalign_cli.combiners.table import COMBINERS
 
 
-def methods(json: options.Json = False, quiet: options.Quiet = False) -> None:
+def methods(*, show: ShowOptions) -> None:
     """List the methods of -m and the combiners of --combine.
 
-    Those of other packages that are installed are among them.
+    The list includes those of other installed packages.
 
     Example:
         deepalign methods
         deepalign methods --json
     """
-    out = Output("methods", json=json, quiet=quiet)
-    for problem in (*METHODS.problems, *COMBINERS.problems):
-        out.note(problem)
+    out = show.sink("methods")
+    out.notes((*METHODS.problems, *COMBINERS.problems))
     payload = {
         "methods": [{**_row(row, method_table.DEFAULT), "data": row.data.value} for row in METHODS.values()],
         "combiners": [
@@ -37,10 +36,10 @@ def methods(json: options.Json = False, quiet: options.Quiet = False) -> None:
 
 
 def _row(row: Any, default: str) -> dict[str, Any]:
-    given = [{"option": p.option, "default": p.default, "help": p.help} for p in row.parameters]
+    parameters = [{"option": p.option, "default": p.default, "help": p.help} for p in row.parameters]
     return {
         "name": row.name, "default": row.name == default, "help": row.help, "paper": row.paper,
-        "options": given,
+        "options": parameters,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from deepalign_cli.cli.align import align
 from deepalign_cli.cli.barrier import barrier
 from deepalign_cli.cli.command import Program, Subcommand, columns, example, fold_words
 from deepalign_cli.cli.demo import demo
+from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.inspect import inspect
 from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.listing import methods
@@ -110,7 +111,9 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
         if not rich_help:  # which rewraps paragraphs that do not start with \b
             examples = f"\b\n{examples}"
         summary = _one_line(text.split("\n\n")[0])  # given by itself it is not cut to one line
-        app.command(_name(command), cls=Subcommand, help=text, short_help=summary, epilog=examples)(command)
+        app.command(_name(command), cls=Subcommand, help=text, short_help=summary, epilog=examples)(
+            grouped(command)
+        )
     return app
 
 

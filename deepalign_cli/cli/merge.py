@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from deepalign_cli.cli import options
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
-from deepalign_cli.cli.grouped import grouped
-from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.grouped import option
+from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
-from deepalign_cli.cli.tables import HOW_TO_MERGE, Combine, Method, options_of
+from deepalign_cli.cli.tables import Method, described, known, options_of, parameters_of
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combiner
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.operations.job import Job, Report
     from deepalign_cli.operations.merge import Merging
 
 
@@ -29,30 +25,36 @@ if TYPE_CHECKING:
 class CombineOptions:
     """How aligned networks become one, whatever the combiner."""
 
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha", metavar="X", min=0.0, max=1.0, rich_help_panel=HOW_TO_MERGE,
-            help="The share of B, from 0 (A) to 1 (aligned B); 0.5 by default. For two inputs.",
-        ),
-    ] = None  # fmt: skip
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="W1,W2,...", rich_help_panel=HOW_TO_MERGE,
-            help="The share of each input, divided by their sum; equal by default.",
-        ),
-    ] = None  # fmt: skip
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            "--base", metavar="BASE", rich_help_panel=HOW_TO_MERGE,
-            help="The checkpoint that the inputs were trained from, where a combiner needs it; all are "
-            "aligned to it.",
-        ),
-    ] = None  # fmt: skip
-    combine: Combine = None
-    path: Annotated[str | None, typer.Option("--path", hidden=True, help="The old name of --combine.")] = None
+    alpha: float | None = option(
+        "The share of B, from 0 (A) to 1 (aligned B); 0.5 by default. For two inputs.", MERGING,
+        min=0.0, max=1.0,
+    )  # fmt: skip
+    weights: str | None = option(
+        "The share of each input, divided by their sum; equal by default.", MERGING, metavar="W1,W2,..."
+    )
+    base: Path | None = option(
+        "The checkpoint that the inputs were fine-tuned from, for combiners that need it; all inputs are "
+        "aligned to it.", MERGING, metavar="BASE",
+    )  # fmt: skip
+    combine: str | None = option(
+        described(COMBINERS, DEFAULT), MERGING, metavar="COMBINER", parser=known(COMBINERS)
+    )
+    path: str | None = option("The old name of --combine.", hidden=True)
+
+
+@dataclass(frozen=True)
+class MergeOptions(AlignedOptions):
+    """What else is done with the merged network."""
+
+    repair: str | None = option(
+        "Repair the merged network on training examples of this data (given as for --data, and instead of "
+        "it): BatchNorm is re-estimated; other layers get statistics between their parents' (REPAIR).",
+        MERGING, metavar="SOURCE",
+    )  # fmt: skip
+    output: str | None = option(
+        "The .safetensors file to write; or OUT/, a folder that also holds A's configuration and tokenizer "
+        "and a model card. OUT is a folder if A is one.", OUTPUT, short="-o", metavar="OUT",
+    )  # fmt: skip
 
 
 if TYPE_CHECKING:
@@ -61,49 +63,13 @@ if TYPE_CHECKING:
         """The same, and the options of all combiners."""
 
 else:
-    MergingOptions = options_of(
-        "MergingOptions", COMBINERS.values(), "--combine", HOW_TO_MERGE, CombineOptions
-    )
-
-_MERGING, _ALIGNING, _RUNNING, _SHARING = (
-    MergingOptions(), AligningOptions(), RunningOptions(), SharingOptions(),
-)  # fmt: skip
-
-Repair = Annotated[
-    str | None,
-    typer.Option(
-        "--repair", metavar="SOURCE", rich_help_panel=HOW_TO_MERGE,
-        help="Repair the merged network on training examples of this data (as --data takes it, and in its "
-        "place): BatchNorm is re-estimated; other layers get the statistics between their parents' (REPAIR).",
-    ),
-]  # fmt: skip
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--output", "-o", metavar="OUT", rich_help_panel="Output",
-        help="The .safetensors file to write; or OUT/, a folder with A's configuration and tokenizer and a "
-        "model card too. OUT is a folder where A is one.",
-    ),
-]  # fmt: skip
+    MergingOptions = options_of("MergingOptions", COMBINERS.values(), "--combine", MERGING, CombineOptions)
 
 
-@grouped
 def merge(
-    inputs: options.Inputs,
-    output: Target = None,
-    merging: MergingOptions = _MERGING,
-    repair: Repair = None,
-    method: Method = None,
-    aligning: AligningOptions = _ALIGNING,
-    alignment: options.Alignments = None,
-    save_alignment: options.SaveAlignment = None,
-    running: RunningOptions = _RUNNING,
-    sharing: SharingOptions = _SHARING,
-    offline: options.Offline = False,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    inputs: Inputs, *, merging: MergingOptions, method: Method = None, aligning: AligningOptions,
+    running: RunningOptions, sharing: SharingOptions, common: MergeOptions,
+) -> None:  # fmt: skip
     """Align checkpoints to the first and average them.
 
     Two inputs give (1 - alpha) A + alpha aligned(B). Integer buffers come from A. BatchNorm statistics
@@ -119,56 +85,53 @@ def merge(
         deepalign merge a.pt b.pt --repair mnist.npz --normalise standard --activation relu
         deepalign merge hf://org/a hf://org/b -o merged/
     """
-    out = Output("merge", json=json, quiet=quiet)
+    out = common.sink("merge")
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
-    made = _merging(inputs, merging)
-    settings = make_settings([method] if method else None, aligning, alignment, force=force)
+    weighed, repair = _merging(inputs, merging), common.repair
+    settings = make_settings([method] if method else None, aligning, force=common.force)
     running = running if running.data else replace(running, data=repair)
     sharing.check()
-    target, is_folder = target_of(output, sharing.push, sources[0], default_output(inputs[0], "merged"))
-    check_data(
-        [] if alignment else [settings.method], aligning, running, elsewhere=is_folder or repair is not None
-    )
+    default = default_output(inputs[0], "merged")
+    target, is_folder = target_of(common.output, sharing.push, sources[0], default)
+    check_data([settings.method], aligning, running, elsewhere=is_folder or repair is not None)
     from deepalign_cli.operations.job import Job
-
-    reads = running.files() + (replace(running, model=None, loss=None, data=repair).files() if repair else [])
-    job = Job(
-        tuple(sources), target, settings, tuple(alignment or ()), save_alignment, running.subject(), repair,
-        tuple(reads),
-    )  # fmt: skip
-    named = sharing.push.split("/")[1] if sharing.push else target.resolve().name
-    given = {
-        **{name: value for name, value in typed(merging).items() if name not in ("--base", "--path")},
-        "--combine": merging.combine or merging.path, "--repair": repair and without_folder(repair),
-        "-m": method, **typed(aligning), "--alignment": alignment, **typed(running), "-o": f"{named}/",
-    }  # fmt: skip
-    report, files = _merged(out, job, made, (named, words(given)), is_folder=is_folder)
-    shares = made.row.shares(made.weights)
-    plain = merging.weights is None and len(made.weights) == 2
-    more: dict[str, object] = {"alpha": shares[1]} if plain else {"weights": shares}
-    more |= {"combine": made.combiner}
-    more |= {"files": files} if is_folder else {}
-    more |= {"pushed": sharing.upload(out, target, files)} if sharing.push else {}
-    show(out, report, more)
-
-
-def _merged(
-    out: Output, job: Job, merging: Merging, story: tuple[str, list[str]], *, is_folder: bool
-) -> tuple[Report, tuple[str, ...]]:
-    """Merge into a file, or into a folder whose files are named too."""
     from deepalign_cli.operations.merge import merge_files
     from deepalign_cli.operations.merged_folder import Story, merge_folder
 
+    reads = running.files() + (replace(running, model=None, loss=None, data=repair).files() if repair else [])
+    job = Job(
+        tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
+        running.subject(), repair, tuple(reads),
+    )  # fmt: skip
     with out.stages("aligning") as progress:
-        if not is_folder:
-            return merge_files(job, merging, progress), ()
-        folder = merge_folder(job, Story(*story), merging, progress)
-        return folder.report, folder.files
+        if is_folder:
+            title = sharing.push.split("/")[1] if sharing.push else target.resolve().name
+            story = Story(title, _command(title, merging, repair, method, aligning, running))
+            report = merge_folder(job, story, weighed, progress)
+        else:
+            report = merge_files(job, weighed, progress)
+    shares = weighed.row.shares(weighed.weights)
+    by_alpha = merging.weights is None and len(shares) == 2
+    more: dict[str, object] = {"alpha": shares[1]} if by_alpha else {"weights": shares}
+    more |= {"combine": weighed.combiner}
+    more |= {"files": report.files} if is_folder else {}
+    more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}
+    show(out, report, more)
 
 
-def _merging(inputs: Sequence[Path], given: MergingOptions) -> Merging:
+def _command(
+    title: str, merging: MergingOptions, repair: str | None, method: str | None, aligning: AligningOptions,
+    running: RunningOptions,
+) -> list[str]:  # fmt: skip
+    """The options that make the network again."""
+    how = {name: value for name, value in typed(merging).items() if name not in ("--base", "--path")}
+    how |= {"--combine": merging.combine or merging.path, "--repair": repair and without_folder(repair)}
+    return words({**how, "-m": method, **typed(aligning), **typed(running), "-o": f"{title}/"})
+
+
+def _merging(inputs: Sequence[Path], how: MergingOptions) -> Merging:
     """The combiner, its options and the weights.
 
     Raises:
@@ -176,48 +139,48 @@ def _merging(inputs: Sequence[Path], given: MergingOptions) -> Merging:
     """
     from deepalign_cli.operations.merge import Merging
 
-    row = COMBINERS.find(given.combine or given.path or DEFAULT)
-    common = set(CombineOptions.__dataclass_fields__)
-    own = {k: v for k, v in vars(given).items() if k not in common and v is not None}
-    _check_used(row, own, given)
-    merging = Merging(tuple(_weights(inputs, given)), row.name, own)
+    row = COMBINERS.find(how.combine or how.path or DEFAULT)
+    common = {field.name for field in fields(CombineOptions)}
+    values = {name: v for name, v in vars(how).items() if name not in common and v is not None}
+    _check_used(row, values, how)
+    merging = Merging(tuple(_weights(inputs, how)), row.name, values)
     merging.check(len(inputs) + row.base)
     return merging
 
 
-def _check_used(row: Combiner, own: dict[str, object], given: MergingOptions) -> None:
-    """See that every option has an effect. Raises UsageError where one has none."""
-    if given.path is not None and given.combine is not None:
+def _check_used(row: Combiner, values: dict[str, object], how: MergingOptions) -> None:
+    """Check that every option has an effect. Raises UsageError where one has none."""
+    if how.path is not None and how.combine is not None:
         raise UsageError("--path is the old name of --combine.", "leave it out.")
-    if row.base and given.base is None:
+    if row.base and how.base is None:
         raise UsageError(
-            f"--combine {row.name} needs the base that the inputs were trained from.",
+            f"--combine {row.name} needs the base that the inputs were fine-tuned from.",
             f"deepalign merge B C --base A --combine {row.name}",
         )
-    if given.base is not None and not row.base:
-        needing = " or ".join(r.name for r in COMBINERS.values() if r.base) or "another combiner"
-        raise UsageError(f"--combine {row.name} makes no use of --base.", f"give --combine {needing}.")
-    for name in own:
-        if not any(parameter.name == name for parameter in row.parameters):
-            users = [r.name for r in COMBINERS.values() if any(p.name == name for p in r.parameters)]
-            option = next(p.option for r in COMBINERS.values() for p in r.parameters if p.name == name)
+    if how.base is not None and not row.base:
+        users = " or ".join(one.name for one in COMBINERS.values() if one.base) or "another combiner"
+        raise UsageError(f"--combine {row.name} makes no use of --base.", f"give --combine {users}.")
+    parameters = parameters_of(COMBINERS.values())
+    for name in values:
+        parameter, names = parameters[name]
+        if row.name not in names:
             raise UsageError(
-                f"--combine {row.name} makes no use of {option}.",
-                f"leave it out, or give --combine {' or '.join(users)}.",
+                f"--combine {row.name} makes no use of {parameter.option}.",
+                f"leave it out, or give --combine {' or '.join(names)}.",
             )
 
 
-def _weights(inputs: Sequence[Path], given: MergingOptions) -> list[float]:
+def _weights(inputs: Sequence[Path], how: MergingOptions) -> list[float]:
     """A weight for each input."""
-    is_pair = len(inputs) == 2 and given.base is None
-    if given.alpha is not None and (given.weights is not None or not is_pair):
+    is_pair = len(inputs) == 2 and how.base is None
+    if how.alpha is not None and (how.weights is not None or not is_pair):
         raise UsageError(
             "--alpha is for two inputs, without --weights.", "give every input its share: --weights 2,1,1"
         )
-    if given.weights is None:
-        other = 0.5 if given.alpha is None else given.alpha
-        return [1 - other, other] if is_pair else [1 / len(inputs)] * len(inputs)
+    if how.weights is None:
+        share = 0.5 if how.alpha is None else how.alpha
+        return [1 - share, share] if is_pair else [1 / len(inputs)] * len(inputs)
     try:
-        return [float(part) for part in given.weights.split(",")]
+        return [float(part) for part in how.weights.split(",")]
     except ValueError:
-        raise UsageError(f"'{given.weights}' is not a list of numbers.", "write --weights 2,1,1") from None
+        raise UsageError(f"'{how.weights}' is not a list of numbers.", "write --weights 2,1,1") from None

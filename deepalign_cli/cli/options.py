@@ -1,34 +1,32 @@
-"""The options that several commands share, each said once."""
+"""The arguments and options that several commands share."""
 
 from __future__ import annotations
 
-from pathlib import Path as _Path
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deepalign_cli.checkpoint.hub import set_offline as _set_offline
-from deepalign_cli.symmetry.spec import Activation as ActivationName
+from deepalign_cli.checkpoint.hub import set_offline
+from deepalign_cli.cli.grouped import flag, option
+from deepalign_cli.cli.output import Output
+from deepalign_cli.symmetry.spec import Activation
 
-_INPUT = "What the networks are"
-_METHOD = "How to align"
-_OUTPUT = "Output"
-
-
-OptionalPath = _Path | None
+INPUT, ALIGNING, MERGING, OUTPUT = "What the networks are", "How to align", "How to merge", "Output"
 
 CheckpointA = Annotated[
-    _Path,
+    Path,
     typer.Argument(
         metavar="A", help="The reference: a .safetensors or PyTorch file, a folder, or hf://ORG/REPO."
     ),
 ]
 CheckpointB = Annotated[
-    _Path,
+    Path,
     typer.Argument(metavar="B", help="The checkpoint that moves: a file, a folder or hf://ORG/REPO like A."),
 ]
 Inputs = Annotated[
-    list[_Path],
+    list[Path],
     typer.Argument(
         metavar="A B [C ...]",
         help="Two or more checkpoints, all aligned to the first: files, folders, or "
@@ -37,108 +35,80 @@ Inputs = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class ShowOptions:
+    """How a result is shown."""
+
+    json: bool = flag("Print one JSON object (errors too, on stderr).", OUTPUT)
+    quiet: bool = flag("Print the output's path, if there is one, and nothing else.", OUTPUT, short="-q")
+
+    def sink(self, command: str) -> Output:
+        """Where a command shows its result."""
+        return Output(command, json=self.json, quiet=self.quiet)
+
+
 def _offline(value: bool) -> bool:
-    _set_offline(value)
+    set_offline(value)
     return value
 
 
-Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        callback=_offline,
-        help="Ask the Hugging Face Hub nothing: hf:// is what its cache holds.",
-        rich_help_panel=_INPUT,
-    ),
-]
+@dataclass(frozen=True)
+class ReadOptions(ShowOptions):
+    """The same for commands that read checkpoints."""
 
-Spec = Annotated[
-    _Path | None,
-    typer.Option(
-        "--spec",
-        metavar="FILE.toml",
-        help="Read the symmetry spec from this file instead of finding it out; "
-        "'deepalign inspect A --spec' writes one.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Activation = Annotated[
-    ActivationName | None,
-    typer.Option(
-        "--activation",
-        help="The hidden units' non-linearity: tanh and sin also allow sign flips, "
-        "relu and leaky_relu also allow rescaling.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Heads = Annotated[
-    int | None,
-    typer.Option(
-        "--heads",
-        metavar="N",
-        min=1,
-        help="Attention heads of a transformer, which shapes alone do not tell.",
-        rich_help_panel=_INPUT,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        min=0,
-        max=2**63 - 1,  # torch's generators take no more
-        help="Where the random numbers start, 0 by default; the same seed gives the same result.",
-        rich_help_panel=_METHOD,
-    ),
-]
-Alignments = Annotated[
-    list[_Path] | None,
-    typer.Option(
-        "--alignment",
-        metavar="FILE",
-        help="Use this saved alignment instead of computing one; repeat it for each input after the first.",
-        rich_help_panel=_METHOD,
-    ),
-]
+    offline: bool = flag(
+        "Do not contact the Hugging Face Hub: hf:// reads its local cache.", INPUT, callback=_offline
+    )
 
-OutputPath = Annotated[
-    _Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="The .safetensors file to write.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-SaveAlignment = Annotated[
-    _Path | None,
-    typer.Option(
-        "--save-alignment",
-        metavar="FILE",
-        help="Also keep the alignment itself (a few kB), for --alignment later.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Overwrite files that exist, and use an alignment of other inputs.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object (errors too, on stderr).", rich_help_panel=_OUTPUT),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="Print the output's path, if there is one, and nothing else.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
+
+@dataclass(frozen=True)
+class WriteOptions(ReadOptions):
+    """The same for commands that write files."""
+
+    force: bool = flag(
+        "Overwrite existing files, and accept an alignment that was made for other inputs.", OUTPUT
+    )
+
+
+@dataclass(frozen=True)
+class AlignedOptions(WriteOptions):
+    """The same for commands that keep alignments."""
+
+    save_alignment: Path | None = option(
+        "Also save the alignment itself (a few kB), for --alignment later.", OUTPUT, metavar="FILE"
+    )
+
+
+@dataclass(frozen=True)
+class FamilyOptions:
+    """What a checkpoint may leave open about its architecture. None stands for what was not given."""
+
+    activation: Activation | None = option(
+        "The activation of the hidden units: tanh and sin also allow sign flips, relu and leaky_relu also "
+        "allow rescaling.", INPUT,
+    )  # fmt: skip
+    heads: int | None = option("Attention heads of a transformer; shapes alone do not tell.", INPUT, min=1)
+
+
+@dataclass(frozen=True)
+class SpecOptions(FamilyOptions):
+    """The same, with a spec in a file, for commands that compare networks."""
+
+    spec: Path | None = option(
+        "Read the symmetry spec from this file instead of inferring it; 'deepalign inspect A --spec' writes "
+        "one.", INPUT, metavar="FILE.toml",
+    )  # fmt: skip
+    seed: int | None = option(
+        "Seed of the random numbers, 0 by default; the same seed gives the same result.", ALIGNING,
+        min=0, max=2**63 - 1,  # torch's generators take no more
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AlignmentOptions(SpecOptions):
+    """The same, with saved alignments, for commands that align."""
+
+    alignment: list[Path] | None = option(
+        "Use this saved alignment instead of computing one; repeat it for each input after the first.",
+        ALIGNING, metavar="FILE",
+    )  # fmt: skip

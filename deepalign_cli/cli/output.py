@@ -13,7 +13,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Protocol, TextIO
@@ -59,19 +59,18 @@ class Output:
         self._stderr = console(sys.stderr)
 
     def result(
-        self,
-        payload: Mapping[str, Any],
-        human: Callable[[Console], None],
-        path: str | os.PathLike[str] | None = None,
+        self, payload: Mapping[str, Any], human: str | Callable[[Console], None], *paths: object
     ) -> None:
-        """Show the result on stdout: `payload` as JSON, or what `human` draws, or only `path`."""
+        """Show the result on stdout: `payload` as JSON, or `human` (or what it draws), or only `paths`."""
         if self.json:
             notes = {"notes": self._notes} if self._notes else {}
             write_json(sys.stdout, {"schema": SCHEMA, "command": self.command, **payload, **notes})
-        elif not self.quiet:
+        elif self.quiet:
+            sys.stdout.writelines(f"{path}\n" for path in paths if path is not None)
+        elif isinstance(human, str):
+            console(sys.stdout).print(human)
+        else:
             human(console(sys.stdout))
-        elif path is not None:
-            sys.stdout.write(f"{os.fspath(path)}\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
@@ -80,6 +79,11 @@ class Output:
             self._notes.append(text)
         elif not self.quiet:
             self._stderr.print(text if text.startswith("doubt: ") else f"note: {text}", soft_wrap=True)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Say each of several things once."""
+        for text in dict.fromkeys(texts):
+            self.note(text)
 
     @contextmanager
     def stages(self, label: str) -> Iterator[Progress]:

@@ -1,4 +1,4 @@
-"""The options on sharing a merged network, and the question before anything is uploaded."""
+"""Where `merge` writes, its options on uploading that, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
+from deepalign_cli.cli.grouped import dashed, flag, option
 from deepalign_cli.cli.output import Output, is_terminal, quantity
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import network_name
@@ -23,37 +23,23 @@ _PANEL = "Sharing"
 class SharingOptions:
     """What `merge` takes to upload what it has written."""
 
-    push: Annotated[
-        str | None,
-        typer.Option(
-            "--push",
-            metavar="ORG/NAME",
-            help="Upload the merged folder to this repository of the Hugging Face Hub, after a question.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None
-    private: Annotated[
-        bool,
-        typer.Option(
-            "--private", help="Make the repository private, where --push makes it.", rich_help_panel=_PANEL
-        ),
-    ] = False
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Upload without the question.", rich_help_panel=_PANEL)
-    ] = False
+    push: str | None = option(
+        "Upload the merged folder to this repository of the Hugging Face Hub, after asking.",
+        _PANEL, metavar="ORG/NAME",
+    )  # fmt: skip
+    private: bool = flag("Make the repository private, if --push creates it.", _PANEL)
+    yes: bool = flag("Upload without asking.", _PANEL, short="-y")
 
     def check(self) -> None:
-        """Check, before any work, that it can be asked and uploaded.
+        """Check, before any work, that the upload can be confirmed and made.
 
         Raises:
             UsageError: it cannot, or an option has no effect.
         """
         if self.push is None:
-            for name in ("private", "yes"):
-                if getattr(self, name):
-                    raise UsageError(
-                        f"--{name} goes with --push.", "deepalign merge A B -o OUT/ --push ORG/NAME"
-                    )
+            if self.private or self.yes:
+                name = "private" if self.private else "yes"
+                raise UsageError(f"--{name} goes with --push.", "add --push ORG/NAME")
             return
         from deepalign_cli.operations.push import check_push
 
@@ -64,7 +50,7 @@ class SharingOptions:
             )
 
     def upload(self, out: Output, folder: Path, files: Sequence[str]) -> str | None:
-        """Upload the files of a folder if that is asked for and agreed to; the repository's URL.
+        """Upload the files of a folder if the user asked for that and agrees; the repository's URL.
 
         Raises:
             OutputError: it could not be uploaded.
@@ -74,9 +60,8 @@ class SharingOptions:
         from deepalign_cli.operations.push import push_folder, size_of
 
         size = quantity(size_of(folder, files), "B")
-        if not self.yes and not typer.confirm(
-            f"Upload {len(files)} files, {size}, to {self.push}?", err=True
-        ):
+        question = f"Upload {len(files)} files, {size}, to {self.push}?"
+        if not self.yes and not typer.confirm(question, err=True):
             out.note(f"nothing was uploaded; the network is in {folder}")
             return None
         with out.progress(f"uploading {size}"):
@@ -88,53 +73,52 @@ class SharingOptions:
 def target_of(output: str | None, push: str | None, reference: Path, default: Path) -> tuple[Path, bool]:
     """Where to write, and whether that is a folder.
 
-    It is where it is written OUT/, is there, is that of --push, or has no suffix and `reference`, which is A,
-    is one.
+    It is one if it is written OUT/ or exists as one, if it is that of --push, or if OUT has no suffix and
+    `reference`, which is A, is a folder.
 
     Raises:
-        UsageError: --push is given with a file; nothing tells whether a file or a folder is meant.
+        UsageError: --push is given with a file, or OUT may be a file or a folder.
     """
     if output is None:
         return (Path(push.split("/")[1]), True) if push else (default, False)
-    folder = output.endswith(("/", os.sep)) or (output != "" and Path(output).is_dir())
-    if output and not folder and not Path(output).suffix[1:2].isalpha():
+    is_folder = output.endswith(("/", os.sep)) or (output != "" and Path(output).is_dir())
+    if output and not is_folder and not Path(output).suffix[1:2].isalpha():
         from_hub = is_reference(reference)
-        folder = not (parse_reference(reference).names_file if from_hub else reference.is_file())
-        if not folder:
+        is_folder = not (parse_reference(reference).names_file if from_hub else reference.is_file())
+        if not is_folder:
             raise UsageError(
                 f"'{output}' may be a file or a folder.",
                 f"write -o {output}.safetensors, or -o {output}/ for a folder with a model card",
             )
-    if push and not folder:
+    if push and not is_folder:
         raise UsageError("--push uploads a folder.", f"write -o {output}/")
-    return Path(output), folder
+    return Path(output), is_folder
 
 
-def words(given: Mapping[str, object]) -> list[str]:
-    """Options by their names, as they are typed; what was not given is left out, and so are folders."""
-    made: list[str] = []
-    for name, value in given.items():
+def words(values: Mapping[str, object]) -> list[str]:
+    """Options as they are typed; those without a value are left out, and so are the folders of paths."""
+    line: list[str] = []
+    for name, value in values.items():
         if value is True:
-            made.append(name)
+            line.append(name)
         for one in value if isinstance(value, list | tuple) else [value]:
             if one is not None and not isinstance(one, bool):
-                made += [name, one.name if isinstance(one, Path) else str(one)]
-    return made
+                line += [name, one.name if isinstance(one, Path) else str(one)]
+    return line
 
 
 def typed(group: object) -> dict[str, object]:
-    """A group's options by the names that they are typed with; a network and data by their names alone."""
-    given: dict[str, object] = {
-        f"--{name.rstrip('_').replace('_', '-')}": value for name, value in vars(group).items()
-    }
-    for name, value in given.items():
+    """A group's options by the names that they are typed with; files and folders without their folders."""
+    values: dict[str, object] = {}
+    for name, value in vars(group).items():
         if isinstance(value, str):
-            given[name] = network_name(value) if name == "--network" else without_folder(value)
-    return given
+            value = network_name(value) if name == "network" else without_folder(value)
+        values[dashed(name)] = value
+    return values
 
 
 def without_folder(text: str) -> str:
-    """What is a file or a folder here by its name alone."""
+    """The name alone of a file or folder that exists; other text as it is."""
     return Path(text).name if Path(text).exists() else text
 
 

@@ -10,46 +10,33 @@ import typer
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.methods import METHODS
-from deepalign_cli.combiners.table import COMBINERS, DEFAULT
+from deepalign_cli.cli.grouped import option
+from deepalign_cli.cli.options import ALIGNING
 from deepalign_cli.parameters import Parameter
 
-HOW_TO_ALIGN, HOW_TO_MERGE = "How to align", "How to merge"
 
-
-def _described(rows: Mapping[str, Any], default: str) -> str:
+def described(rows: Mapping[str, Any], default: str) -> str:
     """What every row is, in one paragraph."""
     return " ".join(f"{n}{', the default' if n == default else ''}: {r.help}." for n, r in rows.items())
 
 
-def _known(name: str) -> str:
-    return METHODS.find(name).name
+def known(rows: Any) -> Callable[[str], str]:
+    """What checks that a name is one of the rows'."""
+    return lambda name: str(rows.find(name).name)
 
 
-def _known_combiner(name: str) -> str:
-    return COMBINERS.find(name).name
+def _method(help: str) -> Any:
+    return typer.Option(
+        "--method", "-m", metavar="METHOD", parser=known(METHODS), rich_help_panel=ALIGNING, help=help
+    )
 
 
-METHOD_HELP = _described(METHODS, methods.DEFAULT)
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method", "-m", metavar="METHOD", parser=_known, rich_help_panel=HOW_TO_ALIGN, help=METHOD_HELP
-    ),
-]
+METHOD_HELP = described(METHODS, methods.DEFAULT)
+Method = Annotated[str | None, _method(METHOD_HELP)]
 Methods = Annotated[
     list[str] | None,
-    typer.Option(
-        "--method", "-m", metavar="METHOD", parser=_known, rich_help_panel=HOW_TO_ALIGN,
-        help=f"Repeat it to compare several; none is always included. {METHOD_HELP}",
-    ),
-]  # fmt: skip
-Combine = Annotated[
-    str | None,
-    typer.Option(
-        "--combine", metavar="COMBINER", parser=_known_combiner, rich_help_panel=HOW_TO_MERGE,
-        help=_described(COMBINERS, DEFAULT),
-    ),
-]  # fmt: skip
+    _method(f"Repeat it to compare several; none is always included. {METHOD_HELP}"),
+]
 
 
 def parameters_of(rows: Iterable[Any]) -> dict[str, tuple[Parameter, tuple[str, ...]]]:
@@ -57,32 +44,34 @@ def parameters_of(rows: Iterable[Any]) -> dict[str, tuple[Parameter, tuple[str, 
     users: dict[str, tuple[Parameter, tuple[str, ...]]] = {}
     for row in rows:
         for parameter in row.parameters:
-            known, names = users.get(parameter.name, (parameter, ()))
-            users[parameter.name] = known, (*names, row.name)
+            first, names = users.get(parameter.name, (parameter, ()))
+            users[parameter.name] = first, (*names, row.name)
     return users
 
 
-def options_of(name: str, rows: Iterable[Any], flag: str, panel: str, base: type | None = None) -> type:
+def options_of(name: str, rows: Iterable[Any], prefix: str, panel: str, base: type) -> type:
     """A dataclass with an option for every parameter of some rows, None where it is not given."""
     fields = [
-        (parameter.name, Annotated[parameter.type | None, _option(parameter, flag, users, panel)], None)
+        (
+            parameter.name,
+            parameter.type | None,
+            _option(parameter, panel, [f"{prefix} {one}" for one in users]),
+        )
         for parameter, users in parameters_of(rows).values()
     ]
-    return make_dataclass(name, fields, bases=(base,) if base else (), frozen=True)
+    return make_dataclass(name, fields, bases=(base,), frozen=True)
 
 
-def _option(parameter: Parameter, flag: str, users: tuple[str, ...], panel: str) -> Any:
-    bounds: dict[str, Any] = (
-        {"min": parameter.least, "max": parameter.most} if parameter.type is not str else {}
-    )
-    if parameter.type is int:
-        bounds = {key: None if value is None else int(value) for key, value in bounds.items()}
-    return typer.Option(
-        parameter.option, rich_help_panel=panel,
-        metavar=parameter.metavar or "|".join(parameter.choices) or ("N" if parameter.type is int else "X"),
-        help=f"{parameter.help} For {' and '.join(f'{flag} {user}' for user in users)}.",
-        parser=_checked(parameter) if parameter.choices else None, **bounds,
-    )  # fmt: skip
+def _option(parameter: Parameter, panel: str, users: Iterable[str]) -> Any:
+    how: dict[str, Any] = {}
+    if parameter.type is not str:
+        bounds = {"min": parameter.least, "max": parameter.most}
+        how |= {key: parameter.type(bound) for key, bound in bounds.items() if bound is not None}
+    if metavar := parameter.metavar or "|".join(parameter.choices):
+        how["metavar"] = metavar
+    if parameter.choices:
+        how["parser"] = _checked(parameter)
+    return option(f"{parameter.help} For {' and '.join(users)}.", panel, **how)
 
 
 def _checked(parameter: Parameter) -> Callable[[str], str]:

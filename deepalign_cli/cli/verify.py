@@ -2,74 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
-from deepalign_cli.cli import options
-from deepalign_cli.cli.aligning import SpecOptions, make_settings
-from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.running_options import (
-    DataSource,
-    Grey,
-    Model,
-    ModelArguments,
-    Normalise,
-    RunningOptions,
-    Side,
-)
+from deepalign_cli.cli.grouped import option
+from deepalign_cli.cli.options import CheckpointA, CheckpointB, ReadOptions, SpecOptions
+from deepalign_cli.cli.running_options import ModelOptions, RunningOptions
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepalign_cli.measure.spec_check import SpecCheck
     from deepalign_cli.operations.verify import Verdict
 
 SPEC_BROKEN = 3
-Restarts = Annotated[
-    int | None,
-    typer.Option(
-        "--restarts", metavar="N", min=1, help="How many orders weight matching tries; 10 by default."
-    ),
-]
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How the two are compared, and the spec is checked."""
+
+    input_shape: str | None = option(
+        "The shape of one example for --model without --data; found by trying otherwise.", metavar="CxHxW"
+    )
+    tolerance: float | None = option("The residual up to which the two count as the same.", min=0.0)
+    restarts: int | None = option("How many orders weight matching tries; 10 by default.", min=1)
 
 
 def verify(
-    a: options.CheckpointA,
-    b: options.CheckpointB,
-    model: Model = None,
-    model_arg: ModelArguments = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input-shape",
-            metavar="CxHxW",
-            help="One example's shape for --model, where no data are given; found by trying otherwise.",
-        ),
-    ] = None,
-    data: DataSource = None,
-    normalise: Normalise = None,
-    side: Side = None,
-    grey: Grey = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            "--tolerance", metavar="X", min=0.0, help="The residual up to which the two count as the same."
-        ),
-    ] = None,
-    restarts: Restarts = None,
-    seed: options.Seed = None,
-    spec: options.Spec = None,
-    activation: options.Activation = None,
-    heads: options.Heads = None,
-    offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> int:
-    """Ask whether A and B are the same function up to a symmetry.
+    a: CheckpointA, b: CheckpointB, *, model: ModelOptions, how: VerifyOptions, known: SpecOptions,
+    common: ReadOptions,
+) -> int:  # fmt: skip
+    """Check whether A and B are the same function up to a symmetry.
 
-    Recovers the element that carries B onto A and prints what remains. Exits 0 if they are the same,
+    Recovers the element that carries B onto A and prints the residual. Exits 0 if they are the same,
     1 if not. With --model the spec itself is checked too: a random element of the group must leave the
     outputs unchanged in float64; if it does not, the tensors to suspect are named and the exit code is 3.
     It is checked on examples of --data, else on random inputs.
@@ -79,24 +45,23 @@ def verify(
         deepalign verify a.pt b.pt --model net.py:make --input-shape 3x32x32
         deepalign verify a.pt b.pt --model net.py:make --data tokens.npz
     """
-    out = Output("verify", json=json, quiet=quiet)
-    how = SpecOptions(seed=seed, spec=spec, activation=activation, heads=heads)
-    settings = make_settings(None, how)
-    settings = replace(settings, method="weights", options={"restarts": restarts} if restarts else {})
-    running = RunningOptions(model, model_arg, data=data, normalise=normalise, side=side, grey=grey)
-    if data and input_shape:
+    out = common.sink("verify")
+    if model.data and how.input_shape:
         raise UsageError("--data and --input-shape exclude each other.", "leave --input-shape out.")
-    if not data and (normalise or side or grey):
-        raise UsageError("--normalise, --side and --grey prepare --data.", "name the data: --data mnist.npz")
+    if not model.data and (model.normalise or model.side or model.grey):
+        raise UsageError("--normalise, --side and --grey prepare --data.", "add --data mnist.npz")
+    from deepalign_cli.operations.settings import Settings
     from deepalign_cli.operations.verify import verify_files
 
+    options = {"restarts": how.restarts} if how.restarts else {}
+    settings = Settings("weights", options, known.spec, known.activation, known.heads, known.seed or 0)
+    running = RunningOptions(**vars(model)).subject()
     with out.stages("comparing") as progress:
         verdict = verify_files(
-            a, b, settings, running=running.subject(), input_shape=input_shape, tolerance=tolerance,
+            a, b, settings, running=running, input_shape=how.input_shape, tolerance=how.tolerance,
             progress=progress,
         )  # fmt: skip
-    for note in verdict.notes:
-        out.note(note)
+    out.notes(verdict.notes)
     out.result(_payload(verdict), lambda console: _show(console, verdict))
     if verdict.spec is not None and not verdict.spec.passed:
         return SPEC_BROKEN
@@ -127,15 +92,10 @@ def _show(console: Console, verdict: Verdict) -> None:
             "not the same function up to this symmetry: "
             f"residual {verdict.residual:.3g} in '{verdict.worst}' (tolerance {verdict.tolerance:.3g})"
         )
-    if verdict.spec is not None:
-        _show_spec(console, verdict.spec)
-
-
-def _show_spec(console: Console, check: SpecCheck) -> None:
-    change = f"a random element changes the outputs by {check.residual:.1e} (relative, float64)"
-    if check.passed:
-        console.print(f"the spec holds: {change}")
+    if verdict.spec is None:
         return
-    console.print(f"the spec is wrong: {change}")
-    for group, suspects in check.broken.items():
+    check = verdict.spec
+    change = f"a random element changes the outputs by {check.residual:.1e} (relative, float64)"
+    console.print(f"the spec {'holds' if check.passed else 'is wrong'}: {change}")
+    for group, suspects in check.broken.items() if not check.passed else ():
         console.print(f"  group '{group}': suspect {'; '.join(suspects)}")

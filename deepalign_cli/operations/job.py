@@ -57,7 +57,8 @@ class Report:
     """What was done for one output, `seconds` after the work began.
 
     `distances` and `details` (what the aligner tells of its work) have an entry for each moving input,
-    `groups` are those of the first. `metadata` are the output's.
+    `groups` are those of the first. `metadata` are the output's; where that is a folder, `files` are the
+    names of what was written into it, the card last.
     """
 
     output: Path
@@ -69,6 +70,7 @@ class Report:
     notes: tuple[str, ...] = ()
     details: tuple[Mapping[str, object], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
 
 def check_outputs(job: Job, outputs: Sequence[Path]) -> None:

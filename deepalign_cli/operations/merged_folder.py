@@ -48,17 +48,9 @@ class Story:
     options: Sequence[str]
 
 
-@dataclass(frozen=True)
-class FolderReport:
-    """The report of the merge, whose output is the folder, and the names of the files written, card last."""
-
-    report: Report
-    files: tuple[str, ...]
-
-
 def merge_folder(
     job: Job, story: Story, merging: Merging | None = None, progress: Progress = SILENT
-) -> FolderReport:
+) -> Report:
     """Merge as `merge_files` does into the folder `job.output`, with the companions of the first input.
 
     Inputs, models and data are opened once, and alignments found once. Where there are data, the card tells
@@ -89,10 +81,11 @@ def merge_folder(
             _copy(source, place / name, force=force)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
-        report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)))
+        files = (WEIGHTS, *beside, *pictures, CARD)
+        report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)), files=files)
         facts = facts_for(story.title, story.options, report, cost, session.reference, job.inputs, pictures)
         write_bytes(place / CARD, card(facts).encode(), force=force)
-    return FolderReport(report, (WEIGHTS, *beside, *pictures, CARD))
+    return report
 
 
 def _drawn(cost: Cost | None, place: Path, *, force: bool) -> tuple[list[str], list[str]]:

@@ -13,21 +13,13 @@ import typer
 from deepalign_cli import __version__
 from deepalign_cli.cli import main as cli
 from deepalign_cli.cli.options import (
-    Activation,
-    Alignments,
+    AlignedOptions,
+    AlignmentOptions,
     CheckpointA,
     CheckpointB,
-    Force,
-    Heads,
-    Json,
-    OutputPath,
-    Quiet,
-    SaveAlignment,
-    Seed,
-    Spec,
+    ShowOptions,
 )
-from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.running_options import Model
+from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import DeepalignError, MismatchError
 from tests.cli.terminal import on_a_terminal
@@ -37,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND_LINE = [sys.executable, "-m", "deepalign_cli"]
 
 
-def fail_with(problem: str, json: Json = False, quiet: Quiet = False) -> int | None:
+def fail_with(problem: str, *, show: ShowOptions) -> int | None:
     """Fail in the way that was asked for [sic].
 
     Example:
@@ -54,29 +46,19 @@ def fail_with(problem: str, json: Json = False, quiet: Quiet = False) -> int | N
         "pipe": BrokenPipeError(32, "Broken pipe"),
         "bad-parameter": typer.BadParameter("two words"),
     }
-    out = Output("fail-with", json=json, quiet=quiet)
+    out = show.sink("fail-with")
     if problem == "no":
         return 1
     if problem == "none":
-        out.result({"output": "x"}, lambda console: console.print("fine"), path="x")
+        out.result({"output": "x"}, lambda console: console.print("fine"), "x")
         return None
     raise problems[problem]
 
 
 def many_options(
-    a: CheckpointA,
-    b: CheckpointB,
-    output: OutputPath = Path("out.safetensors"),
-    method: Method = None,
-    seed: Seed = None,
-    spec: Spec = None,
-    activation: Activation = None,
-    heads: Heads = None,
-    model: Model = None,
-    alignment: Alignments = None,
-    save_alignment: SaveAlignment = None,
-    force: Force = False,
-) -> int | None:
+    a: CheckpointA, b: CheckpointB, *, method: Method = None, aligning: AlignmentOptions,
+    running: RunningOptions, common: AlignedOptions,
+) -> int | None:  # fmt: skip
     """Take every shared option, and have a first sentence that is too long for one line of the list.
 
     Examples:
@@ -213,7 +195,7 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(
         (["fail"], "No such command 'fail'", "deepalign --help"),
         (["fail-wiht"], "No such command 'fail-wiht'. Did you mean 'fail-with'?", "deepalign --help"),
         (["fail-with", "none", "--jsn"], "No such option: --jsn", "deepalign fail-with --help"),
-        (["many-options", "a", "b", "-o"], "Option '-o' requires an argument", "deepalign many-options"),
+        (["many-options", "a", "b", "-m"], "Option '-m' requires an argument", "deepalign many-options"),
         (["many-options", "a", "b", "c"], "Got unexpected extra argument(s) (c)", "deepalign many-options"),
         (["many-options", "a", "b", "--heads", "0"], "Invalid value for '--heads': ", "deepalign many"),
         (

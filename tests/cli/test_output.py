@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from deepalign_cli.cli.options import ActivationName
 from deepalign_cli.cli.output import Output, console, jsonable, printable, quantity, table, write_json
 from deepalign_cli.errors import UsageError
+from deepalign_cli.symmetry.spec import Activation
 
 ROWS = [["layer1.0.conv1.weight", 512, 0.25, "k r 3 3"], ["fc", 10, math.nan, "10 r*16"]]
 COLUMNS = ["tensor", "units", "distance", "axes"]
@@ -40,7 +40,7 @@ def test_the_three_modes(capsys: pytest.CaptureFixture[str]) -> None:
     for flags in ({}, {"json": True}, {"quiet": True}):
         out = Output("align", **flags)
         out.note("B was f16")
-        out.result({"output": Path("o"), "residual": math.inf}, human, path=Path("o"))
+        out.result({"output": Path("o"), "residual": math.inf}, human, Path("o"))
         stdout, stderr = capsys.readouterr()
         if flags.get("json"):
             expected = (
@@ -220,7 +220,7 @@ def test_jsonable() -> None:
     value = {
         "path": Path("a/b"),
         1: (math.nan, -math.inf, 1.5),
-        "enum": ActivationName.RELU,
+        "enum": Activation.RELU,
         "tensor": torch.tensor([1.0, math.inf]),
         "scalar": np.float32(0.5),
         "generator": (i for i in range(2)),

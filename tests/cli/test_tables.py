@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from deepalign_cli.aligners.methods import DEFAULT, METHODS
-from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.main import main
 from deepalign_cli.cli.tables import METHOD_HELP, Method, options_of, parameters_of
 from deepalign_cli.parameters import Parameter
@@ -52,7 +51,7 @@ def other() -> None:
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    code = main(["show", "x", *words], [grouped(show), other])
+    code = main(["show", "x", *words], [show, other])
     told = capsys.readouterr()
     return code, told.out + told.err
 

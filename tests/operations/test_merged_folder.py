@@ -60,7 +60,7 @@ def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
 
     assert names(out) == {"model.safetensors", "README.md", *COMPANIONS}
     assert done.files == ("model.safetensors", *sorted(COMPANIONS), "README.md")
-    assert done.report.output == out
+    assert done.output == out
     assert all((out / name).read_bytes() == data for name, data in COMPANIONS.items())
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
     assert names(tmp_path) == {"a", "b", "out", "m.safetensors"}
@@ -137,7 +137,7 @@ def test_code_is_not_copied_and_that_is_said(tmp_path: Path) -> None:
     (a / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
     done = merge_folder(Job((a, b), tmp_path / "out", NONE), STORY)
     assert not list((tmp_path / "out").glob("*.py"))
-    assert any("which was not copied" in note for note in done.report.notes)
+    assert any("which was not copied" in note for note in done.notes)
     assert "which was not copied" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -146,7 +146,7 @@ def test_notes_do_not_tell_where_files_lie(tmp_path: Path) -> None:
     (a / "config.json").write_text("{")
     done = merge_folder(Job((a, b), tmp_path / "out", NONE), STORY)
 
-    assert any(str(tmp_path) in note for note in done.report.notes)
+    assert any(str(tmp_path) in note for note in done.notes)
     text = (tmp_path / "out" / "README.md").read_text()
     assert "did not read config.json" in text
     assert str(tmp_path) not in text
