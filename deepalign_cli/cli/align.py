@@ -11,10 +11,11 @@ from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.grouped import option
 from deepalign_cli.cli.options import OUTPUT, AlignedOptions, Inputs
-from deepalign_cli.cli.output import Output, quantity
+from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
+from deepalign_cli.progress import quantity
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.job import Report

@@ -13,7 +13,7 @@ from rich.console import Console
 from deepalign_cli.aligners.methods import DEFAULT
 from deepalign_cli.cli import grouped
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
-from deepalign_cli.cli.barrier_tables import barrier_payload, csv_text, show_curves, show_layers
+from deepalign_cli.cli.barrier_tables import barrier_payload, show_curves, show_layers
 from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.options import Inputs, WriteOptions
 from deepalign_cli.cli.output import Output
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.barrier import BarrierReport
     from deepalign_cli.plots import Drawing
 
+_COLUMNS = ("moving", "data", "method", "alpha", "loss", "accuracy")
 _PANEL, _TERMINAL, _POINTS = "The curve", Path("-"), 25
 option, flag = partial(grouped.option, panel=_PANEL), partial(grouped.flag, panel=_PANEL)
 
@@ -153,14 +154,14 @@ def _check_pool(
 
 
 def _write(out: Output, report: BarrierReport, curve: CurveOptions, drawing: Drawing, *, force: bool) -> None:
-    from deepalign_cli.checkpoint.atomic import write_bytes
+    from deepalign_cli.operations.barrier import write_csv
     from deepalign_cli.plots import save_curves
 
     out.notes(report.notes)
     if curve.picture is not None:
         save_curves(curve.picture, report.curves, names=report.ends, force=force, drawing=drawing)
     if curve.csv is not None:
-        write_bytes(curve.csv, csv_text(report).encode(), force=force)
+        write_csv(curve.csv, _COLUMNS, report.rows, force=force)
     passed = None if curve.max_barrier is None else report.worst <= curve.max_barrier
     payload = barrier_payload(report, passed) | ({"outputs": curve.written} if curve.written else {})
     out.result(payload, lambda console: _show(console, report, curve, drawing), *curve.written)

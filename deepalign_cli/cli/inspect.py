@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
-from deepalign_cli.cli.output import Output, table
+from deepalign_cli.cli.output import Output, Table
 from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, Any]) -> 
         [n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"]
         for n, t in tensors.items()
     ]
-    console.print(table(["tensor", "type", "shape", "axes"], rows))
+    console.print(Table(["tensor", "type", "shape", "axes"], rows))
     if not groups:
         console.print("no group of units can move")
         return
     rows = [[g, str(v["size"]), v["kind"], str(v["tensors"])] for g, v in groups.items()]
-    console.print(table(["group", "units", "kind", "tensors"], rows))
+    console.print(Table(["group", "units", "kind", "tensors"], rows))

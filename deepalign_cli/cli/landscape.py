@@ -15,7 +15,7 @@ from deepalign_cli.cli.barrier_tables import number
 from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import dashed, option
 from deepalign_cli.cli.options import OUTPUT, WriteOptions
-from deepalign_cli.cli.output import table
+from deepalign_cli.cli.output import Table
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
@@ -68,13 +68,14 @@ def landscape(
     settings = make_settings([method] if method else None, aligning, force=common.force)
     _check(settings.method, len(inputs), aligning, running, method)
     from deepalign_cli.cli.align import default_output
-    from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files, save_view
+    from deepalign_cli.operations.barrier import Question
+    from deepalign_cli.operations.landscape import landscape_files, save_view
 
     picture = plane.output or default_output(inputs[0], "landscape").with_suffix(".png")
     how = drawing.drawing("file", ("A", "aligned B", "B") if len(inputs) == 2 else ("A", "B", "C"), _LEAST)
     check_drawing(picture, plane.csv, read_files(inputs, running, aligning), how, force=common.force)
-    question = LandscapeQuestion(
-        tuple(inputs), settings, running.subject(), tuple(aligning.alignment or ()), plane.points
+    question = Question(
+        tuple(inputs), (), settings, running.subject(), tuple(aligning.alignment or ()), plane.points
     )
     with out.stages("aligning") as progress:
         report = landscape_files(question, progress)
@@ -125,6 +126,6 @@ def _show(console: Console, report: LandscapeReport, written: Sequence[Path]) ->
     places = zip(report.landscape.places.items(), report.at.values(), strict=True)
     rows = [[label, number(loss), f"{x:.2f}", f"{y:.2f}"] for (label, (x, y)), loss in places]
     title = f"{report.landscape.data}: {report.loss}"
-    console.print(table(["network", "loss", "x", "y"], rows, title))
+    console.print(Table(["network", "loss", "x", "y"], rows, title))
     ys, xs = report.landscape.losses.shape
     console.print(f"wrote {' and '.join(map(str, written))}: {ys * xs} networks in {report.seconds:.1f} s")

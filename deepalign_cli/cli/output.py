@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Protocol, TextIO
 
@@ -26,7 +27,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deepalign_cli.errors import DeepalignError, UsageError
-from deepalign_cli.progress import Progress
+from deepalign_cli.progress import Progress, quantity
 
 SCHEMA = 1
 
@@ -48,13 +49,9 @@ class Output:
 
     def __init__(self, command: str, *, json: bool = False, quiet: bool = False) -> None:
         if json and quiet:
-            raise UsageError(
-                "--json and -q exclude each other.",
-                "--json prints the output's path too, under 'output'.",
-            )
-        self.command = command
-        self.json = json
-        self.quiet = quiet
+            hint = "--json prints the output's path too, under 'output'."
+            raise UsageError("--json and -q exclude each other.", hint)
+        self.command, self.json, self.quiet = command, json, quiet
         self._notes: list[str] = []
         self._stderr = console(sys.stderr)
 
@@ -112,7 +109,16 @@ class Output:
 
         class Rate(bars.ProgressColumn):
             def render(self, task: bars.Task) -> Text:
-                return Text(f"{quantity(task.speed, unit)}/s" if task.speed else "", style="cyan")
+                return Text(f"{quantity(task.speed, unit)}/s" if unit and task.speed else "", style="cyan")
+
+        class Remaining(bars.ProgressColumn):
+            """By the mean speed over all the work so far: a slower stage cannot make it jump."""
+
+            def render(self, task: bars.Task) -> Text:
+                if not task.completed or not task.total or task.elapsed is None:
+                    return Text("")
+                seconds = task.elapsed * max(0.0, task.total / task.completed - 1)
+                return Text(f"ETA {timedelta(seconds=round(seconds))}", style="cyan")
 
         columns = [
             bars.TextColumn("{task.description}", markup=False),
@@ -120,7 +126,7 @@ class Output:
             bars.TaskProgressColumn(),
             bars.TimeElapsedColumn(),
             Rate(),
-            bars.TimeRemainingColumn(compact=True),
+            Remaining(),
         ]
         with bars.Progress(*columns, console=self._stderr, transient=True) as bar:
             task = bar.add_task(printable(label), total=None)
@@ -158,17 +164,10 @@ def _without_full_stop(text: str) -> str:
 
 def console(stream: Stream) -> Console:
     """Return a console that folds and colours on a terminal and writes plain text elsewhere."""
+    how: dict[str, Any] = {"force_terminal": False, "color_system": None, "soft_wrap": True}
     if is_terminal(stream):
-        return _Console(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
-    return _Console(
-        file=stream,
-        force_terminal=False,
-        color_system=None,
-        soft_wrap=True,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
+        how = {"force_terminal": True}
+    return _Console(file=stream, markup=False, emoji=False, highlight=False, **how)
 
 
 def is_terminal(stream: Stream) -> bool:
@@ -191,13 +190,8 @@ def printable(text: str) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> TextTable:
-    """Return a table to print on a console; numbers are aligned to the right."""
-    return TextTable(columns, rows, title)
-
-
-class TextTable:
-    """Rows under headings, laid out for where they are printed.
+class Table:
+    """Rows under headings, laid out for where they are printed; numbers are aligned to the right.
 
     On a terminal a rich table that folds its cells, or one line a cell where even that does not fit;
     elsewhere plain columns of whatever width they need.
@@ -231,22 +225,23 @@ class TextTable:
         return Measurement.get(console, console.options.update(width=10_000), self._rich()).maximum
 
     def _rich(self) -> RichTable:
-        made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(self.columns):
-            made.add_column(column, overflow="fold", justify="right" if self._numeric(index) else "left")
+            rich_table.add_column(
+                column, overflow="fold", justify="right" if self._numeric(index) else "left"
+            )
         for row in self.rows:
-            made.add_row(*(Text(cell) for cell in row))
-        return made
+            rich_table.add_row(*(Text(cell) for cell in row))
+        return rich_table
 
     def _plain(self) -> Iterator[Text]:
-        lines = [self.columns, *self.rows]
-        widths = [max(cell_len(line[index]) for line in lines) for index in range(len(self.columns))]
-        for line in lines:
-            padded = []
-            for index, cell in enumerate(line):
-                space = " " * (widths[index] - cell_len(cell))
-                padded.append(space + cell if self._numeric(index) else cell + space)
-            yield Text("  ".join(padded).rstrip())
+        columns = list(zip(self.columns, *self.rows, strict=True))
+        for index, cells in enumerate(columns):
+            width, numeric = max(map(cell_len, cells)), self._numeric(index)
+            spaces = [" " * (width - cell_len(cell)) for cell in cells]
+            columns[index] = tuple(s + c if numeric else c + s for c, s in zip(cells, spaces, strict=True))
+        for line in zip(*columns, strict=True):
+            yield Text("  ".join(line).rstrip())
 
     def _records(self) -> Iterator[Text]:
         for number, row in enumerate(self.rows):
@@ -263,27 +258,13 @@ _NUMBER = re.compile(r"([-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?( ?%| s|x)?|nan|[
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return printable(str(value))
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def _stand_still(step: float = 1, label: str = "") -> None:
     pass
-
-
-def quantity(value: float, unit: str = "") -> str:
-    """Return `value` in a few characters: `12.3 MB`, `840 step`."""
-    prefixes = ["", "k", "M", "G", "T"]
-    while abs(value) >= 999.5 and len(prefixes) > 1:
-        value /= 1000
-        del prefixes[0]
-    digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-    return f"{digits} {prefixes[0]}{unit}".rstrip()
 
 
 # --- JSON -----------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import typer
 
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli.grouped import dashed, flag, option
-from deepalign_cli.cli.output import Output, is_terminal, quantity
+from deepalign_cli.cli.output import Output, is_terminal
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import network_name
+from deepalign_cli.progress import quantity
 
 _PANEL = "Sharing"
 

@@ -65,7 +65,7 @@ def write_aligned(
         output.parent.mkdir(exist_ok=True)
         pair = [session.reference, session.inputs[i]]
         size = sum(info.nbytes for info in pair[1].infos.values())
-        writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size)
+        writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size, "B")
         stream = Stream(pair, [alignment], pair[1], _second)
         metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
         alignment = measured_for(alignment, *pair)

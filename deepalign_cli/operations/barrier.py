@@ -1,10 +1,12 @@
-"""`barrier`: align on the fly or as saved, and measure what the way from A to aligned B costs."""
+"""`barrier`: align on the fly or as saved, and measure the loss along the path from A to aligned B."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import LossError, SpecError
 from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.measure.paths import Along, Correct, NetworkPath, alphas_of, measure
@@ -38,8 +41,8 @@ STATISTICS_HINT = (
     "--repair re-estimates them"
 )
 ENDS = (
-    "BatchNorm is re-estimated all along repaired paths, at their ends too, which therefore may differ from "
-    "the parents as they were stored"
+    "BatchNorm is re-estimated all along repaired paths, also at their ends, which may therefore differ from "
+    "the stored parents"
 )
 _KEPT = 256 * 2**20  # bytes of repaired tensors: repair is not done anew for every piece and set of data
 
@@ -115,20 +118,31 @@ class BarrierReport:
         ]
         return math.nan if any(map(math.isnan, means)) else max(means)
 
+    @property
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        """Every point: the moving input, the data, the method, alpha, the loss and the accuracy."""
+        for path in self.paths:
+            for curve in path.curves:
+                accuracies = curve.accuracies or (None,) * len(curve.alphas)
+                for point in zip(curve.alphas, curve.losses, accuracies, strict=True):
+                    yield path.moving, curve.data, path.name, *point
+
     def check_finite(self) -> None:
-        """See that every loss is a number.
+        """Check that every loss is finite.
 
         Raises:
             LossError: one is not; the first is named.
         """
-        for path in self.paths:
-            for curve in path.curves:
-                if not curve.is_finite:
-                    raise LossError(
-                        f"the loss of '{path.name}' is not finite at alpha {curve.alphas[curve.peak]:.3g} "
-                        f"on {curve.data}.",
-                        _why_not_finite(curve),
-                    )
+        for curve in self.curves:
+            if not curve.is_finite:
+                at_an_end = curve.peak in (0, len(curve.alphas) - 1)
+                raise LossError(
+                    f"the loss of '{curve.method}' is not finite at alpha {curve.alphas[curve.peak]:.3g} on "
+                    f"{curve.data}.",
+                    "check the loss of that parent, and --loss if it is your own."
+                    if at_an_end
+                    else "the merged network overflows there: try --repair, or check the parents' losses.",
+                )
 
     def of(self, name: str) -> list[PathReport]:
         """The paths of one method, one for each pair."""
@@ -141,8 +155,8 @@ def barrier_files(question: Question, progress: Progress = SILENT) -> BarrierRep
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
-    opened = [open_network(path) for path in question.inputs]
-    session = Session(opened, question.settings, question.running, question.alignments, measured=True)
+    inputs = [open_network(path) for path in question.inputs]
+    session = Session(inputs, question.settings, question.running, question.alignments, measured=True)
     return barrier_of(session, question, progress)
 
 
@@ -155,119 +169,125 @@ def barrier_of(
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
     started, testbed = time.perf_counter(), session.testbed
-    found = list(_find(session, question, progress.part(_ALIGNING if testbed else 1.0, "aligning")))
-    alphas = alphas_of(question.points) if testbed else ()
+    alignments = dict(_aligned(session, question, progress.part(_ALIGNING if testbed else 1.0, "aligning")))
     measuring = progress.part(1.0, "measuring")
     reports: list[PathReport] = []
     for place, moving in enumerate(session.moving):
-        pair = [(name, alignments[place]) for name, alignments in found]
+        pair = {name: each[place] for name, each in alignments.items()}
         if testbed is None:
-            reports += [_by_weights(session.reference, moving, name, one) for name, one in pair]
+            reports += [_by_weights(session.reference, moving, name, one) for name, one in pair.items()]
         else:
-            stage = measuring.part(1 / len(session.moving))
-            reports += _measured(
-                question.repair, (session.reference, moving), pair, testbed, alphas, stage, along
-            )
+            paths = _Paths(testbed, dict(session.reference), dict(moving), question, along)
+            reports += paths.measured(moving.called, pair, measuring.part(1 / len(session.moving)))
+    asked = list(alignments)[-1:] if question.alignments else question.methods
+    others = [checkpoint.called for checkpoint in session.moving]
+    sets = testbed.sets if testbed else ()
     return BarrierReport(
-        tuple(reports), alphas, testbed.measure.name if testbed else None,
-        tuple(data.name for data in testbed.sets) if testbed else (), time.perf_counter() - started,
-        _notes(session, found, question), _asked(question, found), _ends(session),
-        tuple(len(data) for data in testbed.sets) if testbed else (),
+        tuple(reports), alphas_of(question.points) if testbed else (),
+        testbed.measure.name if testbed else None, tuple(data.name for data in sets),
+        time.perf_counter() - started, _notes(session, alignments, question),
+        tuple(f"{name}{REPAIRED if question.repair else ''}" for name in asked),
+        (session.reference.called, others[0] if len(others) == 1 else f"{len(others)} networks"),
+        tuple(map(len, sets)),
     )  # fmt: skip
 
 
-def _asked(question: Question, found: Sequence[tuple[str, list[Alignment]]]) -> tuple[str, ...]:
-    """The names of the paths that the user asked for: repaired ones where repair is asked for."""
-    names = [found[-1][0]] if question.alignments else question.methods
-    return tuple(f"{name}{REPAIRED if question.repair else ''}" for name in names)
-
-
-def _ends(session: Session) -> tuple[str, str]:
-    """What a picture calls the two ends."""
-    others = [checkpoint.called for checkpoint in session.moving]
-    return session.reference.called, others[0] if len(others) == 1 else f"{len(others)} networks"
-
-
-def _find(session: Session, question: Question, progress: Progress) -> Iterator[tuple[str, list[Alignment]]]:
+def _aligned(
+    session: Session, question: Question, progress: Progress
+) -> Iterator[tuple[str, list[Alignment]]]:
     """The alignments of every method, for every moving input; the naive ones first."""
-    if session.saved:
-        saved = [
-            _fitting(one, session.reference, other, session.settings)
-            for one, other in zip(session.alignments(), session.moving, strict=True)
-        ]
-        yield NAIVE, [_still(one) for one in saved]
-        yield _name_of(saved), saved
+    if not session.saved:
+        methods = dict.fromkeys((NAIVE, *question.methods))
+        for method in methods:
+            yield method, session.alignments(method, progress.part(1 / len(methods)))
         return
-    asked = dict.fromkeys((NAIVE, *question.methods))
-    for method in asked:
-        yield method, session.alignments(method, progress.part(1 / len(asked)))
-
-
-def _fitting(
-    alignment: Alignment, reference: Checkpoint, moving: Checkpoint, settings: Settings
-) -> Alignment:
-    """A saved alignment, checked to be of these inputs."""
-    if not settings.force:
-        check_hashes(alignment, reference.sha256(), moving.sha256())
-    return measured_for(alignment, reference, moving)
-
-
-def _uses_data(question: Question) -> bool:
-    """Whether data decide anything before the paths are measured on them."""
-    used = () if question.alignments else question.methods
-    options = question.settings.options
-    return question.repair or any(METHODS.find(name).data_use(options) is not DataUse.NONE for name in used)
-
-
-def _name_of(saved: Sequence[Alignment]) -> str:
-    """What saved alignments are called: their method."""
-    names = {one.method for one in saved}
-    return names.pop() if len(names) == 1 and NAIVE not in names else SAVED
+    reference, alignments = session.reference, []
+    for one, moving in zip(session.alignments(), session.moving, strict=True):
+        if not session.settings.force:
+            check_hashes(one, reference.sha256(), moving.sha256())
+        alignments.append(measured_for(one, reference, moving))
+    yield NAIVE, [_still(one) for one in alignments]
+    names = {one.method for one in alignments}
+    yield names.pop() if len(names) == 1 and NAIVE not in names else SAVED, alignments
 
 
 def _still(alignment: Alignment) -> Alignment:
-    """Of the same pair, the naive alignment."""
+    """The naive alignment of the same pair."""
     before = alignment.distance_before
     return Alignment(alignment.symmetry, alignment.symmetry.identity(), NAIVE, 0.0, before, before)
 
 
-def _measured(
-    repairs: bool, pair: tuple[Checkpoint, Checkpoint], found: Sequence[tuple[str, Alignment]],
-    testbed: Testbed, alphas: Sequence[float], progress: Progress, along: Along | None,
-) -> list[PathReport]:  # fmt: skip
-    reference, other = map(dict, pair)
-    named = [
-        (alignment, path)
-        for name, alignment in found
-        for path in _paths(repairs, reference, other, name, alignment, testbed, along)
-    ]
-    curves = [
-        measure(
-            testbed.run, reference, [path for _, path in named], data, testbed.measure, alphas,
-            testbed.batch_size, progress.part(1 / len(testbed.sets)),
-        )
-        for data in testbed.sets
-    ]  # fmt: skip
-    reports = []
-    for i, (alignment, path) in enumerate(named):
-        own = tuple(of[i] for of in curves)
-        if path.correct is None:
-            for curve, of in zip(own, curves, strict=True):
-                check_same_function(path.method, curve.losses[-1], of[0].losses[-1])
-        reports.append(
-            PathReport(pair[1].called, path.method, own, alignment.distances, (), alignment.details)
-        )
-    return reports
+def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, alignment: Alignment) -> PathReport:
+    layers = weight_report(alignment.symmetry, reference, alignment.apply(moving))
+    return PathReport(moving.called, name, (), alignment.distances, tuple(layers), alignment.details)
 
 
-def _why_not_finite(curve: Curve) -> str:
-    if curve.peak in (0, len(curve.alphas) - 1):
-        return "that is a parent by itself: look at its loss, and at --loss if it is your own."
-    return "the merged network overflows there: try --repair, or look at the parents' losses."
+@dataclass(frozen=True)
+class _Paths:
+    """The paths of one pair, measured together."""
+
+    testbed: Testbed
+    reference: Weights
+    other: Weights
+    question: Question
+    along: Along | None
+
+    def measured(
+        self, moving: str, alignments: Mapping[str, Alignment], progress: Progress
+    ) -> list[PathReport]:
+        """Every path with a curve on each set of data."""
+        testbed = self.testbed
+        paths = [(one, path) for name, one in alignments.items() for path in self._of(name, one)]
+        curves = [
+            measure(
+                testbed.run, self.reference, [path for _, path in paths], data, testbed.measure,
+                alphas_of(self.question.points), testbed.batch_size, progress.part(1 / len(testbed.sets)),
+            )
+            for data in testbed.sets
+        ]  # fmt: skip
+        for of in curves:
+            for (_, path), curve in zip(paths, of, strict=True):
+                if path.correct is None:
+                    check_same_function(path.method, curve.losses[-1], of[0].losses[-1])
+        return [
+            PathReport(moving, path.method, by_data, alignment.distances, (), alignment.details)
+            for (alignment, path), by_data in zip(paths, zip(*curves, strict=True), strict=True)
+        ]
+
+    def _of(self, name: str, alignment: Alignment) -> Iterator[NetworkPath]:
+        """The path to one moved network, and with repair the same with every network on it repaired."""
+        moved = dict(alignment.apply(self.other)) if alignment.moved else self.other  # not copied
+        yield NetworkPath(name, moved, alignment.seconds, None, self.along)
+        if self.question.repair:
+            correct = self._repairer(moved, alignment)
+            yield NetworkPath(f"{name}{REPAIRED}", moved, alignment.seconds, correct, self.along)
+
+    def _repairer(self, moved: Weights, alignment: Alignment) -> Correct:
+        """What repairs the network at an alpha; the parents are measured once.
+
+        With BatchNorm, ends are repaired as what lies between: with statistics stored in one place and
+        re-estimated in the next, the barrier would show that difference, and a network would have a barrier
+        to itself.
+        """
+        run, batches = self.testbed.run, self.testbed.repaired_on
+        parents = measure_parents(run, alignment.symmetry, (self.reference, moved), batches)
+        has_norms = any(map(is_statistic, self.reference))
+        corrections: dict[float, Correction] = {}
+
+        def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
+            shares = (1 - alpha, alpha)
+            correction = corrections.get(alpha) or repair(
+                run, parents, shares, mixed, batches, parents_too=has_norms
+            )
+            if (len(corrections) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
+                corrections[alpha] = correction
+            return correction.applied(mixed)
+
+        return correct
 
 
 def check_same_function(method: str, own: float, other: float) -> None:
-    """See that moved units compute what they computed before: B's loss is the same wherever they stand.
+    """Check that moved units compute what they computed before: B's loss must not change.
 
     Raises:
         SpecError: the losses differ by more than rounding.
@@ -280,64 +300,38 @@ def check_same_function(method: str, own: float, other: float) -> None:
         )
 
 
-def _paths(
-    repairs: bool, reference: Weights, other: Weights, name: str, alignment: Alignment, testbed: Testbed,
-    along: Along | None,
-) -> Iterator[NetworkPath]:  # fmt: skip
-    """The path to one moved network, and where it is asked for the same with every network on it repaired."""
-    moved = dict(alignment.apply(other)) if alignment.moved else other  # in no memory of its own
-    yield NetworkPath(name, moved, alignment.seconds, None, along)
-    if repairs:
-        correct = _repairer(reference, moved, alignment, testbed)
-        yield NetworkPath(f"{name}{REPAIRED}", moved, alignment.seconds, correct, along)
-
-
-def _by_weights(reference: Checkpoint, moving: Checkpoint, name: str, alignment: Alignment) -> PathReport:
-    layers = weight_report(alignment.symmetry, reference, alignment.apply(moving))
-    return PathReport(moving.called, name, (), alignment.distances, tuple(layers), alignment.details)
-
-
-def _repairer(reference: Weights, moved: Weights, alignment: Alignment, testbed: Testbed) -> Correct:
-    """What repairs the network at an alpha; the parents are measured once.
-
-    With BatchNorm, ends are repaired as what lies between: were statistics stored in one place and
-    re-estimated in the next, the barrier would tell of that difference, and a network would have one to
-    itself.
-    """
-    batches = testbed.repaired_on
-    parents = measure_parents(testbed.run, alignment.symmetry, (reference, moved), batches)
-    has_norms = any(map(is_statistic, reference))
-    corrections: dict[float, Correction] = {}
-
-    def correct(mixed: dict[str, Tensor], alpha: float) -> Weights:
-        shares = (1 - alpha, alpha)
-        correction = corrections.get(alpha) or repair(
-            testbed.run, parents, shares, mixed, batches, parents_too=has_norms
-        )
-        if (len(corrections) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
-            corrections[alpha] = correction
-        return correction.applied(mixed)
-
-    return correct
+def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]], *, force: bool) -> None:
+    """Write a table. Raises OutputError where that fails."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
+    write_bytes(path, text.getvalue().encode(), force=force)
 
 
 def _notes(
-    session: Session, found: Sequence[tuple[str, list[Alignment]]], question: Question
+    session: Session, alignments: Mapping[str, Sequence[Alignment]], question: Question
 ) -> tuple[str, ...]:
     testbed = session.testbed
     notes = [note for checkpoint in session.inputs for note in checkpoint.notes]
     notes += testbed.says if testbed else []
-    for name, alignments in found:
-        for one, moving in zip(alignments, session.moving, strict=True):
-            who = f"{name}, {moving.called}: " if len(alignments) > 1 else f"{name}: "
+    for name, each in alignments.items():
+        for one, moving in zip(each, session.moving, strict=True):
+            who = f"{name}, {moving.called}: " if len(each) > 1 else f"{name}: "
             notes += [f"{who}{note}" for note in one.remarks]
-    notes += [f"doubt: {doubt}" for doubt in found[0][1][0].symmetry.spec.doubts]
-    if testbed and testbed.sees_only_tests and _uses_data(question):
-        notes.append(SEEN)
-    statistics = [*filter(is_statistic, session.reference)]
-    if testbed and statistics:
-        frozen = testbed.frozen(dict(session.reference))
-        notes += [frozen_note(frozen)] if frozen else []
-        if len(frozen) < len(statistics):
-            notes.append(ENDS if question.repair else STATISTICS_HINT)
+    symmetry = next(iter(alignments.values()))[0].symmetry
+    notes += [f"doubt: {doubt}" for doubt in symmetry.spec.doubts]
+    if testbed:
+        notes += _notes_on_data(testbed, session, question)
     return tuple(dict.fromkeys(notes))
+
+
+def _notes_on_data(testbed: Testbed, session: Session, question: Question) -> Iterator[str]:
+    methods = () if question.alignments else question.methods
+    uses = [METHODS.find(name).data_use(question.settings.options) for name in methods]
+    if testbed.sees_only_tests and (question.repair or any(use is not DataUse.NONE for use in uses)):
+        yield SEEN
+    statistics = [*filter(is_statistic, session.reference)]
+    frozen = testbed.frozen(dict(session.reference)) if statistics else []
+    if frozen:
+        yield frozen_note(frozen)
+    if len(frozen) < len(statistics):
+        yield ENDS if question.repair else STATISTICS_HINT

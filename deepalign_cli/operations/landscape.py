@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv as csv_format
-import io
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import UsageError
-from deepalign_cli.measure.paths import Tally, tally
 from deepalign_cli.measure.plane import Landscape, Plane, measure_landscape
-from deepalign_cli.operations.barrier import check_same_function
+from deepalign_cli.operations.barrier import Question, check_same_function, write_csv
 from deepalign_cli.operations.inputs import open_network
-from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
-from deepalign_cli.operations.settings import Settings
 from deepalign_cli.plots import save_landscape
 from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.progress import SILENT, Progress
@@ -30,17 +24,6 @@ from deepalign_cli.symmetry.tensor_names import is_statistic
 _EXAMPLES = 1000
 _ALIGNING = 0.3  # of the work
 SETTLED = "BatchNorm was re-estimated on training examples at every point"
-
-
-@dataclass(frozen=True)
-class LandscapeQuestion:
-    """What is to be drawn: two inputs, of which the second is aligned and shown too, or three as they are."""
-
-    inputs: tuple[Path, ...]
-    settings: Settings = field(default_factory=Settings)
-    running: RunSettings = field(default_factory=RunSettings)
-    alignments: tuple[Path, ...] = ()
-    points: int = 25
 
 
 @dataclass(frozen=True)
@@ -54,17 +37,26 @@ class LandscapeReport:
     seconds: float
     notes: tuple[str, ...]
 
+    @property
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        """Every point: x, y, the loss and the accuracy."""
+        grid = self.landscape
+        for i, y in enumerate(grid.ys):
+            for j, x in enumerate(grid.xs):
+                accuracy = None if grid.accuracies is None else float(grid.accuracies[i, j])
+                yield x, y, float(grid.losses[i, j]), accuracy
 
-def landscape_files(view: LandscapeQuestion, progress: Progress = SILENT) -> LandscapeReport:
-    """Align where there are two inputs, and measure the plane.
+
+def landscape_files(question: Question, progress: Progress = SILENT) -> LandscapeReport:
+    """Align where there are two inputs, by the method of the settings, and measure the plane.
 
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another; they span no plane.
     """
-    opened = [open_network(path) for path in view.inputs]
-    running = replace(view.running, limit=view.running.limit or _EXAMPLES)
-    session = Session(opened, view.settings, running, view.alignments, measured=True)
-    return landscape_of(session, view.points, progress)
+    inputs = [open_network(path) for path in question.inputs]
+    running = replace(question.running, limit=question.running.limit or _EXAMPLES)
+    session = Session(inputs, question.settings, running, question.alignments, measured=True)
+    return landscape_of(session, question.points, progress)
 
 
 def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT) -> LandscapeReport:
@@ -75,24 +67,21 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
     """
     started, testbed = time.perf_counter(), session.testbed
     if testbed is None:
-        raise UsageError("landscape runs the networks on data.", "add --data mnist.npz")
+        raise UsageError("landscape needs data to run the networks on.", "add --data mnist.npz")
     labels, corners, lines, alignment = _corners(session, progress.part(_ALIGNING, "aligning"))
-    seen = testbed.repair_data
+    examples, data = testbed.repair_data, testbed.sets[0]
 
     def settle(weights: dict[str, Tensor]) -> Weights:
-        return testbed.settled(weights, seen)
+        return testbed.settled(weights, examples)
 
-    data = testbed.sets[0]
     landscape = measure_landscape(
         testbed.run, Plane.through(*corners), labels, data, testbed.measure, points, paths=lines,
         settle=settle, batch_size=testbed.batch_size, progress=progress.part(1.0, "measuring"),
     )  # fmt: skip
-    at = {}
-    for label, corner in zip(labels, corners, strict=True):
-        total = Tally()
-        batches = list(data.batches(testbed.batch_size))
-        tally(testbed.run, settle(dict(corner)), batches, testbed.measure, total)
-        at[label] = total.mean
+    at = {
+        label: testbed.tally(settle(dict(corner)), data).mean
+        for label, corner in zip(labels, corners, strict=True)
+    }
     if alignment:
         check_same_function(alignment.method, at[labels[1]], at[labels[2]])
     notes = [*(note for one in session.inputs for note in one.notes), *testbed.says]
@@ -112,16 +101,8 @@ def save_view(
         OutputError: a file cannot be written.
     """
     save_landscape(picture, report.landscape, force=force, drawing=drawing)
-    if csv is None:
-        return
-    text, found = io.StringIO(), report.landscape
-    writer = csv_format.writer(text, lineterminator="\n")
-    writer.writerow(["x", "y", "loss", "accuracy"])
-    for i, y in enumerate(found.ys):
-        for j, x in enumerate(found.xs):
-            share = None if found.accuracies is None else float(found.accuracies[i, j])
-            writer.writerow([x, y, float(found.losses[i, j]), share])
-    write_bytes(csv, text.getvalue().encode(), force=force)
+    if csv is not None:
+        write_csv(csv, ("x", "y", "loss", "accuracy"), report.rows, force=force)
 
 
 Corners = tuple[Weights, Weights, Weights]
@@ -131,18 +112,15 @@ def _corners(
     session: Session, progress: Progress
 ) -> tuple[tuple[str, str, str], Corners, list[tuple[str, str]], Alignment | None]:
     """Labels, weights, the straight paths to draw, and the alignment of the second where it is found."""
-    a, b = map(dict, session.inputs[:2])
-    if len(session.inputs) == 3:
+    names = [checkpoint.called for checkpoint in session.inputs]
+    a, b, *others = map(dict, session.inputs)
+    alignment = None
+    if others:
         session.check_finite()
-        labels = _labels([one.called for one in session.inputs])
-        return labels, (a, b, dict(session.inputs[2])), [(labels[0], labels[1]), (labels[0], labels[2])], None
-    alignment = session.alignments(progress=progress)[0]
-    name_a, name_b = (one.called for one in session.inputs)
-    labels = (f"A: {name_a}", f"aligned B: {name_b}", "B as it is")
-    lines = [(labels[0], labels[1]), (labels[0], labels[2])]
-    return labels, (a, dict(alignment.apply(b)), b), lines, alignment
-
-
-def _labels(names: Sequence[str]) -> tuple[str, str, str]:
-    a, b, c = (f"{letter}: {name}" for letter, name in zip("ABC", names, strict=True))
-    return a, b, c
+        labels = (f"A: {names[0]}", f"B: {names[1]}", f"C: {names[2]}")
+        corners: Corners = (a, b, others[0])
+    else:
+        alignment = session.alignments(progress=progress)[0]
+        labels = (f"A: {names[0]}", f"aligned B: {names[1]}", "B as it is")
+        corners = (a, dict(alignment.apply(b)), b)
+    return labels, corners, [(labels[0], labels[1]), (labels[0], labels[2])], alignment

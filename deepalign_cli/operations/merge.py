@@ -149,7 +149,7 @@ def write_merge(
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
     size = sum(info.nbytes for info in session.reference.infos.values())
-    writing = progress.part(1.0, f"writing {output.name}", size)
+    writing = progress.part(1.0, f"writing {output.name}", size, "B")
     metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
     alignments = [
         measured_for(a, session.reference, m) for a, m in zip(merge.alignments, session.moving, strict=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.measure.curve import Curve
-from deepalign_cli.measure.paths import Along, Tally, tally
+from deepalign_cli.measure.paths import Along
 from deepalign_cli.operations.barrier import Question, barrier_of
 from deepalign_cli.operations.merge import Merge, Merging
 from deepalign_cli.operations.testbed import Testbed
@@ -47,16 +46,19 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     """
     session, merging = merge.session, merge.merging
     parents = {checkpoint.called: checkpoint for checkpoint in session.inputs}
-    networks = [*parents.items(), (MERGED, merge.tensors)]
-    measured = tuple(_measured(testbed, name, weights) for name, weights in networks)
+    networks: list[tuple[str, Mapping[str, Tensor]]] = [*parents.items(), (MERGED, merge.tensors)]
+    data, measured = testbed.sets[0], []
+    for name, weights in networks:
+        total = testbed.tally(dict(weights), data)
+        measured.append(Measured(name, data.name, total.mean, total.accuracy))
     if len(session.inputs) > 2 or merging.row.base:
-        return Cost(measured, notes=tuple(testbed.says))
+        return Cost(tuple(measured), notes=tuple(testbed.says))
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
     report = barrier_of(session, question, progress, _along(merging))
     report.check_finite()
     only = f"{report.methods[-1]}: ".removesuffix(" + repair: ")  # there is but one method
     notes = tuple(note.removeprefix(only) for note in report.notes)
-    return Cost(measured, tuple(report.curves), report.ends, notes)
+    return Cost(tuple(measured), tuple(report.curves), report.ends, notes)
 
 
 def _along(merging: Merging) -> Along | None:
@@ -64,12 +66,3 @@ def _along(merging: Merging) -> Along | None:
     if merging.combiner == combiners.DEFAULT:
         return None
     return lambda alpha: merging.row.make((1 - alpha, alpha), merging.options)
-
-
-@torch.no_grad()
-def _measured(testbed: Testbed, name: str, weights: Mapping[str, Tensor]) -> Measured:
-    """The figures on the first of the data's splits."""
-    data, total, network = testbed.sets[0], Tally(), dict(weights)
-    batches: Sequence[tuple[Tensor, Tensor | None]] = list(data.batches(testbed.batch_size))
-    tally(testbed.run, network, batches, testbed.measure, total)
-    return Measured(name, data.name, total.mean, total.accuracy)

@@ -31,7 +31,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
 _TRIED = 8
-SEEN = "the data have one part: what was matched, chosen or repaired on them was so on the examples measured"
+SEEN = "the data have one split: matching, choosing or repairing used the same examples as the measurement"
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
 _JUDGED_ON = 2000
@@ -108,19 +108,24 @@ class Testbed:
             return weights
         return {**weights, **reestimated(self.run, weights, self.batches(part, self.statistics_size))}
 
-    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
-        """The loss half-way to a moved network, on training examples.
+    @torch.no_grad()
+    def tally(self, weights: Weights, data: Data) -> Tally:
+        """The loss and accuracy of one network on some data."""
+        total = Tally()
+        tally(self.run, weights, list(data.batches(self.batch_size)), self.measure, total)
+        return total
 
-        With BatchNorm, whose averaged statistics say nothing of an alignment, they are re-estimated.
+    def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge:
+        """The loss at the midpoint of the path to a moved network, on training examples.
+
+        BatchNorm is re-estimated: averaged statistics say nothing about an alignment.
         """
         part = self.training.head(_JUDGED_ON)
 
         @torch.no_grad()
         def loss(element: Element) -> float:
-            middle = self.settled(mix(reference, Acted(symmetry, element, moving), 0.5), part)
-            found = Tally()
-            tally(self.run, middle, list(part.batches(self.batch_size)), self.measure, found)
-            return found.mean
+            middle = mix(reference, Acted(symmetry, element, moving), 0.5)
+            return self.tally(self.settled(middle, part), part).mean
 
         return loss
 

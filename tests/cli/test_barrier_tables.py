@@ -40,8 +40,8 @@ def test_the_table(tmp_path: Path) -> None:
         "method",
         "barrier",
         "AUC",
-        "loss half-way",
-        "accuracy half-way",
+        "midpoint loss",
+        "midpoint accuracy",
         "seconds",
         "loss from A to B",
     ]

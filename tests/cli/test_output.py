@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from deepalign_cli.cli.output import Output, console, jsonable, printable, quantity, table, write_json
+from deepalign_cli.cli.output import Output, Table, console, jsonable, printable, write_json
 from deepalign_cli.errors import UsageError
+from deepalign_cli.progress import quantity
 from deepalign_cli.symmetry.spec import Activation
 
 ROWS = [["layer1.0.conv1.weight", 512, 0.25, "k r 3 3"], ["fc", 10, math.nan, "10 r*16"]]
@@ -75,7 +76,7 @@ def test_json_and_quiet_exclude_each_other() -> None:
 
 def test_off_a_terminal_everything_is_plain_and_on_one_line() -> None:
     stream = io.StringIO()
-    console(stream).print(table(COLUMNS, ROWS, "Groups"))
+    console(stream).print(Table(COLUMNS, ROWS, "Groups"))
     console(stream).print("word " * 50 + "[bold]not markup[/bold] :smile:")
 
     lines = stream.getvalue().splitlines()
@@ -91,7 +92,7 @@ def test_off_a_terminal_everything_is_plain_and_on_one_line() -> None:
 
 def test_off_a_terminal_a_wide_table_is_not_cut() -> None:
     stream = io.StringIO()
-    console(stream).print(table(["name", "note"], [["n" * 300, "m" * 300]]))
+    console(stream).print(Table(["name", "note"], [["n" * 300, "m" * 300]]))
 
     assert stream.getvalue().splitlines()[1] == "n" * 300 + "  " + "m" * 300
 
@@ -101,7 +102,7 @@ def test_on_a_terminal_a_table_is_folded_never_cut(
     columns: int, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    console(terminal).print(table(COLUMNS, ROWS, "Groups"))
+    console(terminal).print(Table(COLUMNS, ROWS, "Groups"))
 
     shown = re.sub(r"\x1b\[\d*m", "", terminal.getvalue())
     assert "…" not in shown
@@ -112,7 +113,7 @@ def test_on_a_terminal_a_table_is_folded_never_cut(
 
 def test_a_dumb_terminal_gets_plain_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    console(terminal).print(table(COLUMNS, ROWS))
+    console(terminal).print(Table(COLUMNS, ROWS))
 
     assert terminal.getvalue().startswith("tensor                 units  distance  axes\n")
 
@@ -130,7 +131,7 @@ def test_colours_only_where_they_are_wanted(terminal: Terminal, monkeypatch: pyt
 
 
 def test_a_hostile_name_cannot_steer_the_terminal(terminal: Terminal) -> None:
-    console(terminal).print(table(["na\x1bme"], [["\x1b[2Jevil\x9b"]], "\x07"))
+    console(terminal).print(Table(["na\x1bme"], [["\x1b[2Jevil\x9b"]], "\x07"))
     console(terminal).print("\x1b]0;title\x07")
 
     assert "\x1b]" not in terminal.getvalue()
@@ -141,12 +142,12 @@ def test_a_hostile_name_cannot_steer_the_terminal(terminal: Terminal) -> None:
 
 def test_rows_of_the_wrong_length_are_refused() -> None:
     with pytest.raises(ValueError, match="1 cells, the table 2"):
-        table(["a", "b"], [[1]])
+        Table(["a", "b"], [[1]])
 
 
 def test_none_and_truth_in_a_table() -> None:
     stream = io.StringIO()
-    console(stream).print(table(["a", "b", "c"], [[None, True, False]]))
+    console(stream).print(Table(["a", "b", "c"], [[None, True, False]]))
 
     assert stream.getvalue() == "a  b    c\n-  yes  no\n"
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from deepalign_cli.errors import MismatchError, NonFiniteError
-from deepalign_cli.operations.landscape import SETTLED, LandscapeQuestion, landscape_files, save_view
+from deepalign_cli.operations.barrier import Question
+from deepalign_cli.operations.landscape import SETTLED, landscape_files, save_view
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import Progress
@@ -20,9 +21,9 @@ from tests.operations.making import network, pair, save
 WEIGHTS = Settings("weights", {"restarts": 1})
 
 
-def view(folder: Path, kind: str = "named_mlp") -> LandscapeQuestion:
+def view(folder: Path, kind: str = "named_mlp") -> Question:
     running = RunSettings(model=factory(folder), arguments={"kind": kind}, data=str(data_set(folder, kind)))
-    return LandscapeQuestion(pair(folder, kind), WEIGHTS, running, points=3)
+    return Question(pair(folder, kind), (), WEIGHTS, running, points=3)
 
 
 def test_progress_ends_at_one(tmp_path: Path) -> None:
