@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.progress import quantity
 
 if TYPE_CHECKING:
+    from deepalign_cli.aligners.alignment import Alignment
     from deepalign_cli.operations.job import Report
 
 
@@ -88,7 +89,7 @@ def show(out: Output, report: Report, more: dict[str, object]) -> None:
         *(_distance(before, after) for before, after in report.distances),
         f"{_moved(report)} in {len(report.groups)} groups",
     ]
-    payload = _payload(report, report.distances, more, report.details)
+    payload = _payload(report, report.alignments, more)
     out.result(payload, "\n".join(lines), report.output)
 
 
@@ -98,21 +99,16 @@ def _show_each(out: Output, folder: Path, reports: Sequence[Report]) -> None:
     paths, last = [report.output for report in reports], reports[-1]
     lines = [f"wrote {r.output}: {_distance(*r.distances[0])}, {_moved(r)}" for r in reports]
     lines.append(f"{len(reports)} networks by {last.method} in {last.seconds:.2f} s")
-    details = [one for report in reports for one in report.details]
-    payload = _payload(reports[0], [r.distances[0] for r in reports], {"outputs": paths}, details)
+    alignments = [one for report in reports for one in report.alignments]
+    payload = _payload(reports[0], alignments, {"outputs": paths})
     payload |= {"output": folder, "seconds": last.seconds}
     out.result(payload, "\n".join(lines), *paths)
 
 
-def _payload(
-    report: Report,
-    distances: Sequence[tuple[float, float]],
-    more: dict[str, object],
-    details: Sequence[Mapping[str, object]],
-) -> dict[str, object]:
+def _payload(report: Report, alignments: Sequence[Alignment], more: dict[str, object]) -> dict[str, object]:
     """The JSON object; distances and what was kept are lists for several moving inputs."""
-    before, after = zip(*distances, strict=True)
-    first = details[0] if details else {}
+    details = [alignment.details for alignment in alignments]
+    first = details[0]
     prediction = {key: first[key] for key in ("network", "sketches", "refine") if key in first}
     for key in ("kept", "why", "unread"):
         if key in first:
@@ -122,8 +118,8 @@ def _payload(
         "method": report.method,
         **more,
         "seconds": report.seconds,
-        "distance_before": _one_or_all(before),
-        "distance_after": _one_or_all(after),
+        "distance_before": _one_or_all([one.distance_before for one in alignments]),
+        "distance_after": _one_or_all([one.distance_after for one in alignments]),
         "groups": report.groups,
         **prediction,
     }

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
@@ -66,18 +64,14 @@ def write_aligned(
         pair = [session.reference, session.inputs[i]]
         size = sum(info.nbytes for info in pair[1].infos.values())
         writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size, "B")
-        stream = Stream(pair, [alignment], pair[1], _second)
+        stream = Stream(pair, [alignment], pair[1], lambda _, tensors: tensors[1])
         metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
         alignment = measured_for(alignment, *pair)
-        notes = notes_of_pairs(pair, [alignment])
+        notes = tuple(dict.fromkeys(notes_of_pairs(pair, [alignment])))
         seconds = time.perf_counter() - started
-        reports.append(report_of(output, pair, [alignment], seconds, notes, metadata))
+        reports.append(Report(output, (alignment,), seconds, size, notes, metadata))
     keep_alignment(job, alignments, hashes)
     return tuple(reports)
-
-
-def _second(name: str, tensors: Sequence[Tensor]) -> Tensor:
-    return tensors[1]
 
 
 def facts_of(command: str, session: Session, alignments: Sequence[Alignment]) -> dict[str, object]:
@@ -104,16 +98,3 @@ def keep_alignment(job: Job, alignments: Sequence[Alignment], hashes: Hashes) ->
         pair = hashes.values()
         inputs = (*job.untouchable, job.output)
         save_alignment(job.save, alignments[0], (pair[0], pair[1]), force=job.settings.force, inputs=inputs)
-
-
-def report_of(
-    output: Path, inputs: Sequence[Checkpoint], alignments: Sequence[Alignment], seconds: float,
-    notes: Sequence[str], metadata: dict[str, str],
-) -> Report:  # fmt: skip
-    """The report of one output."""
-    size = sum(info.nbytes for info in inputs[0].infos.values())
-    return Report(
-        output, alignments[0].method, seconds, tuple(a.distances for a in alignments),
-        alignments[0].groups, size, tuple(dict.fromkeys(notes)), tuple(a.details for a in alignments),
-        metadata,
-    )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.hub import shown_source
 from deepalign_cli.checkpoint.targets import real_target
@@ -56,33 +57,40 @@ class Job:
 class Report:
     """What was done for one output, `seconds` after the work began.
 
-    `distances` and `details` (what the aligner tells of its work) have an entry for each moving input,
-    `groups` are those of the first. `metadata` are the output's; where that is a folder, `files` are the
-    names of what was written into it, the card last.
+    There is an alignment for each moving input. `metadata` are the output's; where that is a folder, `files`
+    are the names of what was written into it, the card last.
     """
 
     output: Path
-    method: str
+    alignments: tuple[Alignment, ...]
     seconds: float
-    distances: tuple[tuple[float, float], ...]
-    groups: Mapping[str, Mapping[str, int]]
     bytes: int
-    notes: tuple[str, ...] = ()
-    details: tuple[Mapping[str, object], ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...]
+    metadata: Mapping[str, str]
     files: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """How the alignments were found."""
+        return self.alignments[0].method
+
+    @property
+    def groups(self) -> Mapping[str, Mapping[str, int]]:
+        """The groups of the first moving input."""
+        return self.alignments[0].groups
+
+    @property
+    def distances(self) -> list[tuple[float, float]]:
+        """Before and after, for each moving input."""
+        return [alignment.distances for alignment in self.alignments]
 
 
 def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
-    """Refuse, before any work, what could not be written in the end.
-
-    Raises:
-        UsageError, OutputError: so.
-    """
+    """Refuse, before any work, what could not be written in the end. Raises UsageError, OutputError."""
     folders = [out.parent for out in outputs if len(outputs) > 1]
     for folder in folders:
         if folder.exists() and not folder.is_dir():
-            raise UsageError(f"'{folder}' is not a folder.", "several outputs need one: name it with -o.")
+            raise UsageError(f"'{folder}' is not a folder.", "name one with -o for several outputs.")
     missing = [folder for folder in folders if not folder.exists()]  # where nothing can be in the way
     there = [out for out in outputs if out.parent not in missing]
     for out in (*missing, *there, *filter(None, [job.save])):
@@ -97,7 +105,7 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
     if job.save and len(job.inputs) > 2:
         raise UsageError(
-            "a saved alignment holds one pair.", "save each by `deepalign align A B --save-alignment F`."
+            "a saved alignment holds one pair.", "run `deepalign align A B --save-alignment F` for each."
         )
     if job.save and real_target(job.save) in targets:
         raise UsageError(

@@ -14,7 +14,7 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.combiners.table import COMBINERS, Combine, Combiner
 from deepalign_cli.errors import UsageError
-from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs, report_of
+from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.provenance import Hashes
@@ -52,10 +52,10 @@ class Merging:
         return self.row.make(self.weights, self.options)
 
     def check(self, inputs: int) -> None:
-        """See, before any work, that the weights fit the inputs and the options may be used.
+        """Check, before any work, that the weights fit the inputs and the options are allowed.
 
         Raises:
-            UsageError: so.
+            UsageError: they do not, or are not.
         """
         weighed = inputs - self.row.base
         if len(self.weights) != weighed:
@@ -151,9 +151,9 @@ def write_merge(
     size = sum(info.nbytes for info in session.reference.infos.values())
     writing = progress.part(1.0, f"writing {output.name}", size, "B")
     metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
-    alignments = [
+    alignments = tuple(
         measured_for(a, session.reference, m) for a, m in zip(merge.alignments, session.moving, strict=True)
-    ]
+    )
     keep_alignment(job, alignments, hashes)
-    seconds = time.perf_counter() - started
-    return report_of(output, session.inputs, alignments, seconds, merge.notes(alignments), metadata)
+    notes = tuple(dict.fromkeys(merge.notes(alignments)))
+    return Report(output, alignments, time.perf_counter() - started, size, notes, metadata)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
-from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.train.export import export_zoo
-from deepalign_cli.train.loop import BEST, LOG, STATE, Plan, TrainingRun, load_state, read_plan, start, train
+from deepalign_cli.train.loop import BEST, LOG, STATE, load_state, read_plan, start, train
 from deepalign_cli.train.plans import family_plans
-from deepalign_cli.train.pool import PoolEntry, load_pool
+from deepalign_cli.train.pool import load_pool
 from deepalign_cli.train.recipes import check_tables, make, read_recipe
 from deepalign_cli.train.searching import Search, add_refiner, write_searched
 from deepalign_cli.train.workers import Workers
@@ -37,7 +36,7 @@ class ZooReport:
 class TrainReport:
     """How far a run came; `output` and `score` are the best network's, None before the first validation.
 
-    A `unit` of a run is a step, or a trial where a refiner is searched for; `steps` counts these too.
+    `steps` counts `unit`s: steps, or trials where a refiner is searched for.
     """
 
     output: Path | None
@@ -45,83 +44,59 @@ class TrainReport:
     of: int
     score: float | None
     seconds: float
-    unit: str = "step"
+    unit: str
 
 
 @dataclass(frozen=True)
 class TrainingSession:
-    """A run that is ready to go on."""
+    """A run, or a search for a refiner's weights, that is ready to continue at step `done` of `of`.
 
-    label, unit = "training", "step"
+    `work` goes up to a step, tells each step's number and some words on it, and returns the step reached and
+    the best score.
+    """
 
-    run: TrainingRun
-    plan: Plan
-    pool: Sequence[PoolEntry]
-    workers: Workers
+    label: str
+    unit: str
+    done: int
+    of: int
     out: Path
+    work: Callable[[int, Callable[[int, str], None]], tuple[int, float]]
     started: float = field(default_factory=time.perf_counter)
 
     def left(self, stop: int | None) -> int:
-        """How many steps there are to take, up to the plan's last or `stop`."""
-        return max(0, min(stop or self.plan.steps, self.plan.steps) - self.run.step)
+        """How many steps remain, up to the last or `stop`."""
+        return max(0, self._last(stop) - self.done)
 
     def go(self, stop: int | None, advance: Callable[[int, str], None]) -> TrainReport:
-        """Train; see `train` for what is raised."""
-        train(self.run, self.plan, self.pool, self.out, advance, self.workers, stop)
-        self.workers.leave()
-        best, found = self.run.best, self.out / BEST
-        judged = math.isfinite(best)
+        """Train or search; see `train` and `write_searched` for what is raised."""
+        steps, score = self.work(self._last(stop), advance)
         seconds = time.perf_counter() - self.started
-        return TrainReport(
-            found if judged else None, self.run.step, self.plan.steps, best if judged else None, seconds
-        )
+        if not math.isfinite(score):
+            return TrainReport(None, steps, self.of, None, seconds, self.unit)
+        return TrainReport(self.out / BEST, steps, self.of, score, seconds, self.unit)
 
-
-@dataclass(frozen=True)
-class SearchSession:
-    """A search for a refiner's weights that is ready to begin."""
-
-    label, unit = "searching", "trial"
-
-    model: DeepAlign
-    plan: Search
-    pool: Sequence[PoolEntry]
-    out: Path
-    started: float = field(default_factory=time.perf_counter)
-
-    def left(self, stop: int | None) -> int:
-        """How many trials there are to make, up to the plan's last or `stop`."""
-        return min(stop or self.plan.trials, self.plan.trials)
-
-    def go(self, stop: int | None, advance: Callable[[int, str], None]) -> TrainReport:
-        """Search; see `write_searched` for what is raised."""
-        plan = replace(self.plan, trials=self.left(stop))
-        score = write_searched(self.model, self.pool, plan, self.out, advance)
-        judged = math.isfinite(score)
-        return TrainReport(
-            self.out / BEST if judged else None, plan.trials, self.plan.trials, score if judged else None,
-            time.perf_counter() - self.started, self.unit,
-        )  # fmt: skip
+    def _last(self, stop: int | None) -> int:
+        return min(stop or self.of, self.of)
 
 
 def make_zoo(
     recipe: Path, data: Path, out: Path, advance: Callable[[float], None], networks: bool = False
 ) -> ZooReport:
-    """Train the families of a recipe that are not in `out` yet; `advance` is told what share is added.
+    """Train the families of a recipe that are not in `out` yet; `advance` gets the share of work just done.
 
     With `networks`, each of their networks is also written to a checkpoint of its own.
 
     Raises:
         UsageError: the recipe or the data cannot be used. OutputError: a file cannot be written.
     """
-    started, reached = time.perf_counter(), 0.0
+    started, done = time.perf_counter(), 0.0
 
-    def told(_name: str, share: float) -> None:
-        nonlocal reached
-        advance(share - reached)
-        reached = share
+    def show(_name: str, share: float) -> None:
+        nonlocal done
+        advance(share - done)
+        done = share
 
-    train_zoo(recipe, data, out, told)
+    train_zoo(recipe, data, out, show)
     if networks:
         export_zoo(out, [plan.name for plan in family_plans(read_recipe(recipe))], data)
     files = [open_checkpoint(path) for path in sorted(out.glob("*.safetensors"))]
@@ -132,37 +107,41 @@ def make_zoo(
 def prepare(
     recipe: Path, zoo: Path, data: Path, out: Path, resume: bool, workers: Workers,
     network: str | None = None,
-) -> TrainingSession | SearchSession:  # fmt: skip
-    """Everything that a run needs, from its beginning or from where it was kept.
+) -> TrainingSession:  # fmt: skip
+    """Everything that a run needs, from its beginning or from where it was saved.
 
     `network` names the aligner that a recipe with a [search] finds a refiner for.
 
     Raises:
         UsageError: the recipe, the network, the zoo or the data cannot be used, or `out` holds a run and
         `resume` is not given, or the other way round. CheckpointError: the network, a family's file or the
-        kept run is broken.
+        saved run is broken.
     """
     table = read_recipe(recipe)
     check_tables(table)
-    _check_search(table)
-    _check_network(table, network)
+    _check_recipe(table, network)
     if network is not None:
         return _prepare_search(table, zoo, data, out, resume, workers, network)
     encoder, plan = read_plan(table)
     if resume and not (out / STATE).exists():
         raise UsageError(f"there is no run to resume in '{out}'.", "leave --resume out.")
-    if not resume and any((out / name).exists() for name in (STATE, BEST, LOG)):
-        raise UsageError(f"'{out}' holds a run already.", "go on with it by --resume, or name another --out.")
-    run = start(encoder, plan)
-    pool = load_pool(zoo, data)
+    if not resume:
+        _check_unused(out, "continue it with --resume, or name another --out.")
+    run, pool = start(encoder, plan), load_pool(zoo, data)
     if resume:
         load_state(run, plan, pool, out / STATE)
-    return TrainingSession(run, plan, pool, workers, out)
+
+    def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+        train(run, plan, pool, out, advance, workers, last)
+        workers.leave()
+        return run.step, run.best
+
+    return TrainingSession("training", "step", run.step, plan.steps, out, work)
 
 
 def _prepare_search(
     recipe: Mapping[str, Any], zoo: Path, data: Path, out: Path, resume: bool, workers: Workers, network: str
-) -> SearchSession:
+) -> TrainingSession:
     """A fresh refiner behind an aligner, and what it is searched with."""
     plan = make(Search, recipe["search"], "search")
     if resume:
@@ -171,30 +150,35 @@ def _prepare_search(
         )
     if workers.count > 1:
         raise UsageError("a [search] runs in one process.", "start it without accelerate or torchrun.")
-    if any((out / name).exists() for name in (STATE, BEST, LOG)):
-        raise UsageError(f"'{out}' holds a run already.", "name another --out.")
+    _check_unused(out, "name another --out.")
     model = load_pretrained(network)
     add_refiner(model, recipe["refiner"])
-    return SearchSession(model, plan, load_pool(zoo, data), out)
+    pool = load_pool(zoo, data)
+
+    def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+        return last, write_searched(model, pool, replace(plan, trials=last), out, advance)
+
+    return TrainingSession("searching", "trial", 0, plan.trials, out, work)
 
 
-def _check_search(recipe: Mapping[str, Any]) -> None:
-    """A refiner is searched for, and never trained."""
+def _check_unused(out: Path, hint: str) -> None:
+    if any((out / name).exists() for name in (STATE, BEST, LOG)):
+        raise UsageError(f"'{out}' holds a run already.", hint)
+
+
+def _check_recipe(recipe: Mapping[str, Any], network: str | None) -> None:
+    """Check which tables go together: an encoder is trained, a refiner for a trained one is searched for."""
     if "search" in recipe and "train" in recipe:
         raise UsageError(
             "the recipe has both a [train] and a [search].",
-            "an encoder is trained, a refiner's weights are searched for: leave one of the two out.",
+            "leave one out: an encoder is trained, a refiner's weights are searched for.",
         )
     for one, other in (("search", "refiner"), ("refiner", "search")):
         if one in recipe and other not in recipe:
             raise UsageError(
                 f"the recipe has a [{one}], but no [{other}].",
-                "pretrained/universal-v1-refiner.toml has both.",
+                "add it: pretrained/universal-v1-refiner.toml has both.",
             )
-
-
-def _check_network(recipe: Mapping[str, Any], network: str | None) -> None:
-    """An encoder is trained from nothing, a refiner behind an encoder that is there."""
     if "refiner" in recipe and "network" in recipe:
         raise UsageError(
             "the recipe has both a [network] and a [refiner].",
@@ -203,7 +187,7 @@ def _check_network(recipe: Mapping[str, Any], network: str | None) -> None:
     if "refiner" in recipe and network is None:
         raise UsageError(
             "a recipe with a [refiner] needs the aligner that it refines.",
-            "name it by --network: one that comes with deepalign, or a path.",
+            "add --network: one that comes with deepalign, or a path.",
         )
     if "refiner" not in recipe and network is not None:
         raise UsageError("--network is for a recipe with a [refiner].", "leave it out.")
