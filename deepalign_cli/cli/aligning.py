@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.aligners import methods as table
@@ -12,7 +11,7 @@ from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.cli.grouped import dashed
 from deepalign_cli.cli.options import ALIGNING, AlignmentOptions, SpecOptions
 from deepalign_cli.cli.running_options import RunningOptions
-from deepalign_cli.cli.tables import options_of
+from deepalign_cli.cli.tables import check_used, options_of
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,42 +32,19 @@ def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: b
     """
     values = {name: value for name, value in vars(how).items() if value is not None and name != "alignment"}
     methods = names or [table.DEFAULT]
-    check_used(methods, how.alignment, {**({"method": methods[0]} if names else {}), **values})
+    given = [*(["method"] if names else []), *values]
+    if how.alignment and given:
+        hint = "leave one out: a saved alignment holds the order of the units and its spec."
+        if given[0] == "activation":
+            hint += " To say what the networks compute, use --design activation=..."
+        raise UsageError(f"--alignment and {dashed(given[0])} exclude each other.", hint)
+    check_used("-m", methods, values, METHODS)
     from deepalign_cli.operations.settings import Settings
 
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}
     for name in methods:
         METHODS.find(name).values(values)
     return Settings(methods[0], values, force=force, **shared)
-
-
-def check_used(names: Sequence[str], alignments: Sequence[Path] | None, values: Mapping[str, object]) -> None:
-    """Check that every option in `values` has an effect; with `alignments` none of them has.
-
-    Raises:
-        UsageError: one has none; the message names it and what makes it useless.
-    """
-    for name in values:
-        if alignments:
-            hint = "leave one out: a saved alignment holds the order of the units and its spec."
-            if name == "activation":
-                hint += " To say what the networks compute, use --design activation=..."
-            raise UsageError(f"--alignment and {dashed(name)} exclude each other.", hint)
-        users = [row.name for row in METHODS.values() if _uses(row, name)]
-        if users and not set(users) & set(names):
-            raise UsageError(
-                f"{_listed(names, ' and ')} makes no use of {dashed(name)}.",
-                f"leave it out, or give {_listed(users, ' or ')}.",
-            )
-
-
-def _uses(method: table.Method, name: str) -> bool:
-    is_parameter = any(parameter.name == name for parameter in method.parameters)
-    return is_parameter or (name == "seed" and method.seeded)
-
-
-def _listed(names: Sequence[str], word: str) -> str:
-    return word.join(f"-m {name}" for name in names)
 
 
 def check_data(
@@ -89,9 +65,8 @@ def check_data(
             raise METHODS.find(name).lacks_data(values)
     useful = elsewhere or any(use is not DataUse.NONE for use in uses.values())
     if running.data is not None and not useful:
-        raise UsageError(
-            f"{_listed(list(uses), ' and ') or '--alignment'} makes no use of --data.", "leave it out."
-        )
+        who = " and ".join(f"-m {name}" for name in uses) or "--alignment"
+        raise UsageError(f"{who} makes no use of --data.", "leave it out.")
     idle = running.first_set() if running.data is None else None
     if idle:
         raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

@@ -75,7 +75,8 @@ class CurveOptions:
     def check_losses(self) -> None:
         """Refuse, where there are no data, what needs losses."""
         for name in ("plot", "csv", "max_barrier", "repair"):
-            if getattr(self, name) not in (None, False):
+            value = getattr(self, name)
+            if value is not None and value is not False:
                 raise UsageError(f"{grouped.dashed(name)} needs losses.", "add --data mnist.npz")
 
 

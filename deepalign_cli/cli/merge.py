@@ -13,7 +13,7 @@ from deepalign_cli.cli.grouped import option
 from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
-from deepalign_cli.cli.tables import Method, described, known, options_of, parameters_of
+from deepalign_cli.cli.tables import Method, check_used, described, known, options_of
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combiner
 from deepalign_cli.errors import UsageError
 
@@ -89,26 +89,25 @@ def merge(
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
-    weighed, repair = _merging(inputs, merging), common.repair
+    weighed = _merging(inputs, merging)
     settings = make_settings([method] if method else None, aligning, force=common.force)
-    running = running if running.data else replace(running, data=repair)
+    running = running if running.data else replace(running, data=common.repair)
     sharing.check()
     default = default_output(inputs[0], "merged")
     target, is_folder = target_of(common.output, sharing.push, sources[0], default)
-    check_data([settings.method], aligning, running, elsewhere=is_folder or repair is not None)
+    check_data([settings.method], aligning, running, elsewhere=is_folder or common.repair is not None)
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.merge import merge_files
     from deepalign_cli.operations.merged_folder import Story, merge_folder
 
-    reads = running.files() + (replace(running, model=None, loss=None, data=repair).files() if repair else [])
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
-        running.subject(), repair, tuple(reads),
+        running.subject(), common.repair, (*running.files(), *RunningOptions(data=common.repair).files()),
     )  # fmt: skip
     with out.stages("aligning") as progress:
         if is_folder:
             title = sharing.push.split("/")[1] if sharing.push else target.resolve().name
-            story = Story(title, _command(title, merging, repair, method, aligning, running))
+            story = Story(title, _command(title, merging, common.repair, method, aligning, running))
             report = merge_folder(job, story, weighed, progress)
         else:
             report = merge_files(job, weighed, progress)
@@ -157,17 +156,8 @@ def _check_used(row: Combiner, values: dict[str, object], how: MergingOptions) -
             f"--combine {row.name} needs the base that the inputs were fine-tuned from.",
             f"deepalign merge B C --base A --combine {row.name}",
         )
-    if how.base is not None and not row.base:
-        users = " or ".join(one.name for one in COMBINERS.values() if one.base) or "another combiner"
-        raise UsageError(f"--combine {row.name} makes no use of --base.", f"give --combine {users}.")
-    parameters = parameters_of(COMBINERS.values())
-    for name in values:
-        parameter, names = parameters[name]
-        if row.name not in names:
-            raise UsageError(
-                f"--combine {row.name} makes no use of {parameter.option}.",
-                f"leave it out, or give --combine {' or '.join(names)}.",
-            )
+    base = ["base"] if how.base is not None else []
+    check_used("--combine", [row.name], [*base, *values], COMBINERS)
 
 
 def _weights(inputs: Sequence[Path], how: MergingOptions) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import make_dataclass
 from typing import Annotated, Any
 
@@ -10,8 +10,9 @@ import typer
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.methods import METHODS
-from deepalign_cli.cli.grouped import option
+from deepalign_cli.cli.grouped import dashed, option
 from deepalign_cli.cli.options import ALIGNING
+from deepalign_cli.errors import UsageError
 from deepalign_cli.parameters import Parameter
 
 
@@ -37,6 +38,25 @@ Methods = Annotated[
     list[str] | None,
     _method(f"Repeat it to compare several; none is always included. {METHOD_HELP}"),
 ]
+
+
+def check_used(prefix: str, names: Sequence[str], values: Iterable[str], rows: Mapping[str, Any]) -> None:
+    """Check that every option in `values` has an effect on one of the methods or combiners in `names`.
+
+    Raises:
+        UsageError: one has none; the message names it and those that would use it.
+    """
+    for name in values:
+        users = [row.name for row in rows.values() if _uses(row, name)]
+        if users and not set(users) & set(names):
+            who, others = (f"{prefix} {one}" for one in (f" and {prefix} ".join(names), " or ".join(users)))
+            hint = f"leave it out, or give {others}."
+            raise UsageError(f"{who} makes no use of {dashed(name)}.", hint)
+
+
+def _uses(row: Any, name: str) -> bool:
+    trait = {"seed": "seeded", "base": "base"}.get(name, "")
+    return getattr(row, trait, False) or any(parameter.name == name for parameter in row.parameters)
 
 
 def parameters_of(rows: Iterable[Any]) -> dict[str, tuple[Parameter, tuple[str, ...]]]:

@@ -50,16 +50,17 @@ def verify(
         raise UsageError("--data and --input-shape exclude each other.", "leave --input-shape out.")
     if not model.data and (model.normalise or model.side or model.grey):
         raise UsageError("--normalise, --side and --grey prepare --data.", "add --data mnist.npz")
+    from deepalign_cli.operations.session import Session
     from deepalign_cli.operations.settings import Settings
-    from deepalign_cli.operations.verify import verify_files
+    from deepalign_cli.operations.verify import verify_session
 
     options = {"restarts": how.restarts} if how.restarts else {}
     settings = Settings("weights", options, known.spec, known.activation, known.heads, known.seed or 0)
     running = RunningOptions(**vars(model)).subject()
     with out.stages("comparing") as progress:
-        verdict = verify_files(
-            a, b, settings, running=running, input_shape=how.input_shape, tolerance=how.tolerance,
-            progress=progress,
+        verdict = verify_session(
+            Session([a, b], settings), running=running, input_shape=how.input_shape,
+            tolerance=how.tolerance, progress=progress,
         )  # fmt: skip
     out.notes(verdict.notes)
     out.result(_payload(verdict), lambda console: _show(console, verdict))

@@ -19,23 +19,14 @@ from deepalign_cli.progress import SILENT, Progress
 ALIGNING = 0.9  # of the work, where alignments are to be found: what is left is reading and writing
 
 
-def align_files(job: Job, progress: Progress = SILENT) -> Report:
-    """Write the moving input with its units carried onto the reference's: the same function as before.
-
-    Raises:
-        DeepalignError: an input does not fit, or the output cannot be written.
-    """
-    return align_each(job, [job.output], progress)[0]
-
-
 def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -> tuple[Report, ...]:
-    """Carry each moving input onto the reference and write it to its own file.
+    """Carry each moving input onto the reference and write it to its own file: the same function as before.
 
-    Several are written into one folder, which is made if it is missing. What can be checked is checked
+    Several are written into one folder, which is created if it is missing. What can be checked is checked
     before anything is written; a failure after that leaves whole outputs only.
 
     Raises:
-        UsageError: two outputs are the same file, or the folder is none.
+        UsageError: two outputs are the same file, or the folder is not one.
         DeepalignError: an input does not fit, or an output cannot be written.
     """
     started = time.perf_counter()

@@ -21,7 +21,6 @@ from deepalign_cli.errors import LossError, SpecError
 from deepalign_cli.measure.curve import Curve, mean_and_spread
 from deepalign_cli.measure.paths import Along, Correct, NetworkPath, alphas_of, measure
 from deepalign_cli.measure.weight_report import LayerReport, weight_report
-from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.repairs import frozen_note
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session, check_hashes, measured_for
@@ -155,9 +154,8 @@ def barrier_files(question: Question, progress: Progress = SILENT) -> BarrierRep
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
-    inputs = [open_network(path) for path in question.inputs]
-    session = Session(inputs, question.settings, question.running, question.alignments, measured=True)
-    return barrier_of(session, question, progress)
+    how = (question.settings, question.running, question.alignments)
+    return barrier_of(Session(question.inputs, *how, measured=True), question, progress)
 
 
 def barrier_of(

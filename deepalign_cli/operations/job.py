@@ -11,7 +11,6 @@ from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.hub import shown_source
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import UsageError
-from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
@@ -48,9 +47,8 @@ class Job:
         Raises:
             DeepalignError: an input cannot be read, or does not fit the others.
         """
-        opened = [open_network(path) for path in self.inputs]
-        session = Session(opened, self.settings, self.running, self.alignments, measured=measured)
-        return replace(self, inputs=tuple(checkpoint.path for checkpoint in opened)), session
+        session = Session(self.inputs, self.settings, self.running, self.alignments, measured=measured)
+        return replace(self, inputs=tuple(checkpoint.path for checkpoint in session.inputs)), session
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import UsageError
 from deepalign_cli.measure.plane import Landscape, Plane, measure_landscape
 from deepalign_cli.operations.barrier import Question, check_same_function, write_csv
-from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.session import Session
 from deepalign_cli.plots import save_landscape
 from deepalign_cli.plots.drawing import PLAIN, Drawing
@@ -53,10 +52,9 @@ def landscape_files(question: Question, progress: Progress = SILENT) -> Landscap
     Raises:
         DeepalignError: the inputs, the model and the data do not fit one another; they span no plane.
     """
-    inputs = [open_network(path) for path in question.inputs]
     running = replace(question.running, limit=question.running.limit or _EXAMPLES)
-    session = Session(inputs, question.settings, running, question.alignments, measured=True)
-    return landscape_of(session, question.points, progress)
+    how = (question.settings, running, question.alignments)
+    return landscape_of(Session(question.inputs, *how, measured=True), question.points, progress)
 
 
 def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT) -> LandscapeReport:

@@ -14,18 +14,20 @@ from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations.barrier import BarrierReport, PathReport
 from deepalign_cli.operations.settings import NAIVE
 
-_HINT = "save one by `deepalign barrier A B --data D --json > run.json`."
+_HINT = "save one with `deepalign barrier A B --data D --json > run.json`."
 
 
 def pooled_report(files: Sequence[Path]) -> BarrierReport:
     """The report on all pairs of all runs, each a file of what `barrier --json` printed.
 
     Raises:
-        UsageError: a file is no such result, is given twice, or is of another loss, other data, points or
+        UsageError: a file is not such a result, is given twice, or has another loss, other data, points or
             methods than the first.
     """
     started = time.perf_counter()
-    twice = next((file for i, file in enumerate(files) if _real(file) in map(_real, files[:i])), None)
+    twice = next(
+        (file for i, file in enumerate(files) if file.resolve() in [one.resolve() for one in files[:i]]), None
+    )
     if twice:
         raise UsageError(f"'{twice}' is given twice.", "every run counts once: leave one out.")
     runs = [_read(file) for file in files]
@@ -43,20 +45,16 @@ def pooled_report(files: Sequence[Path]) -> BarrierReport:
     return BarrierReport(paths, first.alphas, first.loss, first.data, seconds, notes, first.asked, None, ())
 
 
-def _real(file: Path) -> Path:
-    return file.resolve()
-
-
 def _read(file: Path) -> BarrierReport:
     """One run."""
     try:
-        told = json.loads(file.read_bytes())
-        if told["command"] != "barrier" or not told["data"]:
+        result = json.loads(file.read_bytes())
+        if result["command"] != "barrier" or not result["data"]:
             raise ValueError
-        alphas, data = _numbers(told["alphas"]), tuple(map(str, told["data"]))
+        alphas, data = _numbers(result["alphas"]), tuple(map(str, result["data"]))
         if len(alphas) < 3 or alphas[0] != 0 or alphas[-1] != 1 or list(alphas) != sorted(set(alphas)):
             raise ValueError
-        pairs = told.get("pairs") or [{"moving": "", "paths": told["paths"]}]
+        pairs = result.get("pairs") or [{"moving": "", "paths": result["paths"]}]
         paths = [path for pair in pairs for path in _paths(pair, f"{file.stem} {pair['moving']}", alphas)]
         names = list(dict.fromkeys(path.name for path in paths))
         whole = len(paths) == len(names) * len(pairs) > 0
@@ -65,9 +63,11 @@ def _read(file: Path) -> BarrierReport:
     except OSError as error:
         raise UsageError(f"'{file}' cannot be read: {error.strerror}.", _HINT) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"'{file}' is no result of `deepalign barrier --json` with data.", _HINT) from None
+        raise UsageError(
+            f"'{file}' is not a result of `deepalign barrier --json` with data.", _HINT
+        ) from None
     asked = tuple(name for name in names if name != NAIVE) or tuple(names)
-    return BarrierReport(tuple(paths), alphas, str(told["loss"]), data, 0.0, (), asked, None, ())
+    return BarrierReport(tuple(paths), alphas, str(result["loss"]), data, 0.0, (), asked, None, ())
 
 
 def _paths(pair: Any, moving: str, alphas: tuple[float, ...]) -> list[PathReport]:
@@ -85,8 +85,8 @@ def _paths(pair: Any, moving: str, alphas: tuple[float, ...]) -> list[PathReport
         )
         distances[name] = _numbers([path.get("distance_before"), path.get("distance_after")])
     return [
-        PathReport(moving.strip(), name, tuple(own), (distances[name][0], distances[name][1]))
-        for name, own in curves.items()
+        PathReport(moving.strip(), name, tuple(each), (distances[name][0], distances[name][1]))
+        for name, each in curves.items()
     ]
 
 

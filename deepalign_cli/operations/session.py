@@ -13,6 +13,7 @@ from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.operations.finite import check_finite
+from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
@@ -22,7 +23,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 
 
 class Session:
-    """Checkpoints of one architecture, of which the others move onto the first.
+    """Checkpoints of one architecture, of which the others move onto the first; those named are opened.
 
     `saved` are files of alignments, one for each moving input, that take the place of a method. `running`
     says what the networks are run as and on (or is that, opened already); `measured` that losses are to be
@@ -31,14 +32,15 @@ class Session:
 
     def __init__(
         self,
-        inputs: Sequence[Checkpoint],
+        inputs: Sequence[Checkpoint | Path],
         settings: Settings,
         running: RunSettings | Testbed | None = None,
         saved: Sequence[Path] = (),
         *,
         measured: bool = False,
     ) -> None:
-        self.inputs, self.settings, self.saved = tuple(inputs), settings, tuple(saved)
+        self.inputs = tuple(open_network(one) if isinstance(one, Path) else one for one in inputs)
+        self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
         self._is_finite = False
@@ -98,7 +100,7 @@ class Session:
         return self._alignments[name]
 
     def check_finite(self) -> None:
-        """See, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
+        """Check, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
         for checkpoint in () if self._is_finite else self.inputs:
             check_finite(checkpoint)
         self._is_finite = True

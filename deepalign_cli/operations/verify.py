@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -14,7 +13,6 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.input_shape import COUNT, example_inputs
 from deepalign_cli.models.lookup import network_for
-from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.malloc import return_large_blocks
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
@@ -51,78 +49,58 @@ class Verdict:
         return f"Verdict({answer}: residual {self.residual:.3g}, tolerance {self.tolerance:.3g})"
 
 
-def verify_files(
-    reference: Path,
-    moving: Path,
-    settings: Settings,
-    *,
-    running: RunSettings | None = None,
-    input_shape: str | None = None,
-    tolerance: float | None = None,
-    progress: Progress = SILENT,
-) -> Verdict:
-    """Recover the element that carries `moving` onto `reference`, and say what remains.
+def verify_session(
+    session: Session, *, running: RunSettings | None = None, input_shape: str | None = None,
+    tolerance: float | None = None, progress: Progress = SILENT,
+) -> Verdict:  # fmt: skip
+    """Recover the element that carries the second input onto the first, and the residual.
 
-    Where `running` names a model or data, run the network and check the spec on it: on some of the data, else
-    on random inputs of `input_shape`, or of a shape that is found by trying.
+    Where `running` names a model or data, the network is run too, and the spec is checked on it: on some of
+    the data, else on random inputs of `input_shape`, or of a shape that is found by trying.
     `tolerance` defaults to a few roundings of the coarsest type in the files.
 
     Raises:
         DeepalignError: the inputs do not fit each other or the spec; the model does not run.
     """
     return_large_blocks()
-    session = Session([open_network(reference), open_network(moving)], settings)
-    return verify_session(
-        session, running=running, input_shape=input_shape, tolerance=tolerance, progress=progress
-    )
-
-
-def verify_session(
-    session: Session, *, running: RunSettings | None = None, input_shape: str | None = None,
-    tolerance: float | None = None, progress: Progress = SILENT,
-) -> Verdict:  # fmt: skip
-    """The same for inputs that are open."""
     started, (a, b) = time.perf_counter(), session.inputs
-    settings = replace(
-        session.settings, method="weights", options={"restarts": 10, **session.settings.options}
-    )
+    options = {"restarts": 10, **session.settings.options}
+    settings = replace(session.settings, method="weights", options=options)
     alignment = Session([a, b], settings).alignments(progress=progress)[0]
     residual, worst = _residual(a, b, alignment)
-    limit = tolerance
-    if limit is None:
-        limit = default_tolerance(a, b)
-        limit = max(4 * limit, _SCALES) if alignment.symmetry.stretching else limit
+    limit = default_tolerance(a, b) if tolerance is None else tolerance
+    if tolerance is None and alignment.symmetry.stretching:
+        limit = max(4 * limit, _SCALES)
     spec = None
     if running and (running.model or running.data):
         spec = _check_model(running, input_shape, a, alignment.symmetry, settings)
     doubts = [f"doubt: {doubt}" for doubt in alignment.symmetry.spec.doubts]
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     hints = [_UNSCALED] if residual > limit and bare and alignment.symmetry.spec.marked() else []
-    return Verdict(
-        residual <= limit, residual, limit, worst, time.perf_counter() - started,
-        alignment.groups, spec,
-        tuple(dict.fromkeys((*a.notes, *b.notes, *doubts, *hints))),
-    )  # fmt: skip
+    notes = tuple(dict.fromkeys((*a.notes, *b.notes, *doubts, *hints)))
+    seconds = time.perf_counter() - started
+    return Verdict(residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)
 
 
 def default_tolerance(*checkpoints: Checkpoint) -> float:
     """A few roundings of the coarsest floating-point type in the checkpoints."""
-    codes = {info.dtype for checkpoint in checkpoints for info in checkpoint.infos.values() if info.is_float}
+    infos = [info for checkpoint in checkpoints for info in checkpoint.infos.values() if info.is_float]
     known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    return _ROUNDINGS * max((torch.finfo(known[c]).eps for c in codes if c in known), default=0.0)
+    epsilons = [torch.finfo(known[info.dtype]).eps for info in infos if info.dtype in known]
+    return _ROUNDINGS * max(epsilons, default=0.0)
 
 
 def _residual(a: Checkpoint, b: Checkpoint, alignment: Alignment) -> tuple[float, str]:
     residual, worst = 0.0, ""
     for name in a:
-        own, other = a[name], alignment.act(name, b[name])
-        own, other = (widened(x) if x.is_floating_point() else x.double() for x in (own, other))
-        if own.numel() == 0:
+        pair = (a[name], alignment.act(name, b[name]))
+        x, y = (widened(w) if w.is_floating_point() else w.double() for w in pair)
+        if x.numel() == 0:
             continue
-        size = max(float(own.abs().max()), float(other.abs().max()))
-        apart = float((own - other).abs().max()) / size if size else 0.0
-        if apart > residual:
-            residual, worst = apart, name
+        size = max(float(x.abs().max()), float(y.abs().max()))
+        difference = float((x - y).abs().max()) / size if size else 0.0
+        if difference > residual:
+            residual, worst = difference, name
     return residual, worst
 
 

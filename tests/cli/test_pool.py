@@ -100,13 +100,15 @@ def test_a_broken_file_is_one_sentence(problem: str, tmp_path: Path) -> None:
     BROKEN[problem](told)
     file = kept(tmp_path, "run.json", told)
 
-    refused(deepalign("barrier", "--pool", file), 2, f"'{file}' is no result of `deepalign barrier --json`")
+    refused(
+        deepalign("barrier", "--pool", file), 2, f"'{file}' is not a result of `deepalign barrier --json`"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "moving,data\n", "[" * 100_000, "\x00\xff"])
 def test_a_file_of_something_else(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
-    refused(deepalign("barrier", "--pool", tmp_path / "run.json"), 2, "is no result of")
+    refused(deepalign("barrier", "--pool", tmp_path / "run.json"), 2, "is not a result of")
 
 
 @pytest.mark.parametrize(

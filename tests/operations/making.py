@@ -21,6 +21,8 @@ from deepalign_cli.cli.main import main
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
+from deepalign_cli.operations.align import align_each
+from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
@@ -50,6 +52,11 @@ class Done:
         assert list(told) == ["schema", "error"]
         assert told["schema"] == 1
         return dict(told["error"])
+
+
+def align_files(job: Job) -> Report:
+    """The report of a pair's alignment."""
+    return align_each(job, [job.output])[0]
 
 
 def deepalign(*args: object) -> Done:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from deepalign_cli.errors import NonFiniteError
-from deepalign_cli.operations.align import align_each, align_files
+from deepalign_cli.operations.align import align_each
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import Progress
-from tests.operations.making import network, pair, save, sha256
+from tests.operations.making import align_files, network, pair, save, sha256
 
 NONE = Settings("none")
 

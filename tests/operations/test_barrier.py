@@ -15,7 +15,6 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import LossError, MismatchError, UsageError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations import barrier
-from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.barrier import (
     ENDS,
     REPAIRED,
@@ -33,7 +32,7 @@ from deepalign_cli.progress import Progress
 from deepalign_cli.repair import Correction
 from deepalign_cli.symmetry.resolve import shapes_of
 from tests.cli.subjects import ALPHAS, data_set, factory
-from tests.operations.making import network, pair, save
+from tests.operations.making import align_files, network, pair, save
 
 WEIGHTS = Settings("weights", {"restarts": 1})
 

@@ -7,11 +7,10 @@ import pytest
 from deepalign_cli.aligners.artifact import ALIGNMENT_KEY
 from deepalign_cli.errors import CheckpointError
 from deepalign_cli.network.saved import NETWORK_KEY
-from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.inputs import OTHER_KINDS, open_network
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
-from tests.operations.making import aligner, network, pair, save
+from tests.operations.making import align_files, aligner, network, pair, save
 
 
 def test_other_kinds_of_files_are_known_by_the_keys_that_they_are_written_with() -> None:

@@ -7,12 +7,11 @@ import pytest
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import DeepalignError
-from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import merge_files
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Settings
-from tests.operations.making import metadata, network, pair, save, sha256
+from tests.operations.making import align_files, metadata, network, pair, save, sha256
 
 NONE = Settings("none")
 

@@ -12,7 +12,6 @@ from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import MismatchError, NonFiniteError, SpecError, UsageError
 from deepalign_cli.operations import session as module
-from deepalign_cli.operations.align import align_files
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session, check_hashes, measured_for
@@ -23,7 +22,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.cli.subjects import data_set, factory
-from tests.operations.making import network, save
+from tests.operations.making import align_files, network, save
 
 WEIGHTS = Settings("weights", {"restarts": 1})
 NOTHING = Alignment(Symmetry(Spec({}), {}), Element({}), "any", 0.0, 1.0, 0.5, hashes=("1", "2"))

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.verify import default_tolerance, verify_files
+from deepalign_cli.operations.verify import default_tolerance, verify_session
 from tests.operations.making import pair, save
 
 
@@ -23,7 +24,7 @@ def test_the_tolerance_is_that_of_the_coarsest_type(tmp_path: Path) -> None:
 def test_verify_leaves_the_callers_settings(tmp_path: Path) -> None:
     a, _ = pair(tmp_path)
     settings = Settings()
-    verdict = verify_files(a, a, settings)
+    verdict = verify_session(Session([a, a], settings))
 
     assert (verdict.same, verdict.residual, verdict.worst, verdict.spec) == (True, 0, "", None)
     assert settings == Settings()
