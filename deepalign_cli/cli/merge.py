@@ -113,7 +113,7 @@ def merge(
             report = merge_files(job, weighed, progress)
     shares = weighed.row.shares(weighed.weights)
     by_alpha = merging.weights is None and len(shares) == 2
-    more: dict[str, object] = {"alpha": shares[1]} if by_alpha else {"weights": shares}
+    more: dict[str, object] = {"alpha": shares[1]} if by_alpha else {"weights": weighed.weights}
     more |= {"combine": weighed.combiner}
     more |= {"files": report.files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}

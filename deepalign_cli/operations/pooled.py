@@ -25,11 +25,10 @@ def pooled_report(files: Sequence[Path]) -> BarrierReport:
             methods than the first.
     """
     started = time.perf_counter()
-    twice = next(
-        (file for i, file in enumerate(files) if file.resolve() in [one.resolve() for one in files[:i]]), None
-    )
+    targets = [file.resolve() for file in files]
+    twice = next((file for i, file in enumerate(files) if targets[i] in targets[:i]), None)
     if twice:
-        raise UsageError(f"'{twice}' is given twice.", "every run counts once: leave one out.")
+        raise UsageError(f"'{twice}' is given twice.", "leave one out: every run counts once.")
     runs = [_read(file) for file in files]
     for file, run in zip(files[1:], runs[1:], strict=True):
         for what in ("loss", "data", "alphas", "methods"):

@@ -216,7 +216,7 @@ def test_landscape_refuses(
 
 
 def test_data_are_needed(tmp_path: Path) -> None:
-    refused(deepalign("landscape", *pair(tmp_path)), 2, "landscape runs the networks on data")
+    refused(deepalign("landscape", *pair(tmp_path)), 2, "landscape needs data to run the networks on")
 
 
 def test_networks_on_one_line_span_no_plane(tmp_path: Path) -> None:
