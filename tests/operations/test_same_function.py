@@ -10,7 +10,7 @@ import torch
 
 from deepalign_cli.errors import SpecError
 from deepalign_cli.operations.barrier import Question, barrier_files, check_same_function
-from deepalign_cli.operations.landscape import LandscapeQuestion, landscape_files
+from deepalign_cli.operations.landscape import landscape_files
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from tests.operations.making import deepalign
@@ -70,8 +70,8 @@ def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
 def test_so_it_is_on_a_plane(folder: Path) -> None:
     inputs = folder / "a.pt", folder / "b.pt"
 
-    def ask(spec: str | None) -> LandscapeQuestion:
-        return LandscapeQuestion(inputs, settings(folder, spec), running(folder), points=3)
+    def ask(spec: str | None) -> Question:
+        return Question(inputs, (), settings(folder, spec), running(folder), points=3)
 
     with pytest.raises(SpecError, match="not the function that B is"):
         landscape_files(ask(None))
