@@ -98,7 +98,7 @@ def merge(
     check_data([settings.method], aligning, running, elsewhere=is_folder or common.repair is not None)
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.merge import merge_files
-    from deepalign_cli.operations.merged_folder import Story, merge_folder
+    from deepalign_cli.operations.merged_folder import merge_folder
 
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
@@ -107,8 +107,8 @@ def merge(
     with out.stages("aligning") as progress:
         if is_folder:
             title = sharing.push.split("/")[1] if sharing.push else target.resolve().name
-            story = Story(title, _command(title, merging, common.repair, method, aligning, running))
-            report = merge_folder(job, story, weighed, progress)
+            options = _command(title, merging, common.repair, method, aligning, running)
+            report = merge_folder(job, title, options, weighed, progress)
         else:
             report = merge_files(job, weighed, progress)
     shares = weighed.row.shares(weighed.weights)

@@ -37,14 +37,14 @@ def companions(checkpoint: Checkpoint) -> tuple[Mapping[str, Path], tuple[str, .
         return fetch_beside(parse_reference(checkpoint.origin), is_companion, LIMIT)
     if not checkpoint.path.is_dir():
         return {}, ()
-    found, notes = {}, []
+    files, notes = {}, []
     for name in sorted(entry.name for entry in checkpoint.path.iterdir() if is_companion(entry.name)):
         problem = _problem(checkpoint.path, name)
         if problem:
             notes.append(f"'{name}' was left out: {problem}")
         else:
-            found[name] = checkpoint.path / name
-    return found, tuple(notes)
+            files[name] = checkpoint.path / name
+    return files, tuple(notes)
 
 
 def _problem(folder: Path, name: str) -> str | None:

@@ -43,7 +43,7 @@ class DemoResult:
 
 
 def run_demo(output: Path | None = None, *, force: bool = False, progress: Progress = SILENT) -> DemoResult:
-    """Merge the two networks without looking at data, and measure both ways from A to B on the digits.
+    """Merge the two networks without data, and measure both paths from A to B on the digits.
 
     Raises:
         DeepalignError: the output cannot be written.

@@ -1,7 +1,7 @@
 """A merged network as a folder that can be loaded and shared: weights, what belongs to them, a model card.
 
-A folder that is not there appears complete or not at all. In one that is, the files that are written take the
-place of old ones, each in one step; the others stay.
+A new folder appears complete or not at all. In one that exists, the files that are written replace old ones,
+each in one step; the others stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint import check_output
@@ -40,19 +40,12 @@ _CHUNK = 1 << 20
 _ALIGNING, _MEASURING = 0.6, 0.3  # of the work
 
 
-@dataclass(frozen=True)
-class Story:
-    """How a merge was asked for: the card's title, and the options that follow the inputs in its command."""
-
-    title: str
-    options: Sequence[str]
-
-
 def merge_folder(
-    job: Job, story: Story, merging: Merging | None = None, progress: Progress = SILENT
+    job: Job, title: str, options: Sequence[str], merging: Merging | None = None, progress: Progress = SILENT
 ) -> Report:
     """Merge as `merge_files` does into the folder `job.output`, with the companions of the first input.
 
+    The card has a title, and a command that makes the network again, in which `options` follow the inputs.
     Inputs, models and data are opened once, and alignments found once. Where there are data, the card tells
     what the network that was written costs on them.
 
@@ -68,22 +61,21 @@ def merge_folder(
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
     _check_files(job, (*beside, WEIGHTS, CARD, *([PICTURE] if job.running.data else [])))
-    with _made(folder) as place, Hashes(session.inputs) as hashes:
+    with _created(folder) as place, Hashes(session.inputs) as hashes:
         merge = Merge(session, merging, job.repair, progress.part(_ALIGNING, "aligning"))
-        cost = None
-        if session.testbed is not None:
-            cost = cost_of(merge, session.testbed, progress.part(_MEASURING, "measuring"))
+        testbed, cost = session.testbed, None
+        if testbed is not None:
+            cost = cost_of(merge, testbed, progress.part(_MEASURING, "measuring"))
         pictures, unable = _drawn(cost, place, force=force)
-        report = write_merge(
-            replace(job, output=place / WEIGHTS), merge, place / WEIGHTS, hashes, started, progress
-        )
+        target = place / WEIGHTS
+        report = write_merge(replace(job, output=target), merge, target, hashes, started, progress)
         for name, source in beside.items():
             _copy(source, place / name, force=force)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
         files = (WEIGHTS, *beside, *pictures, CARD)
         report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)), files=files)
-        facts = facts_for(story.title, story.options, report, cost, session.reference, job.inputs, pictures)
+        facts = facts_for(title, options, report, cost, session.reference, job.inputs, pictures)
         write_bytes(place / CARD, card(facts).encode(), force=force)
     return report
 
@@ -106,7 +98,8 @@ def check_folder(job: Job) -> None:
     """Refuse, before any work, a folder that could not be written in the end.
 
     Raises:
-        UsageError: it is no folder, an input, or holds what is not to be overwritten. OutputError: so.
+        UsageError: it is not a folder, is an input, or holds files that must not be overwritten.
+        OutputError: it cannot be written.
     """
     folder = job.output
     if not real_target(folder).exists():
@@ -119,10 +112,8 @@ def check_folder(job: Job) -> None:
             raise UsageError(f"'{folder}' is one of the inputs.", "name another folder.")
     for name in _SHADOWS:
         if os.path.lexists(folder / name):
-            raise UsageError(
-                f"'{folder / name}' would be read in place of the merged weights.",
-                "remove it, or name another folder.",
-            )
+            problem = f"'{folder / name}' would be read in place of the merged weights."
+            raise UsageError(problem, "remove it, or name another folder.")
     _check_files(job, (WEIGHTS, CARD))
 
 
@@ -134,8 +125,8 @@ def _check_files(job: Job, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[Path]:
-    """Where to write: the folder if it is there, else a hidden one that becomes it when all went well."""
+def _created(folder: Path) -> Iterator[Path]:
+    """Where to write: the folder if it exists, else a hidden one that becomes it when all went well."""
     target = real_target(folder)
     if target.is_dir():
         yield target

@@ -45,28 +45,22 @@ def provenance(
 ) -> dict[str, str]:
     """The metadata of an output that takes its names from `layout`; `facts` are the method, seed, and so on.
 
-    The hashes are left at zero: `with_hashes` fills them in without changing the length. A spec that
-    was given, and not read off names, is handed on.
+    The hashes are left at zero: `with_hashes` fills them in without changing the length. A spec is
+    handed on if it was given, not inferred from names.
     """
-    kept = {
+    handed_on = {
         key: value
         for key, value in layout.metadata.items()
         if not key.startswith("deepalign.") or key in (DESIGN_KEY, PREPARATION_KEY)
     }
-    made = {
-        f"deepalign.{key}": value if isinstance(value, str) else json.dumps(value)
-        for key, value in facts.items()
+    entries = {
+        "version": __version__,
+        **{key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()},
+        **{f"input.{i}": checkpoint.called for i, checkpoint in enumerate(inputs)},
     }
-    names = {f"deepalign.input.{i}": checkpoint.called for i, checkpoint in enumerate(inputs)}
-    spec_entry = {SPEC_KEY: format_spec(spec)} if spec else {}
-    own = {
-        "deepalign.version": __version__,
-        **made,
-        **names,
-        **tied_metadata(layout.infos.values()),
-        **spec_entry,
-    }
-    return {"format": "pt", **kept, **own, **with_hashes({}, [_UNKNOWN] * len(inputs))}
+    ours = {f"deepalign.{key}": value for key, value in entries.items()}
+    ours |= tied_metadata(layout.infos.values()) | ({SPEC_KEY: format_spec(spec)} if spec else {})
+    return {"format": "pt", **handed_on, **ours, **with_hashes({}, [_UNKNOWN] * len(inputs))}
 
 
 def with_hashes(metadata: Mapping[str, str], hashes: Sequence[str]) -> dict[str, str]:

@@ -15,22 +15,23 @@ _NAME = re.compile(r"(?!-|\.)[A-Za-z0-9._-]{1,96}(?<![-.])")
 
 
 def check_push(repository: str) -> None:
-    """Refuse, before any work, what could not be uploaded in the end. Nothing is asked of the Hub.
+    """Refuse, before any work, what could not be uploaded in the end. The Hub is not contacted.
 
     Raises:
-        UsageError: the name is none, the Hub is not to be asked, or there is no access token.
+        UsageError: the name is not valid, the program is offline, or there is no access token.
     """
     parts = repository.split("/")
-    wrong = (
-        len(parts) != 2 or not all(map(_NAME.fullmatch, parts)) or ".." in repository or "--" in repository
-    )
-    if wrong or repository.endswith((".git", ".ipynb")):
+    valid = len(parts) == 2 and all(map(_NAME.fullmatch, parts))
+    if not valid or ".." in repository or "--" in repository or repository.endswith((".git", ".ipynb")):
         raise UsageError(
             f"{repository!a} is not the name of a repository on the Hugging Face Hub.",
             "write --push ORG/NAME: letters, digits, '-', '_' and '.'.",
         )
     if is_offline():
-        raise UsageError("--push needs the Hugging Face Hub, and it is not to be asked.", "be online.")
+        raise UsageError(
+            "--push needs the Hugging Face Hub, and this run is offline.",
+            "leave out --offline, or unset HF_HUB_OFFLINE.",
+        )
     from huggingface_hub import get_token
 
     if get_token() is None:
@@ -38,9 +39,9 @@ def check_push(repository: str) -> None:
 
 
 def push_folder(folder: Path, files: Sequence[str], repository: str, *, private: bool = False) -> str:
-    """Upload those files of a folder in one commit; the repository is made if it is missing. Returns its URL.
+    """Upload files of a folder in one commit; the repository is created if it is missing. Returns its URL.
 
-    `private` is for a repository that is made.
+    `private` is for a repository that is created.
 
     Raises:
         OutputError: it could not be uploaded.
@@ -62,7 +63,7 @@ def size_of(folder: Path, files: Sequence[str]) -> int:
 
 @contextmanager
 def _explained(folder: Path, repository: str) -> Iterator[None]:
-    """Turn what uploading raises into a sentence. The folder is there all the same, and the hint says so.
+    """Turn what uploading raises into a sentence. The folder still exists, and the hint says so.
 
     Raises:
         OutputError: uploading failed.
@@ -72,14 +73,14 @@ def _explained(folder: Path, repository: str) -> Iterator[None]:
     except DeepalignError:
         raise
     except Exception as error:  # of several HTTP clients, by the version of huggingface_hub
-        again = f"the network is in '{folder}'; upload it by `hf upload {repository} {folder}`"
+        again = f"upload '{folder}' with `hf upload {repository} {folder}`"
         status = _status(error)
         if status == 401:
             problem, first = "the access token is not valid", "log in with `hf auth login`; "
         elif status in (403, 404):
             problem, first = "the access token may not write there", "check ORG and the token's rights; "
         elif is_connection(error):
-            problem, first = "the Hugging Face Hub is not to be reached", ""
+            problem, first = "the Hugging Face Hub cannot be reached", ""
         else:
             problem, first = one_line(error), ""
         raise OutputError(f"'{repository}' could not be uploaded: {problem}.", f"{first}{again}.") from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
@@ -45,10 +46,8 @@ class Session:
         self._alignments: dict[str, list[Alignment]] = {}
         self._is_finite = False
         if saved and len(saved) != len(inputs) - 1:
-            raise UsageError(
-                f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs.",
-                "repeat --alignment once for each.",
-            )
+            problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
+            raise UsageError(problem, "repeat --alignment once for each.")
         for other in self.moving:
             check_same_layout(self.reference, other)
 
@@ -70,9 +69,10 @@ class Session:
     @cached_property
     def testbed(self) -> Testbed | None:
         """The network and the data, opened; None where there are no data."""
-        if isinstance(self._running, Testbed) or self._running is None or self._running.data is None:
-            return self._running if isinstance(self._running, Testbed) else None
-        return open_testbed(self.reference, self._running, self.settings.activation, measured=self._measured)
+        running = self._running
+        if isinstance(running, RunSettings):
+            return self._opened(running, self._measured) if running.data is not None else None
+        return running
 
     def repairing(self, data: str) -> Testbed:
         """The network and the data that a merge of the inputs is repaired on: the same where they are."""
@@ -81,17 +81,18 @@ class Session:
         running = self._running or RunSettings()
         if data == running.data and self.testbed is not None:
             return self.testbed
-        return open_testbed(
-            self.reference, replace(running, data=data), self.settings.activation, measured=False
-        )
+        return self._opened(replace(running, data=data), measured=False)
+
+    def _opened(self, running: RunSettings, measured: bool) -> Testbed:
+        return open_testbed(self.reference, running, self.settings.activation, measured=measured)
 
     def alignments(self, method: str | None = None, progress: Progress = SILENT) -> list[Alignment]:
         """An alignment for every moving input: the saved ones, or by a method (that of the settings).
 
-        One aligner serves all, from the same seed each time: what it makes of the reference it keeps.
+        One aligner serves all, from the same seed each time: it keeps what it computed for the reference.
 
         Raises:
-            UsageError: the method is not known, or cannot do without what is not given.
+            UsageError: the method is not known, or needs an option or data that are missing.
             MismatchError, NonFiniteError, SpecError: the inputs do not fit each other or the spec.
         """
         name = method or ("" if self.saved else self.settings.method)
@@ -135,7 +136,7 @@ def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:
         which = "reference" if alignment.hashes and alignment.hashes[0] != reference else "moving input"
         raise MismatchError(
             f"the alignment was made for another {which}: the sha256 differs.",
-            "align these inputs anew, or use it all the same with --force.",
+            "align these inputs again, or use it anyway with --force.",
         )
 
 
@@ -146,3 +147,17 @@ def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint
     symmetry, element = alignment.symmetry, alignment.element
     before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
     return replace(alignment, distance_before=before, distance_after=after)
+
+
+def notes_of(alignment: Alignment) -> list[str]:
+    """What the user should know about an alignment: what was kept of a prediction and why, and remarks."""
+    details: Mapping[str, Any] = alignment.details
+    lists = (details.get(key) for key in ("notes", "unread"))
+    notes, unread = ([str(item) for item in one] if isinstance(one, list | tuple) else [] for one in lists)
+    if unread:
+        notes.append(f"no layer was seen to read {', '.join(unread)}: matched by weights, not by activations")
+    if "kept" not in details:
+        return notes
+    network, sketches, kept, why = (details[key] for key in ("network", "sketches", "kept", "why"))
+    count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
+    return [f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}", *notes]

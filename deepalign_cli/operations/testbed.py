@@ -35,7 +35,7 @@ SEEN = "the data have one split: matching, choosing or repairing used the same e
 MATCHED_ON = 5000
 REPAIRED_ON = 2000
 _JUDGED_ON = 2000
-_STATISTICS_SIZE = 128  # at least so many at a time, lest every batch's own BatchNorm be poor
+_STATISTICS_SIZE = 128  # at least so many at a time: BatchNorm's estimates from a small batch are poor
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Testbed:
     """A network to run, the sets that it is measured on, training examples, and the loss.
 
     `loss` is None where the data have no labels. `statistics_size` is how many examples are run at a time
-    where batches have their own BatchNorm. `says` are sentences on what was taken: the architecture,
-    the loss and why it is this one.
+    where batches have their own BatchNorm. `says` are sentences on what was chosen: the architecture, and
+    the loss and why.
     """
 
     run: Run
@@ -68,7 +68,7 @@ class Testbed:
 
     @property
     def sees_only_tests(self) -> bool:
-        """Whether the set has one part, so that training examples are those that are measured."""
+        """Whether the data have one split, so that training examples are those that are measured."""
         return len(self.training.parts) == 1
 
     @property
@@ -151,14 +151,9 @@ class _LossOnTraining:
 
 
 def open_testbed(
-    reference: Checkpoint,
-    running: RunSettings,
-    activation: Activation | None = None,
-    *,
-    measured: bool = True,
-    network: Network | None = None,
-    data: Data | None = None,
-) -> Testbed:
+    reference: Checkpoint, running: RunSettings, activation: Activation | None = None, *,
+    measured: bool = True, network: Network | None = None, data: Data | None = None,
+) -> Testbed:  # fmt: skip
     """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
 
     Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
@@ -168,7 +163,7 @@ def open_testbed(
         UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
     """
     if running.data is None:
-        raise UsageError("nothing can be run without data.", "name them: --data mnist.npz (docs/data.md).")
+        raise UsageError("nothing can be run without data.", "add --data mnist.npz (docs/data.md).")
     network = network or network_for(
         reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,
@@ -196,27 +191,24 @@ def _even(count: int, most: int) -> int:
 
 
 def load_inputs(running: RunSettings, split: str | None, network: Network) -> Data:
-    """The data that are named, prepared as the user or the network says."""
+    """The named data, prepared as the user or the network says."""
     assert running.data is not None
     wanted = Wanted(running.normalise, running.side, running.grey)
     return load_data(running.data, split, wanted=wanted, declared=network.preparation, limit=running.limit)
 
 
 def _fitting_loss(
-    name: str | Callable[..., Any] | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *,
-    needed: bool,
-) -> tuple[Loss | None, str, int]:  # fmt: skip
-    """The loss, tried on a few examples of every set: what does not fit is known before any work.
+    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
+) -> tuple[Loss | None, str, int]:
+    """The loss, why it is this one, and how many examples to run at a time.
 
-    And why it is this one, and how many examples to run at a time.
+    It is tried on a few examples of every set, so that what does not fit is known before any work.
 
     Raises:
         DataError: the network's outputs do not fit the labels, or there are none and a loss is `needed`.
     """
-    weights = dict(reference)
     loss: Loss | None = None
-    size = MOST
-    why = "no loss: the data have no labels"
+    weights, size, why = dict(reference), MOST, "no loss: the data have no labels"
     for data in sets:
         x, labels = next(_telling(data).batches(_TRIED + 2))
         outputs, most = run_and_size(run, weights, x)
@@ -234,12 +226,13 @@ def _telling(data: Data) -> Data:
     labels = data.part.labels if isinstance(data.part, Part) else None
     if labels is None or labels.ndim != 1 or labels.is_floating_point():
         return few
-    own = labels[data.rows]
-    return replace(few, rows=torch.cat([few.rows, data.rows[[int(own.argmin()), int(own.argmax())]]]))
+    labels = labels[data.rows]
+    extremes = data.rows[[int(labels.argmin()), int(labels.argmax())]]
+    return replace(few, rows=torch.cat([few.rows, extremes]))
 
 
 def _prepared(data: Data) -> list[str]:
-    """What is made of the inputs before they are read, if anything is."""
+    """How the inputs are prepared, if they are."""
     how = data.preparation
     words = ["grey"] if how.grey else []
     words += [f"pooled to {how.side}x{how.side}"] if how.side else []

@@ -199,7 +199,7 @@ def test_it_asks_first(answer: str, online: StandIn, monkeypatch: pytest.MonkeyP
         (["--push", "net", "--yes"], "'net' is not the name of a repository"),
         (["--push", "org/a b", "--yes"], "'org/a b' is not the name of a repository"),
         (["--push", "org/net", "--yes", "-o", "file.safetensors"], "--push uploads a folder"),
-        (["--push", "org/net", "--yes", "--offline"], "it is not to be asked"),
+        (["--push", "org/net", "--yes", "--offline"], "this run is offline"),
         (["--private"], "--private goes with --push"),
         (["--yes"], "--yes goes with --push"),
     ],

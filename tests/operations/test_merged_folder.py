@@ -16,7 +16,7 @@ from deepalign_cli.errors import CheckpointError, DeepalignError, MismatchError,
 from deepalign_cli.operations import job, testbed
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging, merge_files
-from deepalign_cli.operations.merged_folder import Story, merge_folder
+from deepalign_cli.operations.merged_folder import merge_folder
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import Progress
@@ -26,7 +26,7 @@ from tests.operations.making import listing, metadata, network, pair, save, sha2
 
 NONE = Settings("none")
 FORCED = Settings("none", force=True)
-STORY = Story("merged", ["-o", "out/"])
+STORY = ("merged", ["-o", "out/"])
 COMPANIONS = {
     "config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}", "merges.txt": b"a b",
     "spiece.model": b"\0\1",
@@ -55,7 +55,7 @@ def names(folder: Path) -> set[str]:
 def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     out = tmp_path / "out"
-    done = merge_folder(Job((a, b), out, NONE), STORY, Merging((0.7, 0.3)))
+    done = merge_folder(Job((a, b), out, NONE), *STORY, Merging((0.7, 0.3)))
     merge_files(Job((a, b), tmp_path / "m.safetensors", NONE), Merging((0.7, 0.3)))
 
     assert names(out) == {"model.safetensors", "README.md", *COMPANIONS}
@@ -69,7 +69,7 @@ def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
 
 def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     a, b = folders(tmp_path, "plain_cnn_bn")
-    merge_folder(Job((a, b), tmp_path / "out", NONE), Story("my merge", STORY.options))
+    merge_folder(Job((a, b), tmp_path / "out", NONE), "my merge", *STORY[1])
 
     text = (tmp_path / "out" / "README.md").read_text()
     told = metadata(tmp_path / "out" / "model.safetensors")
@@ -106,7 +106,7 @@ def test_with_data_it_is_measured_and_the_aligner_the_data_and_the_model_are_ask
     counted(job, "open_network")
     running = RunSettings(factory(tmp_path), data=str(data_set(tmp_path)))
     settings = Settings("weights", {"restarts": 1})
-    done = merge_folder(Job((a, b), tmp_path / "out", settings, running=running, repair=running.data), STORY)
+    done = merge_folder(Job((a, b), tmp_path / "out", settings, running=running, repair=running.data), *STORY)
 
     assert sorted(calls) == ["__call__", "load_data", "network_for", "open_network", "open_network"]
     assert done.files == ("model.safetensors", *sorted(COMPANIONS), "curve.png", "README.md")
@@ -119,7 +119,7 @@ def test_with_data_it_is_measured_and_the_aligner_the_data_and_the_model_are_ask
 
 def test_how_a_network_predicted_is_told(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    merge_folder(Job((a, b), tmp_path / "out"), STORY)
+    merge_folder(Job((a, b), tmp_path / "out"), *STORY)
     text = (tmp_path / "out" / "README.md").read_text()
     for line in (
         "| network.name | `universal-v1` |",
@@ -135,7 +135,7 @@ def test_how_a_network_predicted_is_told(tmp_path: Path) -> None:
 def test_code_is_not_copied_and_that_is_said(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     (a / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Model"}}')
-    done = merge_folder(Job((a, b), tmp_path / "out", NONE), STORY)
+    done = merge_folder(Job((a, b), tmp_path / "out", NONE), *STORY)
     assert not list((tmp_path / "out").glob("*.py"))
     assert any("which was not copied" in note for note in done.notes)
     assert "which was not copied" in (tmp_path / "out" / "README.md").read_text()
@@ -144,7 +144,7 @@ def test_code_is_not_copied_and_that_is_said(tmp_path: Path) -> None:
 def test_notes_do_not_tell_where_files_lie(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     (a / "config.json").write_text("{")
-    done = merge_folder(Job((a, b), tmp_path / "out", NONE), STORY)
+    done = merge_folder(Job((a, b), tmp_path / "out", NONE), *STORY)
 
     assert any(str(tmp_path) in note for note in done.notes)
     text = (tmp_path / "out" / "README.md").read_text()
@@ -167,7 +167,7 @@ def test_companions_and_base_models_of_the_hub(online: StandIn, tmp_path: Path) 
         for path in (a, b)
     ]
     out = tmp_path / "out"
-    merge_folder(Job((Path("hf://org/a"), Path("hf://org/b")), out, NONE), STORY)
+    merge_folder(Job((Path("hf://org/a"), Path("hf://org/b")), out, NONE), *STORY)
 
     assert names(out) == {"model.safetensors", "README.md", *COMPANIONS}
     text = (out / "README.md").read_text()
@@ -185,17 +185,17 @@ def test_other_files_stay_and_force_is_needed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "LICENSE").write_text("mine")
-    merge_folder(Job((a, b), out, NONE), STORY)
+    merge_folder(Job((a, b), out, NONE), *STORY)
     assert names(out) == {"LICENSE", "model.safetensors", "README.md", *COMPANIONS}
 
     before = listing(tmp_path)
     with pytest.raises(UsageError, match=r"model\.safetensors exists"):
-        merge_folder(Job((b, a), out, NONE), STORY)
+        merge_folder(Job((b, a), out, NONE), *STORY)
     (out / "model.safetensors").rename(tmp_path / "first")
     (out / "README.md").unlink()
     with pytest.raises(UsageError, match=r"config\.json exists"):
-        merge_folder(Job((a, b), out, NONE), STORY)
-    merge_folder(Job((a, b), out, FORCED), STORY, Merging((0.0, 1.0)))
+        merge_folder(Job((a, b), out, NONE), *STORY)
+    merge_folder(Job((a, b), out, FORCED), *STORY, Merging((0.0, 1.0)))
     assert {*listing(tmp_path), "first"} == {*before, "first"}
     assert (out / "LICENSE").read_text() == "mine"
     assert tensors(out / "model.safetensors")["fc1.weight"].equal(
@@ -209,9 +209,9 @@ def test_the_folder_of_an_input_is_refused(settings: Settings, tmp_path: Path) -
     before = listing(tmp_path)
     for out in (a, b, tmp_path / "a" / ".." / "b"):
         with pytest.raises(UsageError, match="is one of the inputs"):
-            merge_folder(Job((a, b), out, settings), STORY)
+            merge_folder(Job((a, b), out, settings), *STORY)
     with pytest.raises(UsageError, match="is one of the inputs"):
-        merge_folder(Job((a / "model.safetensors", b), a, FORCED), STORY)
+        merge_folder(Job((a / "model.safetensors", b), a, FORCED), *STORY)
     assert listing(tmp_path) == before
 
 
@@ -220,7 +220,7 @@ def test_an_index_that_would_be_read_instead(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(UsageError, match="would be read in place of the merged weights"):
-        merge_folder(Job((a, b), tmp_path / "out", FORCED), STORY)
+        merge_folder(Job((a, b), tmp_path / "out", FORCED), *STORY)
 
 
 def gone(home: Path) -> Job:
@@ -263,7 +263,7 @@ def test_what_fails_leaves_nothing(
     asked = make(tmp_path)
     before = listing(tmp_path)
     with pytest.raises(kind, match=message):
-        merge_folder(asked, STORY)
+        merge_folder(asked, *STORY)
     assert listing(tmp_path) == before
 
 
@@ -276,7 +276,7 @@ def test_a_folder_that_comes_into_being_meanwhile(tmp_path: Path) -> None:
         (out / "theirs").touch()
 
     with pytest.raises(UsageError, match="exists"):
-        merge_folder(Job((a, b), out, NONE), STORY, progress=Progress(show))
+        merge_folder(Job((a, b), out, NONE), *STORY, progress=Progress(show))
     assert names(tmp_path) == {"a.pt", "b.pt", "out"}
     assert names(out) == {"theirs"}
 
@@ -286,14 +286,14 @@ def test_an_interrupt_leaves_the_old_or_nothing(exists: bool, tmp_path: Path) ->
     a, b = pair(tmp_path)
     out = tmp_path / "out"
     if exists:
-        merge_folder(Job((a, b), out, NONE), STORY)
+        merge_folder(Job((a, b), out, NONE), *STORY)
     before = listing(tmp_path)
 
     def show(share: float, label: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merge_folder(Job((b, a), out, FORCED), STORY, progress=Progress(show))
+        merge_folder(Job((b, a), out, FORCED), *STORY, progress=Progress(show))
     assert listing(tmp_path) == before
 
 
@@ -307,7 +307,7 @@ from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
 folder._publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings("none"))
-folder.merge_folder(job, folder.Story("x", []))
+folder.merge_folder(job, "x", [])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -318,7 +318,7 @@ folder.merge_folder(job, folder.Story("x", []))
 
 def test_json_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    merge_folder(Job((a, b), tmp_path / "out", NONE), STORY, Merging((3, 1)))
+    merge_folder(Job((a, b), tmp_path / "out", NONE), *STORY, Merging((3, 1)))
     told = metadata(tmp_path / "out" / "model.safetensors")
     assert json.loads(told["deepalign.weights"]) == [0.75, 0.25]
     assert "| `b.pt` | 0.25 |" in (tmp_path / "out" / "README.md").read_text()
