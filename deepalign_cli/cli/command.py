@@ -1,4 +1,4 @@
-"""What all commands have in common: help that fits the terminal, options of one value that are given once."""
+"""What all commands share: help that fits the terminal, and a check that no option is repeated."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ENDLESS, _NARROW = sys.maxsize, 78  # columns
 class Subcommand(TyperCommand):
     """One command of deepalign."""
 
-    def __init__(self, name: str | None, **given: Any) -> None:
-        super().__init__(name, **given)
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        super().__init__(name, **settings)
         _escape(self)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -56,18 +56,18 @@ class Subcommand(TyperCommand):
 class Program(TyperGroup):
     """All of them together."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         _escape(self)
 
 
 def columns() -> int:
-    """The width of the terminal that stdout is; elsewhere no line is too long."""
+    """The width of the terminal; no limit where stdout is not one."""
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else _ENDLESS
 
 
 def example(line: str, width: int) -> str:
-    """A command line, continued below as shells have it where it is wider than `width`."""
+    """A command line, broken with backslashes where it is wider than `width`."""
     if len(line) + 2 <= width:
         return f"  {line}"
     lines = [""]
@@ -80,14 +80,14 @@ def example(line: str, width: int) -> str:
 
 
 def fold_words() -> None:
-    """Have rich's help break words that are too long for their column; it would cut them."""
+    """Make rich's help break words that are too long for their column instead of cutting them."""
     from typer import rich_utils
 
     class Folding(rich_utils.OptionHighlighter):
         def __call__(self, text: str | Text) -> Text:
-            made = super().__call__(text)
-            made.overflow = "fold"
-            return made
+            highlighted = super().__call__(text)
+            highlighted.overflow = "fold"
+            return highlighted
 
     rich_utils.highlighter = Folding()
 

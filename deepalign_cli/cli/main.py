@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None, commands: Sequence[Command] | None =
     except BrokenPipeError:
         return _hang_up()
     except SystemExit as exc:
-        if isinstance(exc.__context__, BrokenPipeError):  # Typer makes an exit 1 of it
+        if isinstance(exc.__context__, BrokenPipeError):  # Typer turns it into an exit 1
             return _hang_up()
         raise
     except (Exception, KeyboardInterrupt) as exc:
@@ -105,12 +105,12 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
         pretty_exceptions_enable=False,
         context_settings=settings,
     )
-    app.callback(help="Align and merge neural networks that were trained apart.", cls=Program)(_options)
+    app.callback(help="Align and merge neural networks that were trained separately.", cls=Program)(_options)
     for command in commands:
         text, examples = split_help(command)
         if not rich_help:  # which rewraps paragraphs that do not start with \b
             examples = f"\b\n{examples}"
-        summary = _one_line(text.split("\n\n")[0])  # given by itself it is not cut to one line
+        summary = _one_line(text.split("\n\n")[0])  # Typer would cut it to one line of help
         app.command(_name(command), cls=Subcommand, help=text, short_help=summary, epilog=examples)(
             grouped(command)
         )
@@ -123,8 +123,8 @@ def split_help(command: Command) -> tuple[str, str]:
     starts = [i for i, line in enumerate(lines) if line.strip() in {"Example:", "Examples:"}]
     if not starts:
         raise TypeError(f"The docstring of {command.__name__} has no 'Example:' section.")
-    told = "\n".join(line.strip() for line in lines[: starts[0]]).strip()
-    summary = "\n\n".join(_one_line(paragraph) for paragraph in told.split("\n\n"))
+    text = "\n".join(line.strip() for line in lines[: starts[0]]).strip()
+    summary = "\n\n".join(_one_line(paragraph) for paragraph in text.split("\n\n"))
     room = columns() - 2  # Typer indents them
     examples = [example(line.strip(), room) for line in lines[starts[0] + 1 :] if line.strip()]
     return summary, "\n".join([lines[starts[0]].strip(), *examples])

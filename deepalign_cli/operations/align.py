@@ -48,13 +48,13 @@ def write_aligned(
     Raises:
         DeepalignError: an alignment was made for other inputs, or an output cannot be written.
     """
-    facts = facts_of("align", session, alignments)
+    facts, rest = facts_of("align", session, alignments), progress.part(1.0)
     reports = []
     for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
         output.parent.mkdir(exist_ok=True)
         pair = [session.reference, session.inputs[i]]
         size = sum(info.nbytes for info in pair[1].infos.values())
-        writing = progress.part((1 - ALIGNING) / len(outputs), f"writing {output.name}", size, "B")
+        writing = rest.part(1 / len(outputs), f"writing {output.name}", size, "B")
         stream = Stream(pair, [alignment], pair[1], lambda _, tensors: tensors[1])
         metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
         alignment = measured_for(alignment, *pair)
@@ -66,7 +66,7 @@ def write_aligned(
 
 
 def facts_of(command: str, session: Session, alignments: Sequence[Alignment]) -> dict[str, object]:
-    """What an output's metadata say of its making."""
+    """What an output's metadata say about how it was made."""
     first = alignments[0]
     return {
         "command": command, "method": first.method, "seed": session.settings.seed,

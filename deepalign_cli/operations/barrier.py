@@ -167,7 +167,8 @@ def barrier_of(
         DeepalignError: the inputs, the model and the data do not fit one another.
     """
     started, testbed = time.perf_counter(), session.testbed
-    alignments = dict(_aligned(session, question, progress.part(_ALIGNING if testbed else 1.0, "aligning")))
+    share = 0.0 if all(map(session.is_aligned, question.methods)) else _ALIGNING
+    alignments = dict(_aligned(session, question, progress.part(share if testbed else 1.0, "aligning")))
     measuring = progress.part(1.0, "measuring")
     reports: list[PathReport] = []
     for place, moving in enumerate(session.moving):

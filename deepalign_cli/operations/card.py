@@ -36,9 +36,9 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells. `making` holds how the alignment was found, `command` what makes the network again.
+    """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
-    `library` is what loads the folder; `moved` are the units that were moved, of how many; `networks` are
+    `library` is what loads the folder; `moved` are the units that were moved, and all units; `networks` are
     the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of
     them beside the card.
     """
@@ -92,7 +92,7 @@ def code(text: str) -> str:
 
 
 def _fence(text: str) -> str:
-    """More backticks than stand together in the text."""
+    """More backticks than the text has in a row."""
     return "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
 
 
@@ -127,17 +127,9 @@ def _inputs(inputs: Sequence[Ingredient]) -> str:
     rows = []
     for one in inputs:
         before, after = (f"{d:.4g}" for d in one.distances) if one.distances else ("-", "-")
-        rows.append(
-            [
-                code(one.name),
-                "base" if one.share is None else f"{one.share:.4g}",
-                before,
-                after,
-                code(one.sha256),
-            ]
-        )
-    heads = ["network", "share", "distance to the first", "after alignment", "sha256"]
-    return _table(heads, rows)
+        share = "base" if one.share is None else f"{one.share:.4g}"
+        rows.append([code(one.name), share, before, after, code(one.sha256)])
+    return _table(["network", "share", "distance to the first", "after alignment", "sha256"], rows)
 
 
 def _making(facts: Facts) -> str:
@@ -149,8 +141,8 @@ def _making(facts: Facts) -> str:
 def _command(command: Sequence[str]) -> str:
     text = _visible(shlex.join(command))
     fence = max("```", _fence(text), key=len)
-    told = "To make it again (files are named without their folders; the hashes tell which they are):"
-    return f"{told}\n\n{fence}sh\n{text}\n{fence}"
+    words = "To make it again (files are named without their folders; the hashes identify them):"
+    return f"{words}\n\n{fence}sh\n{text}\n{fence}"
 
 
 def _cost(facts: Facts) -> list[str]:
@@ -175,12 +167,12 @@ def _path(facts: Facts) -> list[str]:
          _percent(c.midpoint_accuracy)]
         for c in facts.curves
     ]  # fmt: skip
-    told = (
+    words = (
         "The loss along the path from the first network to the second: how far it rises above the line "
         "between its ends (barrier), the area above that line (AUC), and its value at the midpoint."
     )
-    drawn = [f"![Loss along the path](<{facts.picture}>)"] if facts.picture else []
-    return [told, _table(heads, rows), *drawn]
+    picture = [f"![Loss along the path](<{facts.picture}>)"] if facts.picture else []
+    return [words, _table(heads, rows), *picture]
 
 
 def _percent(share: float | None) -> str:
@@ -188,11 +180,9 @@ def _percent(share: float | None) -> str:
 
 
 def _limits(facts: Facts) -> str:
-    tested = (
-        "The figures above hold for the data that they were measured on."
-        if facts.networks
-        else "No loss was measured when it was made: test it before you use it."
-    )
+    tested = "The figures above hold for the data that they were measured on."
+    if not facts.networks:
+        tested = "No loss was measured when it was made: test it before you use it."
     licences = "It is derived from its inputs: their licences hold for it too."
     return "\n".join(f"- {line}" for line in (tested, *map(escaped, facts.notes), licences))
 

@@ -16,8 +16,8 @@ from deepalign_cli.operations.job import Report
 from deepalign_cli.operations.merge_cost import Cost
 
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
-# Of the metadata, what the card says elsewhere or not at all.
-_UNTOLD = ("method", "command", "weights", "spec", "tied", "design", "preparation", "input.", "sha256.")
+# Entries of the metadata that the card has elsewhere or leaves out.
+_ELSEWHERE = ("method", "command", "weights", "spec", "tied", "design", "preparation", "input.", "sha256.")
 
 
 def facts_for(
@@ -25,13 +25,10 @@ def facts_for(
     inputs: Sequence[Path], pictures: Sequence[str],
 ) -> Facts:  # fmt: skip
     """The facts of a merge; `options` follow the inputs in the command that makes it again."""
-    told = {
-        key.removeprefix("deepalign."): value
-        for key, value in report.metadata.items()
-        if key.startswith("deepalign.")
-    }
-    ingredients = _ingredients(told, report)
-    base = COMBINERS.find(told["combine"]).base
+    prefix = "deepalign."
+    metadata = {k.removeprefix(prefix): v for k, v in report.metadata.items() if k.startswith(prefix)}
+    base = COMBINERS.find(metadata["combine"]).base
+    ingredients = _ingredients(metadata, report, base)
     names = [one.name for one in ingredients]
     units = {key: sum(group[key] for group in report.groups.values()) for key in ("moved", "size")}
     command = ["deepalign", "merge", *(names[1:] if base else names), *(["--base", names[0]] if base else [])]
@@ -39,8 +36,8 @@ def facts_for(
         title=title,
         inputs=ingredients,
         method=report.method,
-        combiner=told["combine"],
-        making={key: value for key, value in told.items() if not key.startswith(_UNTOLD)},
+        combiner=metadata["combine"],
+        making={key: value for key, value in metadata.items() if not key.startswith(_ELSEWHERE)},
         command=[*command, *options],
         library="transformers" if isinstance(reference.config.get("model_type"), str) else "pytorch",
         moved=(units["moved"], units["size"]),
@@ -51,20 +48,19 @@ def facts_for(
     )
 
 
-def _ingredients(told: Mapping[str, str], report: Report) -> list[Ingredient]:
-    shares = json.loads(told["weights"])
-    base = [None] if COMBINERS.find(told["combine"]).base else []
+def _ingredients(metadata: Mapping[str, str], report: Report, base: bool) -> list[Ingredient]:
+    shares = [*([None] if base else []), *json.loads(metadata["weights"])]
     ingredients = []
-    for i, share in enumerate([*base, *shares]):
-        name = told[f"input.{i}"]
+    for i, share in enumerate(shares):
+        name = metadata[f"input.{i}"]
         repository = parse_reference(name).repo if is_reference(name) else None
         distances = report.distances[i - 1] if i else None
-        ingredients.append(Ingredient(name, told[f"sha256.{i}"], share, repository, distances))
+        ingredients.append(Ingredient(name, metadata[f"sha256.{i}"], share, repository, distances))
     return ingredients
 
 
 def _without_folders(notes: Sequence[str], inputs: Sequence[Path]) -> tuple[str, ...]:
-    """The notes without where on this machine files lie, which a card need not tell the world."""
+    """The notes without the folders of this machine, which a card need not publish."""
     for source in inputs:
         if source.is_absolute():
             notes = [note.replace(f"{source.parent}{os.sep}", "") for note in notes]

@@ -66,7 +66,9 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
     started, testbed = time.perf_counter(), session.testbed
     if testbed is None:
         raise UsageError("landscape needs data to run the networks on.", "add --data mnist.npz")
-    labels, corners, lines, alignment = _corners(session, progress.part(_ALIGNING, "aligning"))
+    is_aligned = len(session.inputs) == 3 or session.is_aligned(session.settings.method)
+    aligning = progress.part(0.0 if is_aligned else _ALIGNING, "aligning")
+    labels, corners, lines, alignment = _corners(session, aligning)
     examples, data = testbed.repair_data, testbed.sets[0]
 
     def settle(weights: dict[str, Tensor]) -> Weights:

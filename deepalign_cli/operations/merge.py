@@ -66,19 +66,21 @@ class Merging:
         _ = self.combine
 
     def facts(self) -> dict[str, object]:
-        """What an output's metadata say of it."""
+        """What an output's metadata say about it."""
         values = {k: v for k, v in self.row.values(self.options).items() if v is not None}
         return {"weights": list(self.row.shares(self.weights)), "combine": self.combiner, **values}
 
 
 class Merge:
-    """The network that a session's inputs are merged into; it is made once, however often it is asked for."""
+    """The network that a session's inputs are merged into; it is computed once."""
 
     def __init__(
         self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT
     ) -> None:
         self.session, self.merging, self.repair = session, merging, repair
         self.alignments = session.alignments(progress=progress)
+        if repair is not None:
+            progress.part(0.0, "repairing")
         self.stream = Stream(session.inputs, self.alignments, session.reference, merging.combine)
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
         self.stream.known = self.repaired.tensors
@@ -92,11 +94,8 @@ class Merge:
 
     def moved(self) -> list[Mapping[str, Tensor]]:
         """All inputs in the reference's units, in memory."""
-        others = (
-            dict(alignment.apply(other))
-            for alignment, other in zip(self.alignments, self.session.moving, strict=True)
-        )
-        return [dict(self.session.reference), *others]
+        pairs = zip(self.alignments, self.session.moving, strict=True)
+        return [dict(self.session.reference), *(dict(alignment.apply(other)) for alignment, other in pairs)]
 
     def _repaired(self, data: str) -> Repaired:
         parents = self.moved()
@@ -106,13 +105,10 @@ class Merge:
         return repaired(testbed, self.alignments[0].symmetry, parents, merged, shares)
 
     def notes(self, alignments: Sequence[Alignment]) -> list[str]:
-        """What the user should know of it."""
+        """What the user should know about it."""
         notes = [*notes_of_pairs(self.session.inputs, alignments), *self.repaired.notes]
-        averaged = [
-            name
-            for name in self.session.reference
-            if is_statistic(name) and name not in self.repaired.tensors
-        ]
+        statistics = filter(is_statistic, self.session.reference)
+        averaged = [name for name in statistics if name not in self.repaired.tensors]
         if averaged:
             notes.append(BATCHNORM_HINT if self.repair is None else frozen_note(averaged))
         return notes

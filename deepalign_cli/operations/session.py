@@ -100,6 +100,10 @@ class Session:
             self._alignments[name] = self._computed(name, progress) if name else self._loaded()
         return self._alignments[name]
 
+    def is_aligned(self, method: str) -> bool:
+        """Whether an alignment by a method takes no more time: it is saved, known, or naive."""
+        return bool(self.saved) or method == NAIVE or method in self._alignments
+
     def check_finite(self) -> None:
         """Check, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
         for checkpoint in () if self._is_finite else self.inputs:

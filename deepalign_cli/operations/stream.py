@@ -39,7 +39,7 @@ class Stream:
     ) -> dict[str, str]:  # fmt: skip
         """Write the network; returns its metadata.
 
-        `facts` are what they say of the making, `hashes` waits for the inputs' sha256.
+        `facts` are what they say about the merge or alignment, `hashes` waits for the inputs' sha256.
 
         Raises:
             MismatchError: an alignment was made for others, or a tensor overflows.
@@ -48,8 +48,8 @@ class Stream:
         infos = list(self.layout.infos.values())
         names = {info.stored_name: info.name for info in infos}
         spec = self.alignments[0].symmetry.spec
-        given = spec if settings.spec or SPEC_KEY in self.inputs[0].metadata else None
-        metadata = provenance(self.layout, self.inputs, given, facts)
+        is_given = settings.spec or SPEC_KEY in self.inputs[0].metadata
+        metadata = provenance(self.layout, self.inputs, spec if is_given else None, facts)
 
         def read(stored: str) -> Tensor:
             tensor = self.tensor(names[stored])
