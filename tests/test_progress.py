@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 
 import pytest
 
@@ -54,3 +55,11 @@ def test_nothing_to_do_is_done() -> None:
 def test_silence() -> None:
     SILENT.part(0.5, "aligning")()
     SILENT()
+
+
+def test_a_unit_gives_a_rate() -> None:
+    progress, told = work()
+    stage = progress.part(1.0, "writing", total=4e6, unit="B")
+    stage(1e6), stage(3e6)
+    assert told[0] == (0.0, "writing")
+    assert all(re.fullmatch(r"writing, [\d.]+ [kMGT]?B/s", label) for _, label in told[1:])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from deepalign_cli.cli.output import Table
+from deepalign_cli.cli.output import TextTable
 
 if TYPE_CHECKING:
     from deepalign_cli.measure.curve import Curve
@@ -72,10 +72,10 @@ def show_curves(console: Console, report: BarrierReport) -> None:
         rows = [[name, *_cells(group, keys), ""] for name, group in groups.items()]
         room = _LINE
         if console.is_terminal:
-            room = len(last) + max(0, console.width - Table(headings, rows).width(console))
+            room = len(last) + max(0, console.width - TextTable(headings, rows).width(console))
         for row, group in zip(rows, groups.values(), strict=True):
             row[-1] = _line(group, curves, console.encoding, room)
-        console.print(Table(headings, rows, f"{data}: {report.loss}, {len(report.alphas)} points"))
+        console.print(TextTable(headings, rows, f"{data}: {report.loss}, {len(report.alphas)} points"))
 
 
 def show_layers(console: Console, report: BarrierReport) -> None:
@@ -95,7 +95,7 @@ def _show_pair(console: Console, paths: Sequence[PathReport], title: str | None)
         for layers in zip(*(path.layers for path in paths), strict=True)
         for name, layer in zip(names, layers, strict=True)
     ]
-    console.print(Table(["tensor", "method", "distance", "correlation", "variance kept"], rows, title))
+    console.print(TextTable(["tensor", "method", "distance", "correlation", "variance kept"], rows, title))
     for path in paths:
         before, after = path.distances
         kept = variance_kept(list(path.layers))

@@ -11,7 +11,7 @@ from rich.console import Console
 from deepalign_cli.cli.barrier_tables import barrier_payload, show_curves
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import OUTPUT, ShowOptions
-from deepalign_cli.cli.output import Output, Table
+from deepalign_cli.cli.output import Output, TextTable
 from deepalign_cli.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
         [LABELS["none"], _percent(scores["naive"])],
         [LABELS["deepalign"], _percent(scores["merged"])],
     ]
-    console.print(Table(["network", "accuracy"], rows))
+    console.print(TextTable(["network", "accuracy"], rows))
     (before, after), groups = result.report.distances[0], result.report.groups
     moved = sum(row["moved"] for row in groups.values())
     console.print(

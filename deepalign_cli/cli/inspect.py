@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
-from deepalign_cli.cli.output import Output, Table
+from deepalign_cli.cli.output import Output, TextTable
 from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ class InspectOptions:
 
     spec: bool = flag("Print the symmetry spec as TOML, to edit and to pass to --spec of other commands.")
     blank: bool = flag("With --spec: a skeleton in which nothing moves yet, for any architecture.")
-    from_: Path | None = option(
-        "Show this spec on the checkpoint instead of inferring one.", metavar="FILE.toml"
-    )
+    from_: Path | None = option("Show this spec instead of inferring one.", metavar="FILE.toml")
 
 
 def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, common: ReadOptions) -> None:
@@ -85,11 +83,9 @@ def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> d
         }
         for name, info in checkpoint.infos.items()
     }
-    carriers = {
-        g: sum(any(g in axis.groups() for axis in axes) for axes in spec.axes.values()) for g in sizes
-    }
+    carried = [{g for axis in axes for g in axis.groups()} for axes in spec.axes.values()]
     groups = {
-        g: {"size": n, "kind": spec.kinds.get(g, PERMUTATION).name, "tensors": carriers[g]}
+        g: {"size": n, "kind": spec.kinds.get(g, PERMUTATION).name, "tensors": sum(g in c for c in carried)}
         for g, n in sizes.items()
     }
     return {
@@ -111,12 +107,11 @@ def _show(console: Console, checkpoint: Checkpoint, payload: dict[str, Any]) -> 
     if any(info.stored_name != f"{checkpoint.prefix}{n}" for n, info in checkpoint.infos.items()):
         console.print("names are shown without '_orig_mod.', which a compiled submodule puts into them")
     rows = [
-        [n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"] or "-"]
-        for n, t in tensors.items()
+        [n, t["dtype"], "x".join(map(str, t["shape"])) or "scalar", t["axes"]] for n, t in tensors.items()
     ]
-    console.print(Table(["tensor", "type", "shape", "axes"], rows))
+    console.print(TextTable(["tensor", "type", "shape", "axes"], rows))
     if not groups:
         console.print("no group of units can move")
         return
-    rows = [[g, str(v["size"]), v["kind"], str(v["tensors"])] for g, v in groups.items()]
-    console.print(Table(["group", "units", "kind", "tensors"], rows))
+    rows = [[g, v["size"], v["kind"], v["tensors"]] for g, v in groups.items()]
+    console.print(TextTable(["group", "units", "kind", "tensors"], rows))

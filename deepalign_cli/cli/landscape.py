@@ -15,7 +15,7 @@ from deepalign_cli.cli.barrier_tables import number
 from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import dashed, option
 from deepalign_cli.cli.options import OUTPUT, WriteOptions
-from deepalign_cli.cli.output import Table
+from deepalign_cli.cli.output import TextTable
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
@@ -126,6 +126,6 @@ def _show(console: Console, report: LandscapeReport, written: Sequence[Path]) ->
     places = zip(report.landscape.places.items(), report.at.values(), strict=True)
     rows = [[label, number(loss), f"{x:.2f}", f"{y:.2f}"] for (label, (x, y)), loss in places]
     title = f"{report.landscape.data}: {report.loss}"
-    console.print(Table(["network", "loss", "x", "y"], rows, title))
+    console.print(TextTable(["network", "loss", "x", "y"], rows, title))
     ys, xs = report.landscape.losses.shape
     console.print(f"wrote {' and '.join(map(str, written))}: {ys * xs} networks in {report.seconds:.1f} s")

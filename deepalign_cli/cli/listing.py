@@ -9,7 +9,7 @@ from rich.console import Console
 from deepalign_cli.aligners import methods as method_table
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.cli.options import ShowOptions
-from deepalign_cli.cli.output import Table
+from deepalign_cli.cli.output import TextTable
 from deepalign_cli.combiners import table as combiner_table
 from deepalign_cli.combiners.table import COMBINERS
 
@@ -49,4 +49,4 @@ def _show(console: Console, payload: dict[str, list[dict[str, Any]]]) -> None:
             [row["name"], row["help"], row[need], " ".join(o["option"] for o in row["options"]), row["paper"]]
             for row in payload[kind]
         ]
-        console.print(Table([flag, "", need, "options", "paper"], rows))
+        console.print(TextTable([flag, "", need, "options", "paper"], rows))

@@ -111,9 +111,8 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
         if not rich_help:  # which rewraps paragraphs that do not start with \b
             examples = f"\b\n{examples}"
         summary = _one_line(text.split("\n\n")[0])  # Typer would cut it to one line of help
-        app.command(_name(command), cls=Subcommand, help=text, short_help=summary, epilog=examples)(
-            grouped(command)
-        )
+        texts: dict[str, Any] = {"help": text, "short_help": summary, "epilog": examples}
+        app.command(_name(command), cls=Subcommand, **texts)(grouped(command))
     return app
 
 
@@ -135,8 +134,7 @@ def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:
     if isinstance(exc, DeepalignError):
         return exc
     if isinstance(exc, typer.TyperException):
-        message = _one_line(exc.format_message()).replace(": Value error, ", ": ")  # pydantic's words
-        return UsageError(message, f"{_command_path(exc, args)} --help")
+        return UsageError(_one_line(exc.format_message()), f"{_command_path(exc, args)} --help")
     if isinstance(exc, KeyboardInterrupt | typer.Abort):
         return _Interrupted("Interrupted.")
     if isinstance(exc, MemoryError) or _is_torch_out_of_memory(exc):
@@ -144,10 +142,9 @@ def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:
     if isinstance(exc, OSError):
         where = f"{exc.filename}: " if exc.filename else ""
         return _System(f"{where}{exc.strerror or _one_line(str(exc)) or type(exc).__name__}.")
-    text = _one_line(str(exc))
+    what = ": ".join(filter(None, [type(exc).__name__, _one_line(str(exc))]))
     return _Internal(
-        f"deepalign failed unexpectedly: {type(exc).__name__}{f': {text}' if text else ''}",
-        "DEEPALIGN_DEBUG=1 shows where; please report it.",
+        f"deepalign failed unexpectedly: {what}", "Set DEEPALIGN_DEBUG=1 to see where, and please report it."
     )
 
 
@@ -180,8 +177,8 @@ def _command_path(exc: typer.TyperException, args: Sequence[str]) -> str:
     context = getattr(exc, "ctx", None)
     if context is not None:
         return str(context.command_path)
-    known = {_name(command) for command in COMMANDS}
-    return " ".join([PROGRAM, *(word for word in args[:1] if word in known)])
+    names = {_name(command) for command in COMMANDS}
+    return " ".join([PROGRAM, *(word for word in args[:1] if word in names)])
 
 
 def _wants_json(args: Sequence[str]) -> bool:

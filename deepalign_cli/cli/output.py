@@ -112,13 +112,8 @@ class Output:
                 return Text(f"{quantity(task.speed, unit)}/s" if unit and task.speed else "", style="cyan")
 
         class Remaining(bars.ProgressColumn):
-            """By the mean speed over all the work so far: a slower stage cannot make it jump."""
-
             def render(self, task: bars.Task) -> Text:
-                if not task.completed or not task.total or task.elapsed is None:
-                    return Text("")
-                seconds = task.elapsed * max(0.0, task.total / task.completed - 1)
-                return Text(f"ETA {timedelta(seconds=round(seconds))}", style="cyan")
+                return Text(remaining(task.elapsed, task.completed / (task.total or 1)), style="cyan")
 
         columns = [
             bars.TextColumn("{task.description}", markup=False),
@@ -139,6 +134,13 @@ class Output:
                 bar.advance(task, step)
 
             yield advance
+
+
+def remaining(elapsed: float | None, share: float) -> str:
+    """The time that is left by the mean speed over all the work so far: a slow stage cannot make it jump."""
+    if elapsed is None or not share:
+        return ""
+    return f"ETA {timedelta(seconds=round(elapsed * max(0.0, 1 / share - 1)))}"
 
 
 def show_error(error: DeepalignError, *, as_json: bool = False, traceback: str = "") -> None:
@@ -190,7 +192,7 @@ def printable(text: str) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-class Table:
+class TextTable:
     """Rows under headings, laid out for where they are printed; numbers are aligned to the right.
 
     On a terminal a rich table that folds its cells, or one line a cell where even that does not fit;

@@ -92,13 +92,10 @@ class Merge:
         self.stream.known = tensors
         return tensors
 
-    def moved(self) -> list[Mapping[str, Tensor]]:
-        """All inputs in the reference's units, in memory."""
-        pairs = zip(self.alignments, self.session.moving, strict=True)
-        return [dict(self.session.reference), *(dict(alignment.apply(other)) for alignment, other in pairs)]
-
     def _repaired(self, data: str) -> Repaired:
-        parents = self.moved()
+        pairs = zip(self.alignments, self.session.moving, strict=True)
+        moved = (dict(alignment.apply(other)) for alignment, other in pairs)
+        parents = [dict(self.session.reference), *moved]
         merged = {name: self.merging.combine(name, [p[name] for p in parents]) for name in parents[0]}
         shares = self.merging.row.goals(self.merging.weights)
         testbed = self.session.repairing(data)

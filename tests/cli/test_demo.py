@@ -62,7 +62,7 @@ def test_the_tables_and_the_picture(tmp_path: Path) -> None:
 
     kept = deepalign("demo")
     assert kept.code == 0
-    assert kept.err.startswith("note: deepalign-demo.png is there already")
+    assert kept.err.startswith("note: deepalign-demo.png exists already")
     assert deepalign("demo", "--plot", tmp_path / "other.svg", "-q").code == 0
     assert "<svg" in (tmp_path / "other.svg").read_text()
 

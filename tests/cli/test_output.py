@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from deepalign_cli.cli.output import Output, Table, console, jsonable, printable, write_json
+from deepalign_cli.cli.output import Output, TextTable, console, jsonable, printable, remaining, write_json
 from deepalign_cli.errors import UsageError
 from deepalign_cli.progress import quantity
 from deepalign_cli.symmetry.spec import Activation
@@ -76,7 +76,7 @@ def test_json_and_quiet_exclude_each_other() -> None:
 
 def test_off_a_terminal_everything_is_plain_and_on_one_line() -> None:
     stream = io.StringIO()
-    console(stream).print(Table(COLUMNS, ROWS, "Groups"))
+    console(stream).print(TextTable(COLUMNS, ROWS, "Groups"))
     console(stream).print("word " * 50 + "[bold]not markup[/bold] :smile:")
 
     lines = stream.getvalue().splitlines()
@@ -92,7 +92,7 @@ def test_off_a_terminal_everything_is_plain_and_on_one_line() -> None:
 
 def test_off_a_terminal_a_wide_table_is_not_cut() -> None:
     stream = io.StringIO()
-    console(stream).print(Table(["name", "note"], [["n" * 300, "m" * 300]]))
+    console(stream).print(TextTable(["name", "note"], [["n" * 300, "m" * 300]]))
 
     assert stream.getvalue().splitlines()[1] == "n" * 300 + "  " + "m" * 300
 
@@ -102,7 +102,7 @@ def test_on_a_terminal_a_table_is_folded_never_cut(
     columns: int, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    console(terminal).print(Table(COLUMNS, ROWS, "Groups"))
+    console(terminal).print(TextTable(COLUMNS, ROWS, "Groups"))
 
     shown = re.sub(r"\x1b\[\d*m", "", terminal.getvalue())
     assert "…" not in shown
@@ -113,7 +113,7 @@ def test_on_a_terminal_a_table_is_folded_never_cut(
 
 def test_a_dumb_terminal_gets_plain_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    console(terminal).print(Table(COLUMNS, ROWS))
+    console(terminal).print(TextTable(COLUMNS, ROWS))
 
     assert terminal.getvalue().startswith("tensor                 units  distance  axes\n")
 
@@ -131,7 +131,7 @@ def test_colours_only_where_they_are_wanted(terminal: Terminal, monkeypatch: pyt
 
 
 def test_a_hostile_name_cannot_steer_the_terminal(terminal: Terminal) -> None:
-    console(terminal).print(Table(["na\x1bme"], [["\x1b[2Jevil\x9b"]], "\x07"))
+    console(terminal).print(TextTable(["na\x1bme"], [["\x1b[2Jevil\x9b"]], "\x07"))
     console(terminal).print("\x1b]0;title\x07")
 
     assert "\x1b]" not in terminal.getvalue()
@@ -142,12 +142,12 @@ def test_a_hostile_name_cannot_steer_the_terminal(terminal: Terminal) -> None:
 
 def test_rows_of_the_wrong_length_are_refused() -> None:
     with pytest.raises(ValueError, match="1 cells, the table 2"):
-        Table(["a", "b"], [[1]])
+        TextTable(["a", "b"], [[1]])
 
 
 def test_none_and_truth_in_a_table() -> None:
     stream = io.StringIO()
-    console(stream).print(Table(["a", "b", "c"], [[None, True, False]]))
+    console(stream).print(TextTable(["a", "b", "c"], [[None, True, False]]))
 
     assert stream.getvalue() == "a  b    c\n-  yes  no\n"
 
@@ -197,6 +197,24 @@ def test_stages_share_one_bar(terminal: Terminal, monkeypatch: pytest.MonkeyPatc
     shown = terminal.getvalue()
     assert shown.index("opening") < shown.index("writing")
     assert "85%" in shown.rpartition("writing")[2]
+    assert "ETA 0:00:0" in shown.rpartition("writing")[2]
+    assert "/s" not in shown  # no unit is known
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "share", "expected"),
+    [
+        (10, 0.5, "ETA 0:00:10"),
+        (90, 0.25, "ETA 0:04:30"),
+        (7, 1.0, "ETA 0:00:00"),
+        (None, 0.5, ""),
+        (5, 0, ""),
+    ],
+)
+def test_the_remaining_time_is_by_the_mean_speed_so_far(
+    elapsed: float | None, share: float, expected: str
+) -> None:
+    assert remaining(elapsed, share) == expected
 
 
 @pytest.mark.parametrize(
