@@ -64,7 +64,7 @@ def align(
         tuple(inputs), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), reads=tuple(running.files()),
     )  # fmt: skip
-    with out.stages("aligning") as progress:
+    with out.progress("aligning") as progress:
         reports = align_each(job, [target / name for name in names] if several else [target], progress)
     if several:
         _show_each(out, target, reports)

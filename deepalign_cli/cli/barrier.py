@@ -123,7 +123,7 @@ def barrier(
             curve.points, curve.repair,
         )  # fmt: skip
         curve.check(out, reads, drawing, force=force)
-        with out.stages("aligning") as progress:
+        with out.progress("aligning") as progress:
             report = barrier_files(question, progress)
     _write(out, report, curve, drawing, force=force)
     report.check_finite()

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.text import Text
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from deepalign_cli.cli.output import is_terminal
 from deepalign_cli.errors import UsageError
@@ -19,10 +19,6 @@ _ENDLESS, _NARROW = sys.maxsize, 78  # columns
 
 class Subcommand(TyperCommand):
     """One command of deepalign."""
-
-    def __init__(self, name: str | None, **settings: Any) -> None:
-        super().__init__(name, **settings)
-        _escape(self)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options as Typer does where help is plain; texts below names where it is narrow."""
@@ -51,14 +47,6 @@ class Subcommand(TyperCommand):
         if twice and not ctx.resilient_parsing and not any(one.is_eager for one in options):
             raise UsageError(f"{max(twice.opts, key=len)} is given twice.", "leave one out.")
         return super().parse_args(ctx, args)
-
-
-class Program(TyperGroup):
-    """All of them together."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        _escape(self)
 
 
 def columns() -> int:
@@ -92,9 +80,11 @@ def fold_words() -> None:
     rich_utils.highlighter = Folding()
 
 
-def _escape(command: Any) -> None:
-    """Escape what rich would read as markup, in all texts of a command and of its parameters."""
-    for thing in (command, *command.params) if command.rich_markup_mode == "rich" else ():
+def escaped(program: Any) -> Any:
+    """The program with what rich would read as markup escaped in all texts."""
+    commands = [program, *program.commands.values()] if program.rich_markup_mode == "rich" else []
+    for thing in (one for command in commands for one in (command, *command.params)):
         for name in ("help", "short_help", "epilog"):
             if getattr(thing, name, None):
                 setattr(thing, name, escape(getattr(thing, name)))
+    return program

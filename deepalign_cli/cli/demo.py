@@ -48,7 +48,7 @@ def demo(*, how: DemoOptions, show: ShowOptions) -> None:
     from deepalign_cli.operations.demo import run_demo
 
     picture = _picture(out, how.plot, how.force)
-    with out.stages("aligning") as progress:
+    with out.progress("aligning") as progress:
         result = run_demo(how.output, force=how.force, progress=progress)
     if picture is not None:
         from deepalign_cli.plots import Drawing, save_curves

@@ -77,7 +77,7 @@ def landscape(
     question = Question(
         tuple(inputs), (), settings, running.subject(), tuple(aligning.alignment or ()), plane.points
     )
-    with out.stages("aligning") as progress:
+    with out.progress("aligning") as progress:
         report = landscape_files(question, progress)
     out.notes(report.notes)
     save_view(report, picture, plane.csv, force=common.force, drawing=how)

@@ -14,7 +14,7 @@ import typer
 
 from deepalign_cli.cli.align import align
 from deepalign_cli.cli.barrier import barrier
-from deepalign_cli.cli.command import Program, Subcommand, columns, example, fold_words
+from deepalign_cli.cli.command import Subcommand, columns, escaped, example, fold_words
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.inspect import inspect
@@ -22,9 +22,8 @@ from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.listing import methods
 from deepalign_cli.cli.merge import merge
 from deepalign_cli.cli.output import is_terminal, show_error
-from deepalign_cli.cli.train import train
+from deepalign_cli.cli.train import train, zoo
 from deepalign_cli.cli.verify import verify
-from deepalign_cli.cli.zoo import zoo
 from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.spelling import british
 from deepalign_cli.version import __version__
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None, commands: Sequence[Command] | None =
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be valid UTF-8
             stream.reconfigure(errors="surrogateescape" if _is_utf8(stream) else "backslashreplace")
     try:
-        program: Any = typer.main.get_command(build(COMMANDS if commands is None else commands))
+        program = escaped(typer.main.get_command(build(COMMANDS if commands is None else commands)))
         code = program.main(args or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         if code == INTERRUPTED:  # Typer's own word for KeyboardInterrupt
             raise KeyboardInterrupt
@@ -105,7 +104,7 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
         pretty_exceptions_enable=False,
         context_settings=settings,
     )
-    app.callback(help="Align and merge neural networks that were trained separately.", cls=Program)(_options)
+    app.callback(help="Align and merge neural networks that were trained separately.")(_options)
     for command in commands:
         text, examples = split_help(command)
         if not rich_help:  # which rewraps paragraphs that do not start with \b

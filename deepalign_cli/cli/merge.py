@@ -104,7 +104,7 @@ def merge(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, (*running.files(), *RunningOptions(data=common.repair).files()),
     )  # fmt: skip
-    with out.stages("aligning") as progress:
+    with out.progress("aligning") as progress:
         if is_folder:
             title = sharing.push.split("/")[1] if sharing.push else target.resolve().name
             options = _command(title, merging, common.repair, method, aligning, running)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -27,18 +27,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deepalign_cli.errors import DeepalignError, UsageError
-from deepalign_cli.progress import Progress, quantity
+from deepalign_cli.progress import Progress
 
 SCHEMA = 1
 
 Stream = TextIO | io.TextIOWrapper | io.StringIO  # the last two are no TextIO except to static checkers
-
-
-class Advance(Protocol):
-    """What moves a progress bar on."""
-
-    def __call__(self, step: float = 1, label: str = "") -> None:
-        """Move on by `step`; `label` says what is being done from now on."""
 
 
 class Output:
@@ -83,57 +76,36 @@ class Output:
             self.note(text)
 
     @contextmanager
-    def stages(self, label: str) -> Iterator[Progress]:
-        """Show a bar over all the work of the block, which says what is being done at the time."""
-        with self.progress(label, 1.0) as advance:
-            done = 0.0
+    def progress(self, label: str, total: float = 1.0, unit: str = "") -> Iterator[Progress]:
+        """Show a bar over all the work of the block: what is being done, percent, elapsed time and ETA.
 
-            def show(share: float, words: str) -> None:
-                nonlocal done
-                advance(max(0.0, share - done), words)
-                done = max(done, share)
-
-            yield Progress(show, label)
-
-    @contextmanager
-    def progress(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Advance]:
-        """Show a bar with a rate and an ETA while the block runs; yield what moves it on.
-
-        Until the first step the bar pulses beside the time that has passed; from then on it counts. The bar
-        is on stderr, only where that is a terminal, and gone when the block ends.
+        Until the first step the bar pulses; from then on it counts. It is on stderr, only where that is a
+        terminal, and gone when the block ends.
         """
         if self.quiet or not self._stderr.is_terminal:
-            yield _stand_still
+            yield Progress()
             return
         from rich import progress as bars
 
-        class Rate(bars.ProgressColumn):
-            def render(self, task: bars.Task) -> Text:
-                return Text(f"{quantity(task.speed, unit)}/s" if unit and task.speed else "", style="cyan")
-
         class Remaining(bars.ProgressColumn):
             def render(self, task: bars.Task) -> Text:
-                return Text(remaining(task.elapsed, task.completed / (task.total or 1)), style="cyan")
+                return Text(remaining(task.elapsed, task.completed), style="cyan")
 
         columns = [
             bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=max(8, min(40, self._stderr.width // 3))),
             bars.TaskProgressColumn(),
             bars.TimeElapsedColumn(),
-            Rate(),
             Remaining(),
         ]
         with bars.Progress(*columns, console=self._stderr, transient=True) as bar:
             task = bar.add_task(printable(label), total=None)
 
-            def advance(step: float = 1, label: str = "") -> None:
-                if step and bar.tasks[0].completed == 0:
-                    bar.update(task, total=total)
-                if label:
-                    bar.update(task, description=printable(label))
-                bar.advance(task, step)
+            def show(share: float, words: str) -> None:
+                done = max(bar.tasks[0].completed, share)
+                bar.update(task, total=1 if done else None, completed=done, description=printable(words))
 
-            yield advance
+            yield Progress(show, label, total, unit=unit)
 
 
 def remaining(elapsed: float | None, share: float) -> str:
@@ -263,10 +235,6 @@ def _cell(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
-
-
-def _stand_still(step: float = 1, label: str = "") -> None:
-    pass
 
 
 # --- JSON -----------------------------------------------------------------------------------------

@@ -1,18 +1,67 @@
-"""`deepalign train`: an aligner from a zoo."""
+"""`deepalign zoo` and `deepalign train`: many small networks, and an aligner trained on them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from deepalign_cli.cli.grouped import flag, option, required
 from deepalign_cli.cli.options import ShowOptions
 from deepalign_cli.cli.output import Output
-from deepalign_cli.cli.zoo import DataOptions, Recipe
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.train import TrainReport
+
+
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE.toml", help="The recipe; docs/training.md describes its entries.")
+]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data sets of a zoo."""
+
+    data: Path = required(
+        "The folder of the data sets, each a NAME.npz of images and labels.", metavar="DIR", exists=True,
+        file_okay=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ZooOptions(DataOptions):
+    """What is read and written."""
+
+    out: Path = required("The folder of the zoo.", short="-o", metavar="DIR", file_okay=False)
+    networks: bool = flag(
+        "Also write each network to DIR/FAMILY/NN.safetensors, a checkpoint that records its architecture "
+        "and how its inputs are prepared."
+    )
+
+
+def zoo(recipe: Recipe, *, how: ZooOptions, show: ShowOptions) -> None:
+    """Train a zoo: families of networks to train an aligner on.
+
+    Every family is several networks of one design on one task, each from its own initialisation, trained
+    together and written to one file. Families whose file exists are skipped, so an interrupted zoo
+    continues where it stopped.
+
+    Example:
+        deepalign zoo universal-v1.zoo.toml --data data --out zoo
+    """
+    output = show.sink("zoo")
+    from deepalign_cli.operations.train import make_zoo
+
+    with output.progress("training the zoo") as progress:
+        report = make_zoo(recipe, how.data, how.out, progress, how.networks)
+    text = (
+        f"{report.networks} networks of {report.families} families in {report.output}, "
+        f"in {report.seconds:.1f} s"
+    )
+    output.result(vars(report), text, report.output)
 
 
 @dataclass(frozen=True)
@@ -54,8 +103,8 @@ def train(recipe: Recipe, *, run: TrainOptions, show: ShowOptions) -> None:
     shown = output if workers.rank == 0 else Output("train", quiet=True)  # one process speaks for all
     with shown.progress("reading the zoo"):
         session = prepare(recipe, run.zoo, run.data, run.out, run.resume, workers, run.network)
-    with shown.progress(session.label, session.left(run.steps), session.unit) as advance:
-        report = session.go(run.steps, lambda _step, _words: advance())
+    with shown.progress(session.label, session.left(run.steps), session.unit) as progress:
+        report = session.go(run.steps, lambda _step, _words: progress())
     if workers.rank == 0:
         _show(output, report)
 

@@ -57,7 +57,7 @@ def verify(
     options = {"restarts": how.restarts} if how.restarts else {}
     settings = Settings("weights", options, known.spec, known.activation, known.heads, known.seed or 0)
     running = RunningOptions(**vars(model)).subject()
-    with out.stages("comparing") as progress:
+    with out.progress("comparing") as progress:
         verdict = verify_session(
             Session([a, b], settings), running=running, input_shape=how.input_shape,
             tolerance=how.tolerance, progress=progress,

@@ -157,18 +157,19 @@ def test_none_and_truth_in_a_table() -> None:
 
 def test_progress_is_on_a_terminal_only(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with Output("align").progress("Matching", total=3) as advance:
-        advance()
+    with Output("align").progress("Matching", total=3) as progress:
+        progress()
     assert sys.stderr.getvalue() == ""
 
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Output("align", quiet=True).progress("Matching", total=3) as advance:
-        advance()
+    with Output("align", quiet=True).progress("Matching", total=3) as progress:
+        progress()
     assert terminal.getvalue() == ""
 
-    with Output("align").progress("Matching [fc]", total=4, unit="sweep") as advance:
-        advance()
-        advance(2)
+    with Output("align").progress("Matching [fc]", total=4, unit="sweep") as progress:
+        progress()
+        progress(2)
+    assert "sweep/s" in terminal.getvalue()
     assert "Matching [fc]" in terminal.getvalue()
     assert "75%" in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[2K")  # it leaves nothing behind
@@ -178,20 +179,21 @@ def test_progress_claims_nothing_before_the_first_step(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Output("align").progress("aligning", total=4) as advance:
+    with Output("align").progress("aligning", total=4):
         pass
     assert "aligning" in terminal.getvalue()
     assert "%" not in terminal.getvalue()
 
-    with Output("align").progress("aligning", total=4) as advance:
-        advance(2, "writing")
+    with Output("align").progress("aligning", total=4) as progress:
+        progress.part(0.5, "reading")()
+        progress.part(0.5, "writing")
     last = terminal.getvalue().rpartition("writing")[2]
     assert "50%" in last
 
 
 def test_stages_share_one_bar(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Output("merge").stages("opening") as progress:
+    with Output("merge").progress("opening") as progress:
         progress.part(0.75, "aligning")(1)
         progress.part(1.0, "writing", total=10)(4)
     shown = terminal.getvalue()
