@@ -10,7 +10,7 @@ from torch import Tensor
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.measure.paths import Along
-from deepalign_cli.operations.barrier import Question, barrier_of
+from deepalign_cli.operations.barrier import REPAIRED, Question, barrier_of
 from deepalign_cli.operations.merge import Merge, Merging
 from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.progress import SILENT, Progress
@@ -56,8 +56,8 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
     report = barrier_of(session, question, progress, _along(merging))
     report.check_finite()
-    only = f"{report.methods[-1]}: ".removesuffix(" + repair: ")  # there is but one method
-    notes = tuple(note.removeprefix(only) for note in report.notes)
+    method = report.methods[-1].removesuffix(REPAIRED)  # the only one
+    notes = tuple(note.removeprefix(f"{method}: ") for note in report.notes)
     return Cost(tuple(measured), tuple(report.curves), report.ends, notes)
 
 
