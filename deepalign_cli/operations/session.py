@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
@@ -151,17 +150,3 @@ def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint
     symmetry, element = alignment.symmetry, alignment.element
     before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
     return replace(alignment, distance_before=before, distance_after=after)
-
-
-def notes_of(alignment: Alignment) -> list[str]:
-    """What the user should know about an alignment: what was kept of a prediction and why, and remarks."""
-    details: Mapping[str, Any] = alignment.details
-    lists = (details.get(key) for key in ("notes", "unread"))
-    notes, unread = ([str(item) for item in one] if isinstance(one, list | tuple) else [] for one in lists)
-    if unread:
-        notes.append(f"no layer was seen to read {', '.join(unread)}: matched by weights, not by activations")
-    if "kept" not in details:
-        return notes
-    network, sketches, kept, why = (details[key] for key in ("network", "sketches", "kept", "why"))
-    count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
-    return [f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}", *notes]

@@ -198,8 +198,9 @@ def load_inputs(running: RunSettings, split: str | None, network: Network) -> Da
 
 
 def _fitting_loss(
-    name: str | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *, needed: bool
-) -> tuple[Loss | None, str, int]:
+    name: str | Callable[..., Any] | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *,
+    needed: bool,
+) -> tuple[Loss | None, str, int]:  # fmt: skip
     """The loss, why it is this one, and how many examples to run at a time.
 
     It is tried on a few examples of every set, so that what does not fit is known before any work.
