@@ -69,8 +69,7 @@ def facts_of(command: str, session: Session, alignments: Sequence[Alignment]) ->
     """What an output's metadata say about how it was made."""
     first = alignments[0]
     return {
-        "command": command, "method": first.method, "seed": session.settings.seed,
-        **{key: value for key, value in first.making.items() if value is not None},
+        "command": command, "method": first.method, "seed": session.settings.seed, **first.making,
     }  # fmt: skip
 
 

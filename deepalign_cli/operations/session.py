@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
@@ -16,10 +17,12 @@ from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
-from deepalign_cli.operations.testbed import Testbed, open_testbed
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
+
+if TYPE_CHECKING:
+    from deepalign_cli.operations.testbed import Testbed
 
 
 class Session:
@@ -75,7 +78,7 @@ class Session:
 
     def repairing(self, data: str) -> Testbed:
         """The network and the data that a merge of the inputs is repaired on: the same where they are."""
-        if isinstance(self._running, Testbed):
+        if self._running is not None and not isinstance(self._running, RunSettings):
             return self._running
         running = self._running or RunSettings()
         if data == running.data and self.testbed is not None:
@@ -83,6 +86,8 @@ class Session:
         return self._opened(replace(running, data=data), measured=False)
 
     def _opened(self, running: RunSettings, measured: bool) -> Testbed:
+        from deepalign_cli.operations.testbed import open_testbed  # which takes a while
+
         return open_testbed(self.reference, running, self.settings.activation, measured=measured)
 
     def alignments(self, method: str | None = None, progress: Progress = SILENT) -> list[Alignment]:
@@ -117,7 +122,8 @@ class Session:
         symmetry = settings.symmetry(self.reference) if is_naive else self.symmetry
         aligner = settings.aligner(evidence)
         self.check_finite()
-        making = getattr(aligner, "making", METHODS[method].values(settings.options))
+        values = getattr(aligner, "making", METHODS[method].values(settings.options))
+        making = {name: value for name, value in values.items() if value is not None}
         alignments = []
         for other in self.moving:
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")

@@ -468,14 +468,14 @@ def test_several_are_aligned_as_each_by_itself(how: list[str], tmp_path: Path) -
 
 def test_n_networks_cost_n_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = 0
-    encode = DeepAlign.encode
+    reader = DeepAlign.reader
 
     def counted(self: DeepAlign, *args: Any) -> Any:
         nonlocal passes
         passes += 1
-        return encode(self, *args)
+        return reader(self, *args)
 
-    monkeypatch.setattr(DeepAlign, "encode", counted)
+    monkeypatch.setattr(DeepAlign, "reader", counted)
     for command, out in (("align", "new"), ("merge", "m.safetensors")):
         passes = 0
         assert deepalign(command, *four(tmp_path), "--refine", "none", "-o", tmp_path / out).code == 0

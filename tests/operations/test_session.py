@@ -11,7 +11,6 @@ from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import MismatchError, NonFiniteError, SpecError, UsageError
-from deepalign_cli.operations import session as module
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session, check_hashes, measured_for
@@ -118,7 +117,7 @@ def test_the_model_and_the_data_are_opened_once_and_only_where_they_are_used(
         openings.append(running.data)
         return open_testbed(reference, running, *args, **more)
 
-    monkeypatch.setattr(module, "open_testbed", counted)
+    monkeypatch.setattr("deepalign_cli.operations.testbed.open_testbed", counted)
     what = running(tmp_path)
     session = Session(opened(tmp_path), WEIGHTS, what)
     session.alignments("none")
