@@ -32,12 +32,12 @@ def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: b
     """
     values = {name: value for name, value in vars(how).items() if value is not None and name != "alignment"}
     methods = names or [table.DEFAULT]
-    given = [*(["method"] if names else []), *values]
-    if how.alignment and given:
+    options = [*(["method"] if names else []), *values]
+    if how.alignment and options:
         hint = "leave one out: a saved alignment holds the order of the units and its spec."
-        if given[0] == "activation":
+        if options[0] == "activation":
             hint += " To say what the networks compute, use --design activation=..."
-        raise UsageError(f"--alignment and {dashed(given[0])} exclude each other.", hint)
+        raise UsageError(f"--alignment and {dashed(options[0])} exclude each other.", hint)
     check_used("-m", methods, values, METHODS)
     from deepalign_cli.operations.settings import Settings
 

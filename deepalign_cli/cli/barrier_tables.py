@@ -98,12 +98,10 @@ def _show_pair(console: Console, paths: Sequence[PathReport], title: str | None)
     console.print(TextTable(["tensor", "method", "distance", "correlation", "variance kept"], rows, title))
     for path in paths:
         before, after = path.distances
-        kept = variance_kept(list(path.layers))
-        estimate = (
-            "no estimate: there is no group of units that could move"
-            if kept is None
-            else f"estimate: {100 * kept:.1f} % of the variance survives averaging, over all layers"
-        )
+        share = variance_kept(list(path.layers))
+        estimate = "no estimate: there is no group of units that could move"
+        if share is not None:
+            estimate = f"estimate: {100 * share:.1f} % of the variance survives averaging, over all layers"
         console.print(f"{path.name}: distance {before:.4g} -> {after:.4g}; {estimate}")
 
 

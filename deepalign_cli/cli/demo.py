@@ -92,13 +92,11 @@ def _payload(result: DemoResult, output: Path | None, picture: Path | None) -> d
 
 
 def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
-    scores = result.accuracies
-    rows = [
-        ["A, trained with seed 0", _percent(scores["a"])],
-        ["B, trained with seed 1", _percent(scores["b"])],
-        [LABELS["none"], _percent(scores["naive"])],
-        [LABELS["deepalign"], _percent(scores["merged"])],
-    ]
+    labels = {
+        "a": "A, trained with seed 0", "b": "B, trained with seed 1", "naive": LABELS["none"],
+        "merged": LABELS["deepalign"],
+    }  # fmt: skip
+    rows = [[labels[key], f"{100 * share:.1f} %"] for key, share in result.accuracies.items()]
     console.print(TextTable(["network", "accuracy"], rows))
     (before, after), groups = result.report.distances[0], result.report.groups
     moved = sum(row["moved"] for row in groups.values())
@@ -110,7 +108,3 @@ def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
     show_curves(console, result.barrier)
     if picture is not None:
         console.print(f"wrote {picture}")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""The files that `barrier` and `landscape` write, and how pictures look: what cannot be is refused first."""
+"""The files that `barrier` and `landscape` write, and how pictures look; all checked before any work."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
-from deepalign_cli.cli.output import Output, TextTable
+from deepalign_cli.cli.output import TextTable
 from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -51,20 +51,15 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
         spec = blank_spec(checkpoint) if how.blank else resolve_spec(*resolved)
     except SpecError:
         if not how.spec and how.from_ is None:
-            _report(out, checkpoint, Spec({}, source="no spec was found"), {}, {})
+            bare = _payload(checkpoint, Spec({}, source="no spec was found"), {})
+            out.result(bare, lambda console: _show(console, checkpoint, bare))
         raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if how.spec and not common.json:
         sys.stdout.write(format_spec(spec if activation else plain(spec)))
         return
     out.notes((*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)))
-    _report(out, checkpoint, spec, sizes, {"spec": format_spec(spec)} if how.spec else {})
-
-
-def _report(
-    out: Output, checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int], more: dict[str, object]
-) -> None:
-    payload = _payload(checkpoint, spec, sizes) | more
+    payload = _payload(checkpoint, spec, sizes) | ({"spec": format_spec(spec)} if how.spec else {})
     out.result(payload, lambda console: _show(console, checkpoint, payload))
 
 

@@ -42,7 +42,7 @@ class Output:
 
     def __init__(self, command: str, *, json: bool = False, quiet: bool = False) -> None:
         if json and quiet:
-            hint = "--json prints the output's path too, under 'output'."
+            hint = "leave out -q: --json prints the output's path too, under 'output'."
             raise UsageError("--json and -q exclude each other.", hint)
         self.command, self.json, self.quiet = command, json, quiet
         self._notes: list[str] = []

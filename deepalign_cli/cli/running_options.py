@@ -48,10 +48,10 @@ class ModelOptions:
     grey: bool = flag("Convert images to greyscale.")
 
     def __post_init__(self) -> None:
-        """Refuse what a script leaves where a variable was empty: it would count as not given.
+        """Refuse the empty value that a script passes for an unset variable: it would count as no value.
 
         Raises:
-            UsageError: so.
+            UsageError: a value is empty.
         """
         for name in ("model", "data", "loss"):
             if getattr(self, name, None) == "":

@@ -70,14 +70,9 @@ def verify(
 
 
 def _payload(verdict: Verdict) -> dict[str, object]:
-    payload: dict[str, object] = {
-        "same": verdict.same,
-        "residual": verdict.residual,
-        "tolerance": verdict.tolerance,
-        "worst": verdict.worst or None,
-        "seconds": verdict.seconds,
-        "groups": verdict.groups,
-    }
+    keys = ("same", "residual", "tolerance", "worst", "seconds", "groups")
+    payload: dict[str, object] = {key: getattr(verdict, key) for key in keys}
+    payload["worst"] = verdict.worst or None
     if verdict.spec is not None:
         check = verdict.spec
         payload["spec"] = {"passed": check.passed, "residual": check.residual, "suspects": check.broken}

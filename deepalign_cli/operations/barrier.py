@@ -43,7 +43,7 @@ ENDS = (
     "BatchNorm is re-estimated all along repaired paths, also at their ends, which may therefore differ from "
     "the stored parents"
 )
-_KEPT = 256 * 2**20  # bytes of repaired tensors: repair is not done anew for every piece and set of data
+_CACHE = 256 * 2**20  # bytes of repaired tensors that all pieces and sets of data share
 
 
 @dataclass(frozen=True)
@@ -278,23 +278,23 @@ class _Paths:
             correction = corrections.get(alpha) or repair(
                 run, parents, shares, mixed, batches, parents_too=has_norms
             )
-            if (len(corrections) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _KEPT:
+            if (len(corrections) + 1) * sum(w.nbytes for w in correction.tensors.values()) <= _CACHE:
                 corrections[alpha] = correction
             return correction.applied(mixed)
 
         return correct
 
 
-def check_same_function(method: str, own: float, other: float) -> None:
+def check_same_function(method: str, loss: float, expected: float) -> None:
     """Check that moved units compute what they computed before: B's loss must not change.
 
     Raises:
         SpecError: the losses differ by more than rounding.
     """
-    if abs(own - other) > _ROUNDING * (1 + abs(other)):
+    if abs(loss - expected) > _ROUNDING * (1 + abs(expected)):
         raise SpecError(
-            f"aligned B is not the function that B is (by '{method}' its loss is {own:.4g}, not "
-            f"{other:.4g}): the spec of what moves together is wrong.",
+            f"aligned B is not the function that B is (by '{method}' its loss is {loss:.4g}, not "
+            f"{expected:.4g}): the spec of what moves together is wrong.",
             "`deepalign verify A B --model file.py:factory` says where; docs/specs.md, how to write one.",
         )
 

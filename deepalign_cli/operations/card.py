@@ -82,7 +82,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """The text as a code span, also inside of a table; a dash where there is none."""
+    """The text as a code span, safe inside a table; a dash if it is empty."""
     text = _visible(text).replace("|", r"\x7c")
     if not text.strip():
         return "-"

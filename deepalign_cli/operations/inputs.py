@@ -1,4 +1,4 @@
-"""Opening a checkpoint of a network, and telling what is none; without torch."""
+"""Open the checkpoint of a network, and refuse the other files that deepalign writes; without torch."""
 
 from __future__ import annotations
 

@@ -34,14 +34,9 @@ class Session:
     """
 
     def __init__(
-        self,
-        inputs: Sequence[Checkpoint | Path],
-        settings: Settings,
-        running: RunSettings | Testbed | None = None,
-        saved: Sequence[Path] = (),
-        *,
-        measured: bool = False,
-    ) -> None:
+        self, inputs: Sequence[Checkpoint | Path], settings: Settings,
+        running: RunSettings | Testbed | None = None, saved: Sequence[Path] = (), *, measured: bool = False,
+    ) -> None:  # fmt: skip
         self.inputs = tuple(open_network(one) if isinstance(one, Path) else one for one in inputs)
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured

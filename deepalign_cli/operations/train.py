@@ -21,6 +21,8 @@ from deepalign_cli.train.searching import Search, add_refiner, write_searched
 from deepalign_cli.train.workers import Workers
 from deepalign_cli.train.zoo_training import train_zoo
 
+_BOTH = "add it: pretrained/universal-v1-refiner.toml has both."
+
 
 @dataclass(frozen=True)
 class ZooReport:
@@ -168,26 +170,18 @@ def _check_unused(out: Path, hint: str) -> None:
 
 def _check_recipe(recipe: Mapping[str, Any], network: str | None) -> None:
     """Check which tables go together: an encoder is trained, a refiner for a trained one is searched for."""
-    if "search" in recipe and "train" in recipe:
-        raise UsageError(
-            "the recipe has both a [train] and a [search].",
-            "leave one out: an encoder is trained, a refiner's weights are searched for.",
-        )
-    for one, other in (("search", "refiner"), ("refiner", "search")):
-        if one in recipe and other not in recipe:
-            raise UsageError(
-                f"the recipe has a [{one}], but no [{other}].",
-                "add it: pretrained/universal-v1-refiner.toml has both.",
-            )
-    if "refiner" in recipe and "network" in recipe:
-        raise UsageError(
-            "the recipe has both a [network] and a [refiner].",
-            "train the network first; the refiner's recipe takes it from --network.",
-        )
-    if "refiner" in recipe and network is None:
-        raise UsageError(
-            "a recipe with a [refiner] needs the aligner that it refines.",
-            "add --network: one that comes with deepalign, or a path.",
-        )
-    if "refiner" not in recipe and network is not None:
-        raise UsageError("--network is for a recipe with a [refiner].", "leave it out.")
+    refines = "refiner" in recipe
+    problems = (
+        ("search" in recipe and "train" in recipe, "the recipe has both a [train] and a [search].",
+         "leave one out: an encoder is trained, a refiner's weights are searched for."),
+        ("search" in recipe and not refines, "the recipe has a [search], but no [refiner].", _BOTH),
+        (refines and "search" not in recipe, "the recipe has a [refiner], but no [search].", _BOTH),
+        (refines and "network" in recipe, "the recipe has both a [network] and a [refiner].",
+         "train the network first; the refiner's recipe takes it from --network."),
+        (refines and network is None, "a recipe with a [refiner] needs the aligner that it refines.",
+         "add --network: one that comes with deepalign, or a path."),
+        (not refines and network is not None, "--network is for a recipe with a [refiner].", "leave it out."),
+    )  # fmt: skip
+    for is_wrong, message, hint in problems:
+        if is_wrong:
+            raise UsageError(message, hint)

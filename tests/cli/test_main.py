@@ -203,7 +203,7 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(
             "Invalid value for '--activation': 'reluu' is not one of 'relu', ",
             "deepalign many-options --help",
         ),
-        (["fail-with", "none", "--json", "-q"], "--json and -q exclude each other", "--json prints"),
+        (["fail-with", "none", "--json", "-q"], "--json and -q exclude each other", "leave out -q"),
     ],
 )
 def test_a_wrong_command_line_exits_2_with_a_sentence_and_the_help_to_read(

@@ -69,7 +69,7 @@ def test_a_folder_that_can_be_loaded(tmp_path: Path) -> None:
 
 def test_the_card_tells_what_the_metadata_tell(tmp_path: Path) -> None:
     a, b = folders(tmp_path, "plain_cnn_bn")
-    merge_folder(Job((a, b), tmp_path / "out", NONE), "my merge", *STORY[1])
+    merge_folder(Job((a, b), tmp_path / "out", NONE), "my merge", STORY[1])
 
     text = (tmp_path / "out" / "README.md").read_text()
     told = metadata(tmp_path / "out" / "model.safetensors")
