@@ -135,5 +135,4 @@ def _distance(before: float, after: float) -> str:
 
 
 def _moved(report: Report) -> str:
-    moved = sum(row["moved"] for row in report.groups.values())
-    return f"{moved} of {sum(row['size'] for row in report.groups.values())} units moved"
+    return f"{report.alignments[0].moved} of {sum(row['size'] for row in report.groups.values())} units moved"

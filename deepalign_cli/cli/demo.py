@@ -77,18 +77,15 @@ def _picture(out: Output, plot: Path | None, force: bool) -> Path | None:
 
 
 def _payload(result: DemoResult, output: Path | None, picture: Path | None) -> dict[str, object]:
+    report = result.report
+    before, after = report.distances[0]
     return {
-        "accuracy": result.accuracies,
-        "images": result.images,
-        "output": output,
-        "method": result.report.method,
-        "seconds": result.report.seconds,
-        "distance_before": result.report.distances[0][0],
-        "distance_after": result.report.distances[0][1],
-        "groups": result.report.groups,
+        "accuracy": result.accuracies, "images": result.images, "output": output, "method": report.method,
+        "seconds": report.seconds, "distance_before": before, "distance_after": after,
+        "groups": report.groups,
         "barrier": barrier_payload(result.barrier, None),
         "plot": picture,
-    }
+    }  # fmt: skip
 
 
 def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
@@ -98,12 +95,10 @@ def _show(console: Console, result: DemoResult, picture: Path | None) -> None:
     }  # fmt: skip
     rows = [[labels[key], f"{100 * share:.1f} %"] for key, share in result.accuracies.items()]
     console.print(TextTable(["network", "accuracy"], rows))
-    (before, after), groups = result.report.distances[0], result.report.groups
-    moved = sum(row["moved"] for row in groups.values())
+    report, (before, after) = result.report, result.report.distances[0]
     console.print(
-        f"{result.images} held-out digits; "
-        f"aligned by {result.report.method} in {result.report.seconds:.2f} s: "
-        f"{moved} units moved, distance {before:.1f} -> {after:.1f}\n"
+        f"{result.images} held-out digits; aligned by {report.method} in {report.seconds:.2f} s: "
+        f"{report.alignments[0].moved} units moved, distance {before:.1f} -> {after:.1f}\n"
     )
     show_curves(console, result.barrier)
     if picture is not None:

@@ -88,11 +88,7 @@ def landscape(
 def _check(used: str, count: int, how: AligningOptions, running: RunningOptions, method: str | None) -> None:
     """Check the options of a plane through so many networks."""
     values = {"method": method, **vars(how)}
-    idle = [
-        name
-        for name, value in values.items()
-        if value not in (None, []) and name not in ("spec", "activation")
-    ]
+    idle = [n for n, v in values.items() if v not in (None, []) and n not in ("spec", "activation")]
     if count == 3 and idle:
         raise UsageError(
             f"three networks are taken as they are, so {dashed(idle[0])} has no effect.",
@@ -103,7 +99,7 @@ def _check(used: str, count: int, how: AligningOptions, running: RunningOptions,
             "-m none moves nothing, and two networks span no plane.", "use another method, or three inputs."
         )
     if count == 2 and len(running.split or ()) > 1:
-        raise UsageError("a landscape is of one split of the data.", "give --split once.")
+        raise UsageError("a landscape shows one split of the data.", "give --split once.")
     check_data([used], how, running, elsewhere=True)
 
 

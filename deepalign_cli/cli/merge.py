@@ -164,9 +164,8 @@ def _weights(inputs: Sequence[Path], how: MergingOptions) -> list[float]:
     """A weight for each input."""
     is_pair = len(inputs) == 2 and how.base is None
     if how.alpha is not None and (how.weights is not None or not is_pair):
-        raise UsageError(
-            "--alpha is for two inputs, without --weights.", "give every input its share: --weights 2,1,1"
-        )
+        hint = "give every input its share: --weights 2,1,1"
+        raise UsageError("--alpha is for two inputs, without --weights.", hint)
     if how.weights is None:
         share = 0.5 if how.alpha is None else how.alpha
         return [1 - share, share] if is_pair else [1 / len(inputs)] * len(inputs)

@@ -87,10 +87,8 @@ def target_of(output: str | None, push: str | None, reference: Path, default: Pa
         from_hub = is_reference(reference)
         is_folder = not (parse_reference(reference).names_file if from_hub else reference.is_file())
         if not is_folder:
-            raise UsageError(
-                f"'{output}' may be a file or a folder.",
-                f"write -o {output}.safetensors, or -o {output}/ for a folder with a model card",
-            )
+            hint = f"write -o {output}.safetensors, or -o {output}/ for a folder with a model card"
+            raise UsageError(f"'{output}' may be a file or a folder.", hint)
     if push and not is_folder:
         raise UsageError("--push uploads a folder.", f"write -o {output}/")
     return Path(output), is_folder

@@ -80,8 +80,8 @@ def _payload(verdict: Verdict) -> dict[str, object]:
 
 
 def _show(console: Console, verdict: Verdict) -> None:
-    moved = sum(row["moved"] for row in verdict.groups.values())
     if verdict.same:
+        moved = sum(row["moved"] for row in verdict.groups.values())
         console.print(f"same function: {moved} units moved, residual {verdict.residual:.3g}")
     else:
         console.print(

@@ -102,20 +102,15 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
             pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
     if job.save and len(job.inputs) > 2:
-        raise UsageError(
-            "a saved alignment holds one pair.", "run `deepalign align A B --save-alignment F` for each."
-        )
+        hint = "run `deepalign align A B --save-alignment F` for each."
+        raise UsageError("a saved alignment holds one pair.", hint)
     if job.save and real_target(job.save) in targets:
-        raise UsageError(
-            f"'{job.save}' would hold both the output and the alignment.",
-            "give --save-alignment a file of its own.",
-        )
+        problem = f"'{job.save}' would hold both the output and the alignment."
+        raise UsageError(problem, "give --save-alignment a file of its own.")
 
 
 def _check_suffix(out: Path) -> None:
     """Refuse `x.pt`, which others would take for what `torch.save` writes; `v1.5` has no suffix."""
     if out.suffix[1:2].isalpha() and out.suffix.lower() != ".safetensors":
-        raise UsageError(
-            f"'{out}' would be a safetensors file, which its name does not say.",
-            f"write -o {out.with_suffix('.safetensors')}",
-        )
+        problem = f"'{out}' would be a safetensors file, which its name does not say."
+        raise UsageError(problem, f"write -o {out.with_suffix('.safetensors')}")

@@ -59,10 +59,8 @@ class Merging:
         """
         weighed = inputs - self.row.base
         if len(self.weights) != weighed:
-            raise UsageError(
-                f"{len(self.weights)} weights are given for {weighed} inputs.",
-                "give one weight to each input.",
-            )
+            problem = f"{len(self.weights)} weights are given for {weighed} inputs."
+            raise UsageError(problem, "give one weight to each input.")
         _ = self.combine
 
     def facts(self) -> dict[str, object]:

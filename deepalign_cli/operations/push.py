@@ -28,10 +28,8 @@ def check_push(repository: str) -> None:
             "write --push ORG/NAME: letters, digits, '-', '_' and '.'.",
         )
     if is_offline():
-        raise UsageError(
-            "--push needs the Hugging Face Hub, and this run is offline.",
-            "leave out --offline, or unset HF_HUB_OFFLINE.",
-        )
+        hint = "leave out --offline, or unset HF_HUB_OFFLINE."
+        raise UsageError("--push needs the Hugging Face Hub, and this run is offline.", hint)
     from huggingface_hub import get_token
 
     if get_token() is None:
