@@ -128,10 +128,8 @@ def barrier(
     _write(out, report, curve, drawing, force=force)
     report.check_finite()
     if curve.max_barrier is not None and report.worst > curve.max_barrier:
-        raise BarrierExceeded(
-            f"the barrier is {report.worst:.4g}, above --max-barrier {curve.max_barrier:g}.",
-            "look at the curve: --plot curve.png",
-        )
+        problem = f"the barrier is {report.worst:.4g}, above --max-barrier {curve.max_barrier:g}."
+        raise BarrierExceeded(problem, "look at the curve: --plot curve.png")
 
 
 def _names(methods: Sequence[str], *, repair: bool) -> list[str]:

@@ -95,9 +95,8 @@ def _check(used: str, count: int, how: AligningOptions, running: RunningOptions,
             "leave it out, or align them first: deepalign align A B C -o aligned/",
         )
     if used == "none":
-        raise UsageError(
-            "-m none moves nothing, and two networks span no plane.", "use another method, or three inputs."
-        )
+        problem = "-m none moves nothing, and two networks span no plane."
+        raise UsageError(problem, "use another method, or three inputs.")
     if count == 2 and len(running.split or ()) > 1:
         raise UsageError("a landscape shows one split of the data.", "give --split once.")
     check_data([used], how, running, elsewhere=True)

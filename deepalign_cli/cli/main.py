@@ -98,11 +98,9 @@ def build(commands: Sequence[Command], *, rich_help: bool | None = None) -> type
         fold_words()
     elif is_terminal(sys.stdout):
         settings["terminal_width"] = min(columns(), 80)  # Typer takes at least 50
+    mode: Any = "rich" if rich_help else None
     app = typer.Typer(
-        name=PROGRAM,
-        rich_markup_mode="rich" if rich_help else None,
-        pretty_exceptions_enable=False,
-        context_settings=settings,
+        name=PROGRAM, rich_markup_mode=mode, pretty_exceptions_enable=False, context_settings=settings
     )
     app.callback(help="Align and merge neural networks that were trained separately.")(_options)
     for command in commands:
@@ -142,9 +140,8 @@ def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:
         where = f"{exc.filename}: " if exc.filename else ""
         return _System(f"{where}{exc.strerror or _one_line(str(exc)) or type(exc).__name__}.")
     what = ": ".join(filter(None, [type(exc).__name__, _one_line(str(exc))]))
-    return _Internal(
-        f"deepalign failed unexpectedly: {what}", "Set DEEPALIGN_DEBUG=1 to see where, and please report it."
-    )
+    hint = "Set DEEPALIGN_DEBUG=1 to see where, and please report it."
+    return _Internal(f"deepalign failed unexpectedly: {what}", hint)
 
 
 def _version(value: bool) -> bool:

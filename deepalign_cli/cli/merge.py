@@ -14,7 +14,7 @@ from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method, check_used, described, known, options_of
-from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combiner
+from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,23 +141,16 @@ def _merging(inputs: Sequence[Path], how: MergingOptions) -> Merging:
     row = COMBINERS.find(how.combine or how.path or DEFAULT)
     common = {field.name for field in fields(CombineOptions)}
     values = {name: v for name, v in vars(how).items() if name not in common and v is not None}
-    _check_used(row, values, how)
-    merging = Merging(tuple(_weights(inputs, how)), row.name, values)
-    merging.check(len(inputs) + row.base)
-    return merging
-
-
-def _check_used(row: Combiner, values: dict[str, object], how: MergingOptions) -> None:
-    """Check that every option has an effect. Raises UsageError where one has none."""
     if how.path is not None and how.combine is not None:
         raise UsageError("--path is the old name of --combine.", "leave it out.")
     if row.base and how.base is None:
-        raise UsageError(
-            f"--combine {row.name} needs the base that the inputs were fine-tuned from.",
-            f"deepalign merge B C --base A --combine {row.name}",
-        )
+        problem = f"--combine {row.name} needs the base that the inputs were fine-tuned from."
+        raise UsageError(problem, f"deepalign merge B C --base A --combine {row.name}")
     base = ["base"] if how.base is not None else []
     check_used("--combine", [row.name], [*base, *values], COMBINERS)
+    merging = Merging(tuple(_weights(inputs, how)), row.name, values)
+    merging.check(len(inputs) + row.base)
+    return merging
 
 
 def _weights(inputs: Sequence[Path], how: MergingOptions) -> list[float]:

@@ -117,7 +117,8 @@ def remaining(elapsed: float | None, share: float) -> str:
 
 def show_error(error: DeepalignError, *, as_json: bool = False, traceback: str = "") -> None:
     """Show `error` on stderr: a sentence and a hint, both without a final full stop, or one JSON object."""
-    message, hint = (_without_full_stop(text) for text in (error.message, error.hint))
+    # Without the full stop a path or a command at the end can be copied; an ellipsis stays.
+    message, hint = (t if t.endswith("..") else t.removesuffix(".") for t in (error.message, error.hint))
     if as_json:
         body = {"code": error.code, "message": message, "hint": hint}
         if traceback:
@@ -129,11 +130,6 @@ def show_error(error: DeepalignError, *, as_json: bool = False, traceback: str =
     stderr.print(Text.assemble(("error: ", "bold red"), printable(message)), soft_wrap=True)
     if hint:
         stderr.print(Text.assemble(("hint: ", "bold cyan"), printable(hint)), soft_wrap=True)
-
-
-def _without_full_stop(text: str) -> str:
-    # So that a path or a command at the end can be copied; an ellipsis stays.
-    return text if text.endswith("..") else text.removesuffix(".")
 
 
 def console(stream: Stream) -> Console:

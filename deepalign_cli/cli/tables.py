@@ -34,10 +34,8 @@ def _method(help: str) -> Any:
 
 METHOD_HELP = described(METHODS, methods.DEFAULT)
 Method = Annotated[str | None, _method(METHOD_HELP)]
-Methods = Annotated[
-    list[str] | None,
-    _method(f"Repeat it to compare several; none is always included. {METHOD_HELP}"),
-]
+_SEVERAL = "Repeat it to compare several; none is always included."
+Methods = Annotated[list[str] | None, _method(f"{_SEVERAL} {METHOD_HELP}")]
 
 
 def check_used(prefix: str, names: Sequence[str], values: Iterable[str], rows: Mapping[str, Any]) -> None:

@@ -134,14 +134,12 @@ class BarrierReport:
         """
         for curve in self.curves:
             if not curve.is_finite:
-                at_an_end = curve.peak in (0, len(curve.alphas) - 1)
-                raise LossError(
-                    f"the loss of '{curve.method}' is not finite at alpha {curve.alphas[curve.peak]:.3g} on "
-                    f"{curve.data}.",
-                    "check the loss of that parent, and --loss if it is your own."
-                    if at_an_end
-                    else "the merged network overflows there: try --repair, or check the parents' losses.",
-                )
+                alpha = curve.alphas[curve.peak]
+                hint = "try --repair, or check the parents' losses: the merged network overflows there."
+                if alpha in (0, 1):
+                    hint = "check the loss of that parent, and --loss if it is your own."
+                problem = f"the loss of '{curve.method}' is not finite at alpha {alpha:.3g} on {curve.data}."
+                raise LossError(problem, hint)
 
     def of(self, name: str) -> list[PathReport]:
         """The paths of one method, one for each pair."""

@@ -9,17 +9,11 @@ from deepalign_cli.errors import NonFiniteError
 
 
 def check_finite(checkpoint: Checkpoint) -> None:
-    """Check that no floating-point tensor holds NaN or Inf.
-
-    Raises:
-        NonFiniteError: one does; it is named.
-    """
+    """Check that no floating-point tensor holds NaN or Inf. Raises NonFiniteError where one does."""
     for name, info in checkpoint.infos.items():
         if info.is_float and not is_finite(checkpoint[name]):
-            raise NonFiniteError(
-                f"'{name}' in '{checkpoint.path}' holds NaN or Inf.",
-                "the training has diverged; take an earlier checkpoint.",
-            )
+            problem = f"'{name}' in '{checkpoint.path}' holds NaN or Inf."
+            raise NonFiniteError(problem, "use an earlier checkpoint: the training has diverged.")
 
 
 def is_finite(w: torch.Tensor) -> bool:

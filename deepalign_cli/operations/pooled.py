@@ -33,10 +33,9 @@ def pooled_report(files: Sequence[Path]) -> BarrierReport:
     for file, run in zip(files[1:], runs[1:], strict=True):
         for what in ("loss", "data", "alphas", "methods"):
             if getattr(run, what) != getattr(runs[0], what):
-                raise UsageError(
-                    f"'{file}' and '{files[0]}' differ in their {what}, so they cannot be pooled.",
-                    "run both with the same --loss, --data, --split, --points, --repair and -m.",
-                )
+                problem = f"'{file}' and '{files[0]}' differ in their {what}, so they cannot be pooled."
+                hint = "run both with the same --loss, --data, --split, --points, --repair and -m."
+                raise UsageError(problem, hint)
     paths = tuple(path for run in runs for path in run.paths)
     first, pairs = runs[0], sum(len(run.of(run.methods[0])) for run in runs)
     notes = (f"means over {pairs} pairs of {len(files)} runs",)

@@ -23,10 +23,8 @@ def check_push(repository: str) -> None:
     parts = repository.split("/")
     valid = len(parts) == 2 and all(map(_NAME.fullmatch, parts))
     if not valid or ".." in repository or "--" in repository or repository.endswith((".git", ".ipynb")):
-        raise UsageError(
-            f"{repository!a} is not the name of a repository on the Hugging Face Hub.",
-            "write --push ORG/NAME: letters, digits, '-', '_' and '.'.",
-        )
+        problem = f"{repository!a} is not the name of a repository on the Hugging Face Hub."
+        raise UsageError(problem, "write --push ORG/NAME: letters, digits, '-', '_' and '.'.")
     if is_offline():
         hint = "leave out --offline, or unset HF_HUB_OFFLINE."
         raise UsageError("--push needs the Hugging Face Hub, and this run is offline.", hint)

@@ -44,7 +44,7 @@ def repaired(
 
 
 def frozen_note(names: Sequence[str]) -> str:
-    """What is said of statistics that repair cannot re-estimate."""
+    """The note on statistics that repair cannot re-estimate."""
     return (
         f"the network does not compute these statistics from batches (frozen norms), so they stay averaged: "
         f"{len(names)}, such as '{names[0]}'"

@@ -138,10 +138,8 @@ def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:
     """
     if alignment.hashes not in (None, (reference, moving)):
         which = "reference" if alignment.hashes and alignment.hashes[0] != reference else "moving input"
-        raise MismatchError(
-            f"the alignment was made for another {which}: the sha256 differs.",
-            "align these inputs again, or use it anyway with --force.",
-        )
+        problem = f"the alignment was made for another {which}: the sha256 differs."
+        raise MismatchError(problem, "align these inputs again, or use it anyway with --force.")
 
 
 def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint) -> Alignment:

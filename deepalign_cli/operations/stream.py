@@ -91,9 +91,7 @@ class Stream:
     def _blame(self, name: str) -> None:
         for checkpoint in self.inputs:
             if not is_finite(checkpoint[name]):
-                raise NonFiniteError(
-                    f"'{name}' in '{checkpoint.path}' holds NaN or Inf.", "take an earlier checkpoint."
-                )
-        raise MismatchError(
-            f"'{name}' overflows its type when it is combined.", "convert the inputs to float32 first."
-        )
+                problem = f"'{name}' in '{checkpoint.path}' holds NaN or Inf."
+                raise NonFiniteError(problem, "use an earlier checkpoint.")
+        problem = f"'{name}' overflows its type when it is combined."
+        raise MismatchError(problem, "convert the inputs to float32 first.")

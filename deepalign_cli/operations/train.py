@@ -147,9 +147,8 @@ def _prepare_search(
     """A fresh refiner behind an aligner, and what it is searched with."""
     plan = make(Search, recipe["search"], "search")
     if resume:
-        raise UsageError(
-            "a [search] takes minutes and is not resumed.", "leave --resume out, and name another --out."
-        )
+        hint = "leave --resume out, and name another --out."
+        raise UsageError("a [search] takes minutes and is not resumed.", hint)
     if workers.count > 1:
         raise UsageError("a [search] runs in one process.", "start it without accelerate or torchrun.")
     _check_unused(out, "name another --out.")
