@@ -131,7 +131,8 @@ def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:
     if isinstance(exc, DeepalignError):
         return exc
     if isinstance(exc, typer.TyperException):
-        return UsageError(_one_line(exc.format_message()), f"{_command_path(exc, args)} --help")
+        message = _one_line(exc.format_message()).replace(": Value error, ", ": ")  # Typer's words
+        return UsageError(message, f"{_command_path(exc, args)} --help")
     if isinstance(exc, KeyboardInterrupt | typer.Abort):
         return _Interrupted("Interrupted.")
     if isinstance(exc, MemoryError) or _is_torch_out_of_memory(exc):

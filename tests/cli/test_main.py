@@ -12,6 +12,7 @@ import typer
 
 from deepalign_cli import __version__
 from deepalign_cli.cli import main as cli
+from deepalign_cli.cli.command import escaped
 from deepalign_cli.cli.options import (
     AlignedOptions,
     AlignmentOptions,
@@ -98,7 +99,7 @@ def test_help_lists_every_command_in_full(run: Run, argv: list[str]) -> None:
 def test_help_shows_brackets_and_examples_as_they_are(
     rich_help: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program = typer.main.get_command(cli.build(COMMANDS, rich_help=rich_help))
+    program = escaped(typer.main.get_command(cli.build(COMMANDS, rich_help=rich_help)))
 
     for argv in (["fail-with", "--help"], ["many-options", "--help"], ["--help"]):
         program.main(argv, prog_name="deepalign", standalone_mode=False)
