@@ -27,6 +27,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deepalign")
 
 
+# Of tests that take every architecture, `-m "not slow"` runs these: one of each kind.
+FEW = {"named_mlp", "plain_cnn_bn", "cifar_resnet", "transformer_prenorm"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from tests.nets import ALL
+
+    others = ALL.keys() - FEW
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case and any(isinstance(value, str) and value in others for value in case.params.values()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
