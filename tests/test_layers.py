@@ -45,6 +45,7 @@ def _rooms(folder: tuple[str, ...]) -> dict[str, set[str]]:
     return {room: others - {room} for room, others in rooms.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "/".join(folder) or "the package")
 def test_no_import_climbs_back_up_inside_a_folder(folder: tuple[str, ...]) -> None:
     assert list(TopologicalSorter(_rooms(folder)).static_order())  # raises CycleError

@@ -41,6 +41,7 @@ def test_planted_signs_and_scales_are_undone(name: str, activation: str) -> None
     assert found.distance_after < 1e-5 * found.distance_before
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_sum_of_matched_correlations_and_the_best_there_is() -> None:
     symmetry, a, b = trained("tanh")
     symmetry = Symmetry(symmetry.spec.with_activation(Activation.TANH), symmetry.shapes)

@@ -139,6 +139,7 @@ GROUPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", BLIND)
 @pytest.mark.parametrize(("name", "activation"), GROUPS)
 def test_the_shipped_aligner_undoes_a_planted_element(name: str, activation: str | None, refine: str) -> None:
@@ -148,6 +149,7 @@ def test_the_shipped_aligner_undoes_a_planted_element(name: str, activation: str
     assert all(torch.equal(p, back.perm[g]) for g, p in found.element.perm.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", BLIND)
 def test_moved_units_are_followed_through_every_refinement(refine: str) -> None:
     symmetry, a, b = trained()
@@ -243,6 +245,7 @@ def test_a_single_unit_has_nowhere_to_go(network: Counting) -> None:
         assert torch.equal(found.element.perm["h"], torch.tensor([0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "activation"), GROUPS)
 def test_activations_beside_the_shipped_aligner_undo_a_planted_element(
     name: str, activation: str | None

@@ -72,6 +72,7 @@ def test_updates_know_signs_that_come_and_go() -> None:
             assert close(found, problem.partial(group, new, problem.names[group]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, Activation.TANH])
 @pytest.mark.parametrize("name", ["mlp", "cifar_resnet"])
 def test_kept_gains_do_not_drift_over_many_steps(name: str, activation: Activation | None) -> None:
@@ -92,6 +93,7 @@ def test_updates_are_given_up_where_they_save_nothing() -> None:
     assert update(problem, group, old, g) is None  # rounding would add up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, Activation.TANH])
 @pytest.mark.parametrize("name", ["mlp", "plain_cnn_bn", "cifar_resnet", "transformer_prenorm"])
 def test_the_rise_of_a_step_is_true_and_the_best_of_many(name: str, activation: Activation | None) -> None:

@@ -108,6 +108,7 @@ def test_the_table_says_what_it_needs() -> None:
     assert [parameter.option for parameter in row.parameters] == ["--steps", "--temperature", "--start"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn_bn"])
 @pytest.mark.parametrize("start", ["prediction", "scratch"])
 def test_on_the_command_line_the_output_is_the_same_function(kind: str, start: str, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_planted_element_is_undone_exactly(name: str, activation: Activation |
     assert found.distance_after == 0.0 < found.distance_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALED)
 def test_planted_scales_are_undone_to_rounding(name: str) -> None:
     symmetry, a, b, wanted = planted(name, Activation.RELU)
@@ -74,6 +75,7 @@ def test_signed_matching_sees_what_permutations_cannot() -> None:
     assert aligned(bare, a, b).distance_after > 20 * noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, Activation.TANH, Activation.RELU])
 @pytest.mark.parametrize("name", ["mlp", "plain_cnn_bn", "cifar_resnet", "transformer_prenorm"])
 def test_the_objective_rises_to_its_true_value(name: str, activation: Activation | None) -> None:
@@ -98,6 +100,7 @@ def test_the_recorded_distance_is_that_of_the_recorded_objective() -> None:
     assert found.distance_after < found.distance_before
 
 
+@pytest.mark.slow
 def test_more_restarts_never_end_farther_away_and_sometimes_nearer() -> None:
     nearer = []
     for activation in (None, Activation.TANH):
@@ -116,6 +119,7 @@ def test_one_seed_one_element() -> None:
     assert one.objective == other.objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["trained", "named_mlp", "plain_cnn_bn", "cifar_resnet"])
 def test_the_objective_is_that_of_a_plain_descent_or_better(name: str, seed: int) -> None:

@@ -24,6 +24,7 @@ print(json.dumps([light, names, still, [f.__module__ for f in (align, merge, ope
 """
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     told = subprocess.run([sys.executable, "-c", _LAZY], capture_output=True, text=True, check=True).stdout
     light, names, still, modules = json.loads(told)

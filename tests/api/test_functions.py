@@ -39,6 +39,7 @@ def same(one: Any, other: Any) -> bool:
     return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_verb_takes_a_network_in_every_form(form: str, tmp_path: Path) -> None:
     modules = [net(seed) for seed in range(3)]
@@ -65,6 +66,7 @@ def test_forms_may_be_mixed_and_a_merged_network_is_one_of_them(tmp_path: Path) 
     assert len(da.merge([pair, c.state_dict()], **FAST)) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_align_moves_units_and_nothing_else(dtype: torch.dtype) -> None:
     a, b = net(0, dtype), net(1, dtype)
@@ -91,6 +93,7 @@ def test_a_planted_element_is_undone_exactly() -> None:
     assert alignment.distance_after == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_the_callers_modules_are_left_as_they_are(training: bool, tmp_path: Path) -> None:
     modules = [generic(nets.mlp_batchnorm, seed).train(training) for seed in range(2)]
@@ -116,6 +119,7 @@ def test_the_callers_modules_are_left_as_they_are(training: bool, tmp_path: Path
         assert torch.equal(p.grad, old)
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_command_line(tmp_path: Path) -> None:
     a, b = (save(net(seed), tmp_path / f"{seed}.safetensors") for seed in range(2))
     data, words = stored(tmp_path), ["--activation", "relu", "--seed", "3"]
@@ -309,6 +313,7 @@ def test_half_precision_runs_and_keeps_its_type() -> None:
     assert da.barrier(a, b, data=examples(), points=3, **FAST).curve.is_finite
 
 
+@pytest.mark.slow
 def test_notes_tell_what_was_taken_for_granted() -> None:
     a, b = (generic(lambda: nets.mlp((12, 16, 16, 5), norm="batch"), seed) for seed in range(2))
     alignment, merged = da.align(a, b), da.merge([a, b])
@@ -415,6 +420,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 def test_wrong_types_are_told_in_a_sentence() -> None:
     """In a process where nothing else checks types."""
     told = subprocess.run([sys.executable, "-c", _WRONG], capture_output=True, text=True, check=True).stdout
@@ -433,6 +439,7 @@ def test_a_module_that_cannot_be_copied_is_told() -> None:
         da.barrier(a, net(1), data=examples(), method="none", points=3)
 
 
+@pytest.mark.slow
 def test_every_option_of_a_method_is_taken() -> None:
     a, b = net(0), net(1)
     for row in METHODS.values():

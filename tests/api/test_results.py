@@ -85,6 +85,7 @@ def test_a_landscape_has_its_points(landscape: LandscapeResult) -> None:
     assert set(table["at"]) == set(table["places"])
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_table_and_the_picture(barrier: Barrier, landscape: LandscapeResult) -> None:
     alignment = da.align(net(0), net(1), method="weights")
     for result, cells in ((barrier, 4 * 5), (landscape, 3 * 2), (alignment, 2 * 3)):
@@ -117,6 +118,7 @@ def test_without_matplotlib_the_table_is_shown_alone(
         barrier.plot()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve.png", "curve.svg", "curve.html"])
 def test_pictures_are_files_where_they_are_named(
     name: str, barrier: Barrier, landscape: LandscapeResult, tmp_path: Path

@@ -16,6 +16,8 @@ from deepalign_cli.checkpoint.info import DTYPES
 from deepalign_cli.errors import CheckpointError
 from tests.checkpoint.builders import described, safetensors_bytes, saved, state, storage, tensor, torch_zip
 
+pytestmark = pytest.mark.slow
+
 many = settings(
     max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 kill = pytest.importorskip("benchmarks.kill", reason="the benchmarks are not in this copy")
 
 

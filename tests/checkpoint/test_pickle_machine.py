@@ -195,6 +195,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BOMBS)
 def test_bombs_are_refused_quickly(tmp_path: Path, case: str) -> None:
     path = torch_zip(tmp_path / "x.pt", b"\x80\x02" + BOMBS[case])

@@ -103,6 +103,7 @@ def test_a_tensor_with_attributes(tmp_path: Path) -> None:
     assert same(checkpoint["p"], parameter.detach())
 
 
+@pytest.mark.slow
 def test_a_training_checkpoint(tmp_path: Path) -> None:
     net = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(net.parameters())

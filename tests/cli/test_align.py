@@ -78,6 +78,7 @@ def test_the_output_is_the_same_function_as_b(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 def test_signs_and_scales_keep_the_function(activation: str, tmp_path: Path) -> None:
     def make() -> torch.nn.Module:
@@ -97,6 +98,7 @@ def test_signs_and_scales_keep_the_function(activation: str, tmp_path: Path) -> 
         assert plain.json["distance_after"] > done.json["distance_after"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "method"), [("vgg_bn", "weights"), ("cifar_resnet", "deepalign")])
 def test_a_planted_permutation_is_undone_exactly(kind: str, method: str, tmp_path: Path) -> None:
     a = save(network(kind, 0), tmp_path / "a.pt")
@@ -108,6 +110,7 @@ def test_a_planted_permutation_is_undone_exactly(kind: str, method: str, tmp_pat
     assert all(w.equal(state[name]) for name, w in tensors(out).items())
 
 
+@pytest.mark.slow
 def test_a_planted_sign_is_undone_exactly(tmp_path: Path) -> None:
     a = save(network("tanh_mlp", 0), tmp_path / "a.pt")
     b = tmp_path / "b.pt"
@@ -134,6 +137,7 @@ def test_method_none_leaves_b_as_it_is(tmp_path: Path) -> None:
 # --- what is in the file --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["--sketches", "2"], ["-m", "weights", "--restarts", "4"]], ids=" ".join)
 def test_the_same_seed_gives_the_same_bytes(how: list[str], tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
@@ -161,6 +165,7 @@ def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     assert told["deepalign.version"] == deepalign_cli.__version__
 
 
+@pytest.mark.slow
 def test_no_network_is_in_the_metadata_where_none_was_used(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept = tmp_path / "kept"
@@ -182,6 +187,7 @@ def test_metadata_of_b_is_kept(tmp_path: Path) -> None:
     assert metadata(tmp_path / "o.safetensors")["author"] == "b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "nest"), [("module._orig_mod.", ""), ("model.", "state_dict")])
 def test_names_stay_as_they_are_stored(prefix: str, nest: str, tmp_path: Path) -> None:
     stored = {}
@@ -207,6 +213,7 @@ def test_a_prefix_on_one_side_only(tmp_path: Path) -> None:
     assert set(tensors(tmp_path / "m.safetensors")) == set(torch.load(a))
 
 
+@pytest.mark.slow
 def test_a_compiled_submodule_on_one_side_only(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     spelt = {name: name.replace("fc2.", "fc2._orig_mod.") for name in torch.load(a)}
@@ -222,6 +229,7 @@ def test_a_compiled_submodule_on_one_side_only(tmp_path: Path) -> None:
     assert "_orig_mod" not in deepalign("inspect", a).out
 
 
+@pytest.mark.slow
 def test_tied_tensors_stay_tied(tmp_path: Path) -> None:
     a, b, spec, out = (tmp_path / n for n in ("a.pt", "b.pt", "s.toml", "o.safetensors"))
     torch.save(tied(0), a)
@@ -248,6 +256,7 @@ def test_a_spec_that_tears_tied_tensors_apart_is_refused(tmp_path: Path) -> None
     assert "'three.weight' and 'two.weight' share their memory" in done.error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_types_are_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn", dtype)
@@ -291,6 +300,7 @@ def test_the_default_output_of_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert deepalign("align", "net-a", "net-b.v2", "-q").out == "net-b.v2.aligned.safetensors\n"
 
 
+@pytest.mark.slow
 def test_the_three_ways_to_tell(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     out = tmp_path / "o.safetensors"
@@ -318,6 +328,7 @@ def test_the_three_ways_to_tell(tmp_path: Path) -> None:
 # --- the alignment as a file ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [[], ["--activation", "relu"]])
 def test_a_saved_alignment_gives_the_same_bytes(activation: list[str], tmp_path: Path) -> None:
     a, b = pair(tmp_path)
@@ -353,6 +364,7 @@ def test_a_saved_alignment_reports_what_it_was(tmp_path: Path) -> None:
         assert first[key] == again[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["reference", "moving input"])
 def test_an_alignment_of_other_inputs_is_refused_without_force(which: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path)
@@ -397,6 +409,7 @@ def test_an_alignment_that_is_none(tmp_path: Path) -> None:
         assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["short", "twice", "scaled"])
 def test_a_broken_alignment_is_refused(damage: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path)
@@ -447,6 +460,7 @@ def four(folder: Path, kind: str = "named_mlp") -> list[Path]:
     return [save(network(kind, seed), folder / f"{name}.pt") for seed, name in enumerate("abcd")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["-m", "weights", "--restarts", "2"]], ids=["deepalign", "weights"])
 def test_several_are_aligned_as_each_by_itself(how: list[str], tmp_path: Path) -> None:
     a, *moving = four(tmp_path)
@@ -506,6 +520,7 @@ def test_several_are_told_line_by_line(tmp_path: Path) -> None:
     assert done.out.splitlines()[3].startswith("3 networks by none in ")
 
 
+@pytest.mark.slow
 def test_saved_alignments_of_several(tmp_path: Path) -> None:
     a, *moving = four(tmp_path)
     kept: list[object] = []

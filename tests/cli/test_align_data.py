@@ -12,6 +12,7 @@ from tests.cli.subjects import data_set, given, refused
 from tests.operations.making import apart, deepalign, metadata, network, pair, planted, save, tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
@@ -84,6 +85,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["activations", "dual"])
 def test_groups_that_no_layer_was_seen_to_read_are_named(method: str, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(HIDDEN)

@@ -125,6 +125,7 @@ def test_the_user_may_bring_the_loss(tmp_path: Path) -> None:
     assert told["paths"][0]["accuracy"] is not None
 
 
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     how = (*given(tmp_path, "plain_cnn_bn"), "-m", "none", *POINTS, "--json")
@@ -163,6 +164,7 @@ def test_splits_stand_side_by_side(tmp_path: Path) -> None:
     assert shown.index("data.npz, test") < shown.index("data.npz, train")
 
 
+@pytest.mark.slow
 def test_several_methods_and_the_naive_one_first_and_once(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     asked = [
@@ -185,6 +187,7 @@ def test_deepalign_is_the_default(tmp_path: Path) -> None:
     assert [path["method"] for path in done.json["paths"]] == ["none", "deepalign"]
 
 
+@pytest.mark.slow
 def test_several_inputs_give_means_and_deviations(tmp_path: Path) -> None:
     a, b, c = (save(network("named_mlp", seed), tmp_path / f"{n}.pt") for seed, n in enumerate("abc"))
     how = (*given(tmp_path), *WEIGHTS, *POINTS)
@@ -236,6 +239,7 @@ def test_a_saved_alignment_of_other_networks_is_refused(tmp_path: Path) -> None:
     assert deepalign(*how, "--force").code == 0
 
 
+@pytest.mark.slow
 def test_repaired_ways_stand_beside_the_others(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     how = (*given(tmp_path, "plain_cnn_bn"), *WEIGHTS, *POINTS, "--json")
@@ -333,6 +337,7 @@ def test_without_data_the_weights_of_every_pair_speak(tmp_path: Path) -> None:
 # --- the limit ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_limit(tmp_path: Path) -> None:
     a, b = same_function(tmp_path)
     how = ("barrier", a, b, *taught(tmp_path), "-m", "none", *POINTS)
@@ -357,6 +362,7 @@ def test_the_limit(tmp_path: Path) -> None:
     assert "above --max-barrier" in quiet.err
 
 
+@pytest.mark.slow
 def test_the_limit_is_of_the_methods_that_were_asked_for(tmp_path: Path) -> None:
     a, b = same_function(tmp_path)  # the naive way has a barrier, the aligned one has none
     how = ("barrier", a, b, *taught(tmp_path), *POINTS, "--max-barrier", 1e-4)
@@ -429,6 +435,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {path for path in listing(tmp_path) if "__pycache__" not in path} == before
 
 
+@pytest.mark.slow
 def test_sigint_ends_it_with_130(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     (tmp_path / "slow.py").write_text(

@@ -75,6 +75,7 @@ def test_csv_has_every_point(tmp_path: Path) -> None:
             assert [float(row["accuracy"]) for row in own] == path["accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80])
 def test_on_a_narrow_terminal_nothing_is_cut(
     columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +146,7 @@ def test_a_stream_without_block_characters_gets_others(tmp_path: Path) -> None:
     assert b"\\u" not in raw.getvalue()
 
 
+@pytest.mark.slow
 def test_the_report_on_weights_has_a_row_for_each_tensor_and_method(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     shown = deepalign("barrier", a, b, *WEIGHTS, "-m", "deepalign", "--sketches", 1).out.splitlines()

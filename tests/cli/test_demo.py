@@ -7,6 +7,8 @@ import pytest
 
 from tests.operations.making import deepalign, metadata
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,6 +291,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_half_types_that_overflow_are_named(folder: Path) -> None:
     a, b = pair(folder, "named_mlp", torch.float16)
     kept = folder / "kept.safetensors"

@@ -99,6 +99,7 @@ def test_errors(args: list[str], code: int, message: str, online: StandIn) -> No
     assert len(done.err.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own_nothing_else_is_said(online: StandIn) -> None:
     command = [sys.executable, "-m", "deepalign_cli", "inspect", "hf://org/a", "--spec"]
     done = subprocess.run(
@@ -108,6 +109,7 @@ def test_in_a_process_of_its_own_nothing_else_is_said(online: StandIn) -> None:
     assert "fc1.weight" in done.stdout
 
 
+@pytest.mark.slow
 def test_barrier_and_landscape(online: StandIn) -> None:
     how = ("--model", factory(Path()), "--data", data_set(Path()), *WEIGHTS, "--points", 3, "--json")
     here = deepalign("barrier", "a.safetensors", "b.safetensors", *how).json

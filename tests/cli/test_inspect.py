@@ -59,6 +59,7 @@ def test_kinds_follow_the_activation(tmp_path: Path) -> None:
         assert {group["kind"] for group in groups.values()} == {kind}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "activation"),
     [
@@ -148,6 +149,7 @@ def test_an_ambiguous_chain_is_not_guessed(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_doubts_are_shown(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "tanh_mlp")
     done = deepalign("inspect", a)
@@ -215,6 +217,7 @@ def test_usage_errors(args: list[str], message: str, a: Path) -> None:
     assert message in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 100])
 def test_a_terminal_cuts_nothing(columns: int, tmp_path: Path) -> None:
     a = save(network("cifar_resnet", 0), tmp_path / "a.pt")
@@ -247,6 +250,7 @@ def on_a_terminal(args: list[str], columns: int) -> str:
     return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_not_complained_to(a: Path) -> None:
     for args in (["inspect", a], ["inspect", a, "--spec"], ["inspect", a, "--json"]):
         argv = [sys.executable, "-m", "deepalign_cli", *map(str, args)]

@@ -126,6 +126,7 @@ def test_batchnorm_is_settled_at_every_point(tmp_path: Path) -> None:
     assert done.json["at"]["A: a.pt"] == pytest.approx(loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_and_a_saved_alignment(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept, rows = tmp_path / "kept", tmp_path / "rows.csv"
@@ -144,6 +145,7 @@ def test_rows_and_a_saved_alignment(tmp_path: Path) -> None:
     assert [float(row["accuracy"]) for row in found] == [s for line in told["accuracies"] for s in line]
 
 
+@pytest.mark.slow
 def test_the_table_and_the_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = pair(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -159,6 +161,7 @@ def test_the_table_and_the_default_output(tmp_path: Path, monkeypatch: pytest.Mo
     assert (forced.code, forced.out, forced.err) == (0, "a.landscape.png\n", "")
 
 
+@pytest.mark.slow
 def test_a_thousand_examples_unless_more_are_asked_for(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("--model", factory(tmp_path), "--data", data_set(tmp_path, count=1200))

@@ -309,6 +309,7 @@ def test_the_module_runs_like_the_program() -> None:
     assert done.stdout == f"deepalign {__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script(shell: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
@@ -350,6 +351,7 @@ def test_completion_of_words(
     assert capsys.readouterr().out.split() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 100])
 def test_help_on_a_terminal_cuts_nothing(columns: int) -> None:
     shown = on_a_terminal(_script("many-options", "-h"), columns)

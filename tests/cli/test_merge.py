@@ -35,6 +35,7 @@ def test_the_merge_is_the_point_on_the_line(alpha: float | None, tmp_path: Path)
     assert "weights" not in done.json
 
 
+@pytest.mark.slow
 def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     default = deepalign("merge", a, b, "-o", tmp_path / "o.safetensors", "--json").json
@@ -61,6 +62,7 @@ def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     assert told["deepalign.combine"] == "linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 def test_three_inputs_are_weighted_and_each_is_aligned_to_the_first(kept: bool, tmp_path: Path) -> None:
     a, b, c = three(tmp_path)
@@ -85,6 +87,7 @@ def test_three_inputs_are_equal_by_default(tmp_path: Path) -> None:
         torch.testing.assert_close(w, sum(state[name] for state in states(paths)) / 3)
 
 
+@pytest.mark.slow
 def test_saved_alignments_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     a, b, c = three(tmp_path)
     for path in (b, c):
@@ -107,6 +110,7 @@ def test_saved_alignments_in_the_wrong_order_are_refused(tmp_path: Path) -> None
     assert not (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_slerp_keeps_the_length(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     deepalign("align", a, b, "-o", tmp_path / "o.safetensors")
@@ -143,6 +147,7 @@ def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:
     for method in ("deepalign", "weights"):
         done = deepalign("merge", *pair(tmp_path), "-m", method, "-o", tmp_path / f"{method}.safetensors")

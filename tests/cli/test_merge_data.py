@@ -222,6 +222,7 @@ def test_the_card_has_the_curve_of_the_merge(tmp_path: Path, monkeypatch: pytest
     assert (Path("out/model.safetensors").read_bytes(), Path("out/README.md").read_text()) == (made, text)
 
 
+@pytest.mark.slow
 def test_what_is_said_of_the_measurement_and_of_the_merge_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +239,7 @@ def test_what_is_said_of_the_measurement_and_of_the_merge_is_said_once(
     assert "- loss: cross-entropy" in card
 
 
+@pytest.mark.slow
 def test_the_card_of_a_repaired_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     same_function(tmp_path)
     taught(tmp_path)

@@ -162,6 +162,7 @@ def test_a_seed_that_is_huge(tmp_path: Path) -> None:
     assert "--seed" in done.err
 
 
+@pytest.mark.slow
 def test_heads_are_asked_for_and_used(tmp_path: Path) -> None:
     a, b = (
         save(generic(transformer_classifier, seed), tmp_path / f"{name}.pt") for seed, name in enumerate("ab")
@@ -175,6 +176,7 @@ def test_heads_are_asked_for_and_used(tmp_path: Path) -> None:
     assert "5 heads do not divide the width 16" in odd.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True])
 def test_folders_as_hugging_face_writes_them(sharded: bool, tmp_path: Path) -> None:
     files = []

@@ -57,6 +57,7 @@ def test_a_trailing_slash_asks_for_a_folder(online: StandIn) -> None:
     assert deepalign(*merge("-o", "out", "--force", "-q")).out == "out\n"
 
 
+@pytest.mark.slow
 def test_the_command_on_the_card_makes_the_same_again(
     online: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert log_of(one) == log_of(other)
 
 
+@pytest.mark.slow
 def test_a_run_its_files_and_the_three_ways_to_tell(folder: Path, tmp_path: Path) -> None:
     out, best = tmp_path / "new" / "run", tmp_path / "new" / "run" / "best.safetensors"
     told = deepalign(*words(folder, out, "--json")).json
@@ -74,6 +75,7 @@ def test_a_run_its_files_and_the_three_ways_to_tell(folder: Path, tmp_path: Path
     assert (quiet.code, quiet.out, quiet.err) == (0, f"{best}\n", "")
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_is_the_whole_run(folder: Path, whole: Path, tmp_path: Path) -> None:
     first = deepalign(*words(folder, tmp_path / "parts", "--steps", 3, "--json")).json
     assert (first["steps"], first["output"], first["score"]) == (3, None, None)
@@ -84,6 +86,7 @@ def test_a_run_in_parts_is_the_whole_run(folder: Path, whole: Path, tmp_path: Pa
     assert_same_run(tmp_path / "parts", whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(
     folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +138,7 @@ def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
     assert "last.pt" in done.error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "zoo", "data", "named"),
     [

@@ -95,6 +95,7 @@ def edit(spec: Path, old: str, new: str) -> None:
 # --- are they the same? ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "plain_cnn_bn", "cifar_resnet"])
 def test_a_planted_permutation_is_the_same_function(kind: str, tmp_path: Path) -> None:
     a = save(network(kind, 0), tmp_path / "a.pt")
@@ -111,6 +112,7 @@ def test_a_planted_permutation_is_the_same_function(kind: str, tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 def test_planted_signs_are_found_with_the_activation_only(tmp_path: Path) -> None:
     a = save(network("tanh_mlp", 0), tmp_path / "a.pt")
     planted(a, tmp_path / "b.pt", Activation.TANH)
@@ -122,6 +124,7 @@ def test_planted_signs_are_found_with_the_activation_only(tmp_path: Path) -> Non
     assert plain.json["worst"] in torch.load(a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_planted_scales_are_found_with_the_activation_only(dtype: torch.dtype, tmp_path: Path) -> None:
     a = save(generic(square, 0, dtype), tmp_path / "a.pt")
@@ -140,6 +143,7 @@ def test_what_align_made_is_b(a: Path, b: Path, tmp_path: Path) -> None:
     assert deepalign("verify", a, tmp_path / "o").code == 1
 
 
+@pytest.mark.slow
 def test_different_networks_are_not(a: Path, b: Path) -> None:
     done = deepalign("verify", a, b)
     told = deepalign("verify", a, b, "--json")
@@ -162,6 +166,7 @@ def test_one_changed_weight_is_noticed(a: Path, tmp_path: Path) -> None:
     assert deepalign("verify", a, tmp_path / "c.pt", "--tolerance", 0.1).code == 0
 
 
+@pytest.mark.slow
 def test_a_changed_statistic_or_counter_is_noticed(tmp_path: Path) -> None:
     a = save(network("plain_cnn_bn", 0), tmp_path / "a.pt")
     for name in ("bn1.running_var", "bn2.num_batches_tracked"):
@@ -184,6 +189,7 @@ def test_half_types_are_the_same_within_their_rounding(tmp_path: Path) -> None:
 # --- does the spec hold? --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_right_spec_holds(a: Path, b: Path, model: str, spec: Path) -> None:
     for args in ([], ["--spec", spec], ["--input-shape", "12"], ["--activation", "relu"]):
         done = deepalign("verify", a, a, "--model", model, *args)
@@ -206,6 +212,7 @@ def test_a_wrong_activation_breaks_the_spec(a: Path, model: str) -> None:
     assert set(wrong.json["spec"]["suspects"]) == {"fc1", "fc2"}
 
 
+@pytest.mark.slow
 def test_a_convolution_is_run_on_images(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(CONVOLUTION)
     scope: dict[str, object] = {}
@@ -238,6 +245,7 @@ TOKEN_SPEC = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bag", [False, True])
 def test_networks_of_tokens_are_run_on_random_ones_or_on_data(bag: bool, tmp_path: Path) -> None:
     scope: dict[str, Any] = {}
@@ -286,6 +294,7 @@ def test_a_checkpoint_with_a_prefix_fits_the_bare_model(a: Path, model: str, tmp
     assert deepalign("verify", tmp_path / "p.pt", a, "--model", model).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "group", "suspect"),
     [
@@ -335,6 +344,7 @@ def test_the_factory_gets_its_arguments(a: Path, model: str) -> None:
     assert deepalign("verify", a, a, "--model", f"{file}:takes_one", "--model-arg", "width=16").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factory", "args", "code", "message"),
     [

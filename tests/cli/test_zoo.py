@@ -41,6 +41,7 @@ def test_a_zoo_is_made_and_told_in_three_ways(words: list[str | Path], tmp_path:
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_networks_may_be_written_as_checkpoints_that_align_and_merge(
     words: list[str | Path], tmp_path: Path
 ) -> None:

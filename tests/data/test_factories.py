@@ -165,6 +165,7 @@ def test_items_that_make_no_batch_are_refused(factory, items, message):
         parts[""].read(torch.arange(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [

@@ -26,6 +26,7 @@ MODULES = [
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+@pytest.mark.slow
 def test_the_page_is_true() -> None:
     example = doctest.DocTestParser().get_doctest(PAGE.replace("```\n", "\n"), {}, "api.md", "api.md", 0)
     runner = doctest.DocTestRunner(optionflags=FLAGS)

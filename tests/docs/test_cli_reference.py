@@ -79,6 +79,7 @@ def test_check_exits_with_1_where_a_table_is_stale(
     assert copy.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -59,6 +59,7 @@ def lines_of_code(text: str) -> int:
     return sum(bool(line.strip()) for line in body)
 
 
+@pytest.mark.slow
 def test_merge_two_does_what_merge_does(tmp_path: Path, example: Example) -> None:
     a, b = DEMO / "a.safetensors", DEMO / "b.safetensors"
 
@@ -94,6 +95,7 @@ def test_examples_report_errors_without_a_traceback(name: str, tmp_path: Path, e
     assert "\n" not in told
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python\n")[1]
     code = text.split("```python\n")[1].split("```")[0]
@@ -163,6 +165,7 @@ def test_the_readme_holds_the_two_commands() -> None:
     assert [block.splitlines()[-1].split()[0] for _, block in found] == ["deepalign", "pytest"]
 
 
+@pytest.mark.slow
 def test_the_readme_says_what_the_demo_prints(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     said = readme.split("| network | accuracy |\n|---|---|\n")[1].split("\n\n")[0]

@@ -80,6 +80,7 @@ def test_the_pictures_are_those_of_the_networks_that_are_shipped(shell: Shell) -
         assert [t for t in texts(folder / "repair.svg") if t in methods] == methods
 
 
+@pytest.mark.slow
 def test_make_images_draws_into_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

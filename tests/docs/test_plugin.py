@@ -18,6 +18,8 @@ from tests.api.builders import net
 from tests.docs.test_examples import ROOT
 from tests.operations.making import save
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = ROOT / "examples" / "plugin"
 
 

@@ -44,6 +44,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) == GUIDE.count("<!-- example: ") == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_true_of_its_network(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -98,6 +98,7 @@ def test_one_for_batches_of_one_size_is_refused(tmp_path: Path) -> None:
     assert "torch.export.Dim('batch')" in caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("decomposed", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])

@@ -35,6 +35,7 @@ def run_of(path: Path, weights: dict[str, Tensor]) -> ModuleRun:
     return run_module(model, shapes, unused=ignored_names(model), called=renamed(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_language_model_runs_with_the_weights_that_are_given(tmp_path: Path, tied: bool) -> None:
     path = folder(tmp_path, {**LLAMA, "tie_word_embeddings": tied})

@@ -54,6 +54,7 @@ def encoder(config: DwsConfig = CONFIG) -> Dws:
 # --- what equivariance demands ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [SIZES, (7, 9, 3), (1, 6, 1, 4, 2)])
 def test_features_move_with_their_units(sizes: tuple[int, ...]) -> None:
     graph, net = chain(sizes), network(1, sizes)
@@ -230,6 +231,7 @@ def tiny_entry(sizes: tuple[int, ...] = (8, 10, 10, 3)) -> PoolEntry:
     return PoolEntry("points", family, graph_of(family), examples, torch.arange(6), torch.tensor([6, 7]))
 
 
+@pytest.mark.slow
 def test_some_steps_of_training_lower_the_loss(tmp_path: Path) -> None:
     table = {"encoder": "dws", "sizes": [8, 10, 10, 3], "channels": 8, "out": 16, "reduced": 4}
     schedule = {"steps": 40, "rate": 3e-3, "networks": 4, "planted_every": 2, "validate_every": 10}

@@ -27,6 +27,7 @@ def test_rescaled_relu_units_look_the_same(model: DeepAlign, name: str) -> None:
     assert largest_gap(compared(model, symmetry, a, b), compared(model, symmetry, rescaled, b)) < 1e-11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_BATCHNORM)
 def test_the_scale_of_what_a_batchnorm_follows_is_not_seen(model: DeepAlign, name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)

@@ -181,6 +181,7 @@ def test_a_network_is_repaired_once_for_all_data_and_not_copied_where_nothing_mo
     assert found.of(f"none{REPAIRED}")[0].curves[0].losses != found.of("none")[0].curves[0].losses
 
 
+@pytest.mark.slow
 def test_saved_alignments_are_called_by_their_method(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     c = save(network("named_mlp", 2), tmp_path / "c.pt")

@@ -24,6 +24,7 @@ print(held() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and sets glibc")
 def test_freed_tensors_are_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", _HELD], capture_output=True, text=True, check=True)

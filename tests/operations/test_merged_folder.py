@@ -297,6 +297,7 @@ def test_an_interrupt_leaves_the_old_or_nothing(exists: bool, tmp_path: Path) ->
     assert listing(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_folder(tmp_path: Path) -> None:
     a, b = folders(tmp_path)
     code = f"""

@@ -85,6 +85,7 @@ def test_rounding_is_no_other_function() -> None:
     check_same_function("weights", float("nan"), 2.0)  # said elsewhere, as a loss that is not finite
 
 
+@pytest.mark.slow
 def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> None:
     a, b, data = folder / "a.pt", folder / "b.pt", folder / "unlabelled.npz"
     how = ["--model", f"{folder / 'net.py'}:make", "--spec", folder / "right.toml"]
@@ -129,6 +130,7 @@ def test_where_nothing_is_known_to_move_the_naive_path_is_measured_and_no_other(
     assert deepalign("merge", a, b, "-m", "none", "-o", folder / "m.safetensors").code == 0
 
 
+@pytest.mark.slow
 def test_a_spec_in_which_nothing_moves_serves_every_method(folder: Path) -> None:
     a, b = folder / "a.pt", folder / "b.pt"
     blank = folder / "blank.toml"

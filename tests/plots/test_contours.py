@@ -18,6 +18,7 @@ def draw(name: str, title: str = "A landscape", width: float | None = None) -> S
         return draw_landscape(LANDSCAPES[name], title, Drawing(width))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 3.25])
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_no_label_is_on_another_or_cut(name: str, width: float | None):
@@ -27,6 +28,7 @@ def test_no_label_is_on_another_or_cut(name: str, width: float | None):
     assert outside(sheet, texts) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_labels_are_in_the_frame_and_on_no_network(name: str):
     sheet = draw(name)

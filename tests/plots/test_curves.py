@@ -22,6 +22,7 @@ def draw(name: str, width: float | None = None, font: str | None = None) -> Shee
         return draw_curves(panels_of(curves), ends_of(names), clean(title), how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 3.25])
 @pytest.mark.parametrize("name", CURVES)
 def test_no_label_is_on_another_or_cut(name: str, width: float | None):
@@ -32,6 +33,7 @@ def test_no_label_is_on_another_or_cut(name: str, width: float | None):
     assert outside(sheet, texts) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in CURVES if n not in ("equal curves", "tiny barrier")])
 def test_no_label_in_the_axes_is_on_a_curve(name: str):
     sheet = draw(name)

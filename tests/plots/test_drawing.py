@@ -26,6 +26,7 @@ def landscape(path: Path, drawing: Drawing) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [curves, landscape])
 @pytest.mark.parametrize("width", [3.25, 5.5, 12.0])
 def test_the_width(save, width: float, tmp_path: Path):
@@ -52,6 +53,7 @@ def test_too_narrow_a_picture(save, width: float, tmp_path: Path):
     assert not (tmp_path / "p.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [curves, landscape])
 @pytest.mark.parametrize("font", ["serif", "monospace", "DejaVu Sans Mono"])
 def test_the_font(save, font: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):

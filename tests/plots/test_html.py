@@ -34,6 +34,7 @@ class Reader(HTMLParser):
             self.text.append(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["five methods", "strange names", "three long sets", "never finite", "huge naive"]
 )
@@ -49,6 +50,7 @@ def test_the_page_of_curves_is_whole_and_fetches_nothing(name: str):
     assert "http" not in policy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_the_page_of_a_landscape_is_whole(name: str):
     page = landscape_html(LANDSCAPES[name], "")
@@ -78,6 +80,7 @@ def test_the_table_says_the_barriers():
     assert any("loss not finite at 3 of 25" in t for t in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [lambda: curves_page("pairs"), lambda: landscape_html(LANDSCAPES["plain"], "t")]
 )

@@ -49,6 +49,7 @@ def test_a_pdf_is_one(tmp_path: Path):
     assert b"CreationDate" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_picture_is_the_same_bytes(tmp_path: Path, kind: str):
     one, two = (save(tmp_path / f"{n}{kind}", "pairs") for n in "ab")

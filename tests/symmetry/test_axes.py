@@ -14,6 +14,7 @@ TERMS = st.lists(NUMBERS | GROUPS, min_size=1, max_size=4)
 AXES = st.lists(st.lists(TERMS, min_size=1, max_size=3), max_size=4)
 
 
+@pytest.mark.slow
 # The types are built in the test: beartype draws random numbers, which strategies must not.
 @given(AXES)
 def test_what_is_written_is_read_back(parts: list[list[list[tuple[str, str, int]]]]) -> None:

@@ -22,6 +22,7 @@ KINDS = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "transformer": Transformer}
 GREY, COLOUR = Task("x", side=14), Task("x", side=28, grey=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [GREY, COLOUR])
 @pytest.mark.parametrize("kind", KINDS)
 def test_draws_fit_the_task_and_have_a_known_symmetry(kind: str, task: Task) -> None:
@@ -35,6 +36,7 @@ def test_draws_fit_the_task_and_have_a_known_symmetry(kind: str, task: Task) -> 
         assert next(s for match in FAMILIES if (s := match(layout)) is not None).groups()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_means_the_same_designs(kind: str) -> None:
     def drawn(seed: int) -> list[object]:

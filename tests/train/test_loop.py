@@ -88,6 +88,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 # --- stopping and going on --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [6, 12])
 def test_a_resumed_run_is_the_unbroken_one(pool: list[PoolEntry], tmp_path: Path, end: int) -> None:
     whole = run_in_parts(pool, tmp_path / "whole", end)
@@ -99,6 +100,7 @@ def test_a_resumed_run_is_the_unbroken_one(pool: list[PoolEntry], tmp_path: Path
     assert not equal(whole.model.state_dict(), start(NETWORK, PLAN).model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_came_after_the_kept_state_is_done_again(
     pool: list[PoolEntry], unbroken: Path, tmp_path: Path, killed: bool
@@ -129,6 +131,7 @@ def test_a_finished_run_is_left_as_it_is(pool: list[PoolEntry], tmp_path: Path) 
     assert (log_of(tmp_path), (tmp_path / "best.safetensors").read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_the_state_is_kept_before_the_first_step_and_every_so_often(
     pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +180,7 @@ def test_a_broken_state_is_named(pool: list[PoolEntry], tmp_path: Path, damage: 
 # --- the best network -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_best_network_is_that_of_its_step(
     pool: list[PoolEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +201,7 @@ def test_the_best_network_is_that_of_its_step(
     assert run.best == min(line["score"] for line in lines) == lines[3]["score"]
 
 
+@pytest.mark.slow
 def test_a_line_of_the_log(pool: list[PoolEntry], tmp_path: Path) -> None:
     run_in_parts(pool, tmp_path, 12)
     first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])

@@ -61,6 +61,7 @@ def quick(design: Design, seed: int = 1, schedule: Schedule = QUICK) -> Family:
     return train_family(design, TASK, separable(), schedule, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "design",
     [
@@ -122,6 +123,7 @@ def test_losses_of_a_stack_are_those_of_each_network() -> None:
             assert torch.allclose(found[index], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fields_learn_the_image_of_their_member() -> None:
     task, examples = Task("waves", side=6, field=True), waves()
     schedule = Schedule(networks=4, epochs=60, batch=12, rate=1e-2, members=2)
