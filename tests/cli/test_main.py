@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -364,3 +365,28 @@ def test_help_on_a_terminal_cuts_nothing(columns: int) -> None:
 
 def _script(*argv: str) -> str:
     return f"import sys; from tests.cli import test_main as t; sys.exit(t.cli.main({argv}, t.COMMANDS))"
+
+
+_LIES_IN_HEAP = """
+import contextlib, io, torch
+from deepalign_cli.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()):
+    {call}
+block = torch.ones(6_000_000)  # 24 MB, after which glibc by itself would not map 16 MB any more
+del block
+block = torch.ones(4_000_000).data_ptr()
+heap = next(line for line in open("/proc/self/maps") if "[heap]" in line).split()[0]
+start, end = (int(x, 16) for x in heap.split("-"))
+print(start <= block < end)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps large blocks"
+)
+@pytest.mark.parametrize(("call", "lies"), [("main(['--version'])", "False"), ("pass", "True")])
+def test_large_blocks_are_returned_when_they_are_freed(call: str, lies: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIES_IN_HEAP.format(call=call)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == lies
