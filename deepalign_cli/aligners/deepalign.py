@@ -151,8 +151,8 @@ class LearnedAligner:
                     block = part.new_empty(units, len(seeds) * features[g].shape[2], dtype=dtype)
                 first = start * features[g].shape[2]
                 block[end - n : end, first : first + part.shape[1]] = part
-            del features
             progress(features[next(iter(sizes))].shape[0])
+            del features
         return (
             {} if block is None else dict(zip(sizes, torch.split(block, list(sizes.values())), strict=True))
         )
