@@ -4,6 +4,7 @@ A command names the dataclass as the type of a parameter; on the command line it
 themselves, in their place among the command's own.
 
 Example:
+    >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
     ... class Drawing:
     ...     width: int | None = option("The width in inches.", min=1)  # --width N
