@@ -130,7 +130,7 @@ def test_pictures_are_files_where_they_are_named(
         with pytest.raises(UsageError, match="exists"):
             result.plot(str(tmp_path / name))
         result.plot(str(tmp_path / name), force=True)
-    with pytest.raises(DeepalignError, match="no kind of picture"):
+    with pytest.raises(DeepalignError, match="deepalign cannot draw"):
         barrier.plot(tmp_path / "curve.doc")
 
 

@@ -113,7 +113,7 @@ def test_a_picture_of_an_unknown_kind_is_refused(name: str, tmp_path: Path) -> N
     before = set(listing(tmp_path))
     done = deepalign("barrier", a, b, *given(tmp_path), "--plot", tmp_path / name)
 
-    refused(done, 2, "names deepalign cannot draw")
+    refused(done, 2, "deepalign cannot draw")
     assert ".png" in done.err.splitlines()[1]
     assert set(listing(tmp_path)) == before | {"factories.py", "data.npz"}
 

@@ -195,7 +195,7 @@ def test_losses_that_are_no_numbers_are_drawn_as_such(tmp_path: Path) -> None:
         (2, ["-m", "none"], "-m none moves nothing"),
         (2, ["--split", "test", "--split", "train"], "of one split"),
         (2, ["--points", "2"], "--points"),
-        (2, ["-o", "p.jpg"], "names deepalign cannot draw"),
+        (2, ["-o", "p.jpg"], "deepalign cannot draw"),
         (2, ["-m", "weights", "--sketches", "2"], "makes no use of --sketches"),
         (3, ["-m", "weights"], "so --method has no effect"),
         (3, ["--seed", "1"], "so --seed has no effect"),
