@@ -213,6 +213,7 @@ def test_inspect(case: Case, folder: Path) -> None:
 # --- outputs --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "dots"])
 @pytest.mark.parametrize("force", [[], ["--force"]])
 @pytest.mark.parametrize("option", ["-o", "--save-alignment"])
@@ -323,6 +324,7 @@ def test_a_traceback_only_when_asked_for(debug: str, folder: Path, monkeypatch: 
     assert listing(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, MemoryError, OSError(5, "Input/output error")])
 def test_a_write_that_is_broken_off_leaves_nothing(
     problem: BaseException | type[BaseException], folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,5 @@
-"""The pictures and tables of points that are written, and where they may not be."""
+""@pytest.mark.slow
+"The pictures and tables of points that are written, and where they may not be."""
 
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ def test_quiet_gives_the_path_of_what_was_written(tmp_path: Path) -> None:
     assert deepalign(*how[:-1], *both, "--json").json["outputs"] == [str(svg), str(rows)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "start"),
     [
@@ -118,6 +120,7 @@ def test_a_picture_of_an_unknown_kind_is_refused(name: str, tmp_path: Path) -> N
     assert set(listing(tmp_path)) == before | {"factories.py", "data.npz"}
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_missing_is_said_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,7 @@ def test_losses_that_are_no_numbers_are_drawn_as_such(tmp_path: Path) -> None:
         (1, [], "two or three checkpoints"),
         (4, [], "two or three checkpoints"),
         (2, ["-m", "none"], "-m none moves nothing"),
-        (2, ["--split", "test", "--split", "train"], "of one split"),
+        (2, ["--split", "test", "--split", "train"], "one split of the data"),
         (2, ["--points", "2"], "--points"),
         (2, ["-o", "p.jpg"], "deepalign cannot draw"),
         (2, ["-m", "weights", "--sketches", "2"], "makes no use of --sketches"),

@@ -27,6 +27,7 @@ def run(**changes: object) -> dict[str, Any]:
     return {**table, "paths": paths, **changes}
 
 
+@pytest.mark.slow
 def kept(folder: Path, name: str, told: object) -> Path:
     path = folder / name
     path.write_text(json.dumps(told))

@@ -112,6 +112,7 @@ def test_an_interrupted_run_goes_on(
     assert_same_run(tmp_path / "parts", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["last.pt", "best.safetensors", "log.jsonl"])
 def test_an_out_that_holds_a_run_is_left_alone(name: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")

@@ -137,8 +137,8 @@ class Failing(Exception):
 @pytest.mark.parametrize(
     ("raised", "kind", "message"),
     [
-        (errors.LocalEntryNotFoundError("no connection"), CheckpointError, "is not to be reached"),
-        (ConnectionResetError("by peer"), CheckpointError, "is not to be reached"),
+        (errors.LocalEntryNotFoundError("no connection"), CheckpointError, "cannot be reached"),
+        (ConnectionResetError("by peer"), CheckpointError, "cannot be reached"),
         (errors.EntryNotFoundError("404"), UsageError, "has no 'hf://org/repo/universal-v1.safetensors'"),
         (errors.HFValidationError("bad"), UsageError, "has no "),
         (Failing("connection\n reset."), CheckpointError, "could not be fetched: connection reset\\.$"),
