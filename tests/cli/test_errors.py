@@ -194,7 +194,9 @@ def told_well(argv: list[object], code: int, kind: str, parts: list[str], folder
     assert not (folder / "sentinel").exists()
 
 
-@pytest.mark.parametrize("command", ["align", "merge", "verify"])
+@pytest.mark.parametrize(
+    "command", ["align", *(pytest.param(other, marks=pytest.mark.slow) for other in ("merge", "verify"))]
+)
 @pytest.mark.parametrize(("case", "code", "kind"), CASES, ids=lambda x: getattr(x, "__name__", None))
 def test_inputs(command: str, case: Case, code: int, kind: str, folder: Path) -> None:
     inputs, parts = case(folder)

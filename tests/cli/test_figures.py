@@ -1,5 +1,4 @@
-""@pytest.mark.slow
-"The pictures and tables of points that are written, and where they may not be."""
+"""The pictures and tables of points that are written, and where they may not be."""
 
 from __future__ import annotations
 

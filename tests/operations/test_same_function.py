@@ -99,7 +99,7 @@ def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> 
         assert done.code == 0, done.err
     done = deepalign("barrier", a, b, "--data", data, *how)
     assert (done.code, done.out) == (3, "")
-    assert "no labels to measure a loss by" in done.err
+    assert "error: the data have no labels" in done.err
 
 
 def test_where_nothing_is_known_to_move_the_naive_path_is_measured_and_no_other(folder: Path) -> None:
