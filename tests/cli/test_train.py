@@ -147,7 +147,7 @@ def test_a_broken_run_is_not_resumed(folder: Path, tmp_path: Path) -> None:
         ("train = ", "zoo", "data", "cannot be read"),
         (toml(trian={}), "zoo", "data", "trian"),
         (toml(train={"stepz": 3}), "zoo", "data", "stepz"),
-        (toml(train={"steps": 3}), "zoo", "data", "steps = 3"),
+        (toml(train={"steps": 3}), "zoo", "data", "steps must be an integer of at least 10"),
         (toml(network={"encoder": "cnn"}), "zoo", "data", "no encoder 'cnn'"),
         (toml(refiner={}), "zoo", "data", "a [refiner], but no [search]"),
         (toml(refiner={}, network={}, search={}), "zoo", "data", "both a [network] and a [refiner]"),
