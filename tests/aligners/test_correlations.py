@@ -14,6 +14,7 @@ from tests.aligners.builders import mlp_run, trained
 from tests.symmetry.builders import seeded
 
 
+@pytest.mark.slow
 def test_correlations_are_those_of_all_activations_at_once() -> None:
     symmetry, a, b = trained()
     x = 3 + torch.randn(301, 12, generator=seeded(3))

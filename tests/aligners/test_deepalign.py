@@ -303,6 +303,7 @@ def test_with_evidence_the_judge_is_made_for_the_pair_and_data_are_read_once(net
     assert len(reads) == 1
 
 
+@pytest.mark.slow
 def test_without_the_prediction_it_is_activation_matching_itself(network: Counting) -> None:
     symmetry, a, b = trained()
     x = torch.randn(200, 12, generator=seeded(3))

@@ -50,6 +50,7 @@ class Task:
         return Evidence(mlp_run, lambda: [self.x], self.judging, self)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_midpoint_loss_from_scratch() -> None:
     symmetry, a, b = trained()
     task = Task(a)
@@ -80,6 +81,7 @@ def test_from_the_prediction_it_is_never_worse_than_the_prediction() -> None:
     assert alignment.details["midpoint_loss_before"] == pytest.approx(judge(prediction))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_alignment_and_temperature_counts() -> None:
     symmetry, a, b = trained()
     evidence = Task(a).evidence
@@ -126,6 +128,7 @@ def test_on_the_command_line_the_output_is_the_same_function(kind: str, start: s
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_said_in_one_sentence(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     refused(deepalign("align", a, b, "-m", "sinkhorn"), 2, "-m sinkhorn needs data")

@@ -61,6 +61,7 @@ def test_restarts_find_a_planted_element_through_noise(name: str) -> None:
     assert same_element(aligned(symmetry, a, b).element, wanted)
 
 
+@pytest.mark.slow
 def test_signed_matching_sees_what_permutations_cannot() -> None:
     module = nets.tanh_mlp((10, 64, 64, 64, 5))
     a = generic(module)
@@ -156,6 +157,7 @@ def test_only_counted_tensors_enter_the_objective_but_all_move() -> None:
     assert not same_element(fooled.element, wanted)
 
 
+@pytest.mark.slow
 def test_inputs_are_left_alone() -> None:
     symmetry, a, b, _ = planted("mlp", Activation.RELU)
     kept = [{n: w.clone() for n, w in x.items()} for x in (a, b)]

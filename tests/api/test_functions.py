@@ -141,6 +141,7 @@ def test_results_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert deepalign("verify", a, b, "--json").json["residual"] == da.verify(a, b).residual
 
 
+@pytest.mark.slow
 def test_out_writes_what_is_returned_with_its_making(tmp_path: Path) -> None:
     a, b = save(net(0), tmp_path / "a.pt"), net(1)
     alignment = da.align(a, b, out=tmp_path / "b.safetensors", **FAST)
@@ -221,6 +222,7 @@ def test_the_loss_may_be_a_function() -> None:
     assert own.curve.losses == pytest.approx(da.barrier(a, b, loss="mse", **options).curve.losses)
 
 
+@pytest.mark.slow
 def test_models_are_given_as_on_the_command_line_too(tmp_path: Path) -> None:
     (tmp_path / "own_net.py").write_text(
         "from tests import nets\ndef make(width):\n    return nets.named_mlp((12, width, 20, 5))\n"
@@ -249,6 +251,7 @@ def test_a_spec_is_a_file_or_a_spec(tmp_path: Path) -> None:
     assert "deepalign.spec" in metadata(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
 def test_wrapped_networks_keep_their_own_names(prefix: str) -> None:
     a, b = net(0), net(1)

@@ -31,6 +31,7 @@ def landscape() -> LandscapeResult:
     return da.landscape(net(0), net(1), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_results_are_told_in_a_line(barrier: Barrier, landscape: LandscapeResult) -> None:
     alignment, merged = da.align(net(0), net(1)), da.merge([net(0), net(1)], method="none")
     assert repr(alignment).startswith("Alignment(deepalign: ")
@@ -100,6 +101,7 @@ def test_a_notebook_shows_a_table_and_the_picture(barrier: Barrier, landscape: L
     assert ET.fromstring(barrier.plot()._repr_svg_()).tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_names_are_escaped() -> None:
     spec = da.Spec.parse('[axes]\n"a<b>.weight" = "k 3"\n"c.weight" = "5 k"\n')
     weights = {"a<b>.weight": torch.randn(4, 3), "c.weight": torch.randn(5, 4)}

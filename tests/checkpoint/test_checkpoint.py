@@ -57,6 +57,7 @@ def test_writing_to_a_tensor_changes_nothing_else(checkpoint: Checkpoint) -> Non
     assert checkpoint.path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 def test_nothing_is_kept(checkpoint: Checkpoint) -> None:
     gc.collect()

@@ -217,6 +217,7 @@ def test_without_a_state_dict(tmp_path: Path, case: str) -> None:
         open_checkpoint(tmp_path / "x.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("traced", [False, True])
 def test_torchscript_is_named(tmp_path: Path, traced: bool) -> None:

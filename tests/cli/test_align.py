@@ -53,6 +53,7 @@ def tied(seed: int) -> dict[str, Tensor]:
 # --- the same function ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(
     ("kind", "how"),
@@ -203,6 +204,7 @@ def test_names_stay_as_they_are_stored(prefix: str, nest: str, tmp_path: Path) -
         assert any(f"took '{nest}' and left 'epoch'" in note for note in done.json["notes"])
 
 
+@pytest.mark.slow
 def test_a_prefix_on_one_side_only(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     torch.save({f"module.{name}": w for name, w in torch.load(b).items()}, b)
@@ -278,6 +280,7 @@ def test_types_are_kept(dtype: torch.dtype, tmp_path: Path) -> None:
 # --- where it goes --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -292,6 +295,7 @@ def test_the_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+@pytest.mark.slow
 def test_the_default_output_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("net-a", "net-b.v2")):
@@ -343,6 +347,7 @@ def test_a_saved_alignment_gives_the_same_bytes(activation: list[str], tmp_path:
     assert kept.stat().st_size < 5000
 
 
+@pytest.mark.slow
 def test_merge_saves_an_alignment_too(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     assert (
@@ -354,6 +359,7 @@ def test_merge_saves_an_alignment_too(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_saved_alignment_reports_what_it_was(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept = tmp_path / "kept"
@@ -480,6 +486,7 @@ def test_several_are_aligned_as_each_by_itself(how: list[str], tmp_path: Path) -
         assert i > 0 or told["groups"] == alone["groups"]
 
 
+@pytest.mark.slow
 def test_n_networks_cost_n_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = 0
     reader = DeepAlign.reader

@@ -36,6 +36,7 @@ def test_with_data_too_the_output_is_the_same_function(kind: str, how: list[obje
     assert told.get("deepalign.share") == ("0.3" if "dual" in how else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "method"), [("named_mlp", "dual"), ("plain_cnn_bn", "activations")])
 def test_data_undo_a_planted_permutation(kind: str, method: str, tmp_path: Path) -> None:
     a, b = save(network(kind, 0), tmp_path / "a.pt"), tmp_path / "b.pt"
@@ -59,6 +60,7 @@ def test_an_alignment_by_data_is_kept_and_used_without_them(tmp_path: Path) -> N
     assert metadata(tmp_path / "again")["deepalign.method"] == "activations"
 
 
+@pytest.mark.slow
 def test_several_networks_by_data(tmp_path: Path) -> None:
     a, b, c = (save(network("named_mlp", seed), tmp_path / f"{name}.pt") for seed, name in enumerate("abc"))
     how = ("-m", "activations", *given(tmp_path))
@@ -106,6 +108,7 @@ def test_groups_that_no_layer_was_seen_to_read_are_named(method: str, tmp_path: 
     assert not any("no layer was seen" in line for line in seen.get("notes", ()))
 
 
+@pytest.mark.slow
 def test_samples_are_what_units_are_matched_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("-m", "activations", *given(tmp_path)[:4], "--data", data_set(tmp_path, count=200))

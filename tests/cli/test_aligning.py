@@ -73,6 +73,7 @@ def test_an_option_that_one_of_the_methods_uses_is_taken(tmp_path: Path) -> None
     assert deepalign("barrier", a, b, *given(tmp_path), *how, *POINTS).code == 0
 
 
+@pytest.mark.slow
 def test_dual_with_hardly_a_share_is_one_of_its_halves(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     losses = {}

@@ -180,6 +180,7 @@ def test_several_methods_and_the_naive_one_first_and_once(tmp_path: Path) -> Non
     assert {"kept", "why"} <= set(by_method(done.json)["deepalign"])
 
 
+@pytest.mark.slow
 def test_deepalign_is_the_default(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     done = deepalign("barrier", a, b, *given(tmp_path), *POINTS, "--sketches", 1, "--json")
@@ -227,6 +228,7 @@ def test_a_saved_alignment_is_used(tmp_path: Path) -> None:
     assert naive["loss"] != saved["loss"]
 
 
+@pytest.mark.slow
 def test_a_saved_alignment_of_other_networks_is_refused(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept, c = tmp_path / "kept", save(network("named_mlp", 7), tmp_path / "c.pt")
@@ -259,6 +261,7 @@ def test_repaired_ways_stand_beside_the_others(tmp_path: Path) -> None:
     assert not any(hint in note for note in both["notes"])
 
 
+@pytest.mark.slow
 def test_repair_by_the_command_line_is_that_of_merge(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     how = given(tmp_path, "plain_cnn_bn")
@@ -285,6 +288,7 @@ def test_a_planted_network_has_no_barrier(tmp_path: Path) -> None:
 # --- without data ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_data_only_the_weights_speak(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     shown = deepalign("barrier", a, b, *WEIGHTS)
@@ -320,6 +324,7 @@ def test_where_no_group_of_units_exists_nothing_is_estimated(tmp_path: Path) -> 
     assert deepalign(*how, "--json").json["weights_only"]["none"]["variance_kept_estimate"] is None
 
 
+@pytest.mark.slow
 def test_without_data_the_weights_of_every_pair_speak(tmp_path: Path) -> None:
     paths = three(tmp_path)
     shown = deepalign("barrier", *paths, *WEIGHTS)

@@ -133,6 +133,7 @@ def test_a_line_takes_the_room_there_is(columns: int | None, length: int) -> Non
     assert all("█" in line and cell_len(line) <= (columns or 200) for line in lines)
 
 
+@pytest.mark.slow
 def test_a_stream_without_block_characters_gets_others(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     raw = io.BytesIO()

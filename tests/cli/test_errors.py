@@ -245,6 +245,7 @@ def test_a_file_of_an_input_folder_is_never_written_to(folder: Path) -> None:
     told_well(argv, 2, "usage", ["is one of the inputs"], folder)
 
 
+@pytest.mark.slow
 def test_an_output_that_exists_stays(folder: Path) -> None:
     (folder / "out.safetensors").write_text("mine")
     for command in ("align", "merge"):
@@ -349,6 +350,7 @@ def test_a_write_that_is_broken_off_leaves_nothing(
     assert listing(folder) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path) -> None:
     code = (
         "import os, signal, sys, time\n"

@@ -17,6 +17,7 @@ from tests.cli.subjects import (
 from tests.operations.making import deepalign, listing, pair
 
 
+@pytest.mark.slow
 def test_quiet_gives_the_path_of_what_was_written(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("barrier", a, b, *given(tmp_path), "-m", "none", *POINTS, "-q")
@@ -73,6 +74,7 @@ def test_a_plot_in_the_terminal(tmp_path: Path) -> None:
         refused(deepalign(*how, *more), 2, "--plot - draws on stdout", as_json=more == ["--json"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--plot", "--csv"])
 def test_nothing_is_overwritten_without_force(option: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path)
@@ -119,7 +121,6 @@ def test_a_picture_of_an_unknown_kind_is_refused(name: str, tmp_path: Path) -> N
     assert set(listing(tmp_path)) == before | {"factories.py", "data.npz"}
 
 
-@pytest.mark.slow
 def test_a_folder_that_is_missing_is_said_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_folder_that_is_missing_is_said_before_the_work(
         assert "gone" in done.err
 
 
+@pytest.mark.slow
 def test_how_a_picture_is_drawn(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     file, svg = tmp_path / "run.json", tmp_path / "p.svg"
@@ -184,6 +186,7 @@ def test_drawing_options_that_do_not_fit(
     assert not Path("p.png").exists()
 
 
+@pytest.mark.slow
 def test_a_picture_of_losses_that_are_no_numbers(tmp_path: Path) -> None:
     a, b = overflowing(tmp_path)
     for name in ("c.svg", "c.html"):

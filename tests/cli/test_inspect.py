@@ -87,6 +87,7 @@ def test_a_spec_goes_round(kind: str, activation: list[str], tmp_path: Path) -> 
     assert shown[0]["groups"] == shown[1]["groups"]
 
 
+@pytest.mark.slow
 def test_a_spec_that_was_given_travels_with_the_output(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     spec = tmp_path / "a.toml"

@@ -51,6 +51,7 @@ def at(told: dict[str, Any], weights: list[dict[str, Tensor]], i: int, j: int) -
     }
 
 
+@pytest.mark.slow
 def test_every_point_is_the_loss_of_its_network(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     out = tmp_path / "plane.svg"
@@ -82,6 +83,7 @@ def test_every_point_is_the_loss_of_its_network(tmp_path: Path) -> None:
     assert out.read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn"])
 def test_its_networks_have_the_losses_that_barrier_has(kind: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path, kind)
@@ -110,6 +112,7 @@ def test_three_networks_are_taken_as_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "p.html").read_text()[:15].lower() == "<!doctype html>"
 
 
+@pytest.mark.slow
 def test_batchnorm_is_settled_at_every_point(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     how = given(tmp_path, "plain_cnn_bn")
@@ -222,6 +225,7 @@ def test_data_are_needed(tmp_path: Path) -> None:
     refused(deepalign("landscape", *pair(tmp_path)), 2, "landscape needs data to run the networks on")
 
 
+@pytest.mark.slow
 def test_networks_on_one_line_span_no_plane(tmp_path: Path) -> None:
     a = save(network("named_mlp", 0), tmp_path / "a.pt")
     refused(deepalign("landscape", a, a, *given(tmp_path), "-o", tmp_path / "p.svg"), 3, "on one line")

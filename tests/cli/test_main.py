@@ -264,6 +264,7 @@ def test_every_error_class_has_its_own_code_and_a_known_exit_code() -> None:
 # --- the world around -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["--help"], ["nonsense"]])
 def test_a_reader_that_has_gone_ends_it_quietly(argv: list[str]) -> None:
     process = subprocess.Popen(
@@ -280,6 +281,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(argv: list[str]) -> None:
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.slow
 def test_a_result_whose_reader_has_gone_ends_it_quietly() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _script("fail-with", "pipe")], capture_output=True, text=True, cwd=ROOT
@@ -288,6 +290,7 @@ def test_a_result_whose_reader_has_gone_ends_it_quietly() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130() -> None:
     code = (
         "import os, signal, sys\n"
@@ -381,6 +384,7 @@ print(start <= block < end)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps large blocks"
 )

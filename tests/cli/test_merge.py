@@ -51,6 +51,7 @@ def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     assert all(set(group) == {"size", "moved"} for group in told["groups"].values())
 
 
+@pytest.mark.slow
 def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     paths = three(tmp_path)
     deepalign("merge", *paths, "--weights", "2,1,1", "-o", tmp_path / "m.safetensors")
@@ -128,6 +129,7 @@ def test_slerp_keeps_the_length(tmp_path: Path) -> None:
     assert metadata(tmp_path / "m.safetensors")["deepalign.combine"] == "slerp"
 
 
+@pytest.mark.slow
 def test_integers_come_from_a_and_statistics_are_averaged_with_a_note(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     done = deepalign("merge", a, b, "-m", "none", "-o", tmp_path / "m.safetensors")
@@ -156,6 +158,7 @@ def test_there_is_no_note_without_batchnorm(tmp_path: Path) -> None:
     assert done.err == ""
 
 
+@pytest.mark.slow
 def test_notes_on_several_predictions_say_whose(tmp_path: Path) -> None:
     paths = three(tmp_path)
     told = deepalign("merge", *paths, "-o", tmp_path / "m.safetensors", "--json").json

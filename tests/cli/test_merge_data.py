@@ -31,6 +31,7 @@ from tests.operations.making import deepalign, metadata, network, pair, planted,
 RELU = ["--activation", "relu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "dtype"), [("plain_cnn_bn", torch.float32), ("named_mlp", torch.bfloat16)])
 def test_repair_changes_statistics_and_nothing_of_the_layout(
     kind: str, dtype: torch.dtype, tmp_path: Path
@@ -103,6 +104,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_frozen_norms_stay_averaged_and_no_repair_is_advised(tmp_path: Path) -> None:
     scope: dict[str, Any] = {}
     exec(FROZEN, scope)
@@ -135,6 +137,7 @@ def test_repair_of_three_networks_uses_their_shares(tmp_path: Path) -> None:
     torch.testing.assert_close((x @ made["fc1.weight"].T).std(0, correction=0), goal, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_repaired_is_better(tmp_path: Path) -> None:
     """Two networks whose naive average has lost its variance, on labels that the first gives."""
     a, b = tmp_path / "a.pt", tmp_path / "b.pt"
@@ -196,6 +199,7 @@ def test_data_that_are_of_no_use(
     assert not Path("m.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_card_has_the_curve_of_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     same_function(tmp_path)
     taught(tmp_path)

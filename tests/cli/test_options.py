@@ -9,7 +9,10 @@ from tests.nets import named_mlp, transformer_classifier
 from tests.operations.making import aligner, deepalign, generic, listing, metadata, pair, save, sha256
 
 
-@pytest.mark.parametrize("command", ["align", "merge", "barrier", "verify", "inspect", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["align", "merge", "barrier", "verify", "inspect", pytest.param("demo", marks=pytest.mark.slow)],
+)
 def test_json_is_one_object_on_stdout_and_quiet_is_quiet(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     assert deepalign("inspect", tmp_path / "o.safetensors").code == 0  # it names a network, and is none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["inspect", "align", "merge", "verify"])
 def test_files_of_other_kinds_are_told_apart(command: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path)

@@ -270,6 +270,7 @@ def test_json_is_readable_and_always_valid() -> None:
     assert stream.buffer.getvalue() == b'{"a": "Gr\xc3\xb6\xc3\x9fe"}\n{"a": "not UTF-8: \\udcff"}\n'
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_printable_text_has_no_control_characters(text: str) -> None:
     shown = printable(text)

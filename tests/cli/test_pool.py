@@ -27,13 +27,13 @@ def run(**changes: object) -> dict[str, Any]:
     return {**table, "paths": paths, **changes}
 
 
-@pytest.mark.slow
 def kept(folder: Path, name: str, told: object) -> Path:
     path = folder / name
     path.write_text(json.dumps(told))
     return path
 
 
+@pytest.mark.slow
 def test_pairs_of_all_runs_are_averaged(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     c = save(network("named_mlp", 2), tmp_path / "c.pt")

@@ -226,6 +226,7 @@ def test_a_network_without_a_refiner_to_train_is_refused(folder: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_refiner_is_searched_for(searching: Callable[..., list[object]], tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     told = deepalign(*searching(whole, "--json")).json

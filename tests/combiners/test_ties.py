@@ -38,6 +38,7 @@ def by_hand(base: Tensor, others: list[Tensor], weights: list[float], density: f
     return base + scale * torch.tensor(merged, dtype=base.dtype).reshape(base.shape)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4), st.floats(0.0, 1.0), st.floats(0.1, 2.0), st.integers(0, 99))
 def test_the_result_is_that_of_the_steps_taken_one_by_one(
     count: int, density: float, scale: float, seed: int
@@ -82,6 +83,7 @@ def three(tmp_path: Path) -> tuple[Path, Path, Path]:
     return save(base, tmp_path / "base.safetensors"), paths[0], tmp_path / "moved.safetensors"
 
 
+@pytest.mark.slow
 def test_networks_are_aligned_to_the_base_and_merged(three: tuple[Path, Path, Path], tmp_path: Path) -> None:
     base, b, c = three
     out = tmp_path / "out.safetensors"

@@ -100,6 +100,7 @@ def test_a_directory_that_claims_a_terabyte_takes_no_memory(tmp_path):
         read_npz(path)
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_and_plain_zeros_are_not(tmp_path):
     zeros = npy(np.zeros(80 * 2**20, np.uint8))
     bomb = npz(tmp_path / "bomb.npz", {"inputs": zeros}, zipfile.ZIP_DEFLATED)

@@ -9,6 +9,7 @@ from deepalign_cli.data.sklearn_sets import read_sklearn
 from deepalign_cli.errors import MissingExtra, UsageError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "classes"),
     [

@@ -66,6 +66,7 @@ def test_these_are_not_guessed(name: str, tmp_path: Path) -> None:
         resolve_spec(open_checkpoint(a))
 
 
+@pytest.mark.slow
 def test_the_skip_connection_is_found_by_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = saved("skip", tmp_path)
 

@@ -24,6 +24,7 @@ def _batched(draw):
     return count, draw(st.integers(1, 40)), 10 ** draw(st.floats(-3, 3))
 
 
+@pytest.mark.slow
 @given(_batched())
 def test_cross_entropy_does_not_depend_on_the_batches(case):
     count, size, scale = case
@@ -46,6 +47,7 @@ def test_mean_square_does_not_depend_on_the_batches(case):
     assert total / n == pytest.approx(float(functional.mse_loss(outputs.double(), labels.double())), rel=1e-6)
 
 
+@pytest.mark.slow
 @given(_batched())
 def test_causal_lm_does_not_depend_on_the_batches(case):
     count, size, scale = case

@@ -81,6 +81,7 @@ def test_every_layer_of_a_module_is_seen_and_the_output_is_the_modules(name: str
     assert {f"{n}.in_proj_weight" for n in attention} <= seen.read.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp_batchnorm", "plain_cnn_bn", "transformer_prenorm"])
 def test_an_exported_program_is_read_as_its_module_is(name: str) -> None:
     module, weights, x = made(name)

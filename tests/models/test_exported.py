@@ -26,6 +26,7 @@ def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(w.shape) for name, w in weights.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp_layernorm", "plain_cnn_bn", "resnet_basic"])
 def test_a_program_runs_with_other_weights_and_batches(kind: str, tmp_path: Path) -> None:
     module, shape = nets.ALL[kind]()

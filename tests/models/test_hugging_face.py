@@ -52,6 +52,7 @@ def test_a_language_model_runs_with_the_weights_that_are_given(tmp_path: Path, t
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_without_an_architecture_it_is_the_bare_model(tmp_path: Path) -> None:
     path = folder(tmp_path, {k: v for k, v in LLAMA.items() if k != "architectures"})
     module = load_folder(path)

@@ -35,6 +35,7 @@ def refined(symmetry: Symmetry, a: Stack, b: Stack, similar: dict[str, Tensor]) 
     return dict(refiner()(graph, strengths(graph, a), strengths(graph, b), logits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "siren", "vgg_bn", "cifar_resnet", "transformer_prenorm"])
 def test_it_moves_with_the_units_and_turns_with_the_networks(name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)
@@ -119,6 +120,7 @@ def spread(x: Tensor) -> Tensor:
     return x / x.std(correction=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "plain_cnn_bn", "cifar_resnet", "transformer_prenorm"])
 def test_group_by_group_is_round_by_round(name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)

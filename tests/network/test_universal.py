@@ -40,6 +40,7 @@ def test_features_are_finite_and_differ_from_unit_to_unit(name: str) -> None:
         assert float(apart.min()) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_one_network_under_many_sketches_is_each_sketch_alone(name: str) -> None:
     graph, a, _, _ = two(name)
@@ -51,6 +52,7 @@ def test_one_network_under_many_sketches_is_each_sketch_alone(name: str) -> None
     assert not torch.allclose(first[0], first[1], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("seeds", [[5], [5, 6]])
 def test_networks_of_a_stack_do_not_see_one_another(name: str, seeds: list[int]) -> None:
@@ -61,6 +63,7 @@ def test_networks_of_a_stack_do_not_see_one_another(name: str, seeds: list[int])
         assert all(same(together[g][place], alone[g][0]) for g in alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_float32_gives_the_same_features(name: str) -> None:
     graph, a, _, _ = two(name)

@@ -8,16 +8,19 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import typer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.cli.main import main
+from deepalign_cli.cli import main as cli
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.saved import save_network
@@ -59,11 +62,19 @@ def align_files(job: Job) -> Report:
     return align_each(job, [job.output])[0]
 
 
+@cache
+def program() -> Any:
+    """The commands, made once: that takes longer than most of what is asked of them here."""
+    return typer.main.get_command(cli.build(cli.COMMANDS))
+
+
 def deepalign(*args: object) -> Done:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = main([str(arg) for arg in args])
+        made = program()
+        with patch.object(cli, "build"), patch.object(typer.main, "get_command", return_value=made):
+            code = cli.main([str(arg) for arg in args])
     return Done(code, out.getvalue(), err.getvalue())
 
 

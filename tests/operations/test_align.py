@@ -30,6 +30,7 @@ def test_every_moving_input_is_written_to_its_own_file(tmp_path: Path) -> None:
     assert [sha256(out) != sha256(b) for out in outputs] == [True, True]
 
 
+@pytest.mark.slow
 def test_nan_is_found_while_a_saved_alignment_is_used(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     align_files(Job((a, b), tmp_path / "1", save=tmp_path / "kept"))

@@ -121,6 +121,7 @@ def test_progress_ends_at_one_however_much_is_measured(tmp_path: Path) -> None:
     assert (len(found.paths), found.ends, found.examples) == (2, ("a.pt", "2 networks"), (24, 24))
 
 
+@pytest.mark.slow
 def test_repair_is_asked_for_by_its_name(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "plain_cnn_bn")
     question = Question((a, b), ("none",), WEIGHTS, running(tmp_path, "plain_cnn_bn"), points=3)

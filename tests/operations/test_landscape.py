@@ -36,6 +36,7 @@ def test_progress_ends_at_one(tmp_path: Path) -> None:
     assert (report.method, report.loss) == ("weights", "cross-entropy")
 
 
+@pytest.mark.slow
 def test_what_is_settled_is_said(tmp_path: Path) -> None:
     assert SETTLED not in landscape_files(view(tmp_path)).notes
     assert SETTLED in landscape_files(view(tmp_path, "mlp_batchnorm")).notes

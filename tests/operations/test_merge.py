@@ -62,6 +62,7 @@ def test_the_output_says_which_combiner_made_it(tmp_path: Path) -> None:
         merge_files(job, Merging(combiner="cubic"))
 
 
+@pytest.mark.slow
 def test_forced_onto_other_inputs_their_own_distance_is_reported(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept = tmp_path / "ab.alignment"

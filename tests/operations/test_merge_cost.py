@@ -62,6 +62,7 @@ def test_what_is_measured_is_the_very_network_that_is_written(
         assert (one.loss, one.accuracy) == pytest.approx((loss, accuracy), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_path_of_two_is_that_of_the_combiner(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     job = job_of(tmp_path, a, b)
@@ -74,6 +75,7 @@ def test_the_path_of_two_is_that_of_the_combiner(tmp_path: Path) -> None:
     assert any(note.startswith("run as ") for note in arc.notes)
 
 
+@pytest.mark.slow
 def test_of_three_networks_there_is_no_path(tmp_path: Path) -> None:
     paths = [*pair(tmp_path), save(network("named_mlp", 2), tmp_path / "c.pt")]
     found = cost(job_of(tmp_path, *paths), Merging((1, 1, 1)))
@@ -82,6 +84,7 @@ def test_of_three_networks_there_is_no_path(tmp_path: Path) -> None:
     assert any(note.startswith("loss: ") for note in found.notes)
 
 
+@pytest.mark.slow
 def test_half_precision_is_measured_in_float32(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "named_mlp", torch.bfloat16)
     job = job_of(tmp_path, a, b)

@@ -117,6 +117,7 @@ def test_with_data_it_is_measured_and_the_aligner_the_data_and_the_model_are_ask
     assert str(tmp_path) not in text
 
 
+@pytest.mark.slow
 def test_how_a_network_predicted_is_told(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     merge_folder(Job((a, b), tmp_path / "out"), *STORY)

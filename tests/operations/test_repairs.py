@@ -56,6 +56,7 @@ def test_statistics_are_those_that_are_reestimated(kind: str, tmp_path: Path) ->
         torch.testing.assert_close(made.tensors[name], w, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_done_is_said(tmp_path: Path) -> None:
     plain, _ = mended(tmp_path, "named_mlp", NONE, (0.5, 0.5))
     norms, _ = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
@@ -71,6 +72,7 @@ def test_what_was_done_is_said(tmp_path: Path) -> None:
     assert parent.tensors == {}
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_was_repaired(tmp_path: Path) -> None:
     made, _ = mended(tmp_path, "plain_cnn_bn", WEIGHTS, (0.5, 0.5))
     job = Job(

@@ -56,6 +56,7 @@ def settings(folder: Path, spec: str | None) -> Settings:
     return Settings("weights", {"restarts": 1}, spec=folder / spec if spec else None)
 
 
+@pytest.mark.slow
 def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
     inputs = folder / "a.pt", folder / "b.pt"
 

@@ -33,6 +33,7 @@ def written(stream: Stream, output: Path, settings: Settings = NONE) -> dict[str
     return stream.write(output, {"command": "merge"}, lambda: HASHES, settings, ())
 
 
+@pytest.mark.slow
 def test_every_tensor_is_made_of_the_moved_ones(tmp_path: Path) -> None:
     stream, told = opened(tmp_path, Settings("weights")), list[float]()
     progress = Progress(lambda share, label: told.append(share), total=len(stream.layout))

@@ -37,6 +37,7 @@ def lines(dom: str, colour: str) -> list[list[tuple[float, float]]]:
     return [[tuple(map(float, xy.split(","))) for xy in d.split("L")] for d in found if d.count("L") > 8]
 
 
+@pytest.mark.slow
 def test_the_curves_are_drawn_and_named(tmp_path: Path):
     made = [curve("none", 2.2), curve("deepalign", 0.1)]
     save_curves(tmp_path / "p.html", made, names=("<i>a</i>.pt", "b.pt"), title="Cost")
@@ -60,6 +61,7 @@ def test_the_curves_are_drawn_and_named(tmp_path: Path):
     assert "<i>a</i>" not in dom
 
 
+@pytest.mark.slow
 def test_the_landscape_is_drawn(tmp_path: Path):
     save_landscape(tmp_path / "p.html", LANDSCAPES["plain"])
     dom = rendered(tmp_path / "p.html", tmp_path / "profile")

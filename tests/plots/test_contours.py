@@ -43,6 +43,7 @@ def test_labels_are_in_the_frame_and_on_no_network(name: str):
             assert not box.contains(*axes.transData.transform(place))
 
 
+@pytest.mark.slow
 def test_networks_and_paths_are_where_they_are():
     axes = draw("plain").figure.axes[0]
     dots = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "o"]

@@ -105,6 +105,7 @@ def test_several_pairs_have_a_band_of_one_standard_deviation():
     assert [at_middle.min(), at_middle.max()] == pytest.approx([middle - spread, middle + spread])
 
 
+@pytest.mark.slow
 def test_the_legend_tells_the_splits_of_a_set_apart():
     said = [text for text, _ in texts_of(draw("splits of a set"))]
     heads = ("d.npz, test, 1,000 examples", "d.npz, train, 9,000 examples")
@@ -114,6 +115,7 @@ def test_the_legend_tells_the_splits_of_a_set_apart():
     assert all(head in said for head in heads)
 
 
+@pytest.mark.slow
 def test_data_sets_stand_side_by_side_on_one_scale():
     axes = draw("two sets").figure.axes
     assert len(axes) == 4

@@ -38,6 +38,7 @@ def test_the_width(save, width: float, tmp_path: Path):
     assert int(re.findall(r"min-width: (\d+)px", page)[0]) <= 96 * width
 
 
+@pytest.mark.slow
 def test_a_narrow_picture_has_its_legend_below(tmp_path: Path):
     for width, below in ((3.25, True), (8.0, False)):
         extents = dict(texts_of(draw("five methods", width)))
@@ -82,6 +83,7 @@ def test_what_is_no_font(font: str):
         Drawing(font=font)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "html"])
 def test_labels_of_curves(kind: str, tmp_path: Path):
     labels = {"naive": "plain average", "deepalign": "<ours>"}
@@ -106,6 +108,7 @@ def test_labels_that_are_wrong(labels: dict[str, str], tmp_path: Path):
         curves(tmp_path / "p.png", Drawing(labels=labels))
 
 
+@pytest.mark.slow
 def test_a_picture_for_latex(tmp_path: Path):
     """No LaTeX is needed for it, and names are text, not commands."""
     path, odd = tmp_path / "p.pgf", r"a_1 & {b}$x$ #2 50% \input{x} ~^"

@@ -31,6 +31,7 @@ def test_a_png_is_large_enough_to_read_and_opaque(tmp_path: Path):
         assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two, with a title", "strange names", "long names", "never finite"])
 def test_an_svg_parses_and_its_text_is_text(tmp_path: Path, name: str):
     root = ElementTree.fromstring(save(tmp_path / "p.svg", name))
@@ -42,6 +43,7 @@ def test_an_svg_parses_and_its_text_is_text(tmp_path: Path, name: str):
         assert {"A: 模型/$a_1$.pt", r"aligned B: <b>%{y}</b>\x1b[31m\udc80.pt", "$x$ & <i>"} <= set(texts)
 
 
+@pytest.mark.slow
 def test_a_pdf_is_one(tmp_path: Path):
     content = save(tmp_path / "p.pdf")
     assert content.startswith(b"%PDF-")
@@ -59,6 +61,7 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path, kind: str):
     assert (tmp_path / f"c{kind}").read_bytes() == (tmp_path / f"d{kind}").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_users_own_style_is_neither_used_nor_changed(tmp_path: Path):
     plain = save(tmp_path / "a.png")
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30}):
@@ -66,6 +69,7 @@ def test_the_users_own_style_is_neither_used_nor_changed(tmp_path: Path):
         assert matplotlib.rcParams["font.size"] == 30
 
 
+@pytest.mark.slow
 def test_no_window_system_is_touched(tmp_path: Path):
     save(tmp_path / "a.png")
     assert "matplotlib.pyplot" not in sys.modules
@@ -94,6 +98,7 @@ def test_a_missing_package_is_said_before_any_work(tmp_path: Path, monkeypatch, 
     assert caught.value.hint == "pip install 'deepalign[plot]'"
 
 
+@pytest.mark.slow
 def test_outputs_that_may_not_be_written(tmp_path: Path):
     there = tmp_path / "p.png"
     there.write_bytes(b"old")

@@ -48,6 +48,7 @@ def test_a_seed_means_the_same_designs(kind: str) -> None:
     assert len(set(map(repr, drawn(1)))) > 1
 
 
+@pytest.mark.slow
 def test_ranges_are_kept_to() -> None:
     rng = random.Random(2)
     mlps = [draw_design("mlp", {"depth": [3, 4], "width": [16, 32]}, GREY, rng) for _ in range(30)]
@@ -68,6 +69,7 @@ def test_ranges_are_kept_to() -> None:
         assert (vit.heads, vit.width, vit.layers) == (3, 24, 2) if isinstance(vit, Transformer) else False
 
 
+@pytest.mark.slow
 def test_stages_of_one_width_are_told_apart() -> None:
     rng = random.Random(3)
     for _ in range(20):

@@ -121,6 +121,7 @@ def test_what_came_after_the_kept_state_is_done_again(
     assert_same_run(unbroken, out)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(pool: list[PoolEntry], tmp_path: Path) -> None:
     run_in_parts(pool, tmp_path, 12)
     before = log_of(tmp_path), (tmp_path / "best.safetensors").read_bytes()
@@ -247,6 +248,7 @@ def drawn(
     return found
 
 
+@pytest.mark.slow
 def test_workers_draw_apart_and_only_the_first_writes(pool: list[PoolEntry], tmp_path: Path) -> None:
     second = Workers()
     second.rank = 1

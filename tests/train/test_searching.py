@@ -60,6 +60,7 @@ def score_of(model: DeepAlign, pool: list[PoolEntry]) -> float:
     return told(copy.deepcopy(model), pool, dataclasses.replace(PLAN, trials=1))[0]
 
 
+@pytest.mark.slow
 def test_a_search_improves_bad_weights_and_never_turns_back(pool: list[PoolEntry]) -> None:
     model = fresh(linear=-1.0)  # the contrary of all that the features say
     before = score_of(model, pool)
@@ -70,6 +71,7 @@ def test_a_search_improves_bad_weights_and_never_turns_back(pool: list[PoolEntry
     assert scores[-1] < before - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear", [None, -1.0])
 def test_the_weights_that_are_set_have_the_score_that_is_told(
     linear: float | None, pool: list[PoolEntry]
@@ -86,6 +88,7 @@ def test_fields_are_searched_on_too() -> None:
     assert math.isfinite(score_of(model, waves))
 
 
+@pytest.mark.slow
 def test_a_seed_means_one_search(pool: list[PoolEntry]) -> None:
     one, same, other = fresh(-1.0), fresh(-1.0), fresh(-1.0)
     first = told(one, pool)
@@ -96,10 +99,12 @@ def test_a_seed_means_one_search(pool: list[PoolEntry]) -> None:
     assert told(other, pool, dataclasses.replace(PLAN, seed=1)) != first
 
 
+@pytest.mark.slow
 def test_fewer_trials_are_the_beginning_of_more(pool: list[PoolEntry]) -> None:
     assert told(fresh(-1.0), pool)[:6] == told(fresh(-1.0), pool, dataclasses.replace(PLAN, trials=5))
 
 
+@pytest.mark.slow
 def test_nothing_but_the_rounds_weights_changes(pool: list[PoolEntry]) -> None:
     model = fresh(linear=-1.0)
     before = weights(model)
@@ -134,6 +139,7 @@ def test_what_is_no_number_is_never_kept(pool: list[PoolEntry], monkeypatch: pyt
     assert all(torch.equal(w, model.state_dict()[name]) for name, w in before.items())
 
 
+@pytest.mark.slow
 def test_the_log_and_the_network_of_a_search(pool: list[PoolEntry], tmp_path: Path) -> None:
     model, steps = fresh(linear=-1.0), []
     reached = write_searched(model, pool, PLAN, tmp_path / "run", lambda trial, words: steps.append(trial))

@@ -84,6 +84,7 @@ def test_training_beats_chance(design: Design) -> None:
     assert all(not w.requires_grad for w in family.weights.values())
 
 
+@pytest.mark.slow
 def test_a_seed_means_the_same_networks() -> None:
     design = CNN((1, 4, 4), 4, norm=True)
     first, again, other = (dict(quick(design, seed).weights) for seed in (1, 1, 2))
@@ -148,6 +149,7 @@ def test_a_short_data_set_is_one_batch() -> None:
     assert all(w.isfinite().all() for w in family.weights.values())
 
 
+@pytest.mark.slow
 def test_a_family_survives_its_file(tmp_path: Path) -> None:
     task, examples = Task("waves", side=6, field=True), waves()
     schedule = Schedule(networks=2, epochs=1, batch=12, members=2)

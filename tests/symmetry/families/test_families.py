@@ -23,6 +23,7 @@ def test_permutations_leave_the_function_unchanged(name: str) -> None:
     assert outputs_change(module, shape, spec) <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_move_as_blocks_where_their_number_is_known(name: str) -> None:
     module, shape = CASES[name]()
