@@ -76,6 +76,7 @@ def test_a_weight_that_is_used_twice_is_read_twice() -> None:
     assert found.groups["h"].plain.max() <= best.max() + 1e-9
 
 
+@pytest.mark.slow
 def test_activations_that_are_not_numbers_are_an_error_that_names_the_layer() -> None:
     symmetry, a, b = trained()
     b = {**b, "0.weight": b["0.weight"] * 1e38 * 1e3}

@@ -83,6 +83,7 @@ def test_it_is_an_aligner_that_says_whose_prediction_it_is(network: Counting) ->
     assert found.seconds > 0
 
 
+@pytest.mark.slow
 def test_the_reference_is_encoded_once(network: Counting) -> None:
     symmetry, a, b, _ = planted("named_mlp")
     moving = [b, {n: 2 * w for n, w in b.items()}, {n: w + 1 for n, w in b.items()}]
@@ -162,6 +163,7 @@ def test_moved_units_are_followed_through_every_refinement(refine: str) -> None:
         assert same(two @ h, one, symmetry)
 
 
+@pytest.mark.slow
 def test_weights_that_contradict_the_prediction_decide_and_the_user_is_told() -> None:
     # An aligner whose features are noise predicts nothing; the weights of a noisy relative tell it all.
     symmetry, a, b, back = planted("named_mlp", noise=0.6)
@@ -196,6 +198,7 @@ def test_a_prediction_that_leaves_b_farther_from_a_says_so(network: Counting) ->
     assert "farther from A" in note
 
 
+@pytest.mark.slow
 def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
     network: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
     assert aligner(symmetry, a, b, rng=seeded(0)).element.perm.keys() == symmetry.sizes.keys()
 
 
+@pytest.mark.slow
 def test_a_judge_with_data_has_the_last_word(network: Counting) -> None:
     symmetry, a, b = trained()
     asked: list[Element] = []
@@ -235,6 +239,7 @@ def test_a_network_without_groups_stays_as_it_is(network: Counting) -> None:
     assert found.element.perm == {}
 
 
+@pytest.mark.slow
 def test_a_single_unit_has_nowhere_to_go(network: Counting) -> None:
     symmetry = Symmetry(
         parse_spec('[axes]\n"a.weight" = "h 3"\n"b.weight" = "2 h"'), {"a.weight": (1, 3), "b.weight": (2, 1)}
@@ -276,6 +281,7 @@ def test_activations_raise_the_correlation_of_what_is_matched() -> None:
     assert total(correlations, found[1]) > total(correlations, found[0])
 
 
+@pytest.mark.slow
 def test_with_evidence_the_judge_is_made_for_the_pair_and_data_are_read_once(network: Counting) -> None:
     symmetry, a, b = trained()
     reads: list[int] = []

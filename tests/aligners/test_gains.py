@@ -38,6 +38,7 @@ def close(one: Matrices, other: Matrices) -> bool:
     return all((x is None and y is None) or torch.allclose(x, y, rtol=1e-10, atol=1e-10) for x, y in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, Activation.TANH])
 @pytest.mark.parametrize(
     "name", ["mlp", "mlp_layernorm", "plain_cnn", "resnet_bottleneck", "transformer_prenorm"]

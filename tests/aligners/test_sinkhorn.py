@@ -69,6 +69,7 @@ def test_training_lowers_the_midpoint_loss_from_scratch() -> None:
     assert told[-1] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_from_the_prediction_it_is_never_worse_than_the_prediction() -> None:
     symmetry, a, b = trained()
     task = Task(a)

@@ -113,6 +113,7 @@ def test_more_restarts_never_end_farther_away_and_sometimes_nearer() -> None:
     assert any(nearer)
 
 
+@pytest.mark.slow
 def test_one_seed_one_element() -> None:
     symmetry, a, b = trained()
     one, other = aligned(symmetry, a, b, seed=3), aligned(symmetry, a, b, seed=3)
@@ -165,6 +166,7 @@ def test_inputs_are_left_alone() -> None:
     assert all(torch.equal(x[n], y[n]) for x, y in zip((a, b), kept, strict=True) for n in a)
 
 
+@pytest.mark.slow
 def test_restarts_are_few_where_one_run_is_long() -> None:
     def of(*sizes: int) -> int:
         return default_restarts(case("mlp")[0] if not sizes else Symmetry(*_wide(*sizes)))

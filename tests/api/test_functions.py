@@ -334,6 +334,7 @@ def test_notes_tell_what_was_taken_for_granted() -> None:
     assert da.verify(a, a).notes == (alignment.notes[-1],)
 
 
+@pytest.mark.slow
 def test_alignments_are_used_again() -> None:
     a, b = net(0), net(1)
     alignment = da.align(a, b, **FAST)
@@ -343,6 +344,7 @@ def test_alignments_are_used_again() -> None:
         assert same(da.merge([a, aligned], alpha=alpha, method="none"), wanted)
 
 
+@pytest.mark.slow
 def test_repair_puts_statistics_right() -> None:
     a, b = (generic(nets.mlp_batchnorm, seed) for seed in range(2))
     plain = da.merge([a, b], **FAST)

@@ -244,6 +244,7 @@ def test_big_endian_is_refused(tmp_path: Path) -> None:
         open_checkpoint(torch_zip(tmp_path / "x.pt", good(), FOUR, byteorder=b"big"))
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     path = torch_zip(tmp_path / "x.pt", b"\x80\x02" + b"N" * 50_000_000, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000

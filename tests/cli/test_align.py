@@ -125,6 +125,7 @@ def test_a_planted_sign_is_undone_exactly(tmp_path: Path) -> None:
     assert plain.json["distance_after"] > 1
 
 
+@pytest.mark.slow
 def test_method_none_leaves_b_as_it_is(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     done = deepalign("align", a, b, "-m", "none", "-o", tmp_path / "o.safetensors", "--json")
@@ -148,6 +149,7 @@ def test_the_same_seed_gives_the_same_bytes(how: list[str], tmp_path: Path) -> N
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_making_is_in_the_metadata(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     out = tmp_path / "o.safetensors"
@@ -179,6 +181,7 @@ def test_no_network_is_in_the_metadata_where_none_was_used(tmp_path: Path) -> No
         assert not any("network" in key or "sketches" in key for key in told)
 
 
+@pytest.mark.slow
 def test_metadata_of_b_is_kept(tmp_path: Path) -> None:
     a, b = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     for seed, path in enumerate((a, b)):
@@ -390,6 +393,7 @@ def test_an_alignment_of_other_inputs_is_refused_without_force(which: str, tmp_p
     assert out.exists()
 
 
+@pytest.mark.slow
 def test_an_alignment_of_another_architecture_is_refused_even_with_force(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     (tmp_path / "cnn").mkdir()
@@ -503,6 +507,7 @@ def test_n_networks_cost_n_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert passes == 4
 
 
+@pytest.mark.slow
 def test_several_go_to_this_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     four(tmp_path / "there")

@@ -49,6 +49,7 @@ def test_data_undo_a_planted_permutation(kind: str, method: str, tmp_path: Path)
     assert all(w.equal(state[name]) for name, w in tensors(tmp_path / "o.safetensors").items())
 
 
+@pytest.mark.slow
 def test_an_alignment_by_data_is_kept_and_used_without_them(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept, out = tmp_path / "kept", tmp_path / "o"

@@ -67,6 +67,7 @@ def test_beside_an_alignment_the_design_says_the_activation(tmp_path: Path) -> N
     assert "--design activation=..." in done.err
 
 
+@pytest.mark.slow
 def test_an_option_that_one_of_the_methods_uses_is_taken(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("-m", "none", "-m", "weights", "-m", "dual", "--restarts", 1, "--share", 0.9)

@@ -67,6 +67,7 @@ def test_the_figures_are_those_of_a_plain_loop(kind: str, suffix: str, tmp_path:
     assert paths["weights"]["loss"] != paths["none"]["loss"]
 
 
+@pytest.mark.slow
 def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     told = deepalign("barrier", a, b, *given(tmp_path), *WEIGHTS, *POINTS, "--json").json
@@ -85,6 +86,7 @@ def test_json_has_what_scripts_rely_on(tmp_path: Path) -> None:
     assert second["distance_after"] < second["distance_before"]
 
 
+@pytest.mark.slow
 def test_the_model_is_read_off_its_names_where_none_is_given(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     known = deepalign("barrier", a, b, *given(tmp_path), *WEIGHTS, *POINTS, "--json").json
@@ -149,6 +151,7 @@ def test_limit_takes_so_many_examples(tmp_path: Path) -> None:
 # --- what is compared -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_splits_stand_side_by_side(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = (*given(tmp_path), "-m", "none", *POINTS, "--split", "test", "--split", "train")
@@ -214,6 +217,7 @@ def test_several_inputs_give_means_and_deviations(tmp_path: Path) -> None:
     assert row.count("+-") == 4
 
 
+@pytest.mark.slow
 def test_a_saved_alignment_is_used(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     kept = tmp_path / "kept"
@@ -277,6 +281,7 @@ def test_repair_by_the_command_line_is_that_of_merge(tmp_path: Path) -> None:
     assert path["midpoint_accuracy"] == share
 
 
+@pytest.mark.slow
 def test_a_planted_network_has_no_barrier(tmp_path: Path) -> None:
     a, b = same_function(tmp_path)
     told = deepalign("barrier", a, b, *taught(tmp_path), *WEIGHTS, *POINTS, "--json").json

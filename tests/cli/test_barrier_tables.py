@@ -29,6 +29,7 @@ from tests.operations.making import deepalign, network, pair, save
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
+@pytest.mark.slow
 def test_the_table(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     done = deepalign("barrier", a, b, *given(tmp_path), *WEIGHTS, *POINTS)
@@ -57,6 +58,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert "note: loss: cross-entropy, the labels are integers" in done.err
 
 
+@pytest.mark.slow
 def test_csv_has_every_point(tmp_path: Path) -> None:
     a, b, c = (save(network("named_mlp", seed), tmp_path / f"{n}.pt") for seed, n in enumerate("abc"))
     out, how = tmp_path / "c.csv", (*given(tmp_path), *WEIGHTS, *POINTS)
@@ -100,6 +102,7 @@ def test_on_a_narrow_terminal_nothing_is_cut(
             assert cell.replace(" ", "") in flat
 
 
+@pytest.mark.slow
 def test_in_a_pipe_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     long = "n" * 120

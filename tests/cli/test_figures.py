@@ -59,6 +59,7 @@ def test_pictures(suffix: str, start: bytes, tmp_path: Path) -> None:
         assert "a.pt" in text
 
 
+@pytest.mark.slow
 def test_a_plot_in_the_terminal(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     how = ("barrier", a, b, *given(tmp_path), *WEIGHTS, *POINTS, "--plot", "-")

@@ -46,6 +46,7 @@ def test_align_and_merge(online: StandIn) -> None:
     assert told["deepalign.sha256.1"] == sha256(Path("b.safetensors"))
 
 
+@pytest.mark.slow
 def test_outputs_are_named_for_the_repository(online: StandIn) -> None:
     done = deepalign(
         "align", "a.safetensors", "hf://org/b", "hf://org/a@main/model.safetensors", "-m", "none"

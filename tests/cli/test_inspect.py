@@ -137,6 +137,7 @@ def test_an_architecture_that_is_not_known(tmp_path: Path) -> None:
     assert "--spec" in done.error["hint"]
 
 
+@pytest.mark.slow
 def test_an_ambiguous_chain_is_not_guessed(tmp_path: Path) -> None:
     files = save(generic(grouped_norm, 0), tmp_path / "norm.pt"), save(shuffled(), tmp_path / "chain.pt")
     for path in files:

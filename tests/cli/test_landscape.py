@@ -97,6 +97,7 @@ def test_its_networks_have_the_losses_that_barrier_has(kind: str, tmp_path: Path
     assert plane["places"]["aligned B: b.pt"][0] == pytest.approx(curve["distance_after"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_three_networks_are_taken_as_they_are(tmp_path: Path) -> None:
     a, b, c = three(tmp_path)
     told = deepalign(
@@ -175,6 +176,7 @@ def test_a_thousand_examples_unless_more_are_asked_for(tmp_path: Path) -> None:
         assert told["data"] == f"data.npz, test, {count} examples"
 
 
+@pytest.mark.slow
 def test_losses_that_are_no_numbers_are_drawn_as_such(tmp_path: Path) -> None:
     a, b = overflowing(tmp_path)
     state = {n: torch.zeros_like(w) for n, w in torch.load(a).items()}
@@ -253,6 +255,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert {path for path in listing(tmp_path) if "__pycache__" not in path} == before
 
 
+@pytest.mark.slow
 def test_the_plane_is_that_of_the_aligned_network(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     told = deepalign(

@@ -307,6 +307,7 @@ def test_ctrl_c_exits_130() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "error: Interrupted\n")
 
 
+@pytest.mark.slow
 def test_the_module_runs_like_the_program() -> None:
     done = subprocess.run([*COMMAND_LINE, "--version"], capture_output=True, text=True, cwd=ROOT, check=True)
 

@@ -235,6 +235,7 @@ def test_usage_errors(
     assert listing(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_saved_alignment_tells_the_merged_network_how_it_was_made(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "named_mlp")
     kept = tmp_path / "kept"

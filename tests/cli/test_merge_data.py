@@ -62,6 +62,7 @@ def test_repair_changes_statistics_and_nothing_of_the_layout(
     assert metadata(mended)["deepalign.repair.batch_size"] == "24"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain_cnn_bn"])
 def test_repaired_batchnorm_holds_the_statistics_of_the_written_network(kind: str, tmp_path: Path) -> None:
     a, b = pair(tmp_path, kind)
@@ -262,6 +263,7 @@ def test_the_card_of_a_repaired_network_says_so(tmp_path: Path, monkeypatch: pyt
     assert (Path("out/model.safetensors").read_bytes(), Path("out/README.md").read_text()) == (made, text)
 
 
+@pytest.mark.slow
 def test_a_card_without_what_draws_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair(tmp_path)
     given(tmp_path)

@@ -126,6 +126,7 @@ def test_a_saved_alignment_leaves_nothing_to_choose(command: str, args: list[str
     assert f"--alignment and {option} exclude each other" in done.err
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     own = aligner(tmp_path / "own.safetensors")
@@ -158,6 +159,7 @@ def test_files_of_other_kinds_are_told_apart(command: str, tmp_path: Path) -> No
         assert option in hint
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_huge(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     assert deepalign("align", a, b, "--seed", 2**63 - 1, "-o", tmp_path / "1").code == 0

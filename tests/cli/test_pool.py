@@ -126,6 +126,7 @@ def test_runs_that_differ(what: str, changes: dict[str, object], tmp_path: Path)
     refused(deepalign("barrier", "--pool", *files), 2, f"differ in their {what}")
 
 
+@pytest.mark.slow
 def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
     file = kept(tmp_path, "run.json", run())
     for option in (

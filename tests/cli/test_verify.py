@@ -155,6 +155,7 @@ def test_different_networks_are_not(a: Path, b: Path) -> None:
     assert (quiet.code, quiet.out, quiet.err) == (1, "", "")
 
 
+@pytest.mark.slow
 def test_one_changed_weight_is_noticed(a: Path, tmp_path: Path) -> None:
     planted(a, tmp_path / "b.safetensors")
     state = tensors(tmp_path / "b.safetensors")
@@ -202,6 +203,7 @@ def test_the_right_spec_holds(a: Path, b: Path, model: str, spec: Path) -> None:
     assert told.json["spec"]["suspects"] == {}
 
 
+@pytest.mark.slow
 def test_a_wrong_activation_breaks_the_spec(a: Path, model: str) -> None:
     right = deepalign("verify", a, a, "--model", f"{model}_tanh", "--activation", "tanh")
     wrong = deepalign("verify", a, a, "--model", model, "--activation", "tanh", "--json")
@@ -263,6 +265,7 @@ def test_networks_of_tokens_are_run_on_random_ones_or_on_data(bag: bool, tmp_pat
             assert ("the spec holds" in done.out) == (code == 0)
 
 
+@pytest.mark.slow
 def test_the_spec_is_checked_on_the_examples_that_are_given(a: Path, tmp_path: Path) -> None:
     strict = "def forward(self, x):\n        x = x.flatten(1)\n        assert (x == 3).all()"
     (tmp_path / "net.py").write_text(FACTORY.replace("def forward(self, x):", strict))

@@ -25,6 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_zoo_is_made_and_told_in_three_ways(words: list[str | Path], tmp_path: Path) -> None:
     out = tmp_path / "new" / "zoo"
     told = deepalign(*words, out, "--json").json
@@ -65,6 +66,7 @@ def test_every_json_key_is_documented(words: list[str | Path], tmp_path: Path) -
     assert keys == documented("zoo") | {"schema", "command"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_zoo_goes_on(
     words: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

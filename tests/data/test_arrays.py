@@ -162,6 +162,7 @@ def test_broken_arrays_are_refused_in_a_sentence(tmp_path, content):
     assert caught.value.hint
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_damaged_archives_raise_nothing_else(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "set.npz"

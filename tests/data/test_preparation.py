@@ -110,6 +110,7 @@ def test_what_does_not_fit_is_refused(preparation, x, message):
 _NUMBERS = st.floats(-1e6, 1e6)
 
 
+@pytest.mark.slow
 @given(
     st.none() | st.integers(1, 512),
     st.booleans(),

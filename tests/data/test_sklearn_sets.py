@@ -29,6 +29,7 @@ def test_a_fifth_is_for_testing(name, shape, classes):
         assert part.labels.unique().tolist() == list(range(classes))  # shuffled: every class is in both
 
 
+@pytest.mark.slow
 def test_every_example_is_in_one_split_once():
     from sklearn.datasets import load_wine
 

@@ -77,6 +77,7 @@ def test_the_skip_connection_is_found_by_verify(tmp_path: Path, capsys: pytest.C
     assert any("equal width" in note for note in told["notes"])
 
 
+@pytest.mark.slow
 def test_the_edited_tanh_spec_equals_the_written_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_loss_that_is_no_number_is_neither_hidden_nor_averaged_away(bad: float
     assert curve.peak == 2
 
 
+@pytest.mark.slow
 @given(losses)
 def test_figures_agree_with_numpy(values: list[float]) -> None:
     curve = Curve("m", ALPHAS, tuple(values))
@@ -58,6 +59,7 @@ def test_figures_agree_with_numpy(values: list[float]) -> None:
     assert curve.excess[curve.peak] == pytest.approx(psi.max(), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(losses, st.floats(-3, 3), st.floats(-3, 3))
 def test_the_barrier_does_not_see_a_straight_line(values: list[float], level: float, slope: float) -> None:
     tilted = tuple(v + level + slope * a for v, a in zip(values, ALPHAS, strict=True))

@@ -37,6 +37,7 @@ def test_cross_entropy_does_not_depend_on_the_batches(case):
     assert total / n == pytest.approx(float(wide), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(_batched())
 def test_mean_square_does_not_depend_on_the_batches(case):
     count, size, scale = case

@@ -38,6 +38,7 @@ def test_padding_and_pools_are_as_they_are_said(tmp_path: Path) -> None:
     check(tmp_path, lenet(2), (1, 28, 28), {**options, "padding": "2,0", "size": "28"})
 
 
+@pytest.mark.slow
 def test_the_side_of_the_images_is_known_where_it_is_said_or_only_one_fits(tmp_path: Path) -> None:
     options = {"activation": "tanh", "pools": "1,2", "padding": "0"}
     _, weights = generic(lenet())

@@ -55,6 +55,7 @@ class Names(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_its_functions_are_given_the_very_tensors(tmp_path: Path) -> None:
     module, shape = nets.ALL["plain_cnn_bn"]()
     program = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
@@ -68,12 +69,14 @@ def test_its_functions_are_given_the_very_tensors(tmp_path: Path) -> None:
     assert mode.seen["fc1.weight"] == "aten.linear.default"
 
 
+@pytest.mark.slow
 def test_one_of_another_network_is_told(tmp_path: Path) -> None:
     program = load_program(exported(tmp_path / "net.pt2", nets.mlp().eval(), (12,)))
     with pytest.raises(MismatchError, match=r"'0.weight' \(\(16, 12\) in the model, absent in the file\)"):
         run_module(program, {"other": (3,)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [nets.mlp_batchnorm(), nn.Sequential(nn.Linear(12, 3), nn.Dropout())])
 def test_one_that_was_exported_in_training_mode_is_refused(tmp_path: Path, module: nn.Module) -> None:
     path = exported(tmp_path / "net.pt2", module.train(), (12,))

@@ -61,6 +61,7 @@ def test_without_an_architecture_it_is_the_bare_model(tmp_path: Path) -> None:
     assert run_of(path, weights)(weights, torch.randint(50, (2, 3))).shape == (2, 3, 16)
 
 
+@pytest.mark.slow
 def test_a_model_in_training_mode_is_never_made(tmp_path: Path) -> None:
     assert not load_folder(folder(tmp_path, LLAMA)).training
 

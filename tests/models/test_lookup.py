@@ -78,6 +78,7 @@ def test_a_wrong_input_shape_is_one_sentence(file: Path, tmp_path: Path) -> None
         network.run(weights, inputs((3, 8, 8)))
 
 
+@pytest.mark.slow
 def test_an_exported_program(tmp_path: Path) -> None:
     net, shape = nets.ALL["cnn_gap"]()
     path = exported(tmp_path / "net.pt2", net.eval(), shape)

@@ -145,6 +145,7 @@ def test_biases_of_zero_are_read_without_nan() -> None:
 # --- files and configurations -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_makes_the_same_kind_of_encoder() -> None:
     made = make_encoder({"encoder": "dws", "sizes": list(SIZES), "channels": 8, "out": 16, "reduced": 4})
     assert made.config == CONFIG

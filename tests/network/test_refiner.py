@@ -50,6 +50,7 @@ def test_it_moves_with_the_units_and_turns_with_the_networks(name: str) -> None:
     assert largest_gap(before, {k: 10 * s for k, s in similar.items()}) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_planted_permutation_survives_a_fresh_refiner(name: str) -> None:
     symmetry, a = network(name)

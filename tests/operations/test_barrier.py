@@ -92,6 +92,7 @@ def test_what_is_no_number_is_told(loss: float) -> None:
 # --- what is measured -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_method_once_and_the_naive_one_first(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     methods = ("weights", "none", "weights")
@@ -133,6 +134,7 @@ def test_repair_is_asked_for_by_its_name(tmp_path: Path) -> None:
     assert STATISTICS_HINT not in mended.notes
 
 
+@pytest.mark.slow
 def test_with_batchnorm_a_network_has_no_barrier_to_itself_however_its_statistics_were_stored(
     tmp_path: Path,
 ) -> None:

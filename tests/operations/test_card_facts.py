@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.card import Facts
 from deepalign_cli.operations.card_facts import facts_for
@@ -47,6 +49,7 @@ def test_the_cost_is_handed_on(tmp_path: Path) -> None:
     assert facts(*merged(tmp_path), Cost(networks)).networks == networks
 
 
+@pytest.mark.slow
 def test_notes_do_not_say_where_files_lie(tmp_path: Path) -> None:
     job, report = merged(tmp_path)
     notes = (f"'{tmp_path}/a.pt' is odd", "see /home/me/secret/x.txt", "https://example.org/a/b stays")

@@ -42,6 +42,7 @@ def test_what_is_settled_is_said(tmp_path: Path) -> None:
     assert SETTLED in landscape_files(view(tmp_path, "mlp_batchnorm")).notes
 
 
+@pytest.mark.slow
 def test_paths_are_drawn_from_a(tmp_path: Path) -> None:
     two = view(tmp_path)
     three = replace(two, inputs=(*two.inputs, save(network("named_mlp", 2), tmp_path / "c.pt")))
@@ -65,6 +66,7 @@ def test_three_networks_must_fit_and_be_finite(tmp_path: Path) -> None:
         landscape_files(replace(made, inputs=(*made.inputs, other)))
 
 
+@pytest.mark.slow
 def test_rows_without_accuracies(tmp_path: Path) -> None:
     made = view(tmp_path)
     save({"inputs": torch.randn(9, 12), "labels": torch.randn(9, 5)}, tmp_path / "v.safetensors")

@@ -44,6 +44,7 @@ def mended(folder: Path, kind: str, settings: Settings, shares: Sequence[float])
     return repaired(testbed, alignment.symmetry, parents, half, shares), testbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp_batchnorm", "plain_cnn_bn"])
 def test_statistics_are_those_that_are_reestimated(kind: str, tmp_path: Path) -> None:
     made, testbed = mended(tmp_path, kind, NONE, (0.5, 0.5))

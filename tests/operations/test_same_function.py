@@ -68,6 +68,7 @@ def test_a_wrong_spec_is_refused_and_a_right_one_is_not(folder: Path) -> None:
     assert len(barrier_files(ask("right.toml")).paths) == 2
 
 
+@pytest.mark.slow
 def test_so_it_is_on_a_plane(folder: Path) -> None:
     inputs = folder / "a.pt", folder / "b.pt"
 
@@ -103,6 +104,7 @@ def test_data_without_labels_will_do_where_nothing_is_measured(folder: Path) -> 
     assert "error: the data have no labels" in done.err
 
 
+@pytest.mark.slow
 def test_where_nothing_is_known_to_move_the_naive_path_is_measured_and_no_other(folder: Path) -> None:
     for name in "ab":  # names and shapes that are no known family
         state = torch.load(folder / f"{name}.pt")

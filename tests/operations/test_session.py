@@ -34,6 +34,7 @@ def opened(folder: Path, count: int = 2) -> list[Checkpoint]:
 # --- alignments -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_alignment_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     plain = WeightMatching.__call__
@@ -51,6 +52,7 @@ def test_every_alignment_is_found_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_an_alignment_carries_the_moving_input_and_says_how_it_was_made(tmp_path: Path) -> None:
     inputs, told = opened(tmp_path, 3), list[tuple[float, str]]()
     session = Session(inputs, WEIGHTS)
@@ -108,6 +110,7 @@ def running(folder: Path) -> RunSettings:
     return RunSettings(factory(folder), {"kind": "named_mlp"}, data=str(data_set(folder)))
 
 
+@pytest.mark.slow
 def test_the_model_and_the_data_are_opened_once_and_only_where_they_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

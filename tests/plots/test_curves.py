@@ -49,6 +49,7 @@ def test_no_label_in_the_axes_is_on_a_curve(name: str):
             )
 
 
+@pytest.mark.slow
 def test_all_is_said():
     said = [text for text, _ in texts_of(draw("five methods"))]
     for text in (
@@ -80,6 +81,7 @@ def test_the_naive_curve_is_grey_and_dashed_and_looks_differ_without_colour():
     assert len({str(line._dash_pattern) for line in lines}) == 5
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_marked_at_the_top_and_said():
     sheet = draw("not finite")
     axes = sheet.figure.axes[0]
@@ -90,12 +92,14 @@ def test_a_loss_that_is_not_finite_is_marked_at_the_top_and_said():
     assert "loss not finite at 3 of 25" in said
 
 
+@pytest.mark.slow
 def test_a_logarithmic_axis_says_so():
     sheet = draw("huge naive")
     assert sheet.figure.axes[0].get_yscale() == "log"
     assert "loss (log scale)" in [text for text, _ in texts_of(sheet)]
 
 
+@pytest.mark.slow
 def test_several_pairs_have_a_band_of_one_standard_deviation():
     axes = draw("pairs").figure.axes[0]
     (path,) = axes.collections[0].get_paths()

@@ -64,6 +64,7 @@ def test_the_bar_of_a_landscape_names_the_data_in_full():
     assert "on mnist.npz, test, 10,000 examples" in landscape_html(found, "")
 
 
+@pytest.mark.slow
 def test_names_are_escaped_wherever_they_are():
     made = curves_html(panels_of(CURVES["one"][0]), ends_of((BAD, BAD)), BAD)
     places = {BAD: (0.0, 0.0), "b": (1.0, 0.0), "c": (0.0, 1.0)}
@@ -73,6 +74,7 @@ def test_names_are_escaped_wherever_they_are():
         assert "&lt;img" in page
 
 
+@pytest.mark.slow
 def test_the_table_says_the_barriers():
     text = Reader(curves_page("not finite")).text
     assert "deepalign" in text

@@ -19,6 +19,7 @@ def save(path: Path, name: str = "two, with a title", **options) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_png_is_large_enough_to_read_and_opaque(tmp_path: Path):
     content = save(tmp_path / "p.png")
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
@@ -82,6 +83,7 @@ def test_a_suffix_that_is_no_picture(tmp_path: Path, name: str):
     assert caught.value.hint == "end it in one of .png, .svg, .pdf, .pgf, .html"
 
 
+@pytest.mark.slow
 def test_suffixes_in_capitals(tmp_path: Path):
     assert save(tmp_path / "P.PNG").startswith(b"\x89PNG")
 

@@ -40,6 +40,7 @@ def weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: checkpoint[name] for name in checkpoint}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "design",
     [

@@ -145,6 +145,7 @@ def test_the_state_is_kept_before_the_first_step_and_every_so_often(
     assert state_of(tmp_path)["step"] == 11
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_it_began_with_only(pool: list[PoolEntry], tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_state(start(NETWORK, PLAN), PLAN, pool, path)
@@ -259,6 +260,7 @@ def test_workers_draw_apart_and_only_the_first_writes(pool: list[PoolEntry], tmp
     assert not (tmp_path / "1").exists()
 
 
+@pytest.mark.slow
 def test_families_are_drawn_by_their_shares(pool: list[PoolEntry], tmp_path: Path) -> None:
     never = dataclasses.replace(PLAN, families={"narrow": 0, "wide": 3}, validate_every=99)
     both = dataclasses.replace(PLAN, validate_every=99)
@@ -267,6 +269,7 @@ def test_families_are_drawn_by_their_shares(pool: list[PoolEntry], tmp_path: Pat
     assert {name for name, _ in drawn(pool, tmp_path / "both", both)} == {"narrow", "wide"}
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_not_followed(pool: list[PoolEntry], tmp_path: Path) -> None:
     def losses(
         model: DeepAlign, plan: Plan, entry: PoolEntry, rng: torch.Generator, step: int
@@ -330,6 +333,7 @@ def test_an_unusable_table_is_named(recipe: dict[str, Any], named: str) -> None:
         start(*read_plan(recipe))
 
 
+@pytest.mark.slow
 def test_families_that_do_not_do_are_refused(pool: list[PoolEntry], tmp_path: Path) -> None:
     def refused(entries: list[PoolEntry], families: dict[str, float], named: str) -> None:
         plan = dataclasses.replace(PLAN, families=families)

@@ -82,6 +82,7 @@ def test_the_weights_that_are_set_have_the_score_that_is_told(
     assert score_of(model, pool) == scores[-1]
 
 
+@pytest.mark.slow
 def test_fields_are_searched_on_too() -> None:
     model, waves = fresh(), [trained("siren")]
     assert score_of(model, waves) == told(model, waves)[0]
@@ -121,6 +122,7 @@ def test_a_model_without_a_refiner_is_refused(pool: list[PoolEntry]) -> None:
         search(start(NETWORK, Plan()).model, pool, PLAN, lambda trial, least: None)
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_never_kept(pool: list[PoolEntry], monkeypatch: pytest.MonkeyPatch) -> None:
     model, true, midpoints = fresh(linear=-1.0), searching._loss, 0
     before = weights(model)

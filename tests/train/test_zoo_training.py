@@ -202,6 +202,7 @@ def test_a_zoo_is_one_file_a_family_and_goes_on_where_it_was_stopped(tmp_path: P
     assert one != two
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_set_does_not_depend_on_the_others(tmp_path: Path) -> None:
     data = write_data(tmp_path)
     train_zoo(recipe(tmp_path), data, tmp_path / "both", quiet)

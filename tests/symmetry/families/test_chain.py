@@ -46,6 +46,7 @@ def test_shapes_put_layers_without_numbers_in_order() -> None:
     assert spec.doubts == ("'encode' is assumed to come before 'mix' by their shapes alone",)
 
 
+@pytest.mark.slow
 def test_so_many_orders_that_they_are_not_counted_are_ambiguous_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "_BUDGET", 1000)
     names = [f"{letter}.weight" for letter in "abcdefghijkl"]
