@@ -85,7 +85,7 @@ class Alignment:
     @property
     def notes(self) -> tuple[str, ...]:
         """The remarks, and what the spec takes for granted."""
-        return (*self.remarks, *(f"doubt: {doubt}" for doubt in self.symmetry.spec.doubts))
+        return (*self.remarks, *self.symmetry.spec.notes)
 
     @property
     def distances(self) -> tuple[float, float]:

@@ -78,7 +78,7 @@ class Barrier:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know: how the networks were run and aligned, and doubts."""
+        """What the user should know: how the networks were run and aligned, and assumptions."""
         return self.report.notes
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class LandscapeResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know: how the networks were run and aligned, and doubts."""
+        """What the user should know: how the networks were run and aligned, and assumptions."""
         return self.report.notes
 
     def __repr__(self) -> str:

@@ -58,7 +58,7 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
     if how.spec and not common.json:
         sys.stdout.write(format_spec(spec if activation else plain(spec)))
         return
-    out.notes((*checkpoint.notes, *(f"doubt: {doubt}" for doubt in spec.doubts)))
+    out.notes((*checkpoint.notes, *spec.notes))
     payload = _payload(checkpoint, spec, sizes) | ({"spec": format_spec(spec)} if how.spec else {})
     out.result(payload, lambda console: _show(console, checkpoint, payload))
 
@@ -86,7 +86,7 @@ def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> d
     return {
         "source": spec.source,
         "prefix": checkpoint.prefix,
-        "doubts": list(spec.doubts),
+        "doubts": list(spec.assumptions),
         "groups": groups,
         "tensors": tensors,
     }

@@ -68,7 +68,7 @@ class Output:
         if self.json:
             self._notes.append(text)
         elif not self.quiet:
-            self._stderr.print(text if text.startswith("doubt: ") else f"note: {text}", soft_wrap=True)
+            self._stderr.print(text if text.startswith("assumption: ") else f"note: {text}", soft_wrap=True)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Say each of several things once."""

@@ -79,7 +79,7 @@ def notes_of_pairs(inputs: Sequence[Checkpoint], alignments: Sequence[Alignment]
     for alignment, moving in zip(alignments, inputs[1:], strict=True):
         who = f"{moving.called}: " if len(alignments) > 1 else ""
         notes += [f"{who}{note}" for note in alignment.remarks]
-    return notes + [f"doubt: {doubt}" for doubt in alignments[0].symmetry.spec.doubts]
+    return notes + list(alignments[0].symmetry.spec.notes)
 
 
 def keep_alignment(job: Job, alignments: Sequence[Alignment], hashes: Hashes) -> None:

@@ -315,7 +315,7 @@ def _notes(
             who = f"{name}, {moving.called}: " if len(each) > 1 else f"{name}: "
             notes += [f"{who}{note}" for note in one.remarks]
     symmetry = next(iter(alignments.values()))[0].symmetry
-    notes += [f"doubt: {doubt}" for doubt in symmetry.spec.doubts]
+    notes += list(symmetry.spec.notes)
     if testbed:
         notes += _notes_on_data(testbed, session, question)
     return tuple(dict.fromkeys(notes))

@@ -74,10 +74,9 @@ def verify_session(
     spec = None
     if running and (running.model or running.data):
         spec = _check_model(running, input_shape, a, alignment.symmetry, settings)
-    doubts = [f"doubt: {doubt}" for doubt in alignment.symmetry.spec.doubts]
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     hints = [_UNSCALED] if residual > limit and bare and alignment.symmetry.spec.marked() else []
-    notes = tuple(dict.fromkeys((*a.notes, *b.notes, *doubts, *hints)))
+    notes = tuple(dict.fromkeys((*a.notes, *b.notes, *alignment.symmetry.spec.notes, *hints)))
     seconds = time.perf_counter() - started
     return Verdict(residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.axes import parse_axes
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensor_names import STATISTICS
@@ -32,7 +33,7 @@ class Draft:
 
     source: str
     axes: dict[str, str] = field(default_factory=dict)
-    doubts: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
     pooled: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
 
@@ -65,7 +66,8 @@ class Draft:
     def spec(self) -> Spec:
         """The finished spec."""
         axes = {name: parse_axes(text, name) for name, text in self.axes.items()}
-        return Spec(axes, source=self.source, doubts=tuple(self.doubts), pooled=frozenset(self.pooled))
+        assumptions, pooled = tuple(self.assumptions), frozenset(self.pooled)
+        return Spec(axes, source=self.source, assumptions=assumptions, pooled=pooled, basis=Basis.READ)
 
 
 def with_mark(axis: str, mark: str) -> str:

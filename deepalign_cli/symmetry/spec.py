@@ -12,6 +12,7 @@ from typing import Any
 
 from deepalign_cli.errors import SpecError, UsageError
 from deepalign_cli.symmetry.axes import GROUP_NAME, Axes, format_axes, parse_axes, without_marks
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind
 
 FORMAT = 1
@@ -43,16 +44,17 @@ class Spec:
 
     `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
-    follow, which no sign may pass. `source` and `doubts` say where the spec comes from and what it
-    takes for granted.
+    follow, which no sign may pass. `source` and `basis` say where the spec comes from and what it rests
+    on, `assumptions` what it takes for granted, a line for each thing.
     """
 
     axes: Mapping[str, Axes]
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     source: str = "spec"
-    doubts: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     pooled: frozenset[str] = frozenset()
+    basis: Basis = Basis.GIVEN
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -75,6 +77,11 @@ class Spec:
     def __repr__(self) -> str:
         return f"Spec({self.source}: {len(self.axes)} tensors, groups {', '.join(self.groups()) or 'none'})"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the spec takes for granted, a line for each thing."""
+        return tuple(f"assumption: {text}" for text in self.assumptions)
+
     def groups(self) -> tuple[str, ...]:
         """The groups' names in the order in which they first appear."""
         return tuple(dict.fromkeys(g for axes in self.axes.values() for axis in axes for g in axis.groups()))
@@ -92,12 +99,12 @@ class Spec:
         marked = self.marked()
         barred = self.pooled & marked if kind.turns else frozenset()
         kinds = {g: kind for g in self.groups() if g in marked - barred}
-        doubt = (
+        assumption = (
             "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
             "would not pass them"
         )
-        doubts = (*self.doubts, doubt) if barred else self.doubts
-        return replace(self, kinds={**kinds, **self.kinds}, doubts=doubts)
+        assumptions = (*self.assumptions, assumption) if barred else self.assumptions
+        return replace(self, kinds={**kinds, **self.kinds}, assumptions=assumptions)
 
     def with_prefix(self, prefix: str) -> Spec:
         """The same spec for tensors whose names begin with `prefix`."""
@@ -156,7 +163,7 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
 def format_spec(spec: Spec) -> str:
     """The TOML text of a spec; `parse_spec` reads it back."""
     lines = [f"# deepalign symmetry spec, from {spec.source}"]
-    lines += [*(f"# doubt: {doubt}" for doubt in spec.doubts), f"format = {FORMAT}"]
+    lines += [*(f"# assumption: {assumption}" for assumption in spec.assumptions), f"format = {FORMAT}"]
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
     kinds = {group: kind.name for group, kind in spec.kinds.items()}

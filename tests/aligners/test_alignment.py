@@ -83,10 +83,10 @@ def test_remarks_tell_of_predictions(details: dict[str, object], expected: Seque
 def test_notes_are_the_remarks_and_the_doubts_of_the_spec() -> None:
     symmetry, a = case("named_mlp")
     alignment = NoAlignment()(symmetry, a, a, rng=seeded(0))
-    doubted = Symmetry(replace(symmetry.spec, doubts=("a skip?",)), symmetry.shapes)
+    doubted = Symmetry(replace(symmetry.spec, assumptions=("a skip?",)), symmetry.shapes)
     told = replace(alignment, symmetry=doubted, details={"notes": ["no"], "unread": ["h1", "h2"]})
     unread = "no layer was seen to read h1, h2: matched by weights, not by activations"
-    assert told.notes == ("no", unread, "doubt: a skip?")
+    assert told.notes == ("no", unread, "assumption: a skip?")
     assert told.to_dict()["notes"] == list(told.notes)
 
 

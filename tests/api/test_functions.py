@@ -321,7 +321,7 @@ def test_notes_tell_what_was_taken_for_granted() -> None:
     a, b = (generic(lambda: nets.mlp((12, 16, 16, 5), norm="batch"), seed) for seed in range(2))
     alignment, merged = da.align(a, b), da.merge([a, b])
     assert any(note.startswith("universal-v1") for note in alignment.notes)
-    assert any("doubt: layers of equal width" in note for note in alignment.notes)
+    assert any("assumption: layers of equal width" in note for note in alignment.notes)
     assert set(alignment.notes) < set(merged.notes)
     assert any("BatchNorm statistics were averaged" in note for note in merged.notes)
     for result in (

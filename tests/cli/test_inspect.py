@@ -156,11 +156,11 @@ def test_doubts_are_shown(tmp_path: Path) -> None:
     a, b = pair(tmp_path, "tanh_mlp")
     done = deepalign("inspect", a)
 
-    assert "doubt: layers of equal width are assumed to follow one another" in done.err
-    assert "doubt: " not in done.out
+    assert "assumption: layers of equal width are assumed to follow one another" in done.err
+    assert "assumption: " not in done.out
     assert len(deepalign("inspect", a, "--json").json["doubts"]) == 1
-    assert "# doubt: layers of equal width" in deepalign("inspect", a, "--spec").out
-    assert "doubt: " in deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "o").err
+    assert "# assumption: layers of equal width" in deepalign("inspect", a, "--spec").out
+    assert "assumption: " in deepalign("align", a, b, "-m", "weights", "-o", tmp_path / "o").err
     assert deepalign("inspect", a, "-q").err == ""
 
 

@@ -97,7 +97,7 @@ def test_the_activation_says_what_kind_the_marked_groups_have() -> None:
     for activation in (Activation.TANH, Activation.SIN):
         signed = spec.with_activation(activation)
         assert signed.kinds == {"h": SIGN, "k": SIGN}  # a max-pool lets no sign pass
-        assert "max-pool" in signed.doubts[-1]
+        assert "max-pool" in signed.assumptions[-1]
 
 
 def test_marks_that_no_kind_uses_are_not_shown() -> None:

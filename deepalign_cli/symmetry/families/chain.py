@@ -77,8 +77,8 @@ def match(layout: Layout) -> Spec | None:
     layers = list(chain.layers)
     spec, unsaid = _write(layers, list(chain.norms), chain.hosts), _unnumbered(layers)
     if unsaid and not layout.ordered:
-        doubt = f"'{unsaid[0]}' is assumed to come before '{unsaid[1]}' by their shapes alone"
-        spec = replace(spec, doubts=(*spec.doubts, doubt))
+        assumption = f"'{unsaid[0]}' is assumed to come before '{unsaid[1]}' by their shapes alone"
+        spec = replace(spec, assumptions=(*spec.assumptions, assumption))
     return spec
 
 
@@ -168,7 +168,7 @@ def _write(chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | No
     draft.pooled &= set(axes[:-1])
     widths = [layer.out for layer in chain[:-1]]
     if len(set(widths)) < len(widths):
-        draft.doubts.append(
+        draft.assumptions.append(
             "layers of equal width are assumed to follow one another without skip connections, "
             "which names and shapes cannot show"
         )

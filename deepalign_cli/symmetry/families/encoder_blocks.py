@@ -48,7 +48,7 @@ def match(layout: Layout) -> Spec | None:
         _write_block(draft, layout, block, width)
     _write_outside(draft, layout.shapes, inside, width)
     if layout.heads is None:
-        draft.doubts.append(
+        draft.assumptions.append(
             "the number of attention heads is not in the shapes, so heads stay in place; --heads N moves them"
         )
     return draft.spec()
@@ -95,9 +95,9 @@ def _write_outside(draft: Draft, shapes: Mapping[str, tuple[int, ...]], inside: 
         if carriers:
             draft.axes[name] = " ".join("stream" if i == carriers[0] else str(n) for i, n in enumerate(shape))
             if width in (2 * n for n in shape) or shape.count(width) > 1:
-                draft.doubts.append(f"'{name}' is assumed to carry the stream on axis {carriers[0]}")
+                draft.assumptions.append(f"'{name}' is assumed to carry the stream on axis {carriers[0]}")
         elif shape:
-            draft.doubts.append(f"'{name}' {list(shape)} is assumed not to touch the stream")
+            draft.assumptions.append(f"'{name}' {list(shape)} is assumed not to touch the stream")
 
 
 def _carriers(name: str, shape: tuple[int, ...], width: int, modules: dict[str, Module]) -> list[int]:

@@ -32,7 +32,7 @@ def test_numbers_put_square_layers_in_order() -> None:
     spec = chain.match(Layout(shapes))
     assert lines(spec) == {"fc1.weight": "+fc1 8", "fc2.weight": "+fc2 -fc1", "fc10.weight": "8 -fc2"}
     assert spec is not None
-    assert "skip connections" in spec.doubts[0]
+    assert "skip connections" in spec.assumptions[0]
 
 
 def test_shapes_put_layers_without_numbers_in_order() -> None:
@@ -43,7 +43,7 @@ def test_shapes_put_layers_without_numbers_in_order() -> None:
         "head.weight": "3 -mix",
     }
     assert spec is not None
-    assert spec.doubts == ("'encode' is assumed to come before 'mix' by their shapes alone",)
+    assert spec.assumptions == ("'encode' is assumed to come before 'mix' by their shapes alone",)
 
 
 @pytest.mark.slow
@@ -159,4 +159,4 @@ def test_shapes_that_contradict_the_order_of_a_state_dict_are_not_believed() -> 
         chain.match(Layout(shapes, ordered=True))
     unordered = chain.match(Layout(shapes))
     assert unordered is not None
-    assert any("'down'" in doubt for doubt in unordered.doubts)
+    assert any("'down'" in assumption for assumption in unordered.assumptions)

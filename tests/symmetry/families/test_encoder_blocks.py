@@ -16,11 +16,11 @@ def test_heads_stay_where_their_number_is_not_known_and_a_doubt_says_so() -> Non
     spec = family_spec(nets.transformer_classifier())
     block = "encoder.layers.0."
     assert format_axes(spec.axes[f"{block}self_attn.in_proj_weight"]) == "48 stream"
-    assert any("--heads N" in doubt for doubt in spec.doubts)
+    assert any("--heads N" in assumption for assumption in spec.assumptions)
     known = family_spec(nets.transformer_classifier(), heads=4)
     assert format_axes(known.axes[f"{block}self_attn.in_proj_weight"]) == f"3*{block}heads*4 stream"
     assert format_axes(known.axes[f"{block}linear2.weight"]) == f"stream -{block}ffn"
-    assert not any("--heads" in doubt for doubt in known.doubts)
+    assert not any("--heads" in assumption for assumption in known.assumptions)
 
 
 @pytest.mark.parametrize("heads", [3, 32])
