@@ -1,0 +1,66 @@
+"""Sums, means, extremes and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepalign_cli.trace.expressions import ONE, Inert
+from deepalign_cli.trace.labels import Labels, NoRule, Sense
+from deepalign_cli.trace.rules.registry import Op, dimensions, rule
+from deepalign_cli.trace.values import Labelled, Value
+
+# What entries along *all* axes may not carry; along the reduced ones they carry nothing.
+_REDUCTIONS = {
+    **dict.fromkeys(["sum", "mean"], Sense.NEITHER),
+    **dict.fromkeys(["amax", "amin", "max", "min"], Sense.SIGN),
+    **dict.fromkeys(["argmax", "argmin", "var", "std", "any", "all", "logsumexp", "prod", "var_mean", "std_mean",
+                     "linalg_vector_norm", "norm", "aminmax", "count_nonzero"], Sense.BOTH),
+}  # fmt: skip
+_GIVES_PLACES = ("argmax", "argmin", "max", "min")
+
+
+@rule(*_REDUCTIONS)
+def reduction(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list[Labelled] | Value:
+    """An axis made one place; a reduction does not care about the order along it."""
+    if any(isinstance(v, Value) for v in args):
+        raise NoRule
+    axes = x.axes(labels)
+    dims, keep = _settings(op, args, kwargs, len(axes))
+    labels.zero([axes[d] for d in dims])
+    labels.zero(axes, _REDUCTIONS[op.name])
+    if op.name.startswith("arg") or (op.is_many and op.name in _GIVES_PLACES and op.uses(1)):
+        for d in dims:
+            labels.freeze(axes[d], f"{op.name} gives places of the axis")
+    return op.returns([ONE if i in dims else e for i, e in enumerate(axes) if keep or i not in dims])
+
+
+def _settings(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], rank: int) -> tuple[list[int], bool]:
+    if op.name in ("linalg_vector_norm", "norm"):
+        args = args[1:]
+    dims = args[0] if args and not isinstance(args[0], bool) else kwargs.get("dim")
+    keep = args[1] if len(args) > 1 and isinstance(args[1], bool) else kwargs.get("keepdim", False)
+    if op.name in ("var", "std", "var_mean", "std_mean") and op.overload == "correction":
+        keep = kwargs.get("keepdim", False)
+    return dimensions(dims, rank), bool(keep)
+
+
+_POOLS = [f"{a}{kind}_pool{n}d{b}" for a in ("", "adaptive_", "_adaptive_") for kind in ("avg", "max") for n in (1, 2, 3)
+          for b in ("", "_with_indices") if not (a and b)]  # fmt: skip
+_UPSAMPLES = [f"{a}upsample_{kind}" for a in ("", "_") for kind in
+              ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "trilinear3d", "bicubic2d",
+               "bilinear2d_aa", "bicubic2d_aa", "nearest_exact1d", "nearest_exact2d", "nearest_exact3d")]  # fmt: skip
+
+
+@rule(*_POOLS, *_UPSAMPLES, "grid_sampler_2d", "grid_sampler_3d")
+def pooling(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list[Labelled] | Value:
+    """Pooling and resampling in space: channel by channel."""
+    if any(isinstance(v, Value) for v in (*args, *kwargs.values())):
+        raise NoRule
+    axes = x.axes(labels)
+    space = next(int(c) for c in op.name if c.isdigit())
+    if "max" in op.name:
+        labels.zero(axes, Sense.SIGN)
+    for d in range(len(axes) - space, len(axes)):
+        labels.freeze(axes[d], "spatial axis of a pooling")
+        axes[d] = Inert(op.shape[d])
+    return op.returns([*axes])
