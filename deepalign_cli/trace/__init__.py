@@ -1,1 +1,1 @@
-"""From any PyTorch module to a symmetry spec: the network is exported, and its operations say what may move."""
+"""From any PyTorch module to a symmetry spec: its own operations say what may move."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -66,8 +66,10 @@ class Program:
         return Source(Role.INPUT)
 
 
-def export(module: nn.Module, example: Example) -> Program:
+def export(module: nn.Module, example: Example, outputs: Sequence[str] = ()) -> Program:
     """The program of a module in evaluation mode, for inputs of the example's shapes.
+
+    `outputs` names those that count, where the module returns several by name.
 
     Raises:
         SpecError: it cannot be exported; the message says where it stops.
@@ -77,8 +79,8 @@ def export(module: nn.Module, example: Example) -> Program:
         for parameter in frozen:  # of frozen layers some are fused to one operation
             parameter.requires_grad_(True)
         with _quiet(), torch.enable_grad():
-            outputs = Outputs(module).eval()
-            exported = torch.export.export(outputs, example.args, dict(example.kwargs), strict=False)
+            whole = Outputs(module, outputs).eval()
+            exported = torch.export.export(whole, example.args, dict(example.kwargs), strict=False)
             return decomposed(exported, _PREFIX)
     except Exception as error:  # export runs the user's code, which raises anything
         raise _refusal(error, module) from error

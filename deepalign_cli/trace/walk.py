@@ -19,8 +19,7 @@ from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
 _KEEPS_UNIFORM = frozenset(
-    "view reshape _unsafe_view permute t transpose unsqueeze squeeze expand repeat select slice split_with_sizes split"
-    " chunk unbind clone alias detach lift_fresh_copy cat stack flip _to_copy".split()
+    ["view", "reshape", "_unsafe_view", "permute", "t", "transpose", "unsqueeze", "squeeze", "expand", "repeat", "select", "slice", "split_with_sizes", "split", "chunk", "unbind", "clone", "alias", "detach", "lift_fresh_copy", "cat", "stack", "flip", "_to_copy"]
 )  # fmt: skip
 _ROOT = re.compile(r"^(?:L__self__|L\['self'\])\.?")
 

@@ -49,7 +49,7 @@ def addmm(labels: Labels, op: Op, bias: Value, x: Value, y: Value, beta: Any = 1
 
 @rule("linear")
 def linear(labels: Labels, op: Op, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    """x W^T + b."""
+    """X W^T + b."""
     if weight.rank != 2 or x.rank < 1:
         raise NoRule
     axes, (out, into) = x.axes(labels), weight.axes(labels)

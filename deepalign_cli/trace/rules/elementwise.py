@@ -14,17 +14,17 @@ _PASSES = {
     Sense.NEITHER: "neg clone alias detach lift_fresh_copy lift_fresh contiguous dropout positive",
     Sense.SIGN: "relu leaky_relu abs rrelu_with_noise",
     Sense.SCALE: "tanh sin asin atan sinh asinh atanh erf tan sgn sign round trunc erfinv",
-    Sense.BOTH: "sigmoid gelu silu exp exp2 expm1 log log2 log10 log1p sqrt rsqrt elu celu selu softplus mish hardswish"
-    " hardsigmoid hardtanh clamp clamp_min clamp_max logical_not bitwise_not ceil floor isnan isinf log_sigmoid_forward"
-    " threshold nan_to_num relu6 erfc acos acosh lgamma digamma frac special_log_ndtr log_sigmoid logit special_erfcx"
-    " special_i0 special_i0e special_i1 special_i1e hardshrink softshrink",
+    Sense.BOTH: "sigmoid gelu silu exp exp2 expm1 log log2 log10 log1p sqrt rsqrt elu celu selu softplus mish"
+    " hardswish hardsigmoid hardtanh hardshrink softshrink relu6 threshold clamp clamp_min clamp_max log_sigmoid"
+    " log_sigmoid_forward logit erfc acos acosh lgamma digamma ceil floor frac isnan isinf nan_to_num logical_not"
+    " bitwise_not special_log_ndtr special_erfcx special_i0 special_i0e special_i1 special_i1e",
 }  # fmt: skip
 _ACTIVATIONS = {name: sense for sense, names in _PASSES.items() for name in names.split()}
 
 _COMPARISONS = (
-    "eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor remainder fmod floor_divide"
-    " atan2 fmax fmin bitwise_left_shift bitwise_right_shift __and__ __or__ hypot copysign logaddexp masked_fill xlogy"
-    " isclose lerp heaviside logaddexp2"
+    "eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__"
+    " bitwise_left_shift bitwise_right_shift remainder fmod floor_divide atan2 fmax fmin hypot copysign xlogy"
+    " logaddexp logaddexp2 masked_fill isclose lerp heaviside"
 )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def reciprocal(labels: Labels, op: Op, x: Value) -> Value:
 
 @rule("square")
 def square(labels: Labels, op: Op, x: Value) -> Value:
-    """x times x."""
+    """X times x."""
     return multiplied(labels, [(x, 2)])
 
 

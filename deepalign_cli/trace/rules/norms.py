@@ -35,7 +35,8 @@ def batch_norm(
         labels.unify(axes[1], statistic)
     if len(statistics) == 2:
         mean, variance = statistics
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         labels.same(axes[1], mean)
         labels.zero([variance])
     labels.zero(axes, Sense.SCALE)

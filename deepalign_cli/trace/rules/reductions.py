@@ -10,12 +10,12 @@ from deepalign_cli.trace.rules.registry import Op, dimensions, rule
 from deepalign_cli.trace.values import Labelled, Value
 
 # What entries along *all* axes may not carry; along the reduced ones they carry nothing.
-_REDUCTIONS = {
-    **dict.fromkeys(["sum", "mean"], Sense.NEITHER),
-    **dict.fromkeys(["amax", "amin", "max", "min"], Sense.SIGN),
-    **dict.fromkeys(["argmax", "argmin", "var", "std", "any", "all", "logsumexp", "prod", "var_mean", "std_mean",
-                     "linalg_vector_norm", "norm", "aminmax", "count_nonzero"], Sense.BOTH),
-}  # fmt: skip
+_BY_SENSE = {
+    Sense.NEITHER: "sum mean",
+    Sense.SIGN: "amax amin max min",
+    Sense.BOTH: "argmax argmin var std var_mean std_mean any all logsumexp prod linalg_vector_norm norm",
+}
+_REDUCTIONS = {name: sense for sense, names in _BY_SENSE.items() for name in names.split()}
 _GIVES_PLACES = ("argmax", "argmin", "max", "min")
 
 
@@ -44,11 +44,12 @@ def _settings(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], rank: int) 
     return dimensions(dims, rank), bool(keep)
 
 
-_POOLS = [f"{a}{kind}_pool{n}d{b}" for a in ("", "adaptive_", "_adaptive_") for kind in ("avg", "max") for n in (1, 2, 3)
-          for b in ("", "_with_indices") if not (a and b)]  # fmt: skip
-_UPSAMPLES = [f"{a}upsample_{kind}" for a in ("", "_") for kind in
-              ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "trilinear3d", "bicubic2d",
-               "bilinear2d_aa", "bicubic2d_aa", "nearest_exact1d", "nearest_exact2d", "nearest_exact3d")]  # fmt: skip
+_POOLS = [
+    *(f"{kind}_pool{n}d" for kind in ("avg", "max", "adaptive_avg", "_adaptive_avg") for n in (1, 2, 3)),
+    *(f"max_pool{n}d_with_indices" for n in (2, 3)),
+    *(f"adaptive_max_pool{n}d" for n in (1, 2, 3)),
+]
+_UPSAMPLES = ["upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]  # fmt: skip
 
 
 @rule(*_POOLS, *_UPSAMPLES, "grid_sampler_2d", "grid_sampler_3d")

@@ -121,6 +121,7 @@ def _check(op: Op, result: Labelled | list[Labelled]) -> None:
     """Check the result's sizes against those that export knows. Raises NoRule where they differ."""
     results = result if isinstance(result, list) else [result]
     for one, tensor in zip(results, op.results, strict=True):
-        if isinstance(one, Value) and isinstance(tensor, Tensor) and tensor.numel():
-            if [e.size for e in one.lazy] != [int(n) for n in tensor.shape]:
-                raise NoRule
+        if not (isinstance(one, Value) and isinstance(tensor, Tensor) and tensor.numel()):
+            continue
+        if [e.size for e in one.lazy] != [int(n) for n in tensor.shape]:
+            raise NoRule

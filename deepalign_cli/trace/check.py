@@ -1,0 +1,200 @@
+"""A spec tried on the network itself: in float64, a random element must not change what it computes.
+
+Rules are where errors hide, and no rule knows that an example was special (a sequence of one step, say).
+So every trace ends here: all groups at once for each kind, on several inputs of several shapes; where
+that fails every group by itself, and a group that fails stays in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from deepalign_cli.errors import SpecError, one_line
+from deepalign_cli.symmetry.axes import Atom, Axes, Axis
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.trace.example import Example, Outputs
+from deepalign_cli.trace.shaken import other_inputs, other_shapes, same_shapes, shaken
+from deepalign_cli.trace.wide import Wide
+
+TOLERANCE = 1e-10
+_RESPONSE = 1e-6  # of the outputs: a smaller spread over the inputs would count rounding as change
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec after the check: without the groups that failed, and the largest change of an output.
+
+    `residual` is relative to the spread of the outputs over inputs; `failed` has each failed group's.
+    `runs` is the number of inputs.
+    """
+
+    spec: Spec
+    residual: float
+    runs: int
+    failed: Mapping[str, float]
+
+
+def check(
+    spec: Spec, module: nn.Module, example: Example, *, names: Sequence[str] = (), seed: int = 0
+) -> Checked:
+    """Try random elements of every kind that the spec allows.
+
+    Raises:
+        SpecError: the network cannot be run in float64, its outputs are not finite, or do not depend on
+            its inputs.
+    """
+    trial = Trial(module, example, names, seed)
+    failed: dict[str, float] = {}
+    worst = 0.0
+    for scale, sign in ((False, False), (True, False), (False, True)):
+        kinds = spec.with_kinds(scale=scale, sign=sign)
+        if (scale or sign) and not kinds.kinds:
+            continue
+        residual, bad = trial.of(Symmetry(kinds, trial.shapes))
+        worst = max(worst, residual)
+        failed |= bad
+    if failed:
+        spec = labelled(spec, failed, trial.shapes)
+    return Checked(spec, worst, len(trial.examples), failed)
+
+
+class Trial:
+    """A module with random weights, and its outputs for several inputs."""
+
+    def __init__(self, module: nn.Module, example: Example, names: Sequence[str] = (), seed: int = 0) -> None:
+        self.rng = torch.Generator().manual_seed(seed)
+        self.module = Outputs(module, names)
+        self.state = shaken(module, self.rng)
+        self.shapes = {name: tuple(w.shape) for name, w in self.state.items()}
+        self._rest = _rest(module, self.state)
+        self.examples = [example, other_inputs(example, self.rng)]
+        try:
+            self.outputs = [self.run(one) for one in self.examples]
+        except Exception as error:  # the module's own code may raise anything
+            raise SpecError(
+                f"the network cannot be run in float64: {one_line(error)[:300]}.",
+                "check the example inputs.",
+            ) from error
+        for one in other_shapes(example):
+            if not same_shapes(one, example) and (outputs := self._tried(one)) is not None:
+                self.examples.append(one)
+                self.outputs.append(outputs)
+        self._check_outputs()
+        self.spread = [_spread(a, b) for a, b in zip(*self.outputs[:2], strict=True)]
+
+    def run(self, example: Example) -> list[Tensor]:
+        """The outputs in float64."""
+        state = {f"module.{name}": w for name, w in (self._rest | self.state).items()}
+        with torch.no_grad(), Wide():
+            out = functional_call(self.module, state, example.args, dict(example.kwargs), tie_weights=False)
+        return [t.double() for t in out]
+
+    def of(self, symmetry: Symmetry) -> tuple[float, dict[str, float]]:
+        """The change by random elements of all groups; and, where it is too large, by each that fails."""
+        worst = 0.0
+        for _ in range(2):
+            g = symmetry.random(self.rng)
+            self._act(symmetry, g)
+            residual = self._residual()
+            if residual <= TOLERANCE or residual <= self._rounding():
+                worst = max(worst, residual)
+                continue
+            self._act(symmetry, g.inverse())
+            return residual, self._alone(symmetry, g)
+        return worst, {}
+
+    def _alone(self, symmetry: Symmetry, g: Element) -> dict[str, float]:
+        failed = {}
+        for group in symmetry.sizes:
+            part = symmetry.only(g, [group])
+            self._act(symmetry, part)
+            if (residual := self._residual()) > max(TOLERANCE, self._rounding()):
+                failed[group] = residual
+            self._act(symmetry, part.inverse())
+        return failed or dict.fromkeys(symmetry.sizes, float("inf"))  # only together: none is safe
+
+    def _act(self, symmetry: Symmetry, g: Element) -> None:
+        """Move the state's units, a tensor at a time."""
+        acted: dict[int, Tensor] = {}
+        for name, w in list(self.state.items()):
+            if id(w) not in acted:
+                acted[id(w)] = symmetry.act(g, name, w)
+            self.state[name] = acted[id(w)]
+
+    def _residual(self) -> float:
+        worst = 0.0
+        for example, before in zip(self.examples, self.outputs, strict=True):
+            after = self.run(example)
+            for x, y, spread in zip(before, after, self.spread, strict=True):
+                change = float((x - y).abs().max()) / spread if x.numel() else 0.0
+                worst = max(worst, change if change == change else float("inf"))
+        return worst
+
+    def _rounding(self) -> float:
+        """What rounding alone may change: a hundred times what a last digit of every weight does."""
+        kept = self.state
+        self.state = {
+            name: w * (1 + 2e-16 * torch.randn(w.shape, generator=self.rng, dtype=w.dtype))
+            if w.is_floating_point()
+            else w
+            for name, w in kept.items()
+        }
+        residual = self._residual()
+        self.state = kept
+        return 100 * residual
+
+    def _tried(self, example: Example) -> list[Tensor] | None:
+        try:
+            outputs = self.run(example)
+        except Exception:  # it takes no other shapes
+            return None
+        return outputs if all(bool(t.isfinite().all()) for t in outputs) else None
+
+    def _check_outputs(self) -> None:
+        hint = "give example inputs that the network was made for."
+        if not self.outputs[0]:
+            raise SpecError("the network returns no floating-point tensor.", hint)
+        if not all(bool(t.isfinite().all()) for outputs in self.outputs for t in outputs):
+            raise SpecError("the network's outputs for the example are not finite.", hint)
+        pairs = zip(*self.outputs[:2], strict=True)
+        if all(a.numel() == 0 or float((a - b).abs().max()) == 0.0 for a, b in pairs):
+            raise SpecError("the network's outputs do not depend on its inputs.", hint)
+
+
+def labelled(spec: Spec, groups: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> Spec:
+    """The spec in which these groups stay in place."""
+    sizes = Symmetry(spec, shapes).sizes
+
+    def axis(one: Axis) -> Axis:
+        return Axis(tuple(tuple(factor(f) for f in term) for term in one.terms))
+
+    def factor(one: Atom | Axis) -> Atom | Axis:
+        if isinstance(one, Axis):
+            return axis(one)
+        return Atom(size=sizes[one.name]) if one.name in groups else one
+
+    axes: dict[str, Axes] = {name: tuple(map(axis, old)) for name, old in spec.axes.items()}
+    moving = {name: new for name, new in axes.items() if any(True for a in new for _ in a.groups())}
+    left = {g: n for g, n in spec.sizes.items() if g not in groups}
+    kinds = {g: kind for g, kind in spec.kinds.items() if g not in groups}
+    return replace(spec, axes=moving, sizes=left, kinds=kinds, pooled=spec.pooled - set(groups))
+
+
+def _rest(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers that no checkpoint holds, in float64."""
+    buffers = {name: b for name, b in module.named_buffers() if name not in state}
+    return {name: b.double() for name, b in buffers.items() if b.is_floating_point()}
+
+
+def _spread(a: Tensor, b: Tensor) -> float:
+    """How much an output differs between inputs, as the measure of a change."""
+    if not a.numel():
+        return 1.0
+    return max(float((a - b).abs().max()), _RESPONSE * float(a.abs().max())) or 1.0

@@ -1,0 +1,88 @@
+"""Random weights and inputs: zeros and ones would hide a wrong spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from deepalign_cli.trace.example import Example
+
+_SHARE = 0.2  # of a tensor's deviation that is added
+
+
+def shaken(module: nn.Module, rng: torch.Generator) -> dict[str, Tensor]:
+    """The module's state with every floating tensor random, in float64; tied names share theirs."""
+    state: dict[str, Tensor] = {}
+    drawn: dict[int, Tensor] = {}
+    for name, w in module.state_dict(keep_vars=True).items():
+        if isinstance(w, Tensor):
+            if id(w) not in drawn:
+                drawn[id(w)] = _shaken(name, w.detach(), rng) if w.is_floating_point() else w.detach()
+            state[name] = drawn[id(w)]
+    return state
+
+
+def _shaken(name: str, w: Tensor, rng: torch.Generator) -> Tensor:
+    noise = torch.randn(w.shape, generator=rng, dtype=torch.float64)
+    if "running_var" in name:
+        return noise.abs_().clamp_(max=1).add_(0.5)
+    if w.device.type == "meta":
+        return _drawn(name, noise)
+    spread = float(w.double().std()) if w.numel() > 1 else 0.0
+    return noise.mul_(_SHARE * (spread if spread > 0 else 1.0)).add_(w)
+
+
+def _drawn(name: str, noise: Tensor) -> Tensor:
+    """What a fresh layer would hold, about: gains near one, shifts near zero."""
+    if noise.ndim < 2:
+        return noise.mul_(_SHARE).add_(float("weight" in name))
+    fan = noise[0].numel() if noise.shape[0] else 1
+    return noise.mul_(max(fan, 1) ** -0.5)
+
+
+def other_inputs(example: Example, rng: torch.Generator) -> Example:
+    """Other inputs of the same shapes: numbers drawn anew, tokens and masks in another order."""
+
+    def change(x: Tensor) -> Tensor:
+        if x.is_floating_point() and not bool(((x == 0) | (x == 1)).all()):
+            return torch.randn(x.shape, generator=rng, dtype=x.dtype) * (x.std() if x.numel() > 1 else 1)
+        flat = x.flatten()
+        return flat[torch.randperm(len(flat), generator=rng)].reshape(x.shape)
+
+    return example.mapped(change)
+
+
+def other_shapes(example: Example) -> list[Example]:
+    """The same inputs one example fewer, and of another length or size; a module may not take these."""
+    return [example.mapped(change) for change in (_one_example, _other_length, _smaller)]
+
+
+def _one_example(x: Tensor) -> Tensor:
+    return x[:1] if x.ndim > 1 else x
+
+
+def _other_length(x: Tensor) -> Tensor:
+    """A sequence one step shorter, or longer where it has but one."""
+    is_sequence = x.ndim == 3 or (x.ndim == 2 and not x.is_floating_point())
+    if not is_sequence:
+        return x
+    return x[:, :-1] if x.shape[1] > 2 else torch.cat([x, x, x], dim=1)
+
+
+def _smaller(x: Tensor) -> Tensor:
+    """The corner of an image."""
+    return (
+        x[..., : -(x.shape[-2] // 4), : -(x.shape[-1] // 4)] if x.ndim >= 4 and min(x.shape[-2:]) > 3 else x
+    )
+
+
+def same_shapes(a: Example, b: Example) -> bool:
+    """Whether two examples have tensors of the same shapes."""
+    return [t.shape for t in a.tensors()] == [t.shape for t in b.tensors()]
+
+
+def bytes_of(state: Mapping[str, Tensor]) -> int:
+    """What a state takes in float64."""
+    return 8 * sum(w.numel() for w in {id(w): w for w in state.values()}.values())

@@ -1,0 +1,72 @@
+"""Tracing from end to end: export, walk, write, check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from torch import nn
+
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.trace.check import Checked, check
+from deepalign_cli.trace.example import Example
+from deepalign_cli.trace.program import Program, export
+from deepalign_cli.trace.walk import Walk
+from deepalign_cli.trace.write import Traced, write
+
+
+def trace(
+    module: nn.Module, example: Example, *, outputs: Sequence[str] = (), source: str = "a trace",
+    checked: bool = True, progress: Progress = SILENT,
+) -> Traced:  # fmt: skip
+    """The symmetry of a module in evaluation mode, by what its operations demand.
+
+    `outputs` names those that count, where the module returns several by name. The spec is sound for the
+    path that the example takes; with `checked` random elements of it are tried in float64 besides, and
+    groups that fail stay in place.
+
+    Raises:
+        SpecError: the module cannot be exported with these inputs, or not be run for the check.
+    """
+    with _evaluating(module):
+        program = export(module, example, outputs)
+        progress(0.6)
+        traced = label(program, source)
+        progress(0.1)
+        if not checked:
+            return traced
+        result = check(traced.spec, module, example, names=outputs)
+    progress(0.3)
+    return after_check(traced, result)
+
+
+def label(program: Program, source: str = "a trace") -> Traced:
+    """The spec of a program, not yet checked."""
+    return write(Walk(program).run(), len(program.nodes), source)
+
+
+def after_check(traced: Traced, result: Checked) -> Traced:
+    """The trace with what the check found."""
+    stays = dict(traced.stays)
+    for group, residual in result.failed.items():
+        places = [
+            (name, number)
+            for name, axes in traced.spec.axes.items()
+            for number, axis in enumerate(axes)
+            if group in axis.groups()
+        ]
+        stays[f"failed the check: outputs change by {residual:.1e}; please report it"] = places
+    return replace(traced, spec=result.spec, stays=stays, residual=result.residual, runs=result.runs)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module and its parts in evaluation mode, and afterwards as they were."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
