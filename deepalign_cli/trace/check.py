@@ -92,7 +92,7 @@ class Trial:
     def run(self, example: Example) -> list[Tensor]:
         """The outputs in float64."""
         state = {f"module.{name}": w for name, w in (self._rest | self.state).items()}
-        with torch.no_grad(), Wide():
+        with torch.no_grad(), Wide():  # type: ignore[no-untyped-call]
             out = functional_call(self.module, state, example.args, dict(example.kwargs), tie_weights=False)
         return [t.double() for t in out]
 

@@ -18,9 +18,10 @@ from deepalign_cli.trace.rules.registry import Op, apply_rule
 from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
-_KEEPS_UNIFORM = frozenset(
-    ["view", "reshape", "_unsafe_view", "permute", "t", "transpose", "unsqueeze", "squeeze", "expand", "repeat", "select", "slice", "split_with_sizes", "split", "chunk", "unbind", "clone", "alias", "detach", "lift_fresh_copy", "cat", "stack", "flip", "_to_copy"]
-)  # fmt: skip
+_KEEPS_UNIFORM = (
+    "view reshape _unsafe_view permute t transpose unsqueeze squeeze expand repeat select slice flip cat stack"
+    " split_with_sizes split chunk unbind clone alias detach lift_fresh_copy _to_copy"
+)
 _ROOT = re.compile(r"^(?:L__self__|L\['self'\])\.?")
 
 
@@ -102,9 +103,10 @@ class Walk:
         if (uniform := _uniform(op, values)) is not None:
             return [uniform] * len(op.results) if op.is_many else uniform
         try:
-            args, kwargs = (torch.fx.map_arg(x, self._argument) for x in (node.args, node.kwargs))
-            plain = [list(a) if isinstance(a, tuple) else a for a in args]  # type: ignore[union-attr]
-            return apply_rule(self.labels, op, plain, dict(kwargs))  # type: ignore[call-overload]
+            args: Any = torch.fx.map_arg(node.args, self._argument)
+            kwargs: Any = torch.fx.map_arg(node.kwargs, self._argument)
+            plain = [list(a) if isinstance(a, tuple) else a for a in args]
+            return apply_rule(self.labels, op, plain, dict(kwargs))
         except (NoRule, TypeError, ValueError, IndexError, AttributeError, AssertionError, StopIteration):
             return self._unknown(op)
 
@@ -147,7 +149,7 @@ def _constant(source: Source, tensor: Tensor) -> Labelled:
 
 def _uniform(op: Op, values: list[Any]) -> Uniform | None:
     """The result where all that goes in is one number and the operation leaves it so."""
-    if op.name not in _KEEPS_UNIFORM or not values or not all(isinstance(v, Uniform) for v in values):
+    if op.name not in _KEEPS_UNIFORM.split() or not values or not all(isinstance(v, Uniform) for v in values):
         return None
     numbers = {v.number for v in values}
     if len(numbers) > 1:

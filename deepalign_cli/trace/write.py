@@ -85,9 +85,8 @@ class _Text:
         if isinstance(e, Concatenation):
             return "|".join(map(self.axis, e.parts))
         if isinstance(e, Product):
-            return "*".join(
-                f"({self.axis(p)})" if isinstance(p, Concatenation) else self.axis(p) for p in e.parts
-            )
+            factors = [(self.axis(part), isinstance(part, Concatenation)) for part in e.parts]
+            return "*".join(f"({text})" if nested else text for text, nested in factors)
         return str(e.size) if isinstance(e, Inert) else self._mark(e) + self.names[e.variable]
 
     def _mark(self, units: Units) -> str:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, Inert, concatenation, free, product, resolve
+from deepalign_cli.trace.expressions import (
+    ONE,
+    Expression,
+    Form,
+    Inert,
+    concatenation,
+    free,
+    product,
+    resolve,
+)
 from deepalign_cli.trace.labels import Labels, NoRule, extent
 from deepalign_cli.trace.rules.registry import Op, rule
 from deepalign_cli.trace.values import Labelled, Part, Value, View
@@ -127,7 +136,7 @@ def pad(labels: Labels, op: Op, x: Value, widths: list[int], fill: Any = 0) -> V
             e, low = labels.cut(e, -low)[1], 0
         if high < 0:
             e, high = labels.cut(e, e.size + high)[0], 0
-        form = {} if fill else None
+        form: Form | None = {} if fill else None
         before, behind = ([free(n, form)] if n else [] for n in (low, high))
         axes[d] = concatenation([*before, resolve(e), *behind])
     return Value([*axes])
@@ -171,4 +180,5 @@ def select_scatter(labels: Labels, op: Op, x: Value, source: Value, dim: int, in
     dim %= x.rank
     index = int(index) % x.lazy[dim].size
     row = Value([*source.lazy[:dim], ONE, *source.lazy[dim:]])
-    return slice_scatter(labels, op, x, row, dim, index, index + 1)
+    written: Value = slice_scatter(labels, op, x, row, dim, index, index + 1)
+    return written

@@ -15,9 +15,9 @@ _PASSES = {
     Sense.SIGN: "relu leaky_relu abs rrelu_with_noise",
     Sense.SCALE: "tanh sin asin atan sinh asinh atanh erf tan sgn sign round trunc erfinv",
     Sense.BOTH: "sigmoid gelu silu exp exp2 expm1 log log2 log10 log1p sqrt rsqrt elu celu selu softplus mish"
-    " hardswish hardsigmoid hardtanh hardshrink softshrink relu6 threshold clamp clamp_min clamp_max log_sigmoid"
-    " log_sigmoid_forward logit erfc acos acosh lgamma digamma ceil floor frac isnan isinf nan_to_num logical_not"
-    " bitwise_not special_log_ndtr special_erfcx special_i0 special_i0e special_i1 special_i1e",
+    " hardswish hardsigmoid hardtanh hardshrink softshrink relu6 threshold clamp clamp_min clamp_max logit"
+    " log_sigmoid log_sigmoid_forward erfc acos acosh lgamma digamma ceil floor frac isnan isinf nan_to_num"
+    " logical_not bitwise_not special_log_ndtr special_erfcx special_i0 special_i0e special_i1 special_i1e",
 }  # fmt: skip
 _ACTIVATIONS = {name: sense for sense, names in _PASSES.items() for name in names.split()}
 

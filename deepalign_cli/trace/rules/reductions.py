@@ -49,7 +49,11 @@ _POOLS = [
     *(f"max_pool{n}d_with_indices" for n in (2, 3)),
     *(f"adaptive_max_pool{n}d" for n in (1, 2, 3)),
 ]
-_UPSAMPLES = ["upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]  # fmt: skip
+_UPSAMPLES = (
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d"
+    " _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d"
+    " _upsample_bilinear2d_aa _upsample_bicubic2d_aa"
+)
 
 
 @rule(*_POOLS, *_UPSAMPLES, "grid_sampler_2d", "grid_sampler_3d")

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.fx import Node
@@ -14,7 +14,8 @@ from torch.fx import Node
 from deepalign_cli.trace.labels import Labels, NoRule
 from deepalign_cli.trace.values import Labelled, Value
 
-Rule = Callable[..., "Labelled | list[Labelled]"]
+Rule = Callable[..., Any]
+Function = TypeVar("Function", bound=Rule)
 
 _RULES: dict[str, Rule] = {}
 
@@ -69,10 +70,10 @@ class Op:
         return [Value(list(axes)) for _ in self.results] if self.is_many else Value(list(axes))
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[Function], Function]:
     """Register the rule of these operations: `rule(labels, op, *args, **kwargs)` gives their values."""
 
-    def put(function: Rule) -> Rule:
+    def put(function: Function) -> Function:
         for name in names:
             assert name not in _RULES, name
             _RULES[name] = function
@@ -101,7 +102,7 @@ def apply_rule(labels: Labels, op: Op, args: list[Any], kwargs: dict[str, Any]) 
     function = find_rule(op.name)
     if function is None:
         raise NoRule
-    result = function(labels, op, *args, **kwargs)
+    result: Labelled | list[Labelled] = function(labels, op, *args, **kwargs)
     _check(op, result)
     return result
 
