@@ -37,7 +37,7 @@ def _rows(equation: Equation) -> list[tuple[Variable, Form]]:
     first = [u.variable for u in sides[0][1]]
     if any([u.variable for u in units] != first for _, units in sides):
         return [(u.variable, u.form) for _, units in sides for u in units]
-    rows = []
+    rows: list[tuple[Variable, Form]] = []
     for place, variable in enumerate(first):
         row: dict[Unknown, int] = defaultdict(int)
         for c, units in sides:

@@ -91,7 +91,7 @@ def export(module: nn.Module, example: Example, outputs: Sequence[str] = ()) -> 
 
 def decomposed(exported: ExportedProgram, prefix: str = "") -> Program:
     """A program in few operations. What nothing reads is taken out: an unused state would tie layers."""
-    table = torch.export.default_decompositions()
+    table: dict[object, object] = dict(torch.export.default_decompositions())
     for name in _WHOLE:
         op, overload = name.split(".")
         table.pop(getattr(getattr(torch.ops.aten, op), overload), None)

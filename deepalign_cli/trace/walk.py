@@ -19,8 +19,8 @@ from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
 _KEEPS_UNIFORM = (
-    "view reshape _unsafe_view permute t transpose unsqueeze squeeze expand repeat select slice flip cat stack"
-    " split_with_sizes split chunk unbind clone alias detach lift_fresh_copy _to_copy"
+    "view reshape _unsafe_view permute t transpose unsqueeze squeeze expand repeat select slice flip cat"
+    " stack split_with_sizes split chunk unbind clone alias detach lift_fresh_copy _to_copy"
 )
 _ROOT = re.compile(r"^(?:L__self__|L\['self'\])\.?")
 

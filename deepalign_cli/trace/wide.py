@@ -16,7 +16,7 @@ _WIDE = {
 }
 
 
-class Wide(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+class Wide(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every operation in float64: code that casts to float32 on the way would round."""
 
     def __torch_dispatch__(
