@@ -21,7 +21,7 @@ _ROUNDED = 3e-7
 
 
 def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
-    """The element that balances every unit of every `scale` group; empty where there is none."""
+    """The element that balances every unit whose size may change, by positive scales; empty without any."""
     groups = symmetry.stretching
     scale = {g: torch.ones(symmetry.sizes[g], dtype=torch.float64) for g in groups}
     settled = max((_settled(symmetry, weights, g) for g in groups), default=_ROUNDED)
@@ -37,17 +37,17 @@ def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
 
 
 def _settled(symmetry: Symmetry, weights: Weights, group: str) -> float:
-    dtypes = {widened(weights[place.name]).dtype for place in symmetry.occurrences[group] if place.mark}
+    dtypes = {widened(weights[place.name]).dtype for place in symmetry.occurrences[group] if place.exponent}
     return max((_SETTLED.get(dtype, _ROUNDED) for dtype in dtypes), default=_ROUNDED)
 
 
 def _balance(symmetry: Symmetry, weights: Weights, g: Element, group: str) -> Float64[Tensor, " n"]:
     size = symmetry.sizes[group]
-    energy = {mark: torch.zeros(size, dtype=torch.float64) for mark in "+-"}
+    energy = {exponent: torch.zeros(size, dtype=torch.float64) for exponent in (1, -1)}
     for place in symmetry.occurrences[group]:
         w = weights[place.name]
-        if place.mark and is_trained(place.name, w):
+        if place.exponent and is_trained(place.name, w):
             rows = symmetry.unfold(place, symmetry.act(g, place.name, widened(w)))
-            energy[place.mark] += torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
-    alive = (energy["+"] > 0) & (energy["-"] > 0)
-    return torch.where(alive, (energy["-"] / energy["+"].clamp(min=1e-300)).pow(0.25), 1.0)
+            energy[place.exponent] += torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+    alive = (energy[1] > 0) & (energy[-1] > 0)
+    return torch.where(alive, (energy[-1] / energy[1].clamp(min=1e-300)).pow(0.25), 1.0)

@@ -91,7 +91,7 @@ def _rows(place: Occurrence, call: Call) -> Float[Tensor, "n samples"]:
 class Correlations:
     """For every group that is read, the sum over its readers of two networks' correlations.
 
-    Those of sign groups are `flipping`: they change sign with a unit. `samples` counts the examples, and
+    Those of readers that flip with a unit's sign are `flipping`. `samples` counts the examples, and
     `unread` names the groups that no layer reads, `open` those and the ones with units that never change.
     """
 
@@ -147,8 +147,8 @@ def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], sampl
         parts: dict[bool, Tensor] = {}
         for place in symmetry.occurrences[group]:
             if place in moments:
-                flips = symmetry.kinds[group].turns and bool(place.mark)
-                parts[flips] = parts.get(flips, torch.zeros(())) + moments[place].correlations()
+                before = parts.get(place.flips, torch.zeros(()))
+                parts[place.flips] = before + moments[place].correlations()
         if parts:
             plain = parts.get(False, torch.zeros(n, n, dtype=torch.float64))
             groups[group] = Matrices(plain, parts.get(True), symmetry.identity())

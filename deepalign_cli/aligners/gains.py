@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.symmetry import Occurrence, Symmetry, Weights
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
 
 Counted = Callable[[str, Tensor], bool]  # whether a tensor counts in the objective
@@ -87,19 +87,14 @@ class Gains:
         dtype = torch.promote_types(a.dtype, b.dtype)
         return a.to(dtype), b.to(dtype)
 
-    def flips(self, place: Occurrence, group: str) -> bool:
-        """Whether the entries at `place` change sign with the units of `group`."""
-        return self.symmetry.kinds[group].turns and bool(place.mark)
-
     def _fresh(self, group: str, g: Element, names: Iterable[str] | None = None) -> Matrices:
         parts: dict[bool, Tensor | None] = {False: None, True: None}
         for name in self.names[group] if names is None else names:
             a, b = self.acted(name, g)
             for place in self.symmetry.occurrences[group]:
                 if place.name == name:
-                    flips = self.flips(place, group)
                     rows = self.symmetry.unfold(place, a), self.symmetry.unfold(place, b)
-                    parts[flips] = accumulate(parts[flips], *rows)
+                    parts[place.flips] = accumulate(parts[place.flips], *rows)
         plain, flipping = parts[False], parts[True]
         if plain is None:
             plain = (
@@ -227,13 +222,12 @@ def _add_difference(
     """
     symmetry = problem.symmetry
     place, own = (next(o for o in symmetry.occurrences[h] if o.name == name) for h in (units[0], group))
-    places = torch.arange(place.stop).reshape(*place.factors)[:, units[1]].flatten()
+    places = place.block.places().index_select(place.number, units[1]).flatten()
     a, b = widened(problem.reference[name]).index_select(place.axis, places), widened(problem.moving[name])
     difference = symmetry.act(steps[1], name, b) - symmetry.act(steps[0], name, b)
     dtype = torch.promote_types(a.dtype, b.dtype)
     rows = (symmetry.unfold(own, w.to(dtype)) for w in (a, difference))
-    which = int(problem.flips(own, group))
-    parts[which] = accumulate(parts[which], *rows)
+    parts[own.flips] = accumulate(parts[own.flips], *rows)
 
 
 def _changed(old: Element, new: Element, h: str) -> Int64[Tensor, " m"]:
@@ -260,6 +254,6 @@ def _is_simple(problem: Gains, group: str, changed: Iterable[str]) -> bool:
         met = [h for axis in axes for h in axis if h in moved]
         if met and not (len(met) == 1 and axes.count((met[0],)) == 1 and axes.count((group,)) == 1):
             return False
-        if met and any(len(axis.terms) > 1 for axis in symmetry.spec.axes[name]):
+        if met and any(len(parts) > 1 for parts in symmetry.blocks[name]):
             return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
 from deepalign_cli.spelling import british
+from deepalign_cli.symmetry.kinds import Kind, parse_kinds
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.user_code import guarded
@@ -82,6 +83,8 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
         row.values(own)
     if isinstance(common.get("activation"), str):
         common["activation"] = _activation(common["activation"])
+    if "kinds" in common:
+        common["kinds"] = _kinds(common["kinds"])
     if isinstance(common.get("spec"), str | os.PathLike):
         common["spec"] = Path(common["spec"])
     if isinstance(running.get("splits"), str):
@@ -95,6 +98,11 @@ def _activation(name: str) -> Activation:
     if name not in list(Activation):
         raise UsageError(f"there is no activation '{name}'.", f"it is one of {', '.join(Activation)}.")
     return Activation(name)
+
+
+def _kinds(given: str | Iterable[str] | None) -> frozenset[Kind]:
+    """The kinds of `"scale,sign"` or of `["scale", "sign"]`."""
+    return parse_kinds(given if isinstance(given, str) else ",".join(given)) if given else frozenset()
 
 
 def testbed_of(

@@ -47,8 +47,8 @@ def align(
 
     `model` (a module; by default the first of the inputs that is one) and `data` (arrays, a DataLoader, a
     path) are for methods that use data. `out` names a file to write aligned b to. `options` are the
-    method's (`restarts=5`), the settings' (`spec`, `activation`, `heads`, `seed`), and those of the data
-    (`normalise`, `limit`, `loss`, ...), named as on the command line.
+    method's (`restarts=5`), the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`), and those of the
+    data (`normalise`, `limit`, `loss`, ...), named as on the command line.
 
     Raises:
         DeepalignError: the inputs do not fit each other, the architecture is not known, or an option may not
@@ -130,7 +130,7 @@ def landscape(
 def verify(a: Source, b: Source, *, tolerance: float | None = None, **options: Any) -> Verdict:
     """Whether the two are the same function up to a symmetry: `same`, `residual`, and the tensor it is in.
 
-    `options` are the settings' (`spec`, `activation`, `heads`, `seed`) and `restarts`.
+    `options` are the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`) and `restarts`.
 
     Raises:
         DeepalignError: the inputs do not fit each other, or the architecture is not known.

@@ -47,7 +47,7 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
 
     checkpoint, activation = open_network(a), family.activation
     try:
-        resolved = (checkpoint, how.from_, activation, family.heads)
+        resolved = (checkpoint, how.from_, activation, family.heads, family.kinds or ())
         spec = blank_spec(checkpoint) if how.blank else resolve_spec(*resolved)
     except SpecError:
         if not how.spec and how.from_ is None:
@@ -56,7 +56,7 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
         raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if how.spec and not common.json:
-        sys.stdout.write(format_spec(spec if activation else plain(spec)))
+        sys.stdout.write(format_spec(spec if activation or family.kinds else plain(spec)))
         return
     out.notes((*checkpoint.notes, *spec.notes))
     payload = _payload(checkpoint, spec, sizes) | ({"spec": format_spec(spec)} if how.spec else {})

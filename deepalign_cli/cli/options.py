@@ -11,6 +11,7 @@ import typer
 from deepalign_cli.checkpoint.hub import set_offline
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
+from deepalign_cli.symmetry.kinds import Kind, parse_kinds
 from deepalign_cli.symmetry.spec import Activation
 
 INPUT, ALIGNING, MERGING, OUTPUT = "What the networks are", "How to align", "How to merge", "Output"
@@ -86,6 +87,10 @@ class FamilyOptions:
     activation: Activation | None = option(
         "The activation of the hidden units: tanh and sin also allow sign flips, relu and leaky_relu also "
         "allow rescaling.", INPUT,
+    )  # fmt: skip
+    kinds: frozenset[Kind] | None = option(
+        "Also move scales or signs where the spec says that the network allows them.", INPUT,
+        metavar="scale,sign", parser=parse_kinds,
     )  # fmt: skip
     heads: int | None = option("Attention heads of a transformer; shapes alone do not tell.", INPUT, min=1)
 

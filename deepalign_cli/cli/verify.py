@@ -55,7 +55,8 @@ def verify(
     from deepalign_cli.operations.verify import verify_session
 
     options = {"restarts": how.restarts} if how.restarts else {}
-    settings = Settings("weights", options, known.spec, known.activation, known.heads, known.seed or 0)
+    values = {name: value for name, value in vars(known).items() if value is not None}
+    settings = Settings("weights", options, **values)
     running = RunningOptions(**vars(model)).subject()
     with out.progress("comparing") as progress:
         verdict = verify_session(

@@ -24,7 +24,7 @@ from deepalign_cli.models.values import (
     whole,
     wholes,
 )
-from deepalign_cli.symmetry.families.residual import Block, Net, cardinality, norms_come_first
+from deepalign_cli.symmetry.families.residual import Net, ResidualBlock, cardinality, norms_come_first
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import numbers
 
@@ -141,7 +141,9 @@ def read_residual(net: Net, prefix: str, values: Mapping[str, str]) -> ReadNetwo
     return run, ", ".join(words), (channels, *(size * 2 if len(size) == 1 else size)) if size else None
 
 
-def _block(block: Block, stride: int, activation: Nonlinearity, before: bool, options: Options) -> BlockRun:
+def _block(
+    block: ResidualBlock, stride: int, activation: Nonlinearity, before: bool, options: Options
+) -> BlockRun:
     eps = options.read("eps", positive, 1e-5)
     for module in block.convs:
         if len(numbers(module.path[len(block.path) :])) > 1:
@@ -156,7 +158,7 @@ def _block(block: Block, stride: int, activation: Nonlinearity, before: bool, op
     return BlockRun(tuple(units), _shortcut(block, stride, eps), activation, before)
 
 
-def _shortcut(block: Block, stride: int, eps: float) -> Unit | None:
+def _shortcut(block: ResidualBlock, stride: int, eps: float) -> Unit | None:
     """The projection of a block. Raises SpecError unless it is a convolution, then at most one norm."""
     if not block.shortcut:
         return None

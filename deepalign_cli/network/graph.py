@@ -15,29 +15,36 @@ from enum import StrEnum
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.symmetry.blocks import Block
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One factor of an axis: a group (`group`) or, where that is empty, a labelled extent."""
+    """One factor of an axis: a group (`group`) or, where that is empty, a labelled extent.
+
+    `flips` says that the entries change sign with a unit.
+    """
 
     axis: int
     group: str
     size: int
+    flips: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A block of a tensor in which every axis is a plain product: its slices and its factors."""
+    """A part of a tensor in which every axis is a plain product: a block of each axis, and their factors."""
 
     name: str
-    slices: tuple[slice, ...]
+    blocks: tuple[Block, ...]
     factors: tuple[Factor, ...]
 
     def block(self, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The cell of a stack of tensors, one axis a factor."""
-        part = w[(slice(None), *self.slices)]
+        part = w
+        for dim, block in enumerate(self.blocks, 1):
+            part = block.cut(part, dim)
         return part.reshape(len(w), *(f.size for f in self.factors))
 
 
@@ -65,6 +72,15 @@ class Edge:
     order: tuple[int, ...]
     sizes: tuple[int, int]
     grid: tuple[int, ...]
+
+    @property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether the entries change sign with the target's units, and with the source's."""
+        if self.ends is Ends.GROUPS:
+            target, source = (self.cell.factors[i].flips for i in self.order[:2])
+            return target, source
+        turned = any(f.flips for f in self.cell.factors)
+        return (turned, False) if self.ends is Ends.INPUTS else (False, turned)
 
     def matrix(self, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch target source grid"]:
         """The edge's entries in a stack of tensors."""
@@ -127,7 +143,7 @@ class Graph:
     def _read_single(self, cell: Cell, place: int) -> None:
         unit = cell.factors[place]
         labelled = [i for i, f in enumerate(cell.factors) if i != place]
-        if math.prod(cell.factors[i].size for i in labelled) == 1 and len(cell.slices) == 1:
+        if math.prod(cell.factors[i].size for i in labelled) == 1 and len(cell.blocks) == 1:
             self.vectors.append(Vector(cell, unit.group, cell.name.rpartition(".")[2]))
             return
         # Trailing axes are kernel positions; the labels are whatever stands beside the group before them.
@@ -160,22 +176,16 @@ class Graph:
 
 
 def cells(symmetry: Symmetry, name: str) -> Iterator[Cell]:
-    """The blocks of a tensor between the borders of its concatenations."""
-    parts: list[list[tuple[slice, tuple[Factor, ...]]]] = []
-    for number, axis in enumerate(symmetry.spec.axes[name]):
-        start, terms = 0, []
-        for term in axis.terms:
-            factors = tuple(
-                Factor(number, a.name, symmetry.sizes[a.name] if a.name else a.size) for a in term
-            )
-            stop = start + math.prod(f.size for f in factors)
-            terms.append((slice(start, stop), factors))
-            start = stop
-        parts.append(terms)
-    for chosen in itertools.product(*parts):
-        factors = tuple(f for _, term in chosen for f in term)
+    """The parts of a tensor between the borders of its concatenations."""
+    kinds, flips = symmetry.kinds, symmetry.spec.flips
+    for chosen in itertools.product(*symmetry.blocks[name]):
+        factors = tuple(
+            Factor(axis, atom.name, size, bool(atom.name) and kinds[atom.name].turns and flips(atom))
+            for axis, block in enumerate(chosen)
+            for atom, size, _ in block.factors
+        )
         if any(f.group for f in factors):
-            yield Cell(name, tuple(s for s, _ in chosen), factors)
+            yield Cell(name, chosen, factors)
 
 
 def _grid_of(cell: Cell, places: Sequence[int]) -> tuple[int, ...]:

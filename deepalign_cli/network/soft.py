@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.symmetry.blocks import Block, order
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 Matrices = Mapping[str, Float[Tensor, "batch n n"]]
@@ -21,22 +21,25 @@ def soft_act(
 
     For permutation matrices this is `Symmetry.act`. Groups without a matrix stay.
     """
-    for number, axis in enumerate(symmetry.spec.axes.get(name, ())):
-        if not any(g in matrices for g in axis.groups()):
+    for dim, blocks in enumerate(symmetry.blocks.get(name, ()), 1):
+        if not any(atom.name in matrices for block in blocks for atom, _, _ in block.factors):
             continue
-        parts, start = [], 0
-        for term in axis.terms:
-            sizes = [symmetry.sizes[a.name] if a.name else a.size for a in term]
-            part = w.narrow(number + 1, start, math.prod(sizes))
-            start += math.prod(sizes)
-            shape = part.shape
-            part = part.reshape(*shape[: number + 1], *sizes, *shape[number + 2 :])
-            for place, atom in enumerate(term):
-                if atom.name in matrices:
-                    part = _multiplied(matrices[atom.name], part, number + 1 + place)
-            parts.append(part.reshape(shape))
-        w = torch.cat(parts, number + 1) if len(parts) > 1 else parts[0]
+        parts = [_moved(matrices, block, w, dim) for block in blocks]
+        w = torch.cat(parts, dim) if len(parts) > 1 else parts[0]
+        if (index := order(blocks)) is not None:
+            w = w.index_select(dim, index.to(w.device))
     return w
+
+
+def _moved(matrices: Matrices, block: Block, w: Float[Tensor, "batch ..."], dim: int) -> Tensor:
+    """A block's entries along an axis, its groups' axes multiplied by their matrices."""
+    part = block.cut(w, dim)
+    shape = part.shape
+    part = part.reshape(*shape[:dim], *block.sizes, *shape[dim + 1 :])
+    for number, (atom, _, _) in enumerate(block.factors):
+        if atom.name in matrices:
+            part = _multiplied(matrices[atom.name], part, dim + number)
+    return part.reshape(shape)
 
 
 def _multiplied(p: Float[Tensor, "batch n n"], w: Float[Tensor, "batch ..."], axis: int) -> Tensor:

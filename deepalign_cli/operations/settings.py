@@ -14,6 +14,7 @@ from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
+from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation, Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -32,6 +33,7 @@ class Settings:
     options: Mapping[str, object] = field(default_factory=dict)
     spec: Path | Spec | None = None
     activation: Activation | None = None
+    kinds: frozenset[Kind] = frozenset()
     heads: int | None = None
     seed: int = 0
     force: bool = False
@@ -56,7 +58,7 @@ class Settings:
             SpecError: no spec fits; AmbiguousError: more than one does.
         """
         try:
-            spec = resolve_spec(reference, self.spec, self.activation, self.heads)
+            spec = resolve_spec(reference, self.spec, self.activation, self.heads, self.kinds)
         except SpecError:
             if self.method != NAIVE or self.spec:
                 raise

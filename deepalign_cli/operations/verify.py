@@ -19,12 +19,13 @@ from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import load_inputs
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.kinds import MOVABLE
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import widened
 
 _ROUNDINGS = 16.0
 _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
-_UNSCALED = "only permutations were tried; --activation also tries the signs or scales that it allows"
+_UNSCALED = "only permutations were tried; --activation or --kinds also tries signs or scales"
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +76,8 @@ def verify_session(
     if running and (running.model or running.data):
         spec = _check_model(running, input_shape, a, alignment.symmetry, settings)
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
-    hints = [_UNSCALED] if residual > limit and bare and alignment.symmetry.spec.marked() else []
+    could = any(alignment.symmetry.spec.allowed(kind) for kind in MOVABLE)
+    hints = [_UNSCALED] if residual > limit and bare and could else []
     notes = tuple(dict.fromkeys((*a.notes, *b.notes, *alignment.symmetry.spec.notes, *hints)))
     seconds = time.perf_counter() - started
     return Verdict(residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)

@@ -14,8 +14,8 @@ from torch import Tensor
 class Element:
     """Place i of the result holds unit `perm[i]` of the input, times `scale[i]`.
 
-    Groups that `perm` does not name stay as they are; `scale` names only groups whose kind is `sign`
-    or `scale`.
+    Groups that `perm` does not name stay as they are; `scale` names only groups whose kind multiplies.
+    Which power of a unit's scale, and whether its sign, meets an entry is for the spec's marks to say.
 
     >>> g = Element({"k": torch.tensor([2, 0, 1])}, {"k": torch.tensor([1.0, 2.0, 1.0]).double()})
     >>> (g @ g.inverse()).perm["k"]

@@ -1,7 +1,8 @@
 """What a group may do to its units besides permuting them: a table with a row for each kind.
 
-A kind says how its factors are drawn and which are valid; where a spec marks an axis with + or -, entries are
-multiplied or divided by them. Everything else (acting, composing, inverting) is the same for all kinds.
+A kind says how its factors are drawn and which are valid. A factor c acts on an axis as |c|^e sgn(c)^f, where
+the spec's mark on the axis gives e (+, - or neither) and f (~). Everything else (acting, composing,
+inverting) is the same for all kinds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +59,41 @@ def _are_scales(factors: Tensor) -> bool:
     return bool((factors > 0).all() and factors.isfinite().all())
 
 
+def _signed_scales(uniform: Tensor) -> Tensor:
+    """A sign and, independent of it, a magnitude: which half, and where in it."""
+    return _signs(uniform) * _scales((2 * uniform) % 1)
+
+
+def _are_signed_scales(factors: Tensor) -> bool:
+    return bool((factors != 0).all() and factors.isfinite().all())
+
+
 PERMUTATION = Kind("permutation")
 SIGN = Kind("sign", turns=True, factors=_signs, allows=_are_signs)
 SCALE = Kind("scale", stretches=True, factors=_scales, allows=_are_scales)
+SIGNED_SCALE = Kind(
+    "signed scale", turns=True, stretches=True, factors=_signed_scales, allows=_are_signed_scales
+)
 
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (PERMUTATION, SIGN, SCALE)})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE)}
+)
+MOVABLE = (SCALE, SIGN)  # what `--kinds` may name; both together are SIGNED_SCALE
+
+
+def kind_that(*, turns: bool, stretches: bool) -> Kind:
+    """The kind whose units may change their sign, their size, both or neither."""
+    return next(kind for kind in KINDS.values() if (kind.turns, kind.stretches) == (turns, stretches))
+
+
+def parse_kinds(text: str) -> frozenset[Kind]:
+    """The kinds that a list such as `scale,sign` names.
+
+    Raises:
+        UsageError: one is neither `scale` nor `sign`.
+    """
+    names, known = [name.strip() for name in text.split(",")], {kind.name: kind for kind in MOVABLE}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"'{name}' is not a kind that can be moved.", "it is scale, sign or scale,sign.")
+    return frozenset(known[name] for name in names)

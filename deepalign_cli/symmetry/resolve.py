@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
+from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec, read_spec
 
@@ -22,11 +23,13 @@ def resolve_spec(
     given: Path | Spec | None = None,
     activation: Activation | None = None,
     heads: int | None = None,
+    kinds: Collection[Kind] = (),
 ) -> Spec:
     """The spec of a checkpoint.
 
     The first that there is of: the one `given` or in a file, the spec in the metadata, a known family.
-    `activation` sets the kinds of the groups that carry marks; without it the permutations alone move.
+    `activation` and `kinds` say what else moves where the spec's marks allow it; without them and without
+    kinds in the spec the permutations alone do.
 
     Raises:
         SpecError: none fits.
@@ -35,7 +38,7 @@ def resolve_spec(
     """
     spec = _given(checkpoint, given) or _family(checkpoint, heads)
     _check_tied(checkpoint, spec)
-    return spec.with_activation(activation)
+    return spec.with_activation(activation, kinds)
 
 
 def blank_spec(checkpoint: Checkpoint) -> Spec:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from deepalign_cli.errors import SpecError
-from deepalign_cli.symmetry.axes import Axis, Term, format_axes
+from deepalign_cli.symmetry.axes import Axis, format_axes
+from deepalign_cli.symmetry.blocks import extent
 from deepalign_cli.symmetry.spec import Spec
 
 _MISSING = "`deepalign inspect A` lists the checkpoint's tensors; take the others out of the spec."
@@ -50,11 +50,6 @@ def solve_sizes(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return {group: sizes[group] for group in spec.groups()}
 
 
-def extent(term: Term, sizes: Mapping[str, int]) -> int:
-    """The product of a term's atoms."""
-    return math.prod(sizes[atom.name] if atom.name else atom.size for atom in term)
-
-
 def _check_ranks(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
     missing = [name for name in spec.axes if name not in shapes]
     if missing:
@@ -70,10 +65,8 @@ def _check_ranks(spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _solve(axis: Axis, group: str, length: int, sizes: Mapping[str, int], where: str) -> int:
-    with_group = {**sizes, group: 1}
-    coefficient = sum(extent(t, with_group) for t in axis.terms if any(a.name == group for a in t))
-    rest = sum(extent(t, with_group) for t in axis.terms if all(a.name != group for a in t))
-    size, remainder = divmod(length - rest, coefficient)
+    rest, with_one = (extent(axis, {**sizes, group: size}) for size in (0, 1))  # no product has it twice
+    size, remainder = divmod(length - rest, with_one - rest)
     if remainder or size < 1:
         raise SpecError(f"{where} is {length} long, which '{axis}' cannot be.", _HINT)
     return size
@@ -82,7 +75,7 @@ def _solve(axis: Axis, group: str, length: int, sizes: Mapping[str, int], where:
 def _check(
     name: str, number: int, axis: Axis, length: int, sizes: Mapping[str, int], sources: Mapping[str, str]
 ) -> None:
-    total = sum(extent(term, sizes) for term in axis.terms)
+    total = extent(axis, sizes)
     if total != length:
         groups = dict.fromkeys(axis.groups())
         known = "; ".join(f"'{g}' has {sizes[g]} units in {sources[g]}" for g in groups)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from deepalign_cli.errors import SpecError, UsageError
-from deepalign_cli.symmetry.axes import GROUP_NAME, Axes, format_axes, parse_axes, without_marks
+from deepalign_cli.symmetry.axes import GROUP_NAME, Atom, Axes, format_axes, parse_axes, without_marks
 from deepalign_cli.symmetry.basis import Basis
-from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind
+from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind, kind_that
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20
@@ -45,14 +46,15 @@ class Spec:
     `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
     follow, which no sign may pass. `source` and `basis` say where the spec comes from and what it rests
-    on, `assumptions` what it takes for granted, a line for each thing.
+    on, `assumptions` what it takes for granted, a line for each thing; two specs that differ in no more
+    than `source` and `assumptions` are equal.
     """
 
     axes: Mapping[str, Axes]
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
-    source: str = "spec"
-    assumptions: tuple[str, ...] = ()
+    source: str = field(default="spec", compare=False)
+    assumptions: tuple[str, ...] = field(default=(), compare=False)
     pooled: frozenset[str] = frozenset()
     basis: Basis = Basis.GIVEN
 
@@ -86,25 +88,69 @@ class Spec:
         """The groups' names in the order in which they first appear."""
         return tuple(dict.fromkeys(g for axes in self.axes.values() for axis in axes for g in axis.groups()))
 
-    def marked(self) -> frozenset[str]:
-        """The groups that carry a `+` or `-` somewhere."""
-        atoms = (a for axes in self.axes.values() for axis in axes for term in axis.terms for a in term)
-        return frozenset(atom.name for atom in atoms if atom.mark)
+    def allowed(self, kind: Kind | str) -> frozenset[str]:
+        r"""The groups that may be of a kind, by their marks.
 
-    def with_activation(self, activation: Activation | None) -> Spec:
-        """The spec whose marked groups have the kind that `activation` allows; kinds already set stay."""
-        kind = activation.kind if activation else PERMUTATION
-        if not kind.multiplies:
+        A scale needs a `+` or `-` somewhere, a sign a `~`. Where the spec was not traced, its marks leave
+        open which of the two they are, and a group without any `~` may have either.
+
+        >>> spec = Spec.parse('[axes]\n"w" = "+k ~h"')
+        >>> sorted(spec.allowed("sign")), sorted(spec.allowed("scale"))
+        (['h', 'k'], ['k'])
+        """
+        kind = KINDS[kind] if isinstance(kind, str) else kind
+        atoms = self._marked_atoms()
+        scaled = frozenset(atom.name for atom in atoms if atom.exponent)
+        turned = self._tilded | (scaled if self.basis is not Basis.TRACED else frozenset())
+        groups = frozenset(self.groups())
+        return groups & (scaled if kind.stretches else groups) & (turned if kind.turns else groups)
+
+    def flips(self, atom: Atom) -> bool:
+        """Whether a unit's sign meets the entries on this atom's axis: by `~`, or by any mark.
+
+        By any mark in a group of which no axis has a `~`.
+        """
+        return "~" in atom.mark or (bool(atom.mark) and atom.name not in self._tilded)
+
+    def with_kinds(self, *, scale: bool = False, sign: bool = False) -> Spec:
+        """The spec whose groups also have scales or signs where they may; kinds already set stay."""
+        stretched = self.allowed(SCALE) if scale else frozenset()
+        turned = self.allowed(SIGN) if sign else frozenset()
+        barred = turned & self.pooled if self.basis is not Basis.TRACED else frozenset()
+        if not stretched | turned:
             return self
-        marked = self.marked()
-        barred = self.pooled & marked if kind.turns else frozenset()
-        kinds = {g: kind for g in self.groups() if g in marked - barred}
+        kinds = {g: kind_that(turns=g in turned - barred, stretches=g in stretched) for g in self.groups()}
+        kinds = {group: kind for group, kind in kinds.items() if kind.multiplies}
         assumption = (
             "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
             "would not pass them"
         )
         assumptions = (*self.assumptions, assumption) if barred else self.assumptions
         return replace(self, kinds={**kinds, **self.kinds}, assumptions=assumptions)
+
+    def with_activation(self, activation: Activation | None, kinds: Collection[Kind] = ()) -> Spec:
+        """The spec with the scales or signs that `activation` allows, and with those of `kinds`.
+
+        Raises:
+            SpecError: the spec was traced, and the network allows no group what the activation would.
+        """
+        kind = activation.kind if activation else PERMUTATION
+        if self.basis is Basis.TRACED and not self.allowed(kind) and self.groups():
+            raise SpecError(
+                f"no group of the traced network has a {kind}, which --activation {activation} stands for.",
+                "leave --activation out: a traced spec knows the activations; --kinds moves what it allows.",
+            )
+        asked = (kind, *kinds)
+        return self.with_kinds(scale=any(k.stretches for k in asked), sign=any(k.turns for k in asked))
+
+    @cached_property
+    def _tilded(self) -> frozenset[str]:
+        """The groups of which an axis has a `~`."""
+        return frozenset(atom.name for atom in self._marked_atoms() if "~" in atom.mark)
+
+    def _marked_atoms(self) -> frozenset[Atom]:
+        atoms = (a for axes in self.axes.values() for axis in axes for a in axis.atoms())
+        return frozenset(atom for atom in atoms if atom.mark)
 
     def with_prefix(self, prefix: str) -> Spec:
         """The same spec for tensors whose names begin with `prefix`."""
@@ -140,10 +186,10 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
-    unknown = sorted(set(table) - {"format", "axes", "kinds", "sizes", "pooled"})
+    unknown = sorted(set(table) - {"format", "basis", "axes", "kinds", "sizes", "pooled"})
     if unknown:
         message = f"the spec '{source}' has an unknown entry '{unknown[0]}'."
-        raise SpecError(message, "it may hold format, axes, kinds, sizes and pooled.")
+        raise SpecError(message, "it may hold format, basis, axes, kinds, sizes and pooled.")
     if (number := table.get("format", FORMAT)) != FORMAT:
         raise SpecError(f"the spec '{source}' has format {number!r}; this version reads {FORMAT}.", _HINT)
     axes = {
@@ -155,7 +201,8 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
     pooled = table.get("pooled", [])
     if not isinstance(pooled, list) or not all(isinstance(g, str) for g in pooled):
         raise SpecError(f"'pooled' in the spec '{source}' is not a list of group names.", _HINT)
-    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled))
+    basis = _basis(table.get("basis", Basis.GIVEN), source)
+    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis)
     _check_names(spec)
     return spec
 
@@ -164,6 +211,8 @@ def format_spec(spec: Spec) -> str:
     """The TOML text of a spec; `parse_spec` reads it back."""
     lines = [f"# deepalign symmetry spec, from {spec.source}"]
     lines += [*(f"# assumption: {assumption}" for assumption in spec.assumptions), f"format = {FORMAT}"]
+    if spec.basis is not Basis.GIVEN:
+        lines.append(f"basis = {json.dumps(spec.basis)}")
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
     kinds = {group: kind.name for group, kind in spec.kinds.items()}
@@ -213,15 +262,28 @@ def _size(value: object, name: str, source: str) -> int:
     return value
 
 
+def _basis(value: object, source: str) -> Basis:
+    if not isinstance(value, str) or value not in list(Basis):
+        message = f"the basis of the spec '{source}' is {value!r}."
+        raise SpecError(message, f"it is one of {', '.join(Basis)}, or left out.")
+    return Basis(value)
+
+
 def _check_names(spec: Spec) -> None:
     known = set(spec.groups())
     for name in (*spec.kinds, *spec.sizes, *spec.pooled):
         if name not in known or not GROUP_NAME.fullmatch(name):
             raise SpecError(f"no axis of the spec '{spec.source}' carries the group '{name}'.", _HINT)
     for name, kind in spec.kinds.items():
-        if kind.multiplies and name not in spec.marked():
+        if name not in spec.allowed(kind):
             raise SpecError(
-                f"the group '{name}' is of kind {kind} but no axis of it has a + or - mark.",
-                f"write +{name} where a tensor is multiplied by the unit's {kind}, "
-                f"-{name} where it is divided.",
+                f"the group '{name}' is of kind {kind} but no axis of it has {_needed(spec, name, kind)}.",
+                f"write +{name} where a tensor is multiplied by the unit's scale, -{name} where it is "
+                f"divided, ~{name} where it flips with the unit's sign, ~+{name} or ~-{name} for both.",
             )
+
+
+def _needed(spec: Spec, group: str, kind: Kind) -> str:
+    if kind.stretches and group not in spec.allowed(SCALE):
+        return "a + or - mark"
+    return "a ~ mark" if spec.basis is Basis.TRACED else "a ~, + or - mark"

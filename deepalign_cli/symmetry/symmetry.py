@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from jaxtyping import Num, Shaped
 from torch import Tensor
 
 from deepalign_cli.errors import SpecError
-from deepalign_cli.symmetry.axes import Axis, Term
+from deepalign_cli.symmetry.axes import Atom
+from deepalign_cli.symmetry.blocks import Block, blocks, order
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.sizes import solve_sizes
@@ -24,14 +25,24 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One place where a group stands: tensor, axis, the slice of a concatenation, place in the product."""
+    """One place where a group stands: tensor, axis, block of the axis, number in the block's product.
+
+    A unit's scale c multiplies the entries by |c|^exponent, and by its sign where it `flips` them; both as
+    far as the group's kind goes.
+    """
 
     name: str
     axis: int
-    start: int
-    stop: int
-    factors: tuple[int, int, int]  # the product's extents before the group, of the group, after it
-    mark: str
+    block: Block
+    number: int
+    exponent: int
+    flips: bool
+
+    @property
+    def factors(self) -> tuple[int, int, int]:
+        """The product's extents before the group, of the group, after it."""
+        sizes = self.block.sizes
+        return math.prod(sizes[: self.number]), sizes[self.number], math.prod(sizes[self.number + 1 :])
 
 
 class Symmetry:
@@ -47,10 +58,13 @@ class Symmetry:
         self.shapes = dict(shapes)
         self.sizes: Mapping[str, int] = solve_sizes(spec, shapes)
         self.kinds: Mapping[str, Kind] = {g: spec.kinds.get(g, PERMUTATION) for g in self.sizes}
+        of_axis = {a: blocks(a, self.sizes) for a in {axis for axes in spec.axes.values() for axis in axes}}
+        self.blocks: Mapping[str, tuple[tuple[Block, ...], ...]] = {
+            name: tuple(of_axis[axis] for axis in axes) for name, axes in spec.axes.items()
+        }
         self.occurrences: dict[str, tuple[Occurrence, ...]] = dict.fromkeys(self.sizes, ())
-        for name, axes in spec.axes.items():
-            for number, axis in enumerate(axes):
-                self._index(name, number, axis)
+        for name in spec.axes:
+            self._index(name)
 
     def __repr__(self) -> str:
         return f"Symmetry({self.spec.source}: {len(self.sizes)} groups, {sum(self.sizes.values())} units)"
@@ -85,10 +99,10 @@ class Symmetry:
         tensor([12., 10., 11.])
         """
         factors = []
-        for number, axis in enumerate(self.spec.axes.get(name, ())):
-            if (index := self._permutation(axis, g)) is not None:
+        for number, parts in enumerate(self.blocks.get(name, ())):
+            if (index := _permutation(parts, g)) is not None:
                 w = w.index_select(number, index.to(w.device))
-            if (factor := self._factor(axis, g)) is not None:
+            if (factor := self._factor(parts, g)) is not None:
                 factors.append((number, factor))
         return _scaled(w, factors, name) if factors else w
 
@@ -103,7 +117,7 @@ class Symmetry:
     @staticmethod
     def unfold(place: Occurrence, w: Num[Tensor, " ..."]) -> Num[Tensor, "n rest"]:
         """The entries that one occurrence of a group moves, one row a unit."""
-        part = w.movedim(place.axis, 0)[place.start : place.stop]
+        part = place.block.cut(w.movedim(place.axis, 0), 0)
         outer, size, inner = place.factors
         return part.reshape(outer, size, inner, -1).movedim(1, 0).reshape(size, -1)
 
@@ -123,55 +137,68 @@ class Symmetry:
         keep = set(groups)
         return Element(*({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale)))
 
-    def _index(self, name: str, number: int, axis: Axis) -> None:
-        start = 0
-        for term in axis.terms:
-            sizes = [self._extent(atom.name, atom.size) for atom in term]
-            stop = start + math.prod(sizes)
-            for place, atom in enumerate(term):
-                if atom.name:
-                    factors = (math.prod(sizes[:place]), sizes[place], math.prod(sizes[place + 1 :]))
-                    occurrence = Occurrence(name, number, start, stop, factors, atom.mark)
-                    self.occurrences[atom.name] += (occurrence,)
-            start = stop
+    def _index(self, name: str) -> None:
+        places = (
+            (axis, block, number, atom)
+            for axis, parts in enumerate(self.blocks[name])
+            for block in parts
+            for number, (atom, _, _) in enumerate(block.factors)
+            if atom.name
+        )
+        for axis, block, number, atom in places:
+            kind = self.kinds[atom.name]
+            exponent, flips = atom.exponent * kind.stretches, kind.turns and self.spec.flips(atom)
+            self.occurrences[atom.name] += (Occurrence(name, axis, block, number, exponent, flips),)
 
-    def _extent(self, name: str, size: int) -> int:
-        return self.sizes[name] if name else size
-
-    def _permutation(self, axis: Axis, g: Element) -> Tensor | None:
-        if not any(name in g.perm for name in axis.groups()):
+    def _factor(self, parts: Sequence[Block], g: Element) -> Tensor | None:
+        """What the entries of an axis are multiplied by; None where nothing but permutes."""
+        atoms = (atom for block in parts for atom, _, _ in block.factors)
+        if not any(atom.mark and atom.name in g.scale for atom in atoms):
             return None
-        if len(axis.terms) == 1 and len(axis.terms[0]) == 1:
-            return g.perm[axis.terms[0][0].name]
-        parts, start = [], 0
-        for term in axis.terms:
-            sizes = [self._extent(atom.name, atom.size) for atom in term]
-            index = torch.arange(start, start + math.prod(sizes)).reshape(sizes)
-            for dim, atom in enumerate(term):
-                if atom.name in g.perm:
-                    index = index.index_select(dim, g.perm[atom.name])
-            parts.append(index.flatten())
-            start += math.prod(sizes)
-        return torch.cat(parts)
+        return _joined(parts, [self._block_factor(block, g) for block in parts])
 
-    def _factor(self, axis: Axis, g: Element) -> Tensor | None:
-        marked = any(a.mark and a.name in g.scale for term in axis.terms for a in term)
-        return torch.cat([self._term_factor(term, g) for term in axis.terms]) if marked else None
-
-    def _term_factor(self, term: Term, g: Element) -> Tensor:
-        sizes = [len(g.scale[a.name]) if a.name in g.scale else self._extent(a.name, a.size) for a in term]
+    def _block_factor(self, block: Block, g: Element) -> Tensor:
+        sizes = [len(g.scale[a.name]) if a.name in g.scale else size for a, size, _ in block.factors]
         factor = torch.ones(sizes, dtype=torch.float64)
-        for dim, atom in enumerate(term):
+        for dim, (atom, _, _) in enumerate(block.factors):
             if atom.mark and atom.name in g.scale:
-                scale = g.scale[atom.name] if atom.mark == "+" else 1.0 / g.scale[atom.name]
-                factor = factor * scale.reshape([-1 if d == dim else 1 for d in range(len(term))])
+                own = self._power(atom, g.scale[atom.name])
+                factor = factor * own.reshape([-1 if d == dim else 1 for d in range(len(sizes))])
         return factor.flatten()
+
+    def _power(self, atom: Atom, scale: Tensor) -> Tensor:
+        """The factors that units of these scales have on an axis."""
+        size = scale.abs() if atom.exponent else torch.ones_like(scale)
+        size = 1.0 / size if atom.exponent < 0 else size
+        return size * scale.sign() if self.spec.flips(atom) else size
+
+
+def _permutation(parts: Sequence[Block], g: Element) -> Tensor | None:
+    """Which entry comes to each place of an axis; None where all stay."""
+    if not any(atom.name in g.perm for block in parts for atom, _, _ in block.factors):
+        return None
+    if len(parts) == 1 and len(parts[0].factors) == 1:
+        return g.perm[parts[0].factors[0][0].name]
+    moved = []
+    for block in parts:
+        index = block.places()
+        for dim, (atom, _, _) in enumerate(block.factors):
+            if atom.name in g.perm:
+                index = index.index_select(dim, g.perm[atom.name])
+        moved.append(index.flatten())
+    return _joined(parts, moved)
+
+
+def _joined(parts: Sequence[Block], values: Sequence[Tensor]) -> Tensor:
+    """The values of all blocks' entries as they stand on the axis."""
+    joined = torch.cat([*values])
+    return joined if (index := order(parts)) is None else joined[index]
 
 
 def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
     if not w.is_floating_point():
         message = f"'{name}' holds {w.dtype} and cannot be scaled."
-        raise SpecError(message, "remove the + or - mark from this tensor in the spec.")
+        raise SpecError(message, "remove the +, - or ~ mark from this tensor in the spec.")
     wide = widened(w)
     for number, factor in factors:
         wide = wide * factor.to(wide).reshape([-1 if d == number else 1 for d in range(w.ndim)])

@@ -18,12 +18,12 @@ def doubled(name: str) -> tuple[Symmetry, dict[str, Tensor]]:
     return symmetry, {n: x.double() if x.is_floating_point() else x for n, x in w.items()}
 
 
-def energies(symmetry: Symmetry, w: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-    """For each mark the units' squared norms."""
-    out = {"+": torch.zeros(symmetry.sizes[group]).double(), "-": torch.zeros(symmetry.sizes[group]).double()}
+def energies(symmetry: Symmetry, w: dict[str, Tensor], group: str) -> dict[int, Tensor]:
+    """For each exponent of the scale the units' squared norms."""
+    out = {1: torch.zeros(symmetry.sizes[group]).double(), -1: torch.zeros(symmetry.sizes[group]).double()}
     for place in symmetry.occurrences[group]:
-        if place.mark:
-            out[place.mark] += symmetry.unfold(place, w[place.name]).square().sum(1)
+        if place.exponent:
+            out[place.exponent] += symmetry.unfold(place, w[place.name]).square().sum(1)
     return out
 
 
@@ -36,8 +36,8 @@ def test_incoming_and_outgoing_norms_of_every_unit_are_equal(name: str) -> None:
     balanced = symmetry.apply(g, w)
     for group in g.scale:
         found, before = energies(symmetry, balanced, group), energies(symmetry, w, group)
-        assert torch.allclose(found["+"], found["-"], rtol=1e-6)
-        assert not torch.allclose(before["+"], before["-"], rtol=1e-2)
+        assert torch.allclose(found[1], found[-1], rtol=1e-6)
+        assert not torch.allclose(before[1], before[-1], rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -142,7 +142,7 @@ def test_a_tensor_of_three_groups_ties_every_two_of_them() -> None:
 
 def test_cells_are_the_blocks_between_the_borders_of_concatenations() -> None:
     symmetry = bound({"w": (2 + 3, 7 + 4), "a": (2,), "b": (3,)}, w="a|b  7|2*a", a="a", b="b")
-    found = {tuple((s.start, s.stop) for s in c.slices): c for c in cells(symmetry, "w")}
+    found = {tuple((b.start, b.stop) for b in c.blocks): c for c in cells(symmetry, "w")}
     assert set(found) == {
         ((0, 2), (0, 7)),
         ((0, 2), (7, 11)),

@@ -11,7 +11,7 @@ UNIFORM = torch.rand(1000, generator=seeded(0), dtype=torch.float64)
 
 def test_kinds_are_found_by_their_names() -> None:
     assert {name: str(kind) for name, kind in KINDS.items()} == {name: name for name in KINDS}
-    assert list(KINDS) == ["permutation", "sign", "scale"]
+    assert list(KINDS) == ["permutation", "sign", "scale", "signed scale"]
     assert [kind.multiplies for kind in (PERMUTATION, SIGN, SCALE)] == [False, True, True]
     assert [(kind.turns, kind.stretches) for kind in (SIGN, SCALE)] == [(True, False), (False, True)]
 

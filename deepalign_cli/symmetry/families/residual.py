@@ -20,7 +20,7 @@ _SHORTCUT = re.compile(r"(downsample|shortcut|projection|skip)(\..*)?")
 
 
 @dataclass(frozen=True)
-class Block:
+class ResidualBlock:
     """A residual block: its convolutions and norms in order, and its projection (conv, norm)."""
 
     path: str
@@ -42,7 +42,7 @@ class Net:
     """A residual network's parts: stem convolution and norm, blocks, norm before the head, head."""
 
     stem: Module
-    blocks: tuple[Block, ...]
+    blocks: tuple[ResidualBlock, ...]
     norms: tuple[Module, ...]
     head: Module
 
@@ -75,7 +75,7 @@ def read(layout: Layout) -> Net | None:
     return Net(convs[0], tuple(whole), tuple(norms), heads[0]) if len(whole) == len(read) else None
 
 
-def _read_block(path: str, modules: list[Module]) -> Block | None:
+def _read_block(path: str, modules: list[Module]) -> ResidualBlock | None:
     cut = len(path) + 1
     shortcut = [m for m in modules if _SHORTCUT.fullmatch(m.path[cut:])]
     main = sorted((m for m in modules if m not in shortcut), key=lambda m: pieces(m.path))
@@ -89,7 +89,7 @@ def _read_block(path: str, modules: list[Module]) -> Block | None:
     projections = [m for m in shortcut if m.rank == 4]
     if len(projections) > 1 or not all(m.is_norm for m in shortcut if m not in projections):
         return None
-    return Block(path, tuple(convs), tuple(norms), tuple(sorted(shortcut, key=lambda m: -m.rank)))
+    return ResidualBlock(path, tuple(convs), tuple(norms), tuple(sorted(shortcut, key=lambda m: -m.rank)))
 
 
 def _write(net: Net) -> Spec:
@@ -113,7 +113,9 @@ def _write(net: Net) -> Spec:
     return draft.spec()
 
 
-def _write_block(draft: Draft, block: Block, stream: str, width: int, before: bool) -> tuple[str, int]:
+def _write_block(
+    draft: Draft, block: ResidualBlock, stream: str, width: int, before: bool
+) -> tuple[str, int]:
     if block.into != width:
         raise misfit(f"'{block.convs[0].path}' reads {block.into} channels but the stream has {width}.")
     out = _next_stream(block, stream, width)
@@ -134,7 +136,7 @@ def _write_block(draft: Draft, block: Block, stream: str, width: int, before: bo
     return out, block.out
 
 
-def _write_shortcut(draft: Draft, block: Block, out: str, stream: str) -> None:
+def _write_shortcut(draft: Draft, block: ResidualBlock, out: str, stream: str) -> None:
     if block.shortcut and block.shortcut[0].rank == 4:
         draft.linear(block.shortcut[0], out, stream, marked=len(block.shortcut) == 1)
     for norm in block.shortcut:
@@ -142,7 +144,7 @@ def _write_shortcut(draft: Draft, block: Block, out: str, stream: str) -> None:
             _write_norm(draft, norm, out, block.out)
 
 
-def _inner_axis(block: Block, number: int, into: str) -> str:
+def _inner_axis(block: ResidualBlock, number: int, into: str) -> str:
     """The axis between two convolutions of a block; around a grouped one whole groups move."""
     conv, following = block.convs[number], cardinality(block, number + 1)
     channels, own = conv.shapes["weight"][0], cardinality(block, number)
@@ -151,7 +153,7 @@ def _inner_axis(block: Block, number: int, into: str) -> str:
     return group_name(conv.path) if following == 1 else f"{group_name(conv.path)}*{channels // following}"
 
 
-def cardinality(block: Block, number: int) -> int:
+def cardinality(block: ResidualBlock, number: int) -> int:
     """The number of groups of a block's convolution: the channels that come in over those it reads."""
     conv = block.convs[number]
     per_group = conv.shapes["weight"][1]
@@ -162,7 +164,7 @@ def cardinality(block: Block, number: int) -> int:
     return groups
 
 
-def _next_stream(block: Block, stream: str, width: int) -> str:
+def _next_stream(block: ResidualBlock, stream: str, width: int) -> str:
     if any(m.rank == 4 for m in block.shortcut):
         return group_name(block.path)
     if block.out != width:
