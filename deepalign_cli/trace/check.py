@@ -74,6 +74,7 @@ class Trial:
         self.state = shaken(module, self.rng)
         self.shapes = {name: tuple(w.shape) for name, w in self.state.items()}
         self._rest = _rest(module, self.state)
+        example = example.mapped(lambda x: x.double() if x.is_floating_point() else x)
         self.examples = [example, other_inputs(example, self.rng)]
         try:
             self.outputs = [self.run(one) for one in self.examples]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepalign_cli.trace.expressions import ONE, Expression, Inert, free
+from deepalign_cli.trace.expressions import ONE, Expression, Form, Inert, free
 from deepalign_cli.trace.labels import Labels
 
 
@@ -77,7 +77,7 @@ class Uniform:
 
     def value(self, shape: Sequence[int]) -> Value:
         """The constant as used once; zeros may carry any exponent."""
-        form = None if self.number == 0 else {}
+        form: Form | None = None if self.number == 0 else {}
         return Value([free(int(n), form) if n > 1 else ONE if n == 1 else Inert(0) for n in shape])
 
 

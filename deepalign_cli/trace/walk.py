@@ -14,7 +14,7 @@ from torch.fx import Node
 from deepalign_cli.trace.expressions import Expression, Inert, free
 from deepalign_cli.trace.labels import Labels, NoRule
 from deepalign_cli.trace.program import Program, Role, Source
-from deepalign_cli.trace.rules.registry import Op, apply_rule
+from deepalign_cli.trace.rules.registry import Op, apply_rule, load_rules
 from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
@@ -39,6 +39,7 @@ class Walk:
     """One walk over one program."""
 
     def __init__(self, program: Program) -> None:
+        load_rules()
         self.program = program
         self.result = Walked(Labels())
         self.labels = self.result.labels

@@ -50,13 +50,13 @@ _POOLS = [
     *(f"adaptive_max_pool{n}d" for n in (1, 2, 3)),
 ]
 _UPSAMPLES = (
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d"
-    " _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d"
-    " _upsample_bilinear2d_aa _upsample_bicubic2d_aa"
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_bicubic2d_aa"
+    " _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d"
+    " upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa"
 )
 
 
-@rule(*_POOLS, *_UPSAMPLES, "grid_sampler_2d", "grid_sampler_3d")
+@rule(*_POOLS, *_UPSAMPLES.split(), "grid_sampler_2d", "grid_sampler_3d")
 def pooling(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list[Labelled] | Value:
     """Pooling and resampling in space: channel by channel."""
     if any(isinstance(v, Value) for v in (*args, *kwargs.values())):

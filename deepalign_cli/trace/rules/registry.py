@@ -82,24 +82,17 @@ def rule(*names: str) -> Callable[[Function], Function]:
     return put
 
 
-def find_rule(name: str) -> Rule | None:
-    """The rule of an operation, if there is one."""
-    if not _RULES:
-        package = importlib.import_module(__package__ or "")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
-    return _RULES.get(name)
-
-
-def known_operations() -> Mapping[str, Rule]:
-    """All operations that have a rule."""
-    find_rule("")
+def load_rules() -> Mapping[str, Rule]:
+    """The table, with the rules of every file beside this one."""
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return _RULES
 
 
 def apply_rule(labels: Labels, op: Op, args: list[Any], kwargs: dict[str, Any]) -> Labelled | list[Labelled]:
     """What the operation's rule says. Raises NoRule where there is none or it does not know this use."""
-    function = find_rule(op.name)
+    function = _RULES.get(op.name)
     if function is None:
         raise NoRule
     result: Labelled | list[Labelled] = function(labels, op, *args, **kwargs)
