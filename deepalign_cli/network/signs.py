@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.network.basis import sketch
 from deepalign_cli.network.graph import Ends, Graph
+from deepalign_cli.network.waves import sketch
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Weights
 

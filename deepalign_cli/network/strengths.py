@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.network.basis import grid_basis
 from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.lazy import Lazy
+from deepalign_cli.network.waves import grid_basis
 from deepalign_cli.symmetry.symmetry import Weights
 
 _TINY = 1e-12

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepalign_cli.network.basis import WAVES, sketch
 from deepalign_cli.network.graph import Ends, Graph
 from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, strengths
+from deepalign_cli.network.waves import WAVES, sketch
 from deepalign_cli.symmetry.symmetry import Weights
 
 Features = Mapping[str, Float[Tensor, "batch n channels"]]

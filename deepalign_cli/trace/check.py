@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deepalign_cli.errors import SpecError, one_line
+from deepalign_cli.models.example import Example, Outputs
 from deepalign_cli.symmetry.axes import Atom, Axes, Axis
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.trace.example import Example, Outputs
 from deepalign_cli.trace.shaken import other_inputs, other_shapes, same_shapes, shaken
 from deepalign_cli.trace.wide import Wide
 

@@ -36,7 +36,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inert:
+class Fixed:
     """Labelled places: none of them may move."""
 
     size: int
@@ -79,23 +79,23 @@ class Concatenation:
         return sum(part.size for part in self.parts)
 
 
-Expression = Inert | Units | Product | Concatenation
+Expression = Fixed | Units | Product | Concatenation
 
-ONE = Inert(1)
-NOTHING = Inert(0)
+ONE = Fixed(1)
+NOTHING = Fixed(0)
 
 
 def free(size: int, form: Form | None = None) -> Expression:
     """A free axis; without a form its exponent is an unknown of its own."""
     if size <= 1:
-        return Inert(size)
+        return Fixed(size)
     variable = Variable(size)
     return Units(variable, {(variable.number, ()): 1} if form is None else form)
 
 
 def resolve(e: Expression) -> Expression:
     """The expression with all bindings followed, in canonical form."""
-    if isinstance(e, Inert):
+    if isinstance(e, Fixed):
         return e
     if isinstance(e, Units):
         root = _root(e.variable)
@@ -108,7 +108,7 @@ def resolve(e: Expression) -> Expression:
 
 def placed(structure: Expression, form: Form, path: tuple[int, ...] = ()) -> Expression:
     """A structure whose units have the exponents of the parts of `form`."""
-    if isinstance(structure, Inert):
+    if isinstance(structure, Fixed):
         return structure
     if isinstance(structure, Units):
         return Units(structure.variable, _part(form, path))
@@ -121,9 +121,9 @@ def product(parts: Sequence[Expression]) -> Expression:
     flat: list[Expression] = []
     for part in parts:
         for factor in part.parts if isinstance(part, Product) else (part,):
-            if isinstance(factor, Inert) and flat and isinstance(flat[-1], Inert):
-                flat[-1] = Inert(flat[-1].size * factor.size)
-            elif not (isinstance(factor, Inert) and factor.size == 1):
+            if isinstance(factor, Fixed) and flat and isinstance(flat[-1], Fixed):
+                flat[-1] = Fixed(flat[-1].size * factor.size)
+            elif not (isinstance(factor, Fixed) and factor.size == 1):
                 flat.append(factor)
     if len(flat) > 1 and isinstance(flat[0], Concatenation):  # (a|b)*c = a*c|b*c
         return concatenation([product([term, *flat[1:]]) for term in flat[0].parts])
@@ -137,8 +137,8 @@ def concatenation(parts: Sequence[Expression]) -> Expression:
     flat: list[Expression] = []
     for part in parts:
         for term in part.parts if isinstance(part, Concatenation) else (part,):
-            if isinstance(term, Inert) and flat and isinstance(flat[-1], Inert):
-                flat[-1] = Inert(flat[-1].size + term.size)
+            if isinstance(term, Fixed) and flat and isinstance(flat[-1], Fixed):
+                flat[-1] = Fixed(flat[-1].size + term.size)
             elif term.size:
                 flat.append(term)
     if len(flat) == 1:
@@ -150,7 +150,7 @@ def units_of(e: Expression) -> Iterator[Units]:
     """The units in an expression, in order."""
     if isinstance(e, Units):
         yield e
-    elif not isinstance(e, Inert):
+    elif not isinstance(e, Fixed):
         for part in e.parts:
             yield from units_of(part)
 
@@ -159,7 +159,7 @@ def with_forms(e: Expression, forms: Iterator[Form]) -> Expression:
     """The expression with its units' exponents taken from `forms` in order."""
     if isinstance(e, Units):
         return Units(e.variable, next(forms))
-    if isinstance(e, Inert):
+    if isinstance(e, Fixed):
         return e
     parts = tuple(with_forms(part, forms) for part in e.parts)
     return Product(parts) if isinstance(e, Product) else Concatenation(parts)
@@ -179,8 +179,8 @@ def bare(e: Expression) -> Expression:
 
 def alike(a: Expression, b: Expression) -> bool:
     """Whether two resolved expressions have one structure, whatever their exponents."""
-    if isinstance(a, Inert) or isinstance(b, Inert):
-        return isinstance(a, Inert) and isinstance(b, Inert) and a.size == b.size
+    if isinstance(a, Fixed) or isinstance(b, Fixed):
+        return isinstance(a, Fixed) and isinstance(b, Fixed) and a.size == b.size
     if isinstance(a, Units) or isinstance(b, Units):
         return isinstance(a, Units) and isinstance(b, Units) and a.variable is b.variable
     return type(a) is type(b) and len(a.parts) == len(b.parts) and all(map(alike, a.parts, b.parts))

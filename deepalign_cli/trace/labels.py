@@ -12,8 +12,8 @@ from deepalign_cli.trace.expressions import (
     ONE,
     Concatenation,
     Expression,
+    Fixed,
     Form,
-    Inert,
     Product,
     Units,
     alike,
@@ -61,7 +61,7 @@ class Labels:
     def freeze(self, e: Expression, reason: str) -> None:
         """Make all units of an axis labelled."""
         for units in units_of(resolve(e)):
-            units.variable.bound = Inert(units.size)
+            units.variable.bound = Fixed(units.size)
             units.variable.reason = f"{reason} [{self.where}]" if self.where else reason
 
     def cut(self, e: Expression, place: int) -> tuple[Expression, Expression]:
@@ -69,8 +69,8 @@ class Labels:
         e = resolve(e)
         if place <= 0 or place >= e.size:
             return (NOTHING, e) if place <= 0 else (e, NOTHING)
-        if isinstance(e, Inert):
-            return Inert(place), Inert(e.size - place)
+        if isinstance(e, Fixed):
+            return Fixed(place), Fixed(e.size - place)
         if isinstance(e, Units):
             left, right = self._refined(e, Concatenation, place, e.size - place)
             return resolve(left), resolve(right)
@@ -96,8 +96,8 @@ class Labels:
         self.freeze(head, "cut inside a block")
         left, right = self.cut(rest, inside)
         rest, after = resolve(rest), head.size - count - 1
-        before = [product([Inert(count), rest])] if count else []
-        behind = [product([Inert(after), rest])] if after else []
+        before = [product([Fixed(count), rest])] if count else []
+        behind = [product([Fixed(after), rest])] if after else []
         return concatenation([*before, left]), concatenation([right, *behind])
 
     def piece(self, e: Expression, start: int, length: int) -> Expression:
@@ -110,8 +110,8 @@ class Labels:
         inner = e.size // outer
         if outer == 1 or inner == 1:
             return (ONE, e) if outer == 1 else (e, ONE)
-        if isinstance(e, Inert):
-            return Inert(outer), Inert(inner)
+        if isinstance(e, Fixed):
+            return Fixed(outer), Fixed(inner)
         if isinstance(e, Units):
             return self._refined(e, Product, outer, inner)
         if isinstance(e, Product):
@@ -144,7 +144,7 @@ class Labels:
         except NoRule:
             for x in (*parts, e):
                 self.freeze(x, "a view that does not fit the blocks")
-            return [Inert(size) for size in sizes]
+            return [Fixed(size) for size in sizes]
         return [resolve(x) for x in (*parts, e)]
 
     def _refined(
@@ -162,8 +162,8 @@ class Labels:
             raise NoRule
         if alike(a, b):
             return
-        if isinstance(a, Inert) or isinstance(b, Inert):
-            self.freeze(b if isinstance(a, Inert) else a, reason)
+        if isinstance(a, Fixed) or isinstance(b, Fixed):
+            self.freeze(b if isinstance(a, Fixed) else a, reason)
         elif isinstance(a, Units):
             self._bind(a, b)
         elif isinstance(b, Units):

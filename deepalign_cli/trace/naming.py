@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deepalign_cli.trace.expressions import Concatenation, Expression, Inert, Product, Units, Variable
+from deepalign_cli.trace.expressions import Concatenation, Expression, Fixed, Product, Units, Variable
 
 _STREAM = 5  # tensors of two axes or more that a group is on, from which it is called a stream
 
@@ -101,4 +101,4 @@ def is_labelled(e: Expression) -> bool:
     """Whether no unit stands in a resolved expression."""
     if isinstance(e, Units):
         return False
-    return isinstance(e, Inert) or all(map(is_labelled, e.parts))
+    return isinstance(e, Fixed) or all(map(is_labelled, e.parts))

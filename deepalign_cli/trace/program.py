@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 
 from deepalign_cli.errors import SpecError, one_line
-from deepalign_cli.trace.example import Example, Outputs
+from deepalign_cli.models.example import Example, Outputs
 
 # Kept whole: their rules say more than what they are made of, and the graph is smaller.
 _WHOLE = ("scaled_dot_product_attention.default", "linear.default", "layer_norm.default")

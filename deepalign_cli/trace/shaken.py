@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from deepalign_cli.trace.example import Example
+from deepalign_cli.models.example import Example
 
 _SHARE = 0.2  # of a tensor's deviation that is added
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from torch import nn
 
+from deepalign_cli.models.example import Example
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.trace.check import Checked, check
-from deepalign_cli.trace.example import Example
 from deepalign_cli.trace.program import Program, export
 from deepalign_cli.trace.walk import Walk
 from deepalign_cli.trace.write import Traced, write

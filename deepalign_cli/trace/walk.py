@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from deepalign_cli.trace.expressions import Expression, Inert, free
+from deepalign_cli.trace.expressions import Expression, Fixed, free
 from deepalign_cli.trace.labels import Labels, NoRule
 from deepalign_cli.trace.program import Program, Role, Source
-from deepalign_cli.trace.rules.registry import Op, apply_rule, load_rules
-from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
+from deepalign_cli.trace.rules.rulebook import Op, apply_rule, load_rules
+from deepalign_cli.trace.value import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
 _KEEPS_UNIFORM = (
@@ -145,7 +145,7 @@ def _constant(source: Source, tensor: Tensor) -> Labelled:
     if bool((known == first).all()):
         return Uniform(float(first)) if not known.is_complex() else labelled(tensor.shape)
     is_even = [bool((known == known.narrow(d, 0, 1)).all()) for d in range(known.ndim)]
-    return Value([free(n, {}) if even else Inert(n) for n, even in zip(known.shape, is_even, strict=True)])
+    return Value([free(n, {}) if even else Fixed(n) for n, even in zip(known.shape, is_even, strict=True)])
 
 
 def _uniform(op: Op, values: list[Any]) -> Uniform | None:

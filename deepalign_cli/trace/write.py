@@ -12,7 +12,7 @@ from deepalign_cli.trace.exponents import Exponents, solve
 from deepalign_cli.trace.expressions import (
     Concatenation,
     Expression,
-    Inert,
+    Fixed,
     Product,
     Units,
     Unknown,
@@ -87,7 +87,7 @@ class _Text:
         if isinstance(e, Product):
             factors = [(self.axis(part), isinstance(part, Concatenation)) for part in e.parts]
             return "*".join(f"({text})" if nested else text for text, nested in factors)
-        return str(e.size) if isinstance(e, Inert) else self._mark(e) + self.names[e.variable]
+        return str(e.size) if isinstance(e, Fixed) else self._mark(e) + self.names[e.variable]
 
     def _mark(self, units: Units) -> str:
         scale, sign = (
@@ -120,7 +120,7 @@ def _paths(e: Expression) -> Iterator[list[Variable]]:
     elif isinstance(e, Product):
         paths: list[list[Variable]] = [[]]
         for part in e.parts:
-            if not isinstance(part, Inert):
+            if not isinstance(part, Fixed):
                 paths = [[*before, *path] for before in paths for path in _paths(part)]
         yield from paths
 

@@ -1,1 +1,1 @@
-"""Rules by kind of operation, one small function each; `registry.rule` puts them in the table."""
+"""Rules by kind of operation, one small function each; `rulebook.rule` puts them in the table."""

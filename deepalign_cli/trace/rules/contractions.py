@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, Inert, bare, product, resolve
+from deepalign_cli.trace.expressions import ONE, Expression, Fixed, bare, product, resolve
 from deepalign_cli.trace.labels import Labels, NoRule
 from deepalign_cli.trace.rules.elementwise import added, mixed
-from deepalign_cli.trace.rules.registry import Op, rule
-from deepalign_cli.trace.values import Value
+from deepalign_cli.trace.rules.rulebook import Op, rule
+from deepalign_cli.trace.value import Value
 
 
 def matrix_product(labels: Labels, x: list[Expression], y: list[Expression]) -> Value:
@@ -79,7 +79,7 @@ def convolution(
             result.append(e)
         else:
             labels.freeze(e, "spatial axis of a convolution")
-            result.append(Inert(op.shape[2 + i]))
+            result.append(Fixed(op.shape[2 + i]))
     if bias is not None:
         labels.same(result[1], bias.axes(labels)[0])
         labels.zero([result[0], *result[2:]])

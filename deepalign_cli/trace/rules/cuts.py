@@ -7,16 +7,16 @@ from typing import Any
 from deepalign_cli.trace.expressions import (
     ONE,
     Expression,
+    Fixed,
     Form,
-    Inert,
     concatenation,
     free,
     product,
     resolve,
 )
 from deepalign_cli.trace.labels import Labels, NoRule, extent
-from deepalign_cli.trace.rules.registry import Op, rule
-from deepalign_cli.trace.values import Labelled, Part, Value, View
+from deepalign_cli.trace.rules.rulebook import Op, rule
+from deepalign_cli.trace.value import Labelled, Unfolded, Unfolding, Value
 
 
 @rule("select")
@@ -29,7 +29,7 @@ def select(labels: Labels, op: Op, x: Value, dim: int, index: int) -> Value:
 def selected(labels: Labels, x: Value, dim: int, index: int) -> Value:
     """One place of an axis; the axis that a waiting view unfolds is cut, instead of made a product."""
     part = x.lazy[dim]
-    if isinstance(part, Part) and part.view.parts is None:
+    if isinstance(part, Unfolded) and part.view.parts is None:
         try:
             return _cut_view(labels, x, part, index)
         except NoRule:
@@ -39,7 +39,7 @@ def selected(labels: Labels, x: Value, dim: int, index: int) -> Value:
     return Value([*axes[:dim], *axes[dim + 1 :]])
 
 
-def _cut_view(labels: Labels, x: Value, part: Part, index: int) -> Value:
+def _cut_view(labels: Labels, x: Value, part: Unfolded, index: int) -> Value:
     waiting, place = part.view, part.place
     outer: Expression = ONE
     rest = waiting.axis
@@ -48,20 +48,20 @@ def _cut_view(labels: Labels, x: Value, part: Part, index: int) -> Value:
         waiting.axis = product([resolve(outer), resolve(rest)])
     inner = rest.size // waiting.sizes[place]
     piece = labels.piece(rest, index * inner, inner)
-    before = View(outer, waiting.sizes[:place])
-    behind = View(piece, waiting.sizes[place + 1 :])
-    axes: list[Expression | Part] = []
+    before = Unfolding(outer, waiting.sizes[:place])
+    behind = Unfolding(piece, waiting.sizes[place + 1 :])
+    axes: list[Expression | Unfolded] = []
     for e in x.lazy:
         if e is part:
             continue
-        if isinstance(e, Part) and e.view is waiting:
-            e = Part(before, e.place) if e.place < place else Part(behind, e.place - place - 1)
+        if isinstance(e, Unfolded) and e.view is waiting:
+            e = Unfolded(before, e.place) if e.place < place else Unfolded(behind, e.place - place - 1)
         axes.append(e)
     return Value(axes)
 
 
 def _count(sizes: tuple[int, ...]) -> int:
-    return extent([Inert(n) for n in sizes])
+    return extent([Fixed(n) for n in sizes])
 
 
 @rule("slice")
@@ -74,11 +74,11 @@ def slice_(
     start, end, _ = slice(start, None if end is None else min(int(end), length)).indices(length)
     if step == 1 and (start, end) == (0, length):
         return Value(list(x.lazy))
-    if step == 1 and end - start == 1 and isinstance(x.lazy[dim], Part):
+    if step == 1 and end - start == 1 and isinstance(x.lazy[dim], Unfolded):
         axes = selected(labels, x, dim, start).lazy
         return Value([*axes[:dim], ONE, *axes[dim:]])
     whole = x.axes(labels)
-    piece: Expression = Inert(op.shape[dim])
+    piece: Expression = Fixed(op.shape[dim])
     if step == 1:
         piece = labels.piece(whole[dim], start, end - start)
     elif length % step == 0 and start < step and end == length:
@@ -149,7 +149,7 @@ def reflect(labels: Labels, op: Op, x: Value, widths: list[int]) -> Value:
     axes = x.axes(labels)
     for d in range(len(axes) - len(widths) // 2, len(axes)):
         labels.freeze(axes[d], "padding by reflection")
-        axes[d] = Inert(op.shape[d])
+        axes[d] = Fixed(op.shape[d])
     return Value([*axes])
 
 

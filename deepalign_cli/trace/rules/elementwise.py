@@ -6,8 +6,8 @@ from typing import Any
 
 from deepalign_cli.trace.expressions import ONE, Expression, resolve, scaled
 from deepalign_cli.trace.labels import Labels, NoRule, Sense
-from deepalign_cli.trace.rules.registry import Op, rule
-from deepalign_cli.trace.values import Value
+from deepalign_cli.trace.rules.rulebook import Op, rule
+from deepalign_cli.trace.value import Value
 
 # For which factors an entry may not carry any, operation by operation. "Odd" functions pass signs.
 _PASSES = {

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from deepalign_cli.trace.expressions import Expression, Inert, resolve
+from deepalign_cli.trace.expressions import Expression, Fixed, resolve
 from deepalign_cli.trace.labels import Labels, NoRule
 from deepalign_cli.trace.rules.elementwise import mixed
-from deepalign_cli.trace.rules.registry import Op, dimensions, rule
-from deepalign_cli.trace.values import Labelled, Uniform, Value, labelled
+from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.trace.value import Labelled, Uniform, Value, labelled
 
 
 @rule("embedding")
@@ -34,7 +34,7 @@ def embedding_bag(
     if any(isinstance(v, Value) for v in args):  # weights of the samples
         raise NoRule
     labels.zero([columns])  # one mode is a maximum
-    first = Value([Inert(op.shape[0]), columns])
+    first = Value([Fixed(op.shape[0]), columns])
     return [first, *(labelled(r.shape) if r is not None else None for r in op.results[1:])]
 
 
@@ -92,7 +92,7 @@ def sort(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list[La
     labels.zero(axes)
     if op.uses(1):
         labels.freeze(axes[d], "sort gives places of the axis")
-    out = [Inert(e.size) if i == d else e for i, e in enumerate(axes)]
+    out = [Fixed(e.size) if i == d else e for i, e in enumerate(axes)]
     return [Value([*out]) for _ in op.results]
 
 
@@ -106,7 +106,7 @@ def ordered(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list
     if op.name not in ("flip", "roll", "cumsum"):
         labels.zero(axes)
     out = [
-        Value([Inert(int(r.shape[i])) if i in dims else e for i, e in enumerate(axes)])
+        Value([Fixed(int(r.shape[i])) if i in dims else e for i, e in enumerate(axes)])
         for r in op.results
         if r is not None
     ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Inert
+from deepalign_cli.trace.expressions import ONE, Fixed
 from deepalign_cli.trace.labels import Labels, NoRule, Sense
-from deepalign_cli.trace.rules.registry import Op, dimensions, rule
-from deepalign_cli.trace.values import Labelled, Value
+from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.trace.value import Labelled, Value
 
 # What entries along *all* axes may not carry; along the reduced ones they carry nothing.
 _BY_SENSE = {
@@ -50,7 +50,8 @@ _POOLS = [
     *(f"adaptive_max_pool{n}d" for n in (1, 2, 3)),
 ]
 _UPSAMPLES = (
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_bicubic2d_aa"
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d"
+    " _upsample_bicubic2d_aa"
     " _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d"
     " upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa"
 )
@@ -67,5 +68,5 @@ def pooling(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list
         labels.zero(axes, Sense.SIGN)
     for d in range(len(axes) - space, len(axes)):
         labels.freeze(axes[d], "spatial axis of a pooling")
-        axes[d] = Inert(op.shape[d])
+        axes[d] = Fixed(op.shape[d])
     return op.returns([*axes])

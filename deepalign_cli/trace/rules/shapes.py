@@ -6,8 +6,8 @@ from typing import Any
 
 from deepalign_cli.trace.expressions import ONE, Expression, free, product, resolve
 from deepalign_cli.trace.labels import Labels, NoRule, extent
-from deepalign_cli.trace.rules.registry import Op, dimensions, rule
-from deepalign_cli.trace.values import Part, Value, View
+from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.trace.value import Unfolded, Unfolding, Value
 
 
 @rule("view", "reshape", "_unsafe_view", "_reshape_alias", "unflatten", "flatten")
@@ -17,7 +17,7 @@ def view(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> Value:
         raise NoRule
     old = [e for e in x.axes(labels) if e.size != 1]
     new = [n for n in op.shape if n != 1]
-    cells: list[Expression | Part] = []
+    cells: list[Expression | Unfolded] = []
     while old:
         block, sizes = [old.pop(0)], [new.pop(0)]
         while extent(block) != _count(sizes):
@@ -29,8 +29,8 @@ def view(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> Value:
         if len(sizes) == 1:
             cells.append(joined)
         else:
-            waiting = View(joined, sizes)
-            cells += [Part(waiting, place) for place in range(len(sizes))]
+            waiting = Unfolding(joined, sizes)
+            cells += [Unfolded(waiting, place) for place in range(len(sizes))]
     axes = iter(cells)
     return Value([ONE if n == 1 else next(axes) for n in op.shape])
 

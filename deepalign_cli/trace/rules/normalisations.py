@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, Inert, bare, product, resolve
+from deepalign_cli.trace.expressions import ONE, Expression, Fixed, bare, product, resolve
 from deepalign_cli.trace.labels import Labels, Sense
-from deepalign_cli.trace.rules.registry import Op, rule
-from deepalign_cli.trace.values import Labelled, Value
+from deepalign_cli.trace.rules.rulebook import Op, rule
+from deepalign_cli.trace.value import Labelled, Value
 
 
 def affine(labels: Labels, e: Expression, gain: Expression | None, shift: Expression | None) -> Expression:
@@ -45,7 +45,7 @@ def batch_norm(
     if not op.is_many:
         return Value([*axes])
     saved = [r for r in op.results[1:] if r is not None]
-    return [Value([*axes]), *(Value([bare(axes[1])] if r.numel() else [Inert(0)]) for r in saved)]
+    return [Value([*axes]), *(Value([bare(axes[1])] if r.numel() else [Fixed(0)]) for r in saved)]
 
 
 @rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm")
@@ -74,7 +74,7 @@ def group_norm(
     blocks = labels.factors(axes[1], [groups, channels // groups])
     axes[1] = product([resolve(e) for e in blocks])
     axes[1] = affine(labels, bare(axes[1]), _axis(labels, gain), _axis(labels, shift))
-    statistics = [Value([axes[0], Inert(groups)]) for _ in op.results[1:]]
+    statistics = [Value([axes[0], Fixed(groups)]) for _ in op.results[1:]]
     return [Value([*axes]), *statistics]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from deepalign_cli.trace.labels import Labels, NoRule
-from deepalign_cli.trace.values import Labelled, Value
+from deepalign_cli.trace.value import Labelled, Value
 
 Rule = Callable[..., Any]
 Function = TypeVar("Function", bound=Rule)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepalign_cli.network.basis import WAVES, grid_basis, sketch
+from deepalign_cli.network.waves import WAVES, grid_basis, sketch
 from tests.symmetry.builders import seeded
 
 LIKE = torch.zeros(1, dtype=torch.float64)

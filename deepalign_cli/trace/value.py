@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepalign_cli.trace.expressions import ONE, Expression, Form, Inert, free
+from deepalign_cli.trace.expressions import ONE, Expression, Fixed, Form, free
 from deepalign_cli.trace.labels import Labels
 
 
-class View:
+class Unfolding:
     """One axis seen as several by a view that is not carried out yet, so that a `select` can cut it."""
 
     __slots__ = ("axis", "parts", "sizes")
@@ -20,10 +20,10 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Unfolded:
     """The `place`th axis of a view."""
 
-    view: View
+    view: Unfolding
     place: int
 
     @property
@@ -36,7 +36,7 @@ class Part:
 class Value:
     """A tensor's axes."""
 
-    lazy: list[Expression | Part]
+    lazy: list[Expression | Unfolded]
 
     @property
     def rank(self) -> int:
@@ -47,7 +47,7 @@ class Value:
         """The axes, with every pending view carried out."""
         axes: list[Expression] = []
         for i, e in enumerate(self.lazy):
-            if isinstance(e, Part):
+            if isinstance(e, Unfolded):
                 if e.view.parts is None:
                     e.view.parts = labels.factors(e.view.axis, e.view.sizes)
                 e = e.view.parts[e.place]
@@ -56,14 +56,14 @@ class Value:
         return axes
 
 
-def value(axes: Sequence[Expression | Part]) -> Value:
+def value(axes: Sequence[Expression | Unfolded]) -> Value:
     """A value with these axes."""
     return Value(list(axes))
 
 
 def labelled(shape: Sequence[int]) -> Value:
     """A value none of whose axes may move."""
-    return Value([Inert(int(n)) for n in shape])
+    return Value([Fixed(int(n)) for n in shape])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Uniform:
     def value(self, shape: Sequence[int]) -> Value:
         """The constant as used once; zeros may carry any exponent."""
         form: Form | None = None if self.number == 0 else {}
-        return Value([free(int(n), form) if n > 1 else ONE if n == 1 else Inert(0) for n in shape])
+        return Value([free(int(n), form) if n > 1 else ONE if n == 1 else Fixed(0) for n in shape])
 
 
 Labelled = Value | Uniform | None
