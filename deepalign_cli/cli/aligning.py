@@ -67,6 +67,6 @@ def check_data(
     if running.data is not None and not useful:
         who = " and ".join(f"-m {name}" for name in uses) or "--alignment"
         raise UsageError(f"{who} makes no use of --data.", "leave it out.")
-    idle = running.first_set() if running.data is None else None
+    idle = running.idle() if running.data is None else None
     if idle:
         raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

@@ -46,6 +46,11 @@ class ModelOptions:
     )
     side: int | None = option("Pool images to N x N pixels.", min=1)
     grey: bool = flag("Convert images to greyscale.")
+    input_shape: str | None = option(
+        "The shape of one example, to trace or check --model without --data; else it comes with the model, "
+        "or is found by trying.",
+        metavar="CxHxW",
+    )
 
     def __post_init__(self) -> None:
         """Refuse the empty value that a script passes for an unset variable: it would count as no value.
@@ -87,6 +92,15 @@ class RunningOptions(ModelOptions):
     def first_set(self) -> str | None:
         """The first of the options that was given, other than --data, as it is typed."""
         others = (f.name for f in fields(self) if f.name != "data" and getattr(self, f.name))
+        return next(map(grouped.dashed, others), None)
+
+    def idle(self) -> str | None:
+        """The first of the options that has no effect without --data, as it is typed.
+
+        A network that is named is traced; the other options say what it is run on.
+        """
+        traced = ("data", *(("model", "model_arg", "input_shape") if self.model else ()))
+        others = (f.name for f in fields(self) if f.name not in traced and getattr(self, f.name))
         return next(map(grouped.dashed, others), None)
 
     def files(self) -> list[Path]:

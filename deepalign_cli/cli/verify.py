@@ -22,9 +22,6 @@ SPEC_BROKEN = 3
 class VerifyOptions:
     """How the two are compared, and the spec is checked."""
 
-    input_shape: str | None = option(
-        "The shape of one example for --model without --data; found by trying otherwise.", metavar="CxHxW"
-    )
     tolerance: float | None = option("The residual up to which the two count as the same.", min=0.0)
     restarts: int | None = option("How many orders weight matching tries; 10 by default.", min=1)
 
@@ -46,7 +43,7 @@ def verify(
         deepalign verify a.pt b.pt --model net.py:make --data tokens.npz
     """
     out = common.sink("verify")
-    if model.data and how.input_shape:
+    if model.data and model.input_shape:
         raise UsageError("--data and --input-shape exclude each other.", "leave --input-shape out.")
     if not model.data and (model.normalise or model.side or model.grey):
         raise UsageError("--normalise, --side and --grey prepare --data.", "add --data mnist.npz")
@@ -60,8 +57,7 @@ def verify(
     running = RunningOptions(**vars(model)).subject()
     with out.progress("comparing") as progress:
         verdict = verify_session(
-            Session([a, b], settings), running=running, input_shape=how.input_shape,
-            tolerance=how.tolerance, progress=progress,
+            Session([a, b], settings, running), tolerance=how.tolerance, progress=progress
         )  # fmt: skip
     out.notes(verdict.notes)
     out.result(_payload(verdict), lambda console: _show(console, verdict))

@@ -41,6 +41,13 @@ class Outputs(nn.Module):
         return tuple(t for t in chosen(self.module(*args, **kwargs), self.names) if t.is_floating_point())
 
 
+def example_of(inputs: object) -> Example:
+    """What a user's factory returns beside a module: a tensor, a tuple of arguments, or a dict by name."""
+    if isinstance(inputs, Mapping):
+        return Example((), dict(inputs))
+    return Example(tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,))
+
+
 def chosen(out: object, names: Sequence[str] = ()) -> list[Tensor]:
     """The tensors of a result that count. Raises KeyError for a name that it does not have."""
     if names and isinstance(out, Mapping):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from deepalign_cli.errors import CheckpointError, UsageError, one_line
+from deepalign_cli.models.example import Example
 
 _AGAIN = (
     "export it again: torch.export.save(torch.export.export(model.eval(), (example,), dynamic_shapes="
@@ -16,8 +17,8 @@ _AGAIN = (
 )
 
 
-def load_program(path: Path) -> nn.Module:
-    """The module of an exported program.
+def load_program(path: Path) -> tuple[nn.Module, Example | None]:
+    """The module of an exported program, and the inputs that it was exported with, where the file has them.
 
     Loading a program trusts who made it: PyTorch unpickles parts of it. It runs what was traced: inputs
     of the traced shape only (but for dimensions that were exported as dynamic), in evaluation mode.
@@ -36,7 +37,8 @@ def load_program(path: Path) -> nn.Module:
         raise UsageError(f"'{path}' was exported in training mode.", _AGAIN)
     if (fixed := _fixed_batch(program)) is not None:
         raise UsageError(f"'{path}' was exported for batches of {fixed} and no others.", _AGAIN)
-    return program.module()
+    inputs = program.example_inputs
+    return program.module(), None if inputs is None else Example(tuple(inputs[0]), dict(inputs[1]))
 
 
 def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:

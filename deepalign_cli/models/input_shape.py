@@ -29,7 +29,7 @@ def example_inputs(
         UsageError: the text is not a shape, or no usual shape goes through the model.
     """
     problem: Exception | None = None
-    for x in _candidates(run, weights, rng, None if text is None else _parsed(text)):
+    for x in _candidates(run, weights, rng, None if text is None else parsed_shape(text)):
         failure = _try(run, weights, x)
         if failure is None:
             return x
@@ -45,7 +45,8 @@ def example_inputs(
     )
 
 
-def _parsed(text: str) -> tuple[int, ...]:
+def parsed_shape(text: str) -> tuple[int, ...]:
+    """The shape of one example as it is written. Raises UsageError where it is not one."""
     try:
         shape = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:

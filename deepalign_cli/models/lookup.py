@@ -68,17 +68,19 @@ def _from_source(checkpoint: Checkpoint, source: str, args: Mapping[str, str]) -
     shapes, path = shapes_of(checkpoint), Path(source)
     if path.suffix == ".pt2":
         hint = "the program must be exported from this very architecture."
-        return run_module(load_program(path), shapes, hint), f"the exported program {path.name}", None
+        program, example = load_program(path)
+        run = run_module(program, shapes, hint, example=example)
+        return run, f"the exported program {path.name}", None
     if path.name == "config.json" or path.is_dir():
         folder = path.parent if path.name == "config.json" else path
         model = load_folder(folder)
         hint = "the folder's config.json must be this very network's."
         run = run_module(model, shapes, hint, ignored_names(model), renamed(model))
         return run, f"{type(model).__name__} of {folder / 'config.json'}", None
-    model = make_module(source, args)
+    model, example = make_module(source, args)
     options = " ".join(f"{name}={text}" for name, text in args.items())
     says = f"{type(model).__name__} of {source}" + (f" with {options}" if options else "")
-    return run_module(model, shapes), says, None
+    return run_module(model, shapes, example=example), says, None
 
 
 def _from_checkpoint(

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.models.example import Example, example_of
 from deepalign_cli.models.fitting import Shape, check_fit, is_counter
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.user_code import call_factory
@@ -19,17 +20,23 @@ _HINT = "give --model path/to/file.py:factory, where factory() returns the netwo
 _SAME = "the factory must build this very architecture."
 
 
-def make_module(reference: str, args: Mapping[str, str] | None = None) -> nn.Module:
+def make_module(reference: str, args: Mapping[str, str] | None = None) -> tuple[nn.Module, Example | None]:
     """The network that the user's factory makes, in evaluation mode. This runs their code.
+
+    A factory may return example inputs beside it: `(module, inputs)`, where these are a tensor, a tuple of
+    what the module is called with, or a dict by name.
 
     Raises:
         UsageError: there is no such file or factory, or it does not return an `nn.Module`.
         DeepalignError: the user's code raised.
     """
     model = call_factory(reference, args or {}, _HINT)
+    inputs: object = None
+    if isinstance(model, tuple) and len(model) == 2:
+        model, inputs = model
     if not isinstance(model, nn.Module):
         raise UsageError(f"'{reference}' returned {type(model).__name__}, not an nn.Module.", _HINT)
-    return model.eval()
+    return model.eval(), None if inputs is None else example_of(inputs)
 
 
 def shapes_of(model: nn.Module) -> dict[str, Shape]:
@@ -51,11 +58,12 @@ class ModuleRun:
     `names` has the module's name of each of the checkpoint's tensors; tensors without one are not used.
     Where the module ties tensors, any one of their names will do, and all that are given must be equal.
     The module's own parameters are let go: they take no memory. What no checkpoint holds is the module's
-    own, brought to the weights' type for each call.
+    own, brought to the weights' type for each call. `example` are inputs that it takes, where they are known.
     """
 
-    def __init__(self, module: nn.Module, names: Mapping[str, str]) -> None:
+    def __init__(self, module: nn.Module, names: Mapping[str, str], example: Example | None = None) -> None:
         self.module, self.names = module, names
+        self.example = example
         self.ties = _ties(module)
         supplied = set(names.values())
         supplied |= {name for tied in self.ties if supplied.intersection(tied) for name in tied}
@@ -88,6 +96,7 @@ def run_module(
     hint: str = _SAME,
     unused: Callable[[str], bool] = lambda _: False,
     called: Callable[[str], str] = lambda name: name,
+    example: Example | None = None,
 ) -> ModuleRun:
     """A module as a `Run` of checkpoints with these names and shapes.
 
@@ -114,7 +123,7 @@ def run_module(
         {name: sizes[full] for name, full in names.items()}, shapes, hint,
         lambda name: is_counter(name) or name in spare or unused(name),
     )  # fmt: skip
-    return ModuleRun(module, {name: names[name] for name in shapes if name in names})
+    return ModuleRun(module, {name: names[name] for name in shapes if name in names}, example)
 
 
 def output_of(out: object) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The options; see the help of `deepalign barrier`. Without `data` nothing is run.
+    """The options; see the help of `deepalign barrier`. Without `data` nothing is measured.
 
     `samples` is how many training examples activation matching and repair look at, `batch_size` how many
-    examples are run at a time; None leaves that to what they become in the network.
+    examples are run at a time; None leaves that to what they become in the network. `input_shape` is one
+    example's, for tracing without data.
     """
 
     model: str | None = None
@@ -26,4 +27,5 @@ class RunSettings:
     normalise: str | None = None
     side: int | None = None
     grey: bool = False
+    input_shape: str | None = None
     loss: str | Callable[..., Any] | None = None

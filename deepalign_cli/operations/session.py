@@ -13,6 +13,7 @@ from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
@@ -22,6 +23,7 @@ from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 if TYPE_CHECKING:
+    from deepalign_cli.models.lookup import Network
     from deepalign_cli.operations.testbed import Testbed
 
 
@@ -30,18 +32,20 @@ class Session:
 
     `saved` are files of alignments, one for each moving input, that take the place of a method. `running`
     says what the networks are run as and on (or is that, opened already); `measured` that losses are to be
-    measured, so that data without labels will not do.
+    measured, so that data without labels will not do. `network` is the reference's, where it is open.
     """
 
     def __init__(
         self, inputs: Sequence[Checkpoint | Path], settings: Settings,
         running: RunSettings | Testbed | None = None, saved: Sequence[Path] = (), *, measured: bool = False,
+        network: Network | None = None,
     ) -> None:  # fmt: skip
         self.inputs = tuple(open_network(one) if isinstance(one, Path) else one for one in inputs)
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
-        self._is_finite = False
+        self._is_finite = self._is_checked = False
+        self._network = network
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
             raise UsageError(problem, "repeat --alignment once for each.")
@@ -59,9 +63,16 @@ class Session:
         return self.inputs[1:]
 
     @cached_property
+    def asked(self) -> Asked:
+        """The reference's network, as far as anything says what it is."""
+        running = self._running if isinstance(self._running, RunSettings) else RunSettings()
+        activation = self.settings.activation.value if self.settings.activation else None
+        return Asked(self.reference, running, activation, self._network)
+
+    @cached_property
     def symmetry(self) -> Symmetry:
         """What may move, by the reference. Raises SpecError where that is not known."""
-        return self.settings.symmetry(self.reference)
+        return self.settings.symmetry(self.reference, self.asked.spec)
 
     @cached_property
     def testbed(self) -> Testbed | None:
@@ -83,7 +94,10 @@ class Session:
     def _opened(self, running: RunSettings, measured: bool) -> Testbed:
         from deepalign_cli.operations.testbed import open_testbed  # which takes a while
 
-        return open_testbed(self.reference, running, self.settings.activation, measured=measured)
+        network = self.asked.network
+        return open_testbed(
+            self.reference, running, self.settings.activation, measured=measured, network=network
+        )
 
     def alignments(self, method: str | None = None, progress: Progress = SILENT) -> list[Alignment]:
         """An alignment for every moving input: the saved ones, or by a method (that of the settings).
@@ -115,6 +129,8 @@ class Session:
         evidence = self.testbed.evidence if uses_data and self.testbed else None
         is_naive = NAIVE in (method, self.settings.method)  # which needs no spec that is known
         symmetry = settings.symmetry(self.reference) if is_naive else self.symmetry
+        if method != NAIVE:
+            self._check(symmetry)
         aligner = settings.aligner(evidence)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
@@ -127,7 +143,15 @@ class Session:
         return alignments
 
     def _loaded(self) -> list[Alignment]:
-        return [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
+        alignments = [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
+        self._check(alignments[0].symmetry)
+        return alignments
+
+    def _check(self, symmetry: Symmetry) -> None:
+        """Check, once, that the spec holds on the network, where there is one. Raises SpecError."""
+        if not self._is_checked:
+            self.asked.require(symmetry)
+        self._is_checked = True
 
 
 def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:

@@ -15,7 +15,7 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
-from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
+from deepalign_cli.symmetry.resolve import Ask, blank_spec, no_network, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation, Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -51,14 +51,16 @@ class Settings:
         """A generator seeded with `seed`."""
         return torch.Generator().manual_seed(self.seed)
 
-    def symmetry(self, reference: Checkpoint) -> Symmetry:
+    def symmetry(self, reference: Checkpoint, ask: Ask = no_network) -> Symmetry:
         """The symmetry of the reference; the naive method needs none that is known.
+
+        `ask` traces the reference's network, where there is one.
 
         Raises:
             SpecError: no spec fits; AmbiguousError: more than one does.
         """
         try:
-            spec = resolve_spec(reference, self.spec, self.activation, self.heads, self.kinds)
+            spec = resolve_spec(reference, self.spec, self.activation, self.heads, self.kinds, ask)
         except SpecError:
             if self.method != NAIVE or self.spec:
                 raise

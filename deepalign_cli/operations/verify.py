@@ -10,17 +10,11 @@ import torch
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.measure.spec_check import SpecCheck, check_spec
-from deepalign_cli.models.input_shape import COUNT, example_inputs
-from deepalign_cli.models.lookup import network_for
+from deepalign_cli.measure.spec_check import SpecCheck
 from deepalign_cli.operations.malloc import return_large_blocks
-from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
-from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.testbed import load_inputs
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE
-from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import widened
 
 _ROUNDINGS = 16.0
@@ -51,13 +45,12 @@ class Verdict:
 
 
 def verify_session(
-    session: Session, *, running: RunSettings | None = None, input_shape: str | None = None,
-    tolerance: float | None = None, progress: Progress = SILENT,
-) -> Verdict:  # fmt: skip
+    session: Session, *, tolerance: float | None = None, progress: Progress = SILENT
+) -> Verdict:
     """Recover the element that carries the second input onto the first, and the residual.
 
-    Where `running` names a model or data, the network is run too, and the spec is checked on it: on some of
-    the data, else on random inputs of `input_shape`, or of a shape that is found by trying.
+    Where the session names a model or data, the network is run too, and the spec is checked on it: on some
+    of the data, else on random inputs, of a shape that is given, comes with the model, or is found by trying.
     `tolerance` defaults to a few roundings of the coarsest type in the files.
 
     Raises:
@@ -67,14 +60,13 @@ def verify_session(
     started, (a, b) = time.perf_counter(), session.inputs
     options = {"restarts": 10, **session.settings.options}
     settings = replace(session.settings, method="weights", options=options)
-    alignment = Session([a, b], settings).alignments(progress=progress)[0]
+    symmetry = session.symmetry
+    alignment = settings.aligner()(symmetry, a, b, rng=settings.rng(), progress=progress)
     residual, worst = _residual(a, b, alignment)
     limit = default_tolerance(a, b) if tolerance is None else tolerance
     if tolerance is None and alignment.symmetry.stretching:
         limit = max(4 * limit, _SCALES)
-    spec = None
-    if running and (running.model or running.data):
-        spec = _check_model(running, input_shape, a, alignment.symmetry, settings)
+    spec = session.asked.tried(symmetry, settings.seed)
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     could = any(alignment.symmetry.spec.allowed(kind) for kind in MOVABLE)
     hints = [_UNSCALED] if residual > limit and bare and could else []
@@ -103,17 +95,3 @@ def _residual(a: Checkpoint, b: Checkpoint, alignment: Alignment) -> tuple[float
         if difference > residual:
             residual, worst = difference, name
     return residual, worst
-
-
-def _check_model(
-    running: RunSettings, shape: str | None, checkpoint: Checkpoint, symmetry: Symmetry, settings: Settings
-) -> SpecCheck:
-    activation = settings.activation.value if settings.activation else None
-    network = network_for(checkpoint, running.model, args=running.arguments, activation=activation)
-    weights = {name: w.double() if w.is_floating_point() else w for name, w in checkpoint.items()}
-    rng = settings.rng()
-    if running.data is None:
-        x = example_inputs(network.run, weights, rng, shape)
-    else:
-        x = next(load_inputs(running, None, network).inputs(COUNT))
-    return check_spec(network.run, symmetry, weights, x, rng)

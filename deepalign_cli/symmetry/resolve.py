@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,12 @@ from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec, read_spec
 
 SPEC_KEY = "deepalign.spec"
+Ask = Callable[[], Spec | None]
+
+
+def no_network() -> Spec | None:
+    """There is no network to ask."""
+    return None
 
 
 def resolve_spec(
@@ -24,10 +30,12 @@ def resolve_spec(
     activation: Activation | None = None,
     heads: int | None = None,
     kinds: Collection[Kind] = (),
+    ask: Ask = no_network,
 ) -> Spec:
     """The spec of a checkpoint.
 
-    The first that there is of: the one `given` or in a file, the spec in the metadata, a known family.
+    The first that there is of: the one `given` or in a file, the spec in the metadata, that which the
+    network tells when it is traced (`ask`), a known family.
     `activation` and `kinds` say what else moves where the spec's marks allow it; without them and without
     kinds in the spec the permutations alone do.
 
@@ -36,7 +44,7 @@ def resolve_spec(
         AmbiguousError: two readings fit.
         UsageError: `heads` is given where no family asks for it.
     """
-    spec = _given(checkpoint, given) or _family(checkpoint, heads)
+    spec = _given(checkpoint, given) or ask() or _family(checkpoint, heads)
     _check_tied(checkpoint, spec)
     return spec.with_activation(activation, kinds)
 

@@ -19,7 +19,7 @@ from deepalign_cli.models.example import Example, Outputs
 from deepalign_cli.symmetry.axes import Atom, Axes, Axis
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.trace.shaken import other_inputs, other_shapes, same_shapes, shaken
 from deepalign_cli.trace.wide import Wide
 
@@ -42,15 +42,19 @@ class Checked:
 
 
 def check(
-    spec: Spec, module: nn.Module, example: Example, *, names: Sequence[str] = (), seed: int = 0
-) -> Checked:
+    spec: Spec, module: nn.Module, example: Example, *, names: Sequence[str] = (),
+    weights: Weights | None = None, seed: int = 0,
+) -> Checked:  # fmt: skip
     """Try random elements of every kind that the spec allows.
+
+    `weights` are the tensors to run with, by the module's names, in place of its own; they are made random
+    all the same. `names` are the outputs that count.
 
     Raises:
         SpecError: the network cannot be run in float64, its outputs are not finite, or do not depend on
             its inputs.
     """
-    trial = Trial(module, example, names, seed)
+    trial = Trial(module, example, names, weights=weights, seed=seed)
     failed: dict[str, float] = {}
     worst = 0.0
     for scale, sign in ((False, False), (True, False), (False, True)):
@@ -68,10 +72,13 @@ def check(
 class Trial:
     """A module with random weights, and its outputs for several inputs."""
 
-    def __init__(self, module: nn.Module, example: Example, names: Sequence[str] = (), seed: int = 0) -> None:
+    def __init__(
+        self, module: nn.Module, example: Example, names: Sequence[str] = (), *,
+        weights: Weights | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
         self.rng = torch.Generator().manual_seed(seed)
         self.module = Outputs(module, names)
-        self.state = shaken(module, self.rng)
+        self.state = shaken(module, self.rng, weights or {})
         self.shapes = {name: tuple(w.shape) for name, w in self.state.items()}
         self._rest = _rest(module, self.state)
         example = example.mapped(lambda x: x.double() if x.is_floating_point() else x)
@@ -110,6 +117,14 @@ class Trial:
             self._act(symmetry, g.inverse())
             return residual, self._alone(symmetry, g)
         return worst, {}
+
+    def change(self, symmetry: Symmetry, g: Element, instead: Weights) -> float:
+        """The change of the outputs under `g` with some tensors replaced."""
+        kept = self.state
+        self.state = {n: instead[n] if n in instead else symmetry.act(g, n, w) for n, w in kept.items()}
+        residual = self._residual()
+        self.state = kept
+        return residual
 
     def _alone(self, symmetry: Symmetry, g: Element) -> dict[str, float]:
         failed = {}

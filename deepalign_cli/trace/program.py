@@ -74,19 +74,35 @@ def export(module: nn.Module, example: Example, outputs: Sequence[str] = ()) -> 
     Raises:
         SpecError: it cannot be exported; the message says where it stops.
     """
-    frozen = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
     try:
-        for parameter in frozen:  # of frozen layers some are fused to one operation
-            parameter.requires_grad_(True)
-        with _quiet(), torch.enable_grad():
+        with _quiet(), torch.enable_grad(), _standing_in(module):
             whole = Outputs(module, outputs).eval()
             exported = torch.export.export(whole, example.args, dict(example.kwargs), strict=False)
             return decomposed(exported, _PREFIX)
     except Exception as error:  # export runs the user's code, which raises anything
         raise _refusal(error, module) from error
+
+
+@contextmanager
+def _standing_in(module: nn.Module) -> Iterator[None]:
+    """Other parameters in the place of the module's: with gradients, and in memory that nobody touches.
+
+    Of frozen layers some are fused to one operation, and those on "meta" do not go with inputs on a CPU.
+    Memory that is asked for and not written to takes none.
+    """
+    kept = [(owner, dict(owner._parameters)) for owner in module.modules()]
+    others: dict[int, nn.Parameter] = {}
+    try:
+        for owner, parameters in kept:
+            for key, w in parameters.items():
+                if w is not None and w.is_floating_point():
+                    if id(w) not in others:
+                        others[id(w)] = nn.Parameter(torch.empty(w.shape, dtype=w.dtype))
+                    owner._parameters[key] = others[id(w)]
+        yield
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        for owner, parameters in kept:
+            owner._parameters.update(parameters)
 
 
 def decomposed(exported: ExportedProgram, prefix: str = "") -> Program:

@@ -12,15 +12,20 @@ from deepalign_cli.models.example import Example
 _SHARE = 0.2  # of a tensor's deviation that is added
 
 
-def shaken(module: nn.Module, rng: torch.Generator) -> dict[str, Tensor]:
-    """The module's state with every floating tensor random, in float64; tied names share theirs."""
+def shaken(module: nn.Module, rng: torch.Generator, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The module's state with every floating tensor random, in float64; tied names share theirs.
+
+    Tensors that `weights` has take the place of the module's own.
+    """
     state: dict[str, Tensor] = {}
     drawn: dict[int, Tensor] = {}
-    for name, w in module.state_dict(keep_vars=True).items():
-        if isinstance(w, Tensor):
-            if id(w) not in drawn:
-                drawn[id(w)] = _shaken(name, w.detach(), rng) if w.is_floating_point() else w.detach()
-            state[name] = drawn[id(w)]
+    tensors = {n: w for n, w in module.state_dict(keep_vars=True).items() if isinstance(w, Tensor)}
+    given = {id(w): name for name, w in tensors.items() if name in weights}
+    for name, w in tensors.items():
+        if id(w) not in drawn:
+            own = weights[given[id(w)]] if id(w) in given else w.detach()
+            drawn[id(w)] = _shaken(name, own, rng) if own.is_floating_point() else own
+        state[name] = drawn[id(w)]
     return state
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from deepalign_cli.models.example import Example
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.trace.check import Checked, check
 from deepalign_cli.trace.program import Program, export
 from deepalign_cli.trace.walk import Walk
@@ -18,13 +19,14 @@ from deepalign_cli.trace.write import Traced, write
 
 def trace(
     module: nn.Module, example: Example, *, outputs: Sequence[str] = (), source: str = "a trace",
-    checked: bool = True, progress: Progress = SILENT,
+    checked: bool = True, weights: Weights | None = None, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The symmetry of a module in evaluation mode, by what its operations demand.
 
     `outputs` names those that count, where the module returns several by name. The spec is sound for the
     path that the example takes; with `checked` random elements of it are tried in float64 besides, and
-    groups that fail stay in place.
+    groups that fail stay in place. It is run with `weights` (by the module's names), or with its own, made
+    random; on "meta" with fresh ones.
 
     Raises:
         SpecError: the module cannot be exported with these inputs, or not be run for the check.
@@ -36,7 +38,7 @@ def trace(
         progress(0.1)
         if not checked:
             return traced
-        result = check(traced.spec, module, example, names=outputs)
+        result = check(traced.spec, module, example, names=outputs, weights=weights)
     progress(0.3)
     return after_check(traced, result)
 

@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_model_comes_in_evaluation_mode(file: Path) -> None:
-    assert not make_module(f"{file}:make").training
+    assert not make_module(f"{file}:make")[0].training
 
 
 def test_what_is_no_module_is_named(file: Path) -> None:

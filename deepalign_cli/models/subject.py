@@ -1,0 +1,86 @@
+"""A checkpoint's network as something to trace: a module, its tensors' names, and example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepalign_cli.errors import UsageError
+from deepalign_cli.models.designs import Design
+from deepalign_cli.models.example import Example
+from deepalign_cli.models.fitting import Shape
+from deepalign_cli.models.input_shape import COUNT, example_inputs
+from deepalign_cli.models.module import ModuleRun
+from deepalign_cli.models.run import Run
+from deepalign_cli.symmetry.symmetry import Weights
+
+_HINT = "let the factory return (module, inputs), or add --input-shape 3x32x32, or --data FILE.npz."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module to trace. `names` has its name of each of a checkpoint's tensors."""
+
+    module: nn.Module
+    names: Mapping[str, str]
+    example: Example
+
+
+def subject_of(run: Run, weights: Weights, shape: str | None = None, inputs: Tensor | None = None) -> Subject:
+    """The subject of a network and a checkpoint.
+
+    Its example are `inputs`, where they are given, else random ones of a `shape` that is given, else what
+    comes with the module, else ones of a shape that is found by trying.
+
+    Raises:
+        UsageError: no inputs can be had, or the network has no module.
+    """
+    module, names = _module(run, weights)
+    if inputs is not None:
+        return Subject(module, names, Example((inputs,)))
+    if shape is not None or not isinstance(run, ModuleRun):
+        rng = torch.Generator().manual_seed(0)
+        if isinstance(run, Design) and shape is None:
+            return Subject(module, names, Example((torch.randn(COUNT, *run.input_shape, generator=rng),)))
+        return Subject(module, names, Example((example_inputs(run, weights, rng, shape),)))
+    return Subject(module, names, run.example or _example(run, weights))
+
+
+def _module(run: Run, weights: Weights) -> tuple[nn.Module, Mapping[str, str]]:
+    if isinstance(run, ModuleRun):
+        return run.module, run.names
+    module = RunModule(run, {name: tuple(w.shape) for name, w in weights.items() if w.is_floating_point()})
+    return module, {name: f"tensors.{key}" for name, key in module.keys.items()}
+
+
+def _example(run: ModuleRun, weights: Weights) -> Example:
+    """Inputs for a module that came with none."""
+    if hasattr(run.module, "main_input_name"):  # one of transformers
+        from deepalign_cli.models.dummy_inputs import dummy_inputs
+
+        return dummy_inputs(run.module)
+    try:
+        rng = torch.Generator().manual_seed(0)
+        return Example((example_inputs(run, weights, rng, None),))
+    except UsageError:
+        message = f"{type(run.module).__name__} is traced with example inputs, and none are known."
+        raise UsageError(message, _HINT) from None
+
+
+class RunModule(nn.Module):
+    """A network that is a function of weights by name, as a module with parameters on "meta"."""
+
+    def __init__(self, run: Run, shapes: Mapping[str, Shape]) -> None:
+        super().__init__()
+        self.run = run
+        self.keys = {name: str(i) for i, name in enumerate(shapes)}
+        empty = {self.keys[name]: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        self.tensors = nn.ParameterDict({key: nn.Parameter(w) for key, w in empty.items()})
+
+    def forward(self, x: Tensor) -> Any:
+        """The outputs."""
+        return self.run({name: self.tensors[key] for name, key in self.keys.items()}, x)

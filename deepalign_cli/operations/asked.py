@@ -1,0 +1,134 @@
+"""The network behind a checkpoint, asked: which spec it has, and whether a spec holds on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import MissingExtra, SpecError
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.symmetry import Symmetry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deepalign_cli.measure.spec_check import SpecCheck
+    from deepalign_cli.models.lookup import Network
+
+_SHOWN = 6
+
+
+class Asked:
+    """A checkpoint's network: of `running.model`, of the folder's config.json, or opened already.
+
+    Nothing is opened before it is needed: a folder's trace may lie in the cache. `notes` say what could not
+    be asked, and why.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, running: RunSettings, activation: str | None = None,
+        network: Network | None = None,
+    ) -> None:  # fmt: skip
+        self.checkpoint, self.running, self.activation = checkpoint, running, activation
+        self.notes: list[str] = []
+        if network is not None:
+            self.network = network  # in place of the cached property
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the user says what the network is, beyond the checkpoint itself."""
+        return self.running.model is not None or "network" in vars(self)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network, opened. Raises DeepalignError where it cannot be."""
+        from deepalign_cli.models.lookup import network_for
+
+        running = self.running
+        return network_for(
+            self.checkpoint, running.model, args=running.arguments, options=running.design,
+            activation=self.activation,
+        )  # fmt: skip
+
+    def spec(self, progress: Progress = SILENT) -> Spec | None:
+        """The spec by tracing; None where there is no network to trace.
+
+        Raises:
+            SpecError, UsageError: the user names a network, and it cannot be traced.
+        """
+        from deepalign_cli.operations.tracing import trace_checkpoint, trace_folder
+
+        if not self.is_named or self._is_own_folder:
+            try:
+                traced = trace_folder(self.checkpoint, progress)
+            except (MissingExtra, SpecError) as error:
+                if self.is_named:
+                    raise
+                self.notes.append(f"the network could not be asked: {error.message}")
+                return None
+            return None if traced is None else traced.spec
+        traced = trace_checkpoint(
+            self.checkpoint, self.network, shape=self.running.input_shape, inputs=self._inputs,
+            progress=progress,
+        )  # fmt: skip
+        return traced.spec
+
+    def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
+        """Random elements tried on the network; None where there is none to run.
+
+        Raises:
+            DeepalignError: it cannot be opened or run.
+        """
+        if not (self.is_named or self.running.data is not None):
+            return None
+        from deepalign_cli.operations.tracing import spec_check
+
+        shape = self.running.input_shape
+        return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs, seed)
+
+    def require(self, symmetry: Symmetry) -> None:
+        """Check a spec that was not traced on the network, where there is one.
+
+        Raises:
+            SpecError: a random element changes what it computes; the tensors to suspect are named.
+        """
+        if symmetry.spec.basis is Basis.TRACED or not symmetry.sizes:
+            return
+        check = self.tried(symmetry)
+        if check is None or check.passed:
+            return
+        group, suspects = next(iter(check.broken.items()))
+        raise SpecError(
+            f"the spec is wrong: a random element of it changes what the network computes (by "
+            f"{check.residual:.1e} in float64). Group '{group}': suspect {_listed(suspects)}.",
+            "leave --spec out: deepalign traces the network."
+            if self.running.model
+            else "name the network, --model FILE.py:FACTORY: deepalign traces it.",
+        )
+
+    @property
+    def _is_own_folder(self) -> bool:
+        model = Path(self.running.model or "")
+        return model.is_dir() and model.resolve() == self.checkpoint.path.resolve()
+
+    @cached_property
+    def _inputs(self) -> Tensor | None:
+        """A few examples of the data, if there are any."""
+        if self.running.data is None:
+            return None
+        from deepalign_cli.models.input_shape import COUNT
+        from deepalign_cli.operations.testbed import load_inputs
+
+        return next(load_inputs(self.running, None, self.network).inputs(COUNT))
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(f"{name}" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,65 @@
+"""Traces kept in the user's cache folder, by a hash of what was traced."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from deepalign_cli.errors import SpecError
+from deepalign_cli.symmetry.spec import format_spec, parse_spec
+from deepalign_cli.trace.write import Traced
+
+FORMAT = 1
+_MOST = 64 * 2**20
+
+
+def cache_folder() -> Path:
+    """`DEEPALIGN_CACHE`, else `deepalign` in the user's cache folder (XDG)."""
+    named = os.environ.get("DEEPALIGN_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepalign"
+
+
+def key_of(parts: Iterable[str]) -> str:
+    """A name for what these texts describe together."""
+    digest = hashlib.sha256(f"trace {FORMAT}".encode())
+    for part in parts:
+        digest.update(f"{len(part)}:".encode() + part.encode("utf-8", "replace"))
+    return digest.hexdigest()
+
+
+def cached(key: str) -> Traced | None:
+    """The trace of this key, if it is there and whole."""
+    path = _path(key)
+    try:
+        if path.stat().st_size > _MOST:
+            return None
+        table = json.loads(path.read_text(encoding="utf-8"))
+        source, spec = table.pop("source"), table.pop("spec")
+        return Traced(replace(parse_spec(spec), source=source), **table)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SpecError, RecursionError):
+        return None
+
+
+def keep(key: str, traced: Traced) -> None:
+    """Write a trace into the cache; a cache that cannot be written to is no error."""
+    table = {**asdict(replace(traced, spec=None)), "source": traced.spec.source}  # type: ignore[arg-type]
+    table["spec"] = format_spec(traced.spec)
+    path = _path(key)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".trace-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(table, file)
+        Path(temporary).replace(path)
+
+
+def _path(key: str) -> Path:
+    return cache_folder() / "traces" / f"{key}.json"
