@@ -18,7 +18,7 @@ from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.gains import Matrices, best_step
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.prior import descend_with_prior, deviation
+from deepalign_cli.aligners.prior import descend_with_prior, deviation, with_signs
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -61,10 +61,14 @@ def as_alignment(
 
 
 def matched(pair: Pair, found: Correlations) -> Element:
-    """The best match of every group by itself; weights decide among units that never change."""
+    """The best match of every group by itself; weights decide among units that never change.
+
+    And they give the signs of units whose activations do not turn with them, as those behind a norm.
+    """
     start = alone(pair.symmetry, found)
     plain, flipping = as_prior(pair.symmetry, found)
-    return descend_with_prior(pair.problem, plain, start, found.open, _FIRST, flipping)
+    element = descend_with_prior(pair.problem, plain, start, found.open, _FIRST, flipping)
+    return with_signs(pair.problem, element, [g for g in pair.symmetry.turning if g not in flipping])
 
 
 def alone(symmetry: Symmetry, found: Correlations) -> Element:

@@ -74,9 +74,12 @@ def deviation(matrices: Matrices) -> float:
     return float(value.std(correction=0)) + 1e-30
 
 
-def with_signs(problem: Gains, g: Element) -> Element:
-    """`g` with the signs that suit the gains, group by group until none turns; permutations stay."""
-    groups = problem.symmetry.turning
+def with_signs(problem: Gains, g: Element, groups: Sequence[str] | None = None) -> Element:
+    """`g` with the signs that suit the gains, group by group until none turns; permutations stay.
+
+    Those of `groups`, by default of all whose units may turn.
+    """
+    groups = problem.symmetry.turning if groups is None else groups
     for _ in range(_SWEEPS if groups else 0):
         turned = False
         for group in groups:

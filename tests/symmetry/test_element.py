@@ -18,12 +18,16 @@ a = "+s 2"
 b = "+r -s"
 c = "p*3|2 -r"
 d = "p s|+r|-s"
+e = "p*(~+t|-t|~t|t) +u"
+f = "2*(-u|~-t*2) +t"
 [kinds]
 s = "sign"
 r = "scale"
+t = "signed scale"
+u = "signed scale"
 """
-SIZES = {"s": 4, "r": 3, "p": 5}
-SHAPES = {"a": (4, 2), "b": (3, 4), "c": (17, 3), "d": (5, 11)}
+SIZES = {"s": 4, "r": 3, "p": 5, "t": 2, "u": 3}
+SHAPES = {"a": (4, 2), "b": (3, 4), "c": (17, 3), "d": (5, 11), "e": (40, 3), "f": (14, 2)}
 SYMMETRY = Symmetry(parse_spec(TEXT), SHAPES)
 WEIGHTS = {
     n: torch.randn(s, generator=seeded(i), dtype=torch.float64) for i, (n, s) in enumerate(SHAPES.items())
@@ -44,6 +48,14 @@ def elements(draw: st.DrawFn) -> Element:
     if draw(st.booleans()):
         powers = st.lists(st.integers(-3, 3), min_size=3, max_size=3)
         scale["r"] = torch.exp2(torch.tensor(draw(powers), dtype=torch.float64))
+    for group in ("t", "u"):
+        if draw(st.booleans()):
+            size = SIZES[group]
+            drawn = st.tuples(st.sampled_from([-1.0, 1.0]), st.integers(-3, 3))
+            factors = [
+                sign * 2.0**power for sign, power in draw(st.lists(drawn, min_size=size, max_size=size))
+            ]
+            scale[group] = torch.tensor(factors, dtype=torch.float64)
     return Element(perm, scale)
 
 

@@ -24,6 +24,14 @@ def test_sizes_follow_from_products_and_sums() -> None:
     assert solved(axes, shapes) == {"k": 8, "heads": 4, "d": 24, "o": 3, "c1": 4, "c2": 3}
 
 
+def test_sizes_follow_through_parentheses() -> None:
+    axes = {"qkv": "h*(q|q|v) d", "out": "d h*v", "h": "h", "rot": "h*(q|3)*2"}
+    shapes = {"qkv": (4 * 11, 6), "out": (6, 4 * 5), "h": (4,), "rot": (4 * 6 * 2,)}
+    assert solved(axes, shapes) == {"h": 4, "q": 3, "v": 5, "d": 6}
+    with pytest.raises(SpecError, match=r"is 41 long, which 'h\*\(q\|3\)\*2' cannot be"):
+        solved(axes, shapes | {"rot": (41,)})
+
+
 def test_the_order_of_the_equations_does_not_matter() -> None:
     axes, shapes = {"a": "k|h 1", "b": "h|2 1", "c": "2 k"}, {"a": (9, 1), "b": (6, 1), "c": (2, 5)}
     assert solved(axes, shapes) == {"k": 5, "h": 4}

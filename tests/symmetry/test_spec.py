@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deepalign_cli.errors import SpecError, UsageError
-from deepalign_cli.symmetry.kinds import SCALE, SIGN
+from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.kinds import SCALE, SIGN, SIGNED_SCALE
 from deepalign_cli.symmetry.spec import Activation, Spec, format_spec, parse_spec, plain, read_spec
 from tests.symmetry.builders import CASES, HEADS, family_spec
 
@@ -17,10 +19,7 @@ CHAIN = """
 
 
 def same(one: Spec, other: Spec) -> bool:
-    parts = ("axes", "kinds", "sizes", "pooled")
-    return all(getattr(one, part) == getattr(other, part) for part in parts) and list(one.axes) == list(
-        other.axes
-    )
+    return one == other and list(one.axes) == list(other.axes)
 
 
 @pytest.mark.parametrize("activation", [None, *Activation])
@@ -46,6 +45,15 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
         ("[" * 20_000, "is not TOML"),
         ("[axis]", "unknown entry 'axis'"),
         ("format = 2", "format 2; this version reads 1"),
+        ("basis = 'guessed'", "basis of the spec 'x' is 'guessed'"),
+        ("basis = 3", "basis of the spec 'x' is 3"),
+        (CHAIN.replace("+h", "~h").replace("-h", "~h") + "[kinds]\nh = 'scale'", "has a \\+ or - mark"),
+        (
+            CHAIN.replace("+h", "~h").replace("-h", "~h") + "[kinds]\nh = 'signed scale'",
+            "has a \\+ or - mark",
+        ),
+        ("basis = 'traced and checked'" + CHAIN + "[kinds]\nh = 'sign'", "kind sign but .* has a ~ mark"),
+        ("basis = 'traced and checked'" + CHAIN + "[kinds]\nh = 'signed scale'", "has a ~ mark"),
         ("axes = 3", "'axes' in the spec 'x' is not a table"),
         ("[axes]\nw = 3", "the axes of 'w' .* are not a string"),
         ("[axes]\nfc.weight = '3 h'", "the axes of 'fc' .* are not a string"),
@@ -64,7 +72,7 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
                 CHAIN.replace("+", "").replace("-h", "h") + f"[kinds]\nh = '{kind}'",
                 rf"kind {kind} but no axis",
             )
-            for kind in ("sign", "scale")
+            for kind in ("sign", "scale", "signed scale")
         ),
     ],
 )
@@ -98,6 +106,51 @@ def test_the_activation_says_what_kind_the_marked_groups_have() -> None:
         signed = spec.with_activation(activation)
         assert signed.kinds == {"h": SIGN, "k": SIGN}  # a max-pool lets no sign pass
         assert "max-pool" in signed.assumptions[-1]
+
+
+MARKS = 'pooled = ["c"]\n[axes]\na = "~+h +c s ~n"\nb = "-h -c s ~n -d +d"\n'
+
+
+def test_marks_say_which_kinds_a_group_may_have() -> None:
+    given, traced = parse_spec(MARKS), parse_spec('basis = "traced and checked"\n' + MARKS)
+    for spec in (given, traced):
+        assert spec.allowed("scale") == spec.allowed(SCALE) == {"h", "c", "d"}
+        assert spec.allowed("permutation") == set(spec.groups())
+    assert given.allowed("sign") == {"h", "n", "c", "d"}
+    assert traced.allowed("sign") == {"h", "n"}
+    assert given.allowed("signed scale") == {"h", "c", "d"}
+    assert traced.allowed("signed scale") == {"h"}
+
+
+def test_kinds_are_set_where_the_marks_allow_them() -> None:
+    given, traced = parse_spec(MARKS), parse_spec('basis = "traced and checked"\n' + MARKS)
+    assert traced.with_kinds() is traced
+    assert traced.with_kinds(scale=True).kinds == {"h": SCALE, "c": SCALE, "d": SCALE}
+    assert traced.with_kinds(sign=True).kinds == {"h": SIGN, "n": SIGN}
+    both = traced.with_kinds(scale=True, sign=True)
+    assert both.kinds == {"h": SIGNED_SCALE, "c": SCALE, "d": SCALE, "n": SIGN}
+    assert not both.assumptions
+    pooled = given.with_kinds(scale=True, sign=True)  # a max-pool lets scales pass
+    assert pooled.kinds == {"h": SIGNED_SCALE, "c": SCALE, "d": SIGNED_SCALE, "n": SIGN}
+    assert "max-pool" in pooled.assumptions[-1]
+    assert given.with_activation(Activation.RELU, {SIGN}).kinds == pooled.kinds
+    assert replace(traced, kinds={"h": SIGN}).with_kinds(scale=True).kinds["h"] == SIGN  # set already
+
+
+def test_an_activation_that_a_traced_network_does_not_have_is_refused() -> None:
+    spec = parse_spec('basis = "traced and checked"\n' + CHAIN)
+    assert spec.with_activation(Activation.RELU).kinds == {"h": SCALE}
+    assert spec.with_activation(Activation.GELU) is spec
+    with pytest.raises(SpecError, match="no group of the traced network has a sign"):
+        spec.with_activation(Activation.TANH)
+
+
+@pytest.mark.parametrize("basis", Basis)
+def test_the_basis_survives_toml(basis: Basis) -> None:
+    spec = replace(parse_spec(MARKS), basis=basis, assumptions=("one",), source="x")
+    assert Spec.parse(str(spec)) == spec
+    assert Spec.parse(str(spec)).basis is basis
+    assert ("basis =" in str(spec)) is (basis is not Basis.GIVEN)
 
 
 def test_marks_that_no_kind_uses_are_not_shown() -> None:

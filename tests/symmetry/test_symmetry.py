@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.errors import SpecError
-from deepalign_cli.symmetry.axes import Axis
+from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.kinds import PERMUTATION, SCALE, SIGN
+from deepalign_cli.symmetry.kinds import PERMUTATION, SCALE, SIGN, SIGNED_SCALE
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.symmetry.builders import seeded
@@ -26,30 +26,52 @@ twice = "+k -k"
 thrice = "k|h +k h|p"
 free = "3 2"
 bare = "k"
+fused = "h*(k|p|2) 3"
+deep = "2*(~w|2*(+u|~-s)) -u*(p|2)"
+marks = "+h*(-k|~+s|~w|+s|s) ~-s|+w"
+inner = "(+k|-h)*(p|2)|(~s|+u) ~-w"
 [kinds]
 k = "scale"
 h = "sign"
+s = "signed scale"
+u = "signed scale"
+w = "sign"
+[sizes]
+s = 3
+u = 2
+w = 2
 """
+TILDED = {"s", "w"}  # the groups of which an axis has a ~
 SHAPES = {
     "plain": (4, 3, 3), "product": (24, 12), "sum": (16, 2), "twice": (4, 4), "thrice": (7, 4, 5),
-    "free": (3, 2), "bare": (4,),
+    "free": (3, 2), "bare": (4,), "fused": (3 * 8, 3), "deep": (2 * (2 + 2 * 5), 2 * 4),
+    "marks": (3 * 15, 5), "inner": (7 * 4 + 5, 2),
 }  # fmt: skip
 SYMMETRY = Symmetry(parse_spec(TEXT), SHAPES)
 
 
-def entries(axis: Axis) -> list[tuple[int, list[tuple[str, str, int]]]]:
-    """For every index of an axis: the term it lies in, and (group, mark, unit) of its atoms."""
-    out = []
+def entries(axis: Axis) -> list[tuple[object, list[tuple[Atom, int]]]]:
+    """For every index of an axis: the path to it through the sums, and the atoms with their units."""
+    out: list[tuple[object, list[tuple[Atom, int]]]] = []
     for number, term in enumerate(axis.terms):
-        sizes = [SYMMETRY.sizes[a.name] if a.name else a.size for a in term]
-        for multi in itertools.product(*map(range, sizes)):
-            out.append(
-                (
-                    number,
-                    [(a.name or str(p), a.mark, i) for p, (a, i) in enumerate(zip(term, multi, strict=True))],
-                )
-            )
+        for combined in itertools.product(*map(factor_entries, term)):
+            path = (number, *(part for part, _ in combined))
+            out.append((path, [pair for _, pairs in combined for pair in pairs]))
     return out
+
+
+def factor_entries(factor: Atom | Axis) -> list[tuple[object, list[tuple[Atom, int]]]]:
+    if isinstance(factor, Axis):
+        return entries(factor)
+    size = SYMMETRY.sizes[factor.name] if factor.name else factor.size
+    return [((), [(factor, i)]) for i in range(size)]
+
+
+def power(mark: str, group: str, scale: float) -> float:
+    """|c|^e sgn(c)^f, as the guide says."""
+    size = abs(scale) ** {"+": 1, "-": -1}.get(mark[-1:], 0)
+    turns = "~" in mark if group in TILDED else bool(mark)
+    return size * math.copysign(1.0, scale) if turns else size
 
 
 def slowly_acted(g: Element, name: str, w: Tensor) -> Tensor:
@@ -58,12 +80,12 @@ def slowly_acted(g: Element, name: str, w: Tensor) -> Tensor:
     for index in itertools.product(*map(range, w.shape)):
         source, factor = [], 1.0
         for axis, i in zip(axes, index, strict=True):
-            term, atoms = axis[i]
-            wanted = (term, [(n, m, int(g.perm[n][u]) if n in g.perm else u) for n, m, u in atoms])
+            path, atoms = axis[i]
+            wanted = (path, [(a, int(g.perm[a.name][u]) if a.name in g.perm else u) for a, u in atoms])
             source.append(axis.index(wanted))
-            for group, mark, unit in atoms:
-                if mark and group in g.scale:
-                    factor *= float(g.scale[group][unit]) ** (1 if mark == "+" else -1)
+            for atom, unit in atoms:
+                if atom.mark and atom.name in g.scale:
+                    factor *= power(atom.mark, atom.name, float(g.scale[atom.name][unit]))
         out[index] = w[tuple(source)] * factor
     return out
 
@@ -74,11 +96,11 @@ def slow_rows(group: str, name: str, w: Tensor) -> list[dict[object, float]]:
     axes = [entries(axis) for axis in SYMMETRY.spec.axes[name]]
     for index in itertools.product(*map(range, w.shape)):
         for number, i in enumerate(index):
-            term, atoms = axes[number][i]
-            for n, _, unit in atoms:
-                if n == group:
-                    rest = [a for a in atoms if a[0] != group]
-                    where = (number, term, str(rest), index[:number], index[number + 1 :])
+            path, atoms = axes[number][i]
+            for atom, unit in atoms:
+                if atom.name == group:
+                    rest = [pair for pair in atoms if pair[0].name != group]
+                    where = (number, path, str(rest), index[:number], index[number + 1 :])
                     rows[unit][where] = float(w[index])
     return rows
 
@@ -156,8 +178,26 @@ def test_random_elements_follow_the_kinds_and_the_seed() -> None:
     assert {k: sorted(p.tolist()) for k, p in g.perm.items()} == {
         k: list(range(n)) for k, n in SYMMETRY.sizes.items()
     }
-    assert g.scale.keys() == {"k", "h"}
+    assert g.scale.keys() == {"k", "h", "s", "u", "w"}
     assert set(g.scale["h"].tolist()) <= {-1.0, 1.0}
     assert bool(((g.scale["k"] >= 0.5) & (g.scale["k"] <= 2)).all())
     assert all(torch.equal(g.perm[k], h.perm[k]) for k in g.perm)
-    assert SYMMETRY.kinds == {"k": SCALE, "h": SIGN, "p": PERMUTATION}
+    assert SYMMETRY.kinds == {
+        "k": SCALE, "h": SIGN, "p": PERMUTATION, "w": SIGN, "u": SIGNED_SCALE, "s": SIGNED_SCALE,
+    }  # fmt: skip
+
+
+def test_places_say_what_a_units_scale_does_as_far_as_its_kind_goes() -> None:
+    said = {
+        (o.name, o.axis, group): (o.exponent, o.flips)
+        for group in ("k", "h", "s", "w")
+        for o in SYMMETRY.occurrences[group]
+        if o.name in ("plain", "deep", "marks")
+    }
+    assert said["plain", 0, "k"] == (1, False)
+    assert said["plain", 2, "h"] == (0, True)
+    assert said["deep", 0, "s"] == (-1, True)
+    assert said["deep", 0, "w"] == (0, True)
+    assert said["marks", 1, "w"] == (0, False)
+    in_marks = [(o.exponent, o.flips) for o in SYMMETRY.occurrences["s"] if (o.name, o.axis) == ("marks", 0)]
+    assert in_marks == [(1, True), (1, False), (0, False)]
