@@ -9,6 +9,8 @@ from tests.symmetry.builders import CASES, seeded
 
 Tie = tuple[str, str, str]  # tensor, target, source; empty for labels
 
+NESTED = bound({"w": (3 * (2 + 4), 5), "b": (4,)}, w="a*(2|b) c", b="b")
+
 
 def graph_of(name: str) -> Graph:
     return Graph(network(name)[0])
@@ -153,6 +155,29 @@ def test_cells_are_the_blocks_between_the_borders_of_concatenations() -> None:
     assert [(f.axis, f.group, f.size) for f in corner.factors] == [(0, "b", 3), (1, "", 2), (1, "a", 2)]
     w = torch.arange(55.0).reshape(1, 5, 11)
     assert torch.equal(corner.block(w), w[:, 2:, 7:].reshape(1, 3, 2, 2))
+
+
+def test_cells_of_a_nested_axis_are_gathered() -> None:
+    w = torch.arange(90.0).reshape(1, 18, 5)
+    blocks = {tuple(f.group or f.size for f in c.factors): c.block(w) for c in cells(NESTED, "w")}
+    whole = w.reshape(1, 3, 6, 5)
+    assert blocks.keys() == {("a", 2, "c"), ("a", "b", "c")}
+    assert torch.equal(blocks["a", 2, "c"], whole[:, :, :2])
+    assert torch.equal(blocks["a", "b", "c"], whole[:, :, 2:])
+
+
+def test_cells_are_differentiated_and_batched() -> None:
+    edge = next(e for e in Graph(NESTED).edges if (e.target, e.source) == ("b", "c"))
+    w = torch.randn(4, 18, 5, generator=seeded(1))
+
+    def energy(one: torch.Tensor) -> torch.Tensor:
+        return edge.matrix(one.unsqueeze(0)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(energy))(w)
+    means = w.reshape(4, 3, 6, 5)[:, :, 2:].mean(1, keepdim=True)
+    expected = torch.zeros(4, 3, 6, 5)
+    expected[:, :, 2:] = 2 * means / 3
+    assert torch.allclose(found.reshape(4, 3, 6, 5), expected, atol=1e-6)
 
 
 def test_what_carries_no_group_is_no_cell() -> None:

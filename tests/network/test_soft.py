@@ -56,6 +56,16 @@ def test_a_matrix_multiplies_every_axis_of_its_group() -> None:
     assert torch.allclose(soft_act(symmetry, soft, "q", q)[0], expected)
 
 
+def test_a_matrix_multiplies_the_parts_of_a_nested_axis() -> None:
+    symmetry = bound({"w": (3 * (2 + 4), 5), "b": (4,)}, w="a*(2|b) c", b="b")
+    soft = doubly_stochastic_of(symmetry, 5)
+    a, b, c = (soft[g][0] for g in "abc")
+    w = torch.randn(1, 18, 5, generator=seeded(1), dtype=torch.float64)
+    inner = torch.block_diag(torch.eye(2, dtype=torch.float64), b)
+    expected = torch.einsum("ij,kl,mn,jln->ikm", a, inner, c, w.reshape(3, 6, 5)).reshape(18, 5)
+    assert torch.allclose(soft_act(symmetry, soft, "w", w)[0], expected)
+
+
 def test_each_network_of_a_stack_is_moved_by_its_own_matrix() -> None:
     symmetry, a = network("plain_cnn")
     first, second = (doubly_stochastic_of(symmetry, seed) for seed in (1, 50))
