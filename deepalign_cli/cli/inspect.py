@@ -41,6 +41,7 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
     if how.blank and not how.spec:
         raise UsageError("--blank goes with --spec.", "deepalign inspect A --spec --blank > a.toml")
     from deepalign_cli.operations.inputs import open_network
+    from deepalign_cli.symmetry.basis import Basis
     from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
@@ -56,7 +57,8 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
         raise
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if how.spec and not common.json:
-        sys.stdout.write(format_spec(spec if activation or family.kinds else plain(spec)))
+        whole = activation or family.kinds or spec.basis is Basis.TRACED  # of which the marks are facts
+        sys.stdout.write(format_spec(spec if whole else plain(spec)))
         return
     out.notes((*checkpoint.notes, *spec.notes))
     payload = _payload(checkpoint, spec, sizes) | ({"spec": format_spec(spec)} if how.spec else {})

@@ -102,6 +102,7 @@ def test_methods_that_look_at_data_recover_them_too(name: str, method: type[Acti
     assert found.distance_after < found.distance_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", ["none", "prior", "weights"])
 @pytest.mark.parametrize("name", FUSED)
 def test_the_learned_aligner_reads_them(name: str, refine: str) -> None:

@@ -50,6 +50,7 @@ def test_a_wrong_command_line_exits_2(command: str, args: list[str], tmp_path: P
     [
         (["-m", "magic"], "there is no method 'magic'"),
         (["--activation", "relux"], "'relux' is not one of"),
+        (["--kinds", "scales"], "'scales' is not a kind that can be moved"),
         (["--restarts", "0"], "--restarts"),
         (["--sketches", "0"], "--sketches"),
         (["--sketches", "65"], "--sketches"),
@@ -114,6 +115,7 @@ def test_an_option_without_effect_is_refused(
         ["--restarts", "1"],
         ["--seed", "0"],
         ["--activation", "relu"],
+        ["--kinds", "scale,sign"],
         ["--heads", "2"],
         ["--spec", "spec.toml"],
     ],

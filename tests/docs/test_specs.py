@@ -41,7 +41,7 @@ def saved(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == GUIDE.count("<!-- example: ") == 6
+    assert len(EXAMPLES) == GUIDE.count("<!-- example: ") == 8
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_an_example_is_true_of_its_network(
     assert (code, told["same"], told["spec"]["passed"]) == (0, True, True)
 
 
-@pytest.mark.parametrize("name", ["groupnorm", "option_a", "tied"])
+@pytest.mark.parametrize("name", ["groupnorm", "option_a", "tied", "by_head"])
 def test_these_are_not_guessed(name: str, tmp_path: Path) -> None:
     a, _ = saved(name, tmp_path)
 
