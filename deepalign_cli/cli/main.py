@@ -23,6 +23,7 @@ from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.listing import methods
 from deepalign_cli.cli.merge import merge
 from deepalign_cli.cli.output import is_terminal, show_error
+from deepalign_cli.cli.trace import trace
 from deepalign_cli.cli.train import train, zoo
 from deepalign_cli.cli.verify import verify
 from deepalign_cli.errors import DeepalignError, UsageError
@@ -39,7 +40,7 @@ Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
 COMMANDS: tuple[Command, ...] = (
-    demo, inspect, align, merge, barrier, landscape, verify, methods, zoo, train,
+    demo, inspect, trace, align, merge, barrier, landscape, verify, methods, zoo, train,
 )  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import nn
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.keys import PREPARATION_KEY
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designed import activation_of, read_design, stored_config
+from deepalign_cli.models.example import Example
 from deepalign_cli.models.exported import load_program
 from deepalign_cli.models.from_shapes import read_family
 from deepalign_cli.models.hugging_face import ignored_names, load_folder, renamed
@@ -64,23 +67,51 @@ def network_for(
     return Network(Runnable(run, shape), says, shape, _preparation(checkpoint))
 
 
-def _from_source(checkpoint: Checkpoint, source: str, args: Mapping[str, str]) -> ReadNetwork:
-    shapes, path = shapes_of(checkpoint), Path(source)
+@dataclass(frozen=True)
+class Opened:
+    """A module that `--model` names, before it is fitted to a checkpoint.
+
+    `example` are inputs that come with it, `unused` tells names that a checkpoint may lack or have besides,
+    `called` what the module calls a file's tensor.
+    """
+
+    module: nn.Module
+    says: str
+    example: Example | None = None
+    hint: str = "the factory must build this very architecture."
+    unused: Callable[[str], bool] = lambda _: False
+    called: Callable[[str], str] = lambda name: name
+
+
+def open_module(source: str, args: Mapping[str, str]) -> Opened:
+    """The module of `file.py:factory`, of a folder with a `config.json`, or of a `FILE.pt2`.
+
+    Raises:
+        UsageError: there is no such thing. SpecError: transformers cannot build it.
+        CheckpointError: the program cannot be read. DeepalignError: the user's own code raised.
+    """
+    path = Path(source)
     if path.suffix == ".pt2":
-        hint = "the program must be exported from this very architecture."
         program, example = load_program(path)
-        run = run_module(program, shapes, hint, example=example)
-        return run, f"the exported program {path.name}", None
+        hint = "the program must be exported from this very architecture."
+        return Opened(program, f"the exported program {path.name}", example, hint)
     if path.name == "config.json" or path.is_dir():
         folder = path.parent if path.name == "config.json" else path
         model = load_folder(folder)
         hint = "the folder's config.json must be this very network's."
-        run = run_module(model, shapes, hint, ignored_names(model), renamed(model))
-        return run, f"{type(model).__name__} of {folder / 'config.json'}", None
-    model, example = make_module(source, args)
+        says = f"{type(model).__name__} of {folder / 'config.json'}"
+        return Opened(model, says, None, hint, ignored_names(model), renamed(model))
+    module, example = make_module(source, args)
     options = " ".join(f"{name}={text}" for name, text in args.items())
-    says = f"{type(model).__name__} of {source}" + (f" with {options}" if options else "")
-    return run_module(model, shapes, example=example), says, None
+    says = f"{type(module).__name__} of {source}" + (f" with {options}" if options else "")
+    return Opened(module, says, example)
+
+
+def _from_source(checkpoint: Checkpoint, source: str, args: Mapping[str, str]) -> ReadNetwork:
+    one = open_module(source, args)
+    shapes = shapes_of(checkpoint)
+    run = run_module(one.module, shapes, one.hint, one.unused, one.called, one.example)
+    return run, one.says, None
 
 
 def _from_checkpoint(

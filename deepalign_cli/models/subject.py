@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,22 @@ def subject_of(run: Run, weights: Weights, shape: str | None = None, inputs: Ten
             return Subject(module, names, Example((torch.randn(COUNT, *run.input_shape, generator=rng),)))
         return Subject(module, names, Example((example_inputs(run, weights, rng, shape),)))
     return Subject(module, names, run.example or _example(run, weights))
+
+
+def bare_subject(
+    module: nn.Module, example: Example | None, shape: str | None = None, inputs: Tensor | None = None
+) -> Subject:
+    """The subject of a module without a checkpoint, in its own names.
+
+    Raises:
+        UsageError: no inputs can be had.
+    """
+    weights = {name: w.detach() for name, w in module.state_dict().items() if isinstance(w, Tensor)}
+    names = {name: name for name in weights}
+    if example is not None and shape is None and inputs is None:
+        return Subject(module, names, example)
+    subject = subject_of(ModuleRun(copy.deepcopy(module), names), weights, shape, inputs)
+    return Subject(module, names, subject.example)
 
 
 def _module(run: Run, weights: Weights) -> tuple[nn.Module, Mapping[str, str]]:

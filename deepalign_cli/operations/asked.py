@@ -62,7 +62,7 @@ class Asked:
         Raises:
             SpecError, UsageError: the user names a network, and it cannot be traced.
         """
-        from deepalign_cli.operations.tracing import trace_checkpoint, trace_folder
+        from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
 
         if not self.is_named or self._is_own_folder:
             try:
@@ -87,7 +87,7 @@ class Asked:
         """
         if not (self.is_named or self.running.data is not None):
             return None
-        from deepalign_cli.operations.tracing import spec_check
+        from deepalign_cli.operations.trace import spec_check
 
         shape = self.running.input_shape
         return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs, seed)

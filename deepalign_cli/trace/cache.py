@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from deepalign_cli.errors import SpecError
@@ -50,8 +50,8 @@ def cached(key: str) -> Traced | None:
 
 def keep(key: str, traced: Traced) -> None:
     """Write a trace into the cache; a cache that cannot be written to is no error."""
-    table = {**asdict(replace(traced, spec=None)), "source": traced.spec.source}  # type: ignore[arg-type]
-    table["spec"] = format_spec(traced.spec)
+    table = {f.name: getattr(traced, f.name) for f in fields(traced)}
+    table |= {"spec": format_spec(traced.spec), "source": traced.spec.source}
     path = _path(key)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

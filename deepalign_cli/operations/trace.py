@@ -1,29 +1,99 @@
-"""The symmetry of a checkpoint by asking its network: traced once, kept in the cache, checked."""
+"""`trace`: what may move by asking the network; traced once, kept in the cache, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.data.sources import Wanted, load_data
+from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
-from deepalign_cli.models.lookup import Network, network_for
+from deepalign_cli.models.input_shape import COUNT
+from deepalign_cli.models.lookup import Network, network_for, open_module
 from deepalign_cli.models.runnable import Runnable
-from deepalign_cli.models.subject import Subject, subject_of
+from deepalign_cli.models.subject import Subject, bare_subject, subject_of
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.spec import Spec, format_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.trace.cache import cached, keep, key_of
 from deepalign_cli.trace.check import check
 from deepalign_cli.trace.fingerprint import fingerprint
-from deepalign_cli.trace.trace import after_check, trace
+from deepalign_cli.trace.pipeline import after_check, trace
 from deepalign_cli.trace.write import Traced
 from deepalign_cli.version import __version__
 
 _CONFIG = "config.json"
 _UNIMPORTANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """A trace, what was traced, and its tensors' shapes."""
+
+    traced: Traced
+    says: str
+    shapes: Mapping[str, tuple[int, ...]]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def trace_source(running: RunSettings, a: Path | None = None, outputs: Sequence[str] = (),
+                 progress: Progress = SILENT) -> TraceReport:  # fmt: skip
+    """The trace of what `running.model` names, in the names of the checkpoint `a` where there is one.
+
+    A folder with weights is its own checkpoint.
+
+    Raises:
+        UsageError: nothing names a network, or example inputs are missing. DeepalignError: it cannot be
+            built, traced or run.
+    """
+    started = time.perf_counter()
+    path = a or (Path(running.model) if running.model and Path(running.model).is_dir() else None)
+    checkpoint = _checkpoint(path, required=a is not None)
+    if checkpoint is None:
+        if running.model is None:
+            raise UsageError("nothing says what to trace.", "deepalign trace --model net.py:make")
+        one = open_module(running.model, running.arguments)
+        subject, says = bare_subject(one.module, one.example, running.input_shape, _first(running)), one.says
+        traced = trace_subject(subject, says, outputs=outputs, progress=progress)
+        shapes = {n: tuple(w.shape) for n, w in one.module.state_dict().items() if w.is_floating_point()}
+        return TraceReport(traced, says, shapes, time.perf_counter() - started)
+    source = running.model or (str(checkpoint.path) if checkpoint.path.is_dir() else None)
+    network = network_for(checkpoint, source, args=running.arguments, options=running.design)
+    subject = _subject(checkpoint, network, running.input_shape, _first(running))
+    traced = trace_subject(subject, network.says, checkpoint, outputs=outputs, progress=progress)
+    traced = in_names(traced, subject.names)
+    shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float}
+    return TraceReport(traced, network.says, shapes, time.perf_counter() - started, checkpoint.notes)
+
+
+def _checkpoint(path: Path | None, *, required: bool) -> Checkpoint | None:
+    """A checkpoint; None where none is named, or a folder holds no weights."""
+    if path is None:
+        return None
+    try:
+        return open_network(path)
+    except DeepalignError:
+        if required:
+            raise
+        return None
+
+
+def _first(running: RunSettings) -> Tensor | None:
+    """A few examples of the data, if there are any."""
+    if running.data is None:
+        return None
+    wanted = Wanted(running.normalise, running.side, running.grey)
+    return next(load_data(running.data, None, wanted=wanted, limit=running.limit).inputs(COUNT))
 
 
 def trace_checkpoint(
@@ -36,25 +106,29 @@ def trace_checkpoint(
         SpecError: it cannot be traced, or not be run for the check. UsageError: example inputs are missing.
     """
     subject = _subject(checkpoint, network, shape, inputs)
-    return in_names(trace_subject(subject, network.says, checkpoint, progress), subject.names)
+    return in_names(trace_subject(subject, network.says, checkpoint, progress=progress), subject.names)
 
 
 def trace_subject(
-    subject: Subject, says: str, weights: Mapping[str, Tensor] | None = None, progress: Progress = SILENT
-) -> Traced:
+    subject: Subject, says: str, weights: Mapping[str, Tensor] | None = None, *,
+    outputs: Sequence[str] = (), progress: Progress = SILENT,
+) -> Traced:  # fmt: skip
     """The trace of a module, from the cache where it is there.
 
     One from the cache is checked again: code that the module calls elsewhere may have changed since.
     `weights` are real ones, by the names of `subject.names`; without them those of the module are used.
+    `outputs` are the names of those that count.
     """
-    key = key_of((__version__, *fingerprint(subject.module, subject.example)))
+    key = key_of((__version__, *outputs, *fingerprint(subject.module, subject.example)))
     given = None if weights is None else {own: weights[name] for name, own in subject.names.items()}
     if (traced := cached(key)) is not None:
-        result = check(traced.spec, subject.module, subject.example, weights=given)
+        result = check(traced.spec, subject.module, subject.example, names=outputs, weights=given)
         if not result.failed:
             return after_check(traced, result)
     source = f"a trace of {says}"
-    traced = trace(subject.module, subject.example, source=source, weights=given, progress=progress)
+    traced = trace(
+        subject.module, subject.example, outputs=outputs, source=source, weights=given, progress=progress
+    )
     keep(key, traced)
     return traced
 
@@ -123,3 +197,8 @@ def spec_check(
 def _subject(checkpoint: Checkpoint, network: Network, shape: str | None, inputs: Tensor | None) -> Subject:
     run = network.run.run if isinstance(network.run, Runnable) else network.run
     return subject_of(run, checkpoint, shape, inputs)
+
+
+def write_spec(spec: Spec, path: Path, *, force: bool) -> None:
+    """Write a spec as TOML, whole or not at all. Raises OutputError where that cannot be done."""
+    write_bytes(path, format_spec(spec).encode(), force=force)
