@@ -33,7 +33,7 @@ def saved(name: str, folder: Path) -> tuple[Path, Path]:
     (folder / "net.py").write_text(code)
     (folder / "a.toml").write_text(text)
     rng = torch.Generator().manual_seed(0)
-    net = randomise_(make_module(f"{folder / 'net.py'}:make").double(), rng)
+    net = randomise_(make_module(f"{folder / 'net.py'}:make")[0].double(), rng)
     torch.save(net.state_dict(), folder / "a.pt")
     symmetry = Symmetry(read_spec(folder / "a.toml"), shapes_of(open_checkpoint(folder / "a.pt")))
     torch.save(symmetry.apply(symmetry.random(rng), net.state_dict()), folder / "b.pt")
