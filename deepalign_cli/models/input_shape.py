@@ -37,7 +37,8 @@ def example_inputs(
     if text is None:
         raise UsageError(
             "the model runs on no usual input shape.",
-            "add examples, --data FILE.npz, or the shape of one, such as --input-shape 3x32x32.",
+            "add the shape of an example, such as --input-shape 3x32x32, or examples, --data FILE.npz; a "
+            "factory may also return (module, inputs).",
         )
     raise UsageError(
         f"the model does not run on inputs of shape {text}: {one_line(problem)}.",

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs import Design
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.fitting import Shape
@@ -18,8 +17,6 @@ from deepalign_cli.models.input_shape import COUNT, example_inputs
 from deepalign_cli.models.module import ModuleRun
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.symmetry import Weights
-
-_HINT = "let the factory return (module, inputs), or add --input-shape 3x32x32, or --data FILE.npz."
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,7 @@ def _example(run: ModuleRun, weights: Weights) -> Example:
         from deepalign_cli.models.dummy_inputs import dummy_inputs
 
         return dummy_inputs(run.module)
-    try:
-        rng = torch.Generator().manual_seed(0)
-        return Example((example_inputs(run, weights, rng, None),))
-    except UsageError:
-        message = f"{type(run.module).__name__} is traced with example inputs, and none are known."
-        raise UsageError(message, _HINT) from None
+    return Example((example_inputs(run, weights, torch.Generator().manual_seed(0)),))
 
 
 class RunModule(nn.Module):

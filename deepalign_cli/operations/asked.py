@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import MissingExtra, SpecError
+from deepalign_cli.errors import DeepalignError, MissingExtra, SpecError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
@@ -27,16 +27,17 @@ _SHOWN = 6
 class Asked:
     """A checkpoint's network: of `running.model`, of the folder's config.json, or opened already.
 
-    Nothing is opened before it is needed: a folder's trace may lie in the cache. `notes` say what could not
-    be asked, and why.
+    Nothing is opened before it is needed: a folder's trace may lie in the cache. `inputs` gives a few
+    examples of the data, if there are any. `failure` is why the network could not be traced.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, running: RunSettings, activation: str | None = None,
-        network: Network | None = None,
+        network: Network | None = None, inputs: Callable[[], Tensor | None] = lambda: None,
     ) -> None:  # fmt: skip
         self.checkpoint, self.running, self.activation = checkpoint, running, activation
-        self.notes: list[str] = []
+        self._inputs = inputs
+        self.failure: DeepalignError | None = None
         if network is not None:
             self.network = network  # in place of the cached property
 
@@ -57,27 +58,28 @@ class Asked:
         )  # fmt: skip
 
     def spec(self, progress: Progress = SILENT) -> Spec | None:
-        """The spec by tracing; None where there is no network to trace.
+        """The spec by tracing; None where there is no network to trace, or it cannot be traced.
 
         Raises:
-            SpecError, UsageError: the user names a network, and it cannot be traced.
+            DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
         """
+        path = self.checkpoint.path
+        if not self.is_named and not (path.is_dir() and (path / "config.json").is_file()):
+            return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
 
-        if not self.is_named or self._is_own_folder:
-            try:
+        try:
+            if not self.is_named or self._is_own_folder:
                 traced = trace_folder(self.checkpoint, progress)
-            except (MissingExtra, SpecError) as error:
-                if self.is_named:
-                    raise
-                self.notes.append(f"the network could not be asked: {error.message}")
-                return None
-            return None if traced is None else traced.spec
-        traced = trace_checkpoint(
-            self.checkpoint, self.network, shape=self.running.input_shape, inputs=self._inputs,
-            progress=progress,
-        )  # fmt: skip
-        return traced.spec
+            else:
+                shape, inputs = self.running.input_shape, self._inputs()
+                traced = trace_checkpoint(
+                    self.checkpoint, self.network, shape=shape, inputs=inputs, progress=progress
+                )
+        except (MissingExtra, SpecError) as error:
+            self.failure = error
+            return None
+        return None if traced is None else traced.spec
 
     def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
         """Random elements tried on the network; None where there is none to run.
@@ -90,19 +92,21 @@ class Asked:
         from deepalign_cli.operations.trace import spec_check
 
         shape = self.running.input_shape
-        return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs, seed)
+        return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs(), seed)
 
-    def require(self, symmetry: Symmetry) -> None:
-        """Check a spec that was not traced on the network, where there is one.
+    def require(self, symmetry: Symmetry) -> bool:
+        """Check a spec that was not traced on the network; whether there is one, and it is named.
+
+        A network that was read from the same names and shapes proves little.
 
         Raises:
             SpecError: a random element changes what it computes; the tensors to suspect are named.
         """
         if symmetry.spec.basis is Basis.TRACED or not symmetry.sizes:
-            return
+            return False
         check = self.tried(symmetry)
         if check is None or check.passed:
-            return
+            return check is not None and self.is_named
         group, suspects = next(iter(check.broken.items()))
         raise SpecError(
             f"the spec is wrong: a random element of it changes what the network computes (by "
@@ -116,16 +120,6 @@ class Asked:
     def _is_own_folder(self) -> bool:
         model = Path(self.running.model or "")
         return model.is_dir() and model.resolve() == self.checkpoint.path.resolve()
-
-    @cached_property
-    def _inputs(self) -> Tensor | None:
-        """A few examples of the data, if there are any."""
-        if self.running.data is None:
-            return None
-        from deepalign_cli.models.input_shape import COUNT
-        from deepalign_cli.operations.testbed import load_inputs
-
-        return next(load_inputs(self.running, None, self.network).inputs(COUNT))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
@@ -22,7 +22,11 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry
 
+_EXAMPLES = 8  # to trace a network with and to try its spec on
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from deepalign_cli.models.lookup import Network
     from deepalign_cli.operations.testbed import Testbed
 
@@ -44,7 +48,7 @@ class Session:
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
-        self._is_finite = self._is_checked = False
+        self._is_finite = False
         self._network = network
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
@@ -67,12 +71,40 @@ class Session:
         """The reference's network, as far as anything says what it is."""
         running = self._running if isinstance(self._running, RunSettings) else RunSettings()
         activation = self.settings.activation.value if self.settings.activation else None
-        return Asked(self.reference, running, activation, self._network)
+        return Asked(self.reference, running, activation, self._network, self._examples)
+
+    def _examples(self) -> Tensor | None:
+        """A few examples of the data, where there are any."""
+        return next(self.testbed.training.inputs(_EXAMPLES)) if self.testbed else None
 
     @cached_property
     def symmetry(self) -> Symmetry:
-        """What may move, by the reference. Raises SpecError where that is not known."""
-        return self.settings.symmetry(self.reference, self.asked.spec)
+        """What may move, by the reference; checked on its network where that is named and not traced.
+
+        Raises:
+            SpecError: what may move is not known, or the network computes something else when it does.
+        """
+        symmetry = self.resolved
+        if not self.asked.require(symmetry):
+            return symmetry
+        spec = replace(symmetry.spec, assumptions=())  # none is left open
+        return Symmetry(spec, symmetry.shapes)
+
+    @cached_property
+    def resolved(self) -> Symmetry:
+        """The same before it is checked."""
+        asked = self.asked
+        try:
+            symmetry = self.settings.symmetry(self.reference, asked.spec)
+        except SpecError:
+            if asked.failure is not None:  # names and shapes do not tell either
+                raise asked.failure from None
+            raise
+        if asked.failure is None or asked.is_named:
+            return symmetry
+        assumption = f"what names and shapes show is all there is: {asked.failure.message.removesuffix('.')}"
+        spec = replace(symmetry.spec, assumptions=(*symmetry.spec.assumptions, assumption))
+        return Symmetry(spec, symmetry.shapes)
 
     @cached_property
     def testbed(self) -> Testbed | None:
@@ -129,8 +161,6 @@ class Session:
         evidence = self.testbed.evidence if uses_data and self.testbed else None
         is_naive = NAIVE in (method, self.settings.method)  # which needs no spec that is known
         symmetry = settings.symmetry(self.reference) if is_naive else self.symmetry
-        if method != NAIVE:
-            self._check(symmetry)
         aligner = settings.aligner(evidence)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
@@ -144,14 +174,8 @@ class Session:
 
     def _loaded(self) -> list[Alignment]:
         alignments = [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
-        self._check(alignments[0].symmetry)
+        self.asked.require(alignments[0].symmetry)
         return alignments
-
-    def _check(self, symmetry: Symmetry) -> None:
-        """Check, once, that the spec holds on the network, where there is one. Raises SpecError."""
-        if not self._is_checked:
-            self.asked.require(symmetry)
-        self._is_checked = True
 
 
 def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:

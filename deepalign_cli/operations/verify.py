@@ -60,7 +60,7 @@ def verify_session(
     started, (a, b) = time.perf_counter(), session.inputs
     options = {"restarts": 10, **session.settings.options}
     settings = replace(session.settings, method="weights", options=options)
-    symmetry = session.symmetry
+    symmetry = session.resolved
     alignment = settings.aligner()(symmetry, a, b, rng=settings.rng(), progress=progress)
     residual, worst = _residual(a, b, alignment)
     limit = default_tolerance(a, b) if tolerance is None else tolerance

@@ -81,21 +81,22 @@ class Trial:
         self.state = shaken(module, self.rng, weights or {})
         self.shapes = {name: tuple(w.shape) for name, w in self.state.items()}
         self._rest = _rest(module, self.state)
+        self.examples: list[Example] = []
+        self.outputs: list[list[Tensor]] = []
         example = example.mapped(lambda x: x.double() if x.is_floating_point() else x)
-        self.examples = [example, other_inputs(example, self.rng)]
         try:
-            self.outputs = [self.run(one) for one in self.examples]
+            self._add(example, self.run(example))
         except Exception as error:  # the module's own code may raise anything
             raise SpecError(
                 f"the network cannot be run in float64: {one_line(error)[:300]}.",
                 "check the example inputs.",
             ) from error
+        other = self._tried(other_inputs(example, self.rng))
+        self._check_outputs(other)
         for one in other_shapes(example):
-            if not same_shapes(one, example) and (outputs := self._tried(one)) is not None:
-                self.examples.append(one)
-                self.outputs.append(outputs)
-        self._check_outputs()
-        self.spread = [_spread(a, b) for a, b in zip(*self.outputs[:2], strict=True)]
+            if not same_shapes(one, example):
+                self._tried(one)
+        self.spread = [_spread(x, other[i] if other else None) for i, x in enumerate(self.outputs[0])]
 
     def run(self, example: Example) -> list[Tensor]:
         """The outputs in float64."""
@@ -111,11 +112,11 @@ class Trial:
             g = symmetry.random(self.rng)
             self._act(symmetry, g)
             residual = self._residual()
-            if residual <= TOLERANCE or residual <= self._rounding():
-                worst = max(worst, residual)
-                continue
-            self._act(symmetry, g.inverse())
-            return residual, self._alone(symmetry, g)
+            if residual > TOLERANCE:
+                self._act(symmetry, g.inverse())
+                if residual > (limit := max(TOLERANCE, self._rounding())):
+                    return residual, self._alone(symmetry, g, limit)
+            worst = max(worst, residual)
         return worst, {}
 
     def change(self, symmetry: Symmetry, g: Element, instead: Weights) -> float:
@@ -126,12 +127,12 @@ class Trial:
         self.state = kept
         return residual
 
-    def _alone(self, symmetry: Symmetry, g: Element) -> dict[str, float]:
+    def _alone(self, symmetry: Symmetry, g: Element, limit: float) -> dict[str, float]:
         failed = {}
         for group in symmetry.sizes:
             part = symmetry.only(g, [group])
             self._act(symmetry, part)
-            if (residual := self._residual()) > max(TOLERANCE, self._rounding()):
+            if (residual := self._residual()) > limit:
                 failed[group] = residual
             self._act(symmetry, part.inverse())
         return failed or dict.fromkeys(symmetry.sizes, float("inf"))  # only together: none is safe
@@ -154,7 +155,10 @@ class Trial:
         return worst
 
     def _rounding(self) -> float:
-        """What rounding alone may change: a hundred times what a last digit of every weight does."""
+        """What rounding alone may change: a hundred times what a last digit of every weight does.
+
+        Only where the state computes what it did at first.
+        """
         kept = self.state
         self.state = {
             name: w * (1 + 2e-16 * torch.randn(w.shape, generator=self.rng, dtype=w.dtype))
@@ -167,20 +171,28 @@ class Trial:
         return 100 * residual
 
     def _tried(self, example: Example) -> list[Tensor] | None:
+        """The outputs for other inputs, which the network may not take."""
         try:
             outputs = self.run(example)
-        except Exception:  # it takes no other shapes
+        except Exception:
             return None
-        return outputs if all(bool(t.isfinite().all()) for t in outputs) else None
+        if not all(bool(t.isfinite().all()) for t in outputs):
+            return None
+        self._add(example, outputs)
+        return outputs
 
-    def _check_outputs(self) -> None:
+    def _add(self, example: Example, outputs: list[Tensor]) -> None:
+        self.examples.append(example)
+        self.outputs.append(outputs)
+
+    def _check_outputs(self, other: list[Tensor] | None) -> None:
         hint = "give example inputs that the network was made for."
-        if not self.outputs[0]:
+        first = self.outputs[0]
+        if not first:
             raise SpecError("the network returns no floating-point tensor.", hint)
-        if not all(bool(t.isfinite().all()) for outputs in self.outputs for t in outputs):
+        if not all(bool(t.isfinite().all()) for t in first):
             raise SpecError("the network's outputs for the example are not finite.", hint)
-        pairs = zip(*self.outputs[:2], strict=True)
-        if all(a.numel() == 0 or float((a - b).abs().max()) == 0.0 for a, b in pairs):
+        if other and all(a.numel() == 0 or torch.equal(a, b) for a, b in zip(first, other, strict=True)):
             raise SpecError("the network's outputs do not depend on its inputs.", hint)
 
 
@@ -209,8 +221,9 @@ def _rest(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: b.double() for name, b in buffers.items() if b.is_floating_point()}
 
 
-def _spread(a: Tensor, b: Tensor) -> float:
-    """How much an output differs between inputs, as the measure of a change."""
-    if not a.numel():
+def _spread(x: Tensor, other: Tensor | None) -> float:
+    """How much an output differs between inputs, or else in itself, as the measure of a change."""
+    if not x.numel():
         return 1.0
-    return max(float((a - b).abs().max()), _RESPONSE * float(a.abs().max())) or 1.0
+    spread = float(x.max() - x.min()) if other is None else float((x - other).abs().max())
+    return max(spread, _RESPONSE * float(x.abs().max())) or 1.0

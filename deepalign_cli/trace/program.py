@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -119,10 +121,10 @@ def decomposed(exported: ExportedProgram, prefix: str = "") -> Program:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings and logs, which speak of its own affairs."""
+    """Without the exporter's warnings, logs and printed graphs, which speak of its own affairs."""
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx", "torch._dynamo")]
     before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

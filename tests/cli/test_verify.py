@@ -209,9 +209,8 @@ def test_a_wrong_activation_breaks_the_spec(a: Path, model: str) -> None:
     wrong = deepalign("verify", a, a, "--model", model, "--activation", "tanh", "--json")
 
     assert right.code == 0
-    assert wrong.code == 3
-    assert wrong.json["spec"]["passed"] is False
-    assert set(wrong.json["spec"]["suspects"]) == {"fc1", "fc2"}
+    assert wrong.code == 3  # the network was traced, and has no odd functions
+    assert "sign" in wrong.error["message"]
 
 
 @pytest.mark.slow

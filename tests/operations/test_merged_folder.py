@@ -13,6 +13,7 @@ import pytest
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import CheckpointError, DeepalignError, MismatchError, OutputError, UsageError
+from deepalign_cli.models import lookup
 from deepalign_cli.operations import session, testbed
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging, merge_files
@@ -102,7 +103,7 @@ def test_with_data_it_is_measured_and_the_aligner_the_data_and_the_model_are_ask
 
     counted(WeightMatching, "__call__")
     counted(testbed, "load_data")
-    counted(testbed, "network_for")
+    counted(lookup, "network_for")
     counted(session, "open_network")
     running = RunSettings(factory(tmp_path), data=str(data_set(tmp_path)))
     settings = Settings("weights", {"restarts": 1})
