@@ -46,7 +46,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch, _cache: str) -> None:
+    monkeypatch.setenv("DEEPALIGN_CACHE", _cache)  # traces are kept there, not in the user's own
     for name in ("COLUMNS", "DEEPALIGN_DEBUG", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
