@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class AlignOptions(AlignedOptions):
     """What is written."""
 
-    output: Path | None = option(
-        "The .safetensors file to write; for more than two inputs the folder, created if it is missing.",
+    output: str | None = option(
+        "The .safetensors file to write; or OUT/, a folder that also holds B's configuration and tokenizer, "
+        "as it does where B is a folder. For more than two inputs the folder that the files are written to.",
         OUTPUT, short="-o", metavar="OUT",
     )  # fmt: skip
 
@@ -47,6 +49,7 @@ def align(
     Example:
         deepalign align a.pt b.pt -o b-aligned.safetensors
         deepalign align a.pt b.pt c.pt d.pt -o aligned/
+        deepalign align bert-a/ bert-b/ -o bert-b-aligned/
         deepalign align a.pt b.pt -m activations --data mnist.npz --normalise standard --activation relu
     """
     out = common.sink("align")
@@ -54,22 +57,36 @@ def align(
         raise UsageError("align needs at least two checkpoints.", "deepalign align A B -o B-ALIGNED")
     settings = make_settings([method] if method else None, aligning, force=common.force)
     check_data([settings.method], aligning, running)
-    from deepalign_cli.operations.align import align_each
+    from deepalign_cli.operations.align import align_each, align_folder
     from deepalign_cli.operations.job import Job
 
     several = len(inputs) > 2
     names = [default_output(path, "aligned") for path in inputs[1:]]
-    target = common.output or (Path() if several else names[0])
+    target = Path(common.output) if common.output is not None else Path() if several else names[0]
+    is_folder = not several and _is_folder(common.output, inputs[1])
     job = Job(
         tuple(inputs), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), reads=tuple(running.files()),
     )  # fmt: skip
     with out.progress("aligning") as progress:
-        reports = align_each(job, [target / name for name in names] if several else [target], progress)
+        if is_folder:
+            reports: tuple[Report, ...] = (align_folder(job, progress),)
+        else:
+            reports = align_each(job, [target / name for name in names] if several else [target], progress)
     if several:
         _show_each(out, target, reports)
     else:
-        show(out, reports[0], {})
+        show(out, reports[0], {"files": reports[0].files} if is_folder else {})
+
+
+def _is_folder(output: str | None, moving: Path) -> bool:
+    """Whether OUT is a folder: it is written OUT/, exists as one, or has no suffix where B is one."""
+    if output is None:
+        return False
+    bare = not Path(output).suffix[1:2].isalpha() and not is_reference(moving) and moving.is_dir()
+    return (
+        output.endswith(("/", os.sep)) or (output != "" and Path(output).is_dir()) or (output != "" and bare)
+    )
 
 
 def default_output(source: Path, word: str) -> Path:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.output_folder import (
+    WEIGHTS,
+    check_files,
+    check_folder,
+    copy_file,
+    created_folder,
+)
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.stream import Stream
@@ -37,6 +46,29 @@ def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
         return write_aligned(job, session, alignments, outputs, hashes, started, progress)
+
+
+def align_folder(job: Job, progress: Progress = SILENT) -> Report:
+    """Carry the second input onto the first, into a folder: its weights, configuration and tokenizer.
+
+    Raises:
+        UsageError: the folder is an input, or holds files that must not be overwritten.
+        DeepalignError: an input does not fit, or the folder cannot be written.
+    """
+    started, folder = time.perf_counter(), job.output
+    check_folder(job, (WEIGHTS,))
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    job, session = job.open()
+    beside, left_out = companions(session.inputs[1])
+    check_files(job, (*beside, WEIGHTS))
+    with created_folder(folder) as place, Hashes(session.inputs) as hashes:
+        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        alignments = session.alignments(progress=finding)
+        target = place / WEIGHTS
+        (report,) = write_aligned(job, session, alignments, [target], hashes, started, progress)
+        for name, source in beside.items():
+            copy_file(source, place / name, force=job.settings.force)
+    return replace(report, output=folder, notes=(*report.notes, *left_out), files=(WEIGHTS, *beside))
 
 
 def write_aligned(

@@ -1,0 +1,111 @@
+"""Writing a network as a folder: weights, and what belongs to them.
+
+A new folder appears complete or not at all. In one that exists, the files that are written replace old ones,
+each in one step; the others stay.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from deepalign_cli.checkpoint import check_output
+from deepalign_cli.checkpoint.atomic import atomic_file, write_all
+from deepalign_cli.checkpoint.files import open_regular
+from deepalign_cli.checkpoint.hub import is_reference
+from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.errors import OutputError, UsageError
+from deepalign_cli.operations.job import Job
+
+WEIGHTS = "model.safetensors"
+# What readers of folders would take in place of the weights.
+_SHADOWS = ("model.safetensors.index.json",)
+_CHUNK = 1 << 20
+
+
+def check_folder(job: Job, names: Sequence[str]) -> None:
+    """Refuse, before any work, a folder to which files of these names could not be written in the end.
+
+    Raises:
+        UsageError: it is not a folder, is an input, or holds files that must not be overwritten.
+        OutputError: it cannot be written.
+    """
+    folder = job.output
+    if not real_target(folder).exists():
+        check_output(folder, force=False, inputs=job.inputs)
+        return
+    if not folder.is_dir():
+        raise UsageError(f"'{folder}' is not a folder.", "name another, or leave out the / for a file.")
+    for source in job.inputs:
+        if not is_reference(source) and source.is_dir() and folder.samefile(source):
+            raise UsageError(f"'{folder}' is one of the inputs.", "name another folder.")
+    for name in _SHADOWS:
+        if os.path.lexists(folder / name):
+            problem = f"'{folder / name}' would be read in place of the weights."
+            raise UsageError(problem, "remove it, or name another folder.")
+    check_files(job, names)
+
+
+def check_files(job: Job, names: Sequence[str]) -> None:
+    """Refuse files in the output's folder that must not be overwritten. Raises UsageError."""
+    if real_target(job.output).is_dir():
+        inputs = [source for source in job.untouchable if not is_reference(source)]
+        for name in names:
+            check_output(job.output / name, force=job.settings.force, inputs=inputs)
+
+
+@contextmanager
+def created_folder(folder: Path) -> Iterator[Path]:
+    """Where to write: the folder if it exists, else a hidden one that becomes it when all went well."""
+    target = real_target(folder)
+    if target.is_dir():
+        yield target
+        return
+    hidden = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.partial"
+    with _reported(folder):
+        hidden.mkdir()
+    try:
+        yield hidden
+        with _reported(folder):
+            _publish(hidden, target, folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"'{folder}' cannot be written: {error.strerror or type(error).__name__}."
+        raise OutputError(message, "check the folder and its permissions.") from None
+
+
+def _publish(hidden: Path, target: Path, folder: Path) -> None:
+    _sync(hidden)
+    try:
+        hidden.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        raise UsageError(f"'{folder}' exists.", "name another folder.") from None
+    _sync(target.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_file(source: Path, target: Path, *, force: bool) -> None:
+    """Copy a plain file, whole or not at all."""
+    with open_regular(source) as (file, stamp), atomic_file(target, stamp.size, force=force) as out:
+        while chunk := file.read(_CHUNK):
+            write_all(out, chunk)
