@@ -79,8 +79,8 @@ def with_mark(axis: str, mark: str) -> str:
 
 
 def refuse_group_norm(module: Module) -> None:
-    """A norm without running statistics behind a convolution has two readings."""
-    if not module.has_statistics and module.is_norm:
+    """A norm with a shift and without running statistics behind a convolution has two readings."""
+    if not module.has_statistics and module.is_norm and "bias" in module.shapes:
         raise ambiguous(
             f"'{module.path}' may be a GroupNorm, whose channels move only within or as whole groups, "
             "or a norm over all channels, and nothing in the file says which."

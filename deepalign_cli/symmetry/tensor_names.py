@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from os.path import commonprefix
 
-_ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+MODULE_ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _LOOSE = re.compile(
     r"(?P<pre>.*?)[._]?(?P<role>weights?|kernel|bias(?:es)?|w|b)(?P<post>[._]?\d+)?(?::0)?", re.IGNORECASE
 )
@@ -31,7 +31,7 @@ def place_of(name: str) -> Place:
     `net.0.weight` is (`net.0`, weight); `W1` and `layer1_b` are read too, loosely.
     """
     path, _, last = name.rpartition(".")
-    if last in _ROLES:
+    if last in MODULE_ROLES:
         return Place(path, last, strict=True)
     match = _LOOSE.fullmatch(name)
     if match:
@@ -85,3 +85,12 @@ def common_prefix(names: list[str]) -> str:
     """The longest dotted prefix that all names share, such as `backbone.`."""
     prefix = commonprefix(names)  # noqa: RUF071 - cut back to a whole word below
     return prefix[: prefix.rfind(".") + 1]
+
+
+def parent(path: str) -> str:
+    """The path of what a module stands in: `features` for `features.3`.
+
+    >>> parent("features.3"), parent("fc1")
+    ('features', '')
+    """
+    return path.rpartition(".")[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from deepalign_cli.symmetry.families import chain, encoder_blocks, residual
+from deepalign_cli.symmetry.families import chain, encoder_blocks, parts, residual
+from deepalign_cli.symmetry.families.constants import without_constants
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Spec
 
@@ -17,4 +19,12 @@ def first_match(layout: Layout) -> Spec | None:
     Raises:
         SpecError, AmbiguousError, UsageError: as the families do.
     """
-    return next((spec for match in FAMILIES if (spec := match(layout)) is not None), None)
+    units, assumptions = without_constants(layout)
+    spec = _read(units)
+    return spec and replace(spec, assumptions=(*spec.assumptions, *assumptions))
+
+
+def _read(layout: Layout) -> Spec | None:
+    before_parts = (family(layout) for family in FAMILIES[:-1])
+    whole = next((spec for spec in before_parts if spec is not None), None)
+    return whole or parts.match(layout, _read) or FAMILIES[-1](layout)

@@ -7,18 +7,17 @@ the names and from the shapes; where these leave two readings, neither is guesse
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 from deepalign_cli.errors import AmbiguousError
 from deepalign_cli.symmetry.draft import Draft, ambiguous, refuse_group_norm
-from deepalign_cli.symmetry.families.norms import host_of
+from deepalign_cli.symmetry.families.joins import assumed
+from deepalign_cli.symmetry.families.norms import hosts_of
+from deepalign_cli.symmetry.families.words import has_word
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import group_name, stands_before
-
-_ROLES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+from deepalign_cli.symmetry.tensor_names import MODULE_ROLES, group_name
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,7 @@ def match(layout: Layout) -> Spec | None:
     chain = read(layout)
     if chain is None:
         return None
-    layers = list(chain.layers)
-    spec, unsaid = _write(layers, list(chain.norms), chain.hosts), _unnumbered(layers)
-    if unsaid and not layout.ordered:
-        assumption = f"'{unsaid[0]}' is assumed to come before '{unsaid[1]}' by their shapes alone"
-        spec = replace(spec, assumptions=(*spec.assumptions, assumption))
-    return spec
+    return _write(list(chain.layers), list(chain.norms), chain.hosts)
 
 
 def read(layout: Layout) -> Chain | None:
@@ -100,28 +94,12 @@ def read(layout: Layout) -> Chain | None:
         return None
     if len(orders) > 1:
         raise _two_orders(orders)
-    unsaid = _unnumbered(orders[0])
-    if layout.ordered and unsaid and [layer.module for layer in orders[0]] != matrices:
-        first, second = unsaid
-        raise ambiguous(
-            f"the shapes put '{first}' before '{second}', but the file lists them in another order."
-        )
     norms = [m for m in modules if m.is_norm]
-    hosts = {norm.path: host_of(norm, orders[0], norms) for norm in norms}
-    return Chain(tuple(orders[0]), tuple(norms), hosts)
-
-
-def _unnumbered(chain: list[Layer]) -> tuple[str, str] | None:
-    """The first two neighbours of the same rank whose order the numbers in their names do not tell."""
-    for first, second in pairwise(chain):
-        same_rank = first.module.rank == second.module.rank
-        if same_rank and not stands_before(first.module.path, second.module.path):
-            return first.module.path, second.module.path
-    return None
+    return Chain(tuple(orders[0]), tuple(norms), hosts_of(norms, orders[0]))
 
 
 def _is_plain(module: Module) -> bool:
-    if not set(module.shapes) <= _ROLES or any(0 in shape for shape in module.shapes.values()):
+    if not set(module.shapes) <= set(MODULE_ROLES) or any(0 in shape for shape in module.shapes.values()):
         return False
     return module.rank >= 2 or module.is_norm
 
@@ -166,12 +144,7 @@ def _write(chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | No
         _write_norm(draft, norm, hosts[norm.path], chain, axes)
     draft.only_permute(_unscalable(chain, norms, hosts, axes))
     draft.pooled &= set(axes[:-1])
-    widths = [layer.out for layer in chain[:-1]]
-    if len(set(widths)) < len(widths):
-        draft.assumptions.append(
-            "layers of equal width are assumed to follow one another without skip connections, "
-            "which names and shapes cannot show"
-        )
+    draft.assumptions += assumed(chain, norms)
     return draft.spec()
 
 
@@ -207,8 +180,10 @@ def _input_axis(number: int, chain: list[Layer], axes: list[str]) -> str:
 def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer], axes: list[str]) -> None:
     if host is None:
         return  # a norm over the labelled inputs: nothing moves
-    if chain[host].is_conv:
+    if chain[host].is_conv or has_word(norm.path, ("gn", "group")):
         refuse_group_norm(norm)
+    elif "bias" in norm.shapes and not norm.has_statistics and not has_word(norm.path, ("ln", "layer")):
+        draft.assumptions.append(f"'{norm.path}' is assumed to be a LayerNorm over all units, not a GroupNorm")
     draft.norm(norm, _times(axes[host], norm.size // chain[host].out))
 
 

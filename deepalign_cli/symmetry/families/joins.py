@@ -1,0 +1,176 @@
+"""What is assumed where one layer of a chain meets the next, and which joins have two readings.
+
+Shapes show how wide the values between two layers are, not what happens to them. Each function looks at one
+thing: the order, the flattening before a linear layer, skips, transposed convolutions, and what leaves no tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from deepalign_cli.symmetry.draft import ambiguous
+from deepalign_cli.symmetry.families.norms import ChainLayer
+from deepalign_cli.symmetry.families.words import ordinal, stands_beside, words_before
+from deepalign_cli.symmetry.layout import Module
+from deepalign_cli.symmetry.tensor_names import parent, stands_before
+
+
+class Joined(ChainLayer, Protocol):
+    """A layer of a chain that may convolve each channel on its own."""
+
+    def depthwise_after(self, previous: Joined) -> bool: ...
+
+
+def assumed(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
+    """What reading these layers as a chain takes for granted, a line for each thing.
+
+    Raises:
+        AmbiguousError: names or shapes say that something else is as likely.
+    """
+    refuse_other_readings(chain)
+    if len(chain) < 2:
+        return []
+    lines = [*_order(chain), *_flattening(chain), *_skips(chain, norms), *_transposed(chain)]
+    return [*lines, nothing_between([layer.module.path for layer in chain])]
+
+
+def nothing_between(paths: Sequence[str]) -> str:
+    """The assumption of every chain: each layer runs once, and what leaves no tensor treats units alike."""
+    names = ", ".join(f"'{path}'" for path in paths) if len(paths) < 4 else f"'{paths[0]}' to '{paths[-1]}'"
+    return (
+        f"{names} are assumed to run once each and in this order, with nothing between them that leaves no "
+        "tensor and mixes units or tells them apart (sorting, softmax, a norm without weights, transposing)"
+    )
+
+
+def refuse_other_readings(chain: Sequence[Joined]) -> None:
+    """Raise AmbiguousError where names or shapes say that this is no plain chain."""
+    for i, layer in enumerate(chain):
+        path = layer.module.path
+        if len(chain) > 1 and (word := stands_beside(path)):
+            raise ambiguous(f"'{path}' may stand beside the other layers, as '{word}' says, not in one line.")
+        if i and layer.depthwise_after(chain[i - 1]) and chain[0].into == 1:
+            raise ambiguous(
+                f"'{path}' may convolve each channel of '{chain[i - 1].module.path}', or read an input of one channel."
+            )
+    for first, second in pairwise(chain):
+        _refuse_wrong_words(first.module.path, second.module.path)
+        _refuse_concatenation(chain, first, second)
+
+
+def _refuse_wrong_words(first: str, second: str) -> None:
+    if stands_before(first, second):
+        return
+    if words_before(second, first):
+        raise ambiguous(f"the shapes put '{first}' before '{second}', and their names say the contrary.")
+    if parent(first) == parent(second) and _variants(first, second):
+        raise ambiguous(f"'{first}' and '{second}' may stand beside one another; nothing says which is first.")
+
+
+def _variants(first: str, second: str) -> bool:
+    """Whether two names differ in what follows a shared word (`head_a`, `head_b`) that tells no order."""
+    one, other = (path.rpartition(".")[2].replace("-", "_").split("_") for path in (first, second))
+    shared = len(one) > 1 and len(other) > 1 and one[0] == other[0] and one[1:] != other[1:]
+    ordered = words_before(first, second) or (ordinal(first) is not None and ordinal(second) is not None)
+    return shared and not ordered
+
+
+def _refuse_concatenation(chain: Sequence[Joined], first: Joined, second: Joined) -> None:
+    """Refuse a linear layer that reads every channel twice, or once for each of several convolutions alike."""
+    if not first.is_conv or second.is_conv:
+        return
+    times = second.into // first.out
+    alike = [layer for layer in chain if layer.is_conv and (layer.out, layer.into) == (first.out, first.into)]
+    if times == 2 or (times > 1 and times == len(alike)):
+        raise ambiguous(
+            f"'{second.module.path}' reads {second.into} numbers, {times} for each channel of "
+            f"'{first.module.path}': a concatenation, or {times} places of an image."
+        )
+
+
+def _order(chain: Sequence[Joined]) -> list[str]:
+    return [
+        f"'{a.module.path}' is assumed to feed '{b.module.path}', which their shapes alone suggest"
+        for a, b in pairwise(chain)
+        if not _order_is_told(a, b)
+    ]
+
+
+def _order_is_told(first: Joined, second: Joined) -> bool:
+    one, other = first.module.path, second.module.path
+    if first.is_conv and not second.is_conv:
+        return True
+    a, b = ordinal(one), ordinal(other)
+    if a is not None and b is not None:
+        return a < b
+    return bool(stands_before(one, other) or words_before(one, other))
+
+
+def _flattening(chain: Sequence[Joined]) -> list[str]:
+    return [
+        f"'{b.module.path}' is assumed to read the {b.into // a.out} places of each of the {a.out} channels of "
+        f"'{a.module.path}' one channel after the other, with nothing else beside them"
+        for a, b in pairwise(chain)
+        if a.is_conv and not b.is_conv and b.into != a.out
+    ]
+
+
+def _skips(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
+    """Equal widths between which a skip connection may run: outside of one Sequential, and once a group moves."""
+    widths: dict[tuple[bool, int], list[str]] = {}
+    hidden: set[tuple[bool, int]] = set()
+    for place in range(len(chain) + 1):
+        inner = 0 < place < len(chain)
+        if inner and _in_one_sequential(chain[place - 1], chain[place], chain, norms):
+            continue
+        layer = chain[max(place - 1, 0)]
+        if place and inner and chain[place].depthwise_after(chain[place - 1]):
+            continue
+        width = (layer.is_conv, layer.out if place else layer.into)
+        hidden |= {width} if inner else set()
+        widths.setdefault(width, []).append(f"'{layer.module.path}'" if place else "the inputs")
+    lines = []
+    for width, ends in widths.items():
+        if width in hidden and len(ends) > 1:
+            ends = ends if len(ends) < 5 else [*ends[:2], f"{len(ends) - 3} more", ends[-1]]
+            lines.append(
+                f"no skip connection is assumed between {', '.join(ends[:-1])} and {ends[-1]}, "
+                f"which are all {width[1]} wide"
+            )
+    return lines
+
+
+def _in_one_sequential(
+    first: Joined, second: Joined, chain: Sequence[Joined], norms: Sequence[Module]
+) -> bool:
+    """Whether two layers stand in one `Sequential`, whose values between layers nothing else can read.
+
+    Numbers left out, or norms between, tell a Sequential from a list of layers.
+    """
+    above = parent(first.module.path)
+    if parent(second.module.path) != above:
+        return False
+    members = [m.path for m in (*(layer.module for layer in chain), *norms) if parent(m.path) == above]
+    last = [path.rpartition(".")[2] for path in members]
+    if not all(word.isdigit() for word in last):
+        return False
+    places = sorted(map(int, last))
+    return any(b - a > 1 for a, b in pairwise(places)) or any(parent(norm.path) == above for norm in norms)
+
+
+def _transposed(chain: Sequence[Joined]) -> list[str]:
+    """Square kernels fit transposed convolutions; even ones are most often those."""
+    lines = []
+    decodes = chain[-1].is_conv
+    for layer in chain:
+        shape = layer.module.shapes["weight"]
+        if not layer.is_conv or shape[0] != shape[1] or max(shape[2:]) == 1:
+            continue
+        path = layer.module.path
+        if set(shape[2:]) <= {2, 4}:
+            raise ambiguous(f"'{path}' {list(shape)} may be a convolution or a transposed one.")
+        if decodes:
+            lines.append(f"'{path}' {list(shape)} is assumed to be a convolution, not a transposed one")
+    return lines

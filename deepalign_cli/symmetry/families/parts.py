@@ -1,0 +1,162 @@
+"""Files that hold several networks side by side: towers, experts, an actor and a critic.
+
+Parts that stand beside one another are never put in one line because their widths fit. Each is read on its own,
+with labelled inputs and outputs: its inner units move, which is exact whether parts run in parallel, in a line,
+or around a skip connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from deepalign_cli.symmetry.axes import Atom, Axes, Axis
+from deepalign_cli.symmetry.families.words import LISTS, PARALLEL, SEQUENTIAL, tokens
+from deepalign_cli.symmetry.layout import Layout, Module
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.tensor_names import parent, pieces, stands_before
+
+Match = Callable[[Layout], Spec | None]
+
+
+def match(layout: Layout, read: Match) -> Spec | None:
+    """The specs of the parts, put together, or None where there are none that stand side by side.
+
+    `read` reads one part.
+
+    Raises:
+        SpecError, AmbiguousError: as `read` does for a part.
+    """
+    modules = layout.modules()
+    parts = _parallel(modules)
+    if not parts:
+        return None
+    specs: dict[str, Spec] = {}
+    for part in parts:
+        spec = read(_within(layout, modules, lambda path, part=part: _is_below(path, part)))
+        if spec is None:
+            return None
+        specs[part] = spec
+    rest = [path for path in modules if not any(_is_below(path, part) for part in parts)]
+    borders = {width for part in parts for width in _ends(modules, part)}
+    for line in _lines(rest, modules, borders):
+        spec = read(_within(layout, modules, lambda path, line=line: path in line))
+        if spec is None:
+            return None
+        specs[line[0]] = spec
+    return _united(specs)
+
+
+def _parallel(modules: Mapping[str, Module]) -> list[str]:
+    """The paths of the parts that stand side by side, outermost first; none where names show none."""
+    level = {""}
+    while level:
+        for above in sorted(level):
+            children = _children(modules, above)
+            parts = _siblings(children, modules, above)
+            if len(parts) > 1:
+                return parts
+        level = {child for above in level for child in _children(modules, above) if child not in modules}
+    return []
+
+
+def _children(modules: Mapping[str, Module], above: str) -> list[str]:
+    cut = len(above) + 1 if above else 0
+    return list(dict.fromkeys(
+        path[: cut + len(path[cut:].split(".")[0])] for path in modules if path.startswith(f"{above}." if above else "")
+    ))
+
+
+def _siblings(children: list[str], modules: Mapping[str, Module], above: str) -> list[str]:
+    matrices = {child: _matrices(modules, child) for child in children}
+    whole = [child for child in children if matrices[child]]
+    listed = [child for child in whole if child.rpartition(".")[2].isdigit()]
+    if len(listed) > 1 and set(tokens(above)[-1:]) & LISTS:
+        return listed
+    named = [child for child in whole if set(tokens(child.rpartition(".")[2])) & PARALLEL]
+    if len(named) > 1 and any(child not in modules for child in named):
+        return named
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for child in whole:
+        if len(matrices[child]) > 1 and not set(tokens(child.rpartition(".")[2])) & SEQUENTIAL:
+            alike.setdefault(_looks(modules, child), []).append(child)
+    return max(alike.values(), key=len, default=[])
+
+
+def _looks(modules: Mapping[str, Module], part: str) -> tuple[object, ...]:
+    below = {path[len(part) :]: m for path, m in modules.items() if _is_below(path, part)}
+    return tuple(sorted((path, tuple(sorted(m.shapes.items()))) for path, m in below.items()))
+
+
+def _matrices(modules: Mapping[str, Module], part: str) -> list[Module]:
+    return [module for path, module in modules.items() if _is_below(path, part) and module.rank >= 2]
+
+
+def _is_below(path: str, part: str) -> bool:
+    return path == part or path.startswith(f"{part}.")
+
+
+def _within(layout: Layout, modules: Mapping[str, Module], belongs: Callable[[str], bool]) -> Layout:
+    names = [name for path, module in modules.items() if belongs(path) for name in module.names.values()]
+    return replace(layout, shapes={name: layout.shapes[name] for name in names})
+
+
+def _ends(modules: Mapping[str, Module], part: str) -> set[int]:
+    """All widths that may stand at a part's ends: those of its first and last layers, in any order."""
+    shapes = [module.shapes["weight"][:2] for module in _matrices(modules, part)]
+    outs, ins = {shape[0] for shape in shapes}, {shape[1] for shape in shapes}
+    return (outs - ins) | (ins - outs) | (outs & ins if len(shapes) == 1 else _repeated(shapes))
+
+
+def _repeated(shapes: Iterable[tuple[int, ...]]) -> set[int]:
+    pairs = list(shapes)
+    return {w for w in {n for pair in pairs for n in pair} if pairs[0][1] == w or pairs[-1][0] == w}
+
+
+def _lines(rest: list[str], modules: Mapping[str, Module], borders: set[int]) -> list[list[str]]:
+    """The other layers in lines: numbered through, and never joined at a width that a part has at its ends."""
+    matrices = sorted((p for p in rest if modules[p].rank >= 2), key=pieces)
+    lines: list[list[str]] = []
+    for path in matrices:
+        if lines and stands_before(lines[-1][-1], path) and parent(path) == parent(lines[-1][-1]):
+            out = modules[lines[-1][-1]].shapes["weight"][0]
+            if out == modules[path].shapes["weight"][1] and out not in borders:
+                lines[-1].append(path)
+                continue
+        lines.append([path])
+    for path in rest:
+        if modules[path].rank < 2 and lines:
+            lines[-1 if len(lines) == 1 else _line_of(path, lines)].append(path)
+    return lines
+
+
+def _line_of(path: str, lines: list[list[str]]) -> int:
+    """The line that a norm or another vector stands in: that of its number, else the first."""
+    numbers = [tuple(n for _, n in pieces(path) if n >= 0)]
+    for i, line in enumerate(lines):
+        if any(tuple(n for _, n in pieces(p) if n >= 0) in numbers for p in line):
+            return i
+    return 0
+
+
+def _united(specs: Mapping[str, Spec]) -> Spec:
+    axes: dict[str, Axes] = {}
+    pooled: set[str] = set()
+    taken: set[str] = set()
+    for part, spec in specs.items():
+        names = {g: g if g not in taken else f"{part}.{g}" for g in spec.groups()}
+        taken |= set(names.values())
+        axes |= {name: _renamed(a, names) for name, a in spec.axes.items()}
+        pooled |= {names[g] for g in spec.pooled if g in names}
+    assumptions = tuple(dict.fromkeys(line for spec in specs.values() for line in spec.assumptions))
+    sources = dict.fromkeys(spec.source for spec in specs.values() if spec.groups())
+    source = f"{len(specs)} parts side by side ({', '.join(sources) or 'single layers'})"
+    first = next(iter(specs.values()))
+    return replace(first, axes=axes, source=source, assumptions=assumptions, pooled=frozenset(pooled))
+
+
+def _renamed(axes: Axes, names: Mapping[str, str]) -> Axes:
+    def renamed(atom: Atom) -> Atom:
+        return replace(atom, name=names[atom.name]) if atom.name else atom
+
+    return tuple(Axis(tuple(tuple(renamed(a) for a in term) for term in axis.terms)) for axis in axes)
