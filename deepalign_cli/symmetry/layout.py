@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deepalign_cli.symmetry.tensor_names import place_of
@@ -67,3 +67,8 @@ class Layout:
         cut = len(prefix)
         below = {n[cut:]: s for n, s in self.shapes.items() if n.startswith(prefix)}
         return replace(self, shapes=below)
+
+    def without(self, modules: Iterable[Module]) -> Layout:
+        """The tensors but those of some modules."""
+        left_out = {name for module in modules for name in module.names.values()}
+        return replace(self, shapes={name: s for name, s in self.shapes.items() if name not in left_out})

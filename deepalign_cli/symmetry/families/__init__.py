@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from deepalign_cli.symmetry.families import chain, encoder_blocks, parts, residual
+from deepalign_cli.symmetry.families import chain, embeddings, encoder_blocks, parts, recurrent, residual
 from deepalign_cli.symmetry.families.constants import without_constants
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Spec
 
-FAMILIES: tuple[Callable[[Layout], Spec | None], ...] = (encoder_blocks.match, residual.match, chain.match)
+Match = Callable[[Layout], Spec | None]
+FAMILIES: tuple[Match, ...] = (
+    encoder_blocks.match,
+    residual.match,
+    lambda layout: parts.match(layout, _read),
+    lambda layout: embeddings.match(layout, _read),
+    recurrent.match,
+    chain.match,
+)
 
 
 def first_match(layout: Layout) -> Spec | None:
@@ -25,6 +33,4 @@ def first_match(layout: Layout) -> Spec | None:
 
 
 def _read(layout: Layout) -> Spec | None:
-    before_parts = (family(layout) for family in FAMILIES[:-1])
-    whole = next((spec for spec in before_parts if spec is not None), None)
-    return whole or parts.match(layout, _read) or FAMILIES[-1](layout)
+    return next((spec for match in FAMILIES if (spec := match(layout)) is not None), None)

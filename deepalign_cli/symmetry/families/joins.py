@@ -14,7 +14,7 @@ from deepalign_cli.symmetry.draft import ambiguous
 from deepalign_cli.symmetry.families.norms import ChainLayer
 from deepalign_cli.symmetry.families.words import ordinal, stands_beside, words_before
 from deepalign_cli.symmetry.layout import Module
-from deepalign_cli.symmetry.tensor_names import parent, stands_before
+from deepalign_cli.symmetry.tensor_names import common_prefix, parent, stands_before
 
 
 class Joined(ChainLayer, Protocol):
@@ -47,9 +47,10 @@ def nothing_between(paths: Sequence[str]) -> str:
 
 def refuse_other_readings(chain: Sequence[Joined]) -> None:
     """Raise AmbiguousError where names or shapes say that this is no plain chain."""
+    shared = len(common_prefix([layer.module.path for layer in chain]))
     for i, layer in enumerate(chain):
         path = layer.module.path
-        if len(chain) > 1 and (word := stands_beside(path)):
+        if len(chain) > 1 and (word := stands_beside(path[shared:])):
             raise ambiguous(f"'{path}' may stand beside the other layers, as '{word}' says, not in one line.")
         if i and layer.depthwise_after(chain[i - 1]) and chain[0].into == 1:
             raise ambiguous(

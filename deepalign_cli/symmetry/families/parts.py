@@ -71,7 +71,7 @@ def _siblings(children: list[str], modules: Mapping[str, Module], above: str) ->
     matrices = {child: _matrices(modules, child) for child in children}
     whole = [child for child in children if matrices[child]]
     listed = [child for child in whole if child.rpartition(".")[2].isdigit()]
-    if len(listed) > 1 and set(tokens(above)[-1:]) & LISTS:
+    if len(listed) > 1 and set(tokens(above.rpartition('.')[2])[-1:]) & LISTS:
         return listed
     named = [child for child in whole if set(tokens(child.rpartition(".")[2])) & PARALLEL]
     if len(named) > 1 and any(child not in modules for child in named):
@@ -148,15 +148,31 @@ def _united(specs: Mapping[str, Spec]) -> Spec:
         taken |= set(names.values())
         axes |= {name: _renamed(a, names) for name, a in spec.axes.items()}
         pooled |= {names[g] for g in spec.pooled if g in names}
-    assumptions = tuple(dict.fromkeys(line for spec in specs.values() for line in spec.assumptions))
+    assumptions = _once(specs)
     sources = dict.fromkeys(spec.source for spec in specs.values() if spec.groups())
     source = f"{len(specs)} parts side by side ({', '.join(sources) or 'single layers'})"
     first = next(iter(specs.values()))
     return replace(first, axes=axes, source=source, assumptions=assumptions, pooled=frozenset(pooled))
 
 
-def _renamed(axes: Axes, names: Mapping[str, str]) -> Axes:
-    def renamed(atom: Atom) -> Atom:
-        return replace(atom, name=names[atom.name]) if atom.name else atom
+def _once(specs: Mapping[str, Spec]) -> tuple[str, ...]:
+    """The parts' assumptions; one that several parts share is said of the first, and the others are named."""
+    alike: dict[str, dict[str, str]] = {}
+    for part, spec in specs.items():
+        for line in spec.assumptions:
+            alike.setdefault(line.replace(f"'{part}.", "'."), {})[part] = line
+    lines = []
+    for by_part in alike.values():
+        first, *others = by_part
+        names = ", ".join(f"'{part}'" for part in others)
+        lines.append(by_part[first] + (f"; likewise in {names}" if others else ""))
+    return tuple(lines)
 
-    return tuple(Axis(tuple(tuple(renamed(a) for a in term) for term in axis.terms)) for axis in axes)
+
+def _renamed(axes: Axes, names: Mapping[str, str]) -> Axes:
+    def renamed(factor: Atom | Axis) -> Atom | Axis:
+        if isinstance(factor, Axis):
+            return _renamed((factor,), names)[0]
+        return replace(factor, name=names[factor.name]) if factor.name else factor
+
+    return tuple(Axis(tuple(tuple(map(renamed, term)) for term in axis.terms)) for axis in axes)

@@ -30,7 +30,7 @@ _RANKS = {word: rank for rank, words in enumerate((_FIRST, _EARLY, _MIDDLE, _LAT
 _BESIDE = frozenset(
     "gate gates gating attn attention key keys gamma beta film mask hh ih xh hx rnn cell se squeeze excite "
     "excitation skip shortcut downsample residual res identity highway carry transform modulation modulator "
-    "style cond condition aux auxiliary bypass gru lstm recurrent router mix mixing tok token tokens "
+    "style cond condition aux auxiliary bypass gru lstm recurrent router tok token tokens "
     "sidechain side shuffle".split()
 )
 _ORDINALS = {w: n for n, w in enumerate("zero one two three four five six seven eight nine ten".split())}
