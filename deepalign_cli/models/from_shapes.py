@@ -10,7 +10,7 @@ from deepalign_cli.models.chain_network import read_chain
 from deepalign_cli.models.designs.base import ACTIVATIONS
 from deepalign_cli.models.residual_network import read_residual
 from deepalign_cli.models.values import OWN_CODE, ReadNetwork
-from deepalign_cli.symmetry.families import chain, encoder_blocks, residual
+from deepalign_cli.symmetry.families import chain, encoder_blocks, residual, residual_parts
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.tensor_names import common_prefix
@@ -47,7 +47,7 @@ def read_family(checkpoint: Checkpoint, options: Mapping[str, str]) -> ReadNetwo
 def _read(layout: Layout, values: Mapping[str, str]) -> ReadNetwork | None:
     """The network of the first family that matches, which also checks that widths and norms fit."""
     prefix = common_prefix(list(layout.shapes))
-    if residual.match(layout) and (net := residual.read(layout.within(prefix))):
+    if residual.match(layout) and (net := residual_parts.read(layout.within(prefix))):
         return read_residual(net, prefix, values)
     if chain.match(layout) and (layers := chain.read(layout)):
         return read_chain(layers, values)

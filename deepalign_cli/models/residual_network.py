@@ -24,7 +24,9 @@ from deepalign_cli.models.values import (
     whole,
     wholes,
 )
-from deepalign_cli.symmetry.families.residual import Net, ResidualBlock, cardinality, norms_come_first
+from deepalign_cli.symmetry.families.residual import cardinality
+from deepalign_cli.symmetry.families.residual_parts import Net, ResidualBlock
+from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import numbers
 
@@ -116,9 +118,10 @@ def read_residual(net: Net, prefix: str, values: Mapping[str, str]) -> ReadNetwo
         UsageError: an option is not known or not usable. SpecError: the shapes leave something open.
     """
     options = Options("a ResNet", {"activation": "relu", **values}, OPTIONS)
-    activation, before = read_activation(options), norms_come_first(net)
+    activation, before = read_activation(options), net.norms_first
+    first, norms, last_layer = _ends(net)
     eps = options.read("eps", positive, 1e-5)
-    kernel, channels = net.stem.shapes["weight"][-1], net.stem.shapes["weight"][1]
+    kernel, channels = first.shapes["weight"][-1], first.shapes["weight"][1]
     stem_stride = options.read("stem_stride", whole, 2 if kernel == 7 else 1)
     pool = options.read("stem_pool", one_of("max", "none"), "max" if kernel == 7 else "none") == "max"
     strides = _strides(net, options)
@@ -126,12 +129,11 @@ def read_residual(net: Net, prefix: str, values: Mapping[str, str]) -> ReadNetwo
         _block(block, stride, activation, before, options)
         for block, stride in zip(net.blocks, strides, strict=True)
     )
-    norms = [Norm(norm, eps) for norm in net.norms]
-    stem = Unit(Conv(net.stem, stem_stride, kernel // 2), norms[0] if norms and not before else None)
-    last = norms[0] if norms and before else None
-    _check_norms(net)
-    places = net.head.shapes["weight"][1] // net.blocks[-1].out
-    run = ResidualRun(prefix, stem, pool, blocks, last, Linear(net.head), places, activation)
+    outside = Norm(norms[0], eps) if norms else None
+    stem = Unit(Conv(first, stem_stride, kernel // 2), None if before else outside)
+    places = last_layer.shapes["weight"][1] // net.blocks[-1].out
+    head = Linear(last_layer)
+    run = ResidualRun(prefix, stem, pool, blocks, outside if before else None, head, places, activation)
     size: tuple[int, ...] = options.read("size", wholes, ())
     words = [
         f"a {'pre-activation ' if before else ''}ResNet of {len(net.blocks)} blocks, {activation.says}",
@@ -189,8 +191,19 @@ def _strides(net: Net, options: Options) -> tuple[int, ...]:
     return tuple(by_first.get(i, 1) for i in range(len(net.blocks)))
 
 
-def _check_norms(net: Net) -> None:
-    """Raise SpecError unless all norms are BatchNorms, and at most one stands outside of the blocks."""
-    norms = [*net.norms, *(n for b in net.blocks for n in (*b.norms, *b.shortcut[1:]))]
-    for norm in [n for n in norms if not n.has_statistics] or net.norms[1:]:
-        raise unclear(norm.path)
+def _ends(net: Net) -> tuple[Module, tuple[Module, ...], Module]:
+    """The only layer before the blocks, the norms outside of them, and the only layer behind them.
+
+    Raises SpecError where there are others, or what is not known to be run: other norms, gates, ranks.
+    """
+    head = [layer.module for layer in net.head.layers] if net.head else []
+    stem = [layer.module for layer in net.stem.layers]
+    strays = [*stem[1:], *head[1:], *(gate for block in net.blocks for gate in block.gate)]
+    strays += [m for m in (*stem, *(c for b in net.blocks for c in b.convs)) if m.rank != 4]
+    outside = (*net.norms, *net.stem.norms, *(net.head.norms if net.head else ()))
+    norms = [*outside, *(n for b in net.blocks for n in (*b.norms, *b.shortcut[1:]))]
+    strays += [norm for norm in norms if not norm.has_statistics] + list(outside[1:])
+    strays += [norm for norm in outside if (norm in net.norms) != net.norms_first]
+    if strays or not head or head[0].rank != 2:
+        raise unclear((strays or stem)[0].path)
+    return stem[0], outside, head[0]

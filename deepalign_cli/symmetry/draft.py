@@ -63,6 +63,12 @@ class Draft:
             parts = [p[1:] if p[0] in "+-" and p[1:].split("*")[0] in groups else p for p in text.split()]
             self.axes[name] = " ".join(parts)
 
+    def hold(self, group: str, size: int) -> None:
+        """Label the units of a group, which then stay in place."""
+        for name, text in self.axes.items():
+            self.axes[name] = " ".join(str(size) if p.lstrip("+-") == group else p for p in text.split())
+        self.pooled.discard(group)
+
     def spec(self) -> Spec:
         """The finished spec."""
         axes = {name: parse_axes(text, name) for name, text in self.axes.items()}

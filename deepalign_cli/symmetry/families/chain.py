@@ -73,7 +73,7 @@ def match(layout: Layout) -> Spec | None:
     chain = read(layout)
     if chain is None:
         return None
-    return _write(list(chain.layers), list(chain.norms), chain.hosts)
+    return _spec_of(chain)
 
 
 def read(layout: Layout) -> Chain | None:
@@ -130,22 +130,33 @@ def _two_orders(orders: list[list[Layer]]) -> AmbiguousError:
     )
 
 
-def _write(chain: list[Layer], norms: list[Module], hosts: Mapping[str, int | None]) -> Spec:
-    conv = any(layer.is_conv for layer in chain)
+def _spec_of(chain: Chain) -> Spec:
+    conv = any(layer.is_conv for layer in chain.layers)
     draft = Draft("chain of convolution and linear layers" if conv else "chain of linear layers")
-    axes = _output_axes(chain)
-    for number, layer in enumerate(chain):
-        into = _input_axis(number, chain, axes)
+    write(draft, chain)
+    draft.assumptions += assumed(chain.layers, chain.norms)
+    return draft.spec()
+
+
+def write(draft: Draft, chain: Chain, source: str = "", target: str = "") -> None:
+    """Write the layers of a chain, and their norms.
+
+    `source` is the axis that the first layer reads and `target` the one that the last writes, where these
+    are not labelled.
+    """
+    layers, hosts = list(chain.layers), chain.hosts
+    axes = _output_axes(layers)
+    axes = [target if target and axis is axes[-1] else axis for axis in axes]
+    for number, layer in enumerate(layers):
+        into = _input_axis(number, layers, axes)
+        into = source if source and not number else into
         marked = number not in hosts.values()
         draft.linear(layer.module, axes[number], into, marked=marked, transposed=layer.transposed)
-        if layer.is_conv:
-            draft.pooled.add(axes[number])
-    for norm in norms:
-        _write_norm(draft, norm, hosts[norm.path], chain, axes)
-    draft.only_permute(_unscalable(chain, norms, hosts, axes))
-    draft.pooled &= set(axes[:-1])
-    draft.assumptions += assumed(chain, norms)
-    return draft.spec()
+    inner = axes if target else axes[:-1]
+    draft.pooled |= {axis for axis, layer in zip(axes, layers, strict=True) if layer.is_conv and axis in inner}
+    for norm in chain.norms:
+        _write_norm(draft, norm, hosts[norm.path], layers, axes)
+    draft.only_permute(_unscalable(layers, list(chain.norms), hosts, axes))
 
 
 def _unscalable(

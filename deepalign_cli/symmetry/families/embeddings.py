@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.draft import ambiguous
-from deepalign_cli.symmetry.families.entry import Entry, chain_entry, fed
+from deepalign_cli.symmetry.families.first_layer import FirstLayer, first_of_chain, fed
 from deepalign_cli.symmetry.families.joins import nothing_between
-from deepalign_cli.symmetry.families.recurrent import entry_of
+from deepalign_cli.symmetry.families.recurrent import first_of_recurrent
 from deepalign_cli.symmetry.families.words import is_embedding
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.sizes import solve_sizes
@@ -36,7 +36,7 @@ def match(layout: Layout, read: Callable[[Layout], Spec | None]) -> Spec | None:
     spec = read(rest)
     if spec is None:
         return None
-    entry, widths = entry_of(rest) or chain_entry(rest), {table.shapes["weight"][1] for table in tables}
+    entry, widths = first_of_recurrent(rest) or first_of_chain(rest), {table.shapes["weight"][1] for table in tables}
     feeds = entry is not None and widths == {entry.width}
     hidden = {size: group for group, size in solve_sizes(spec, rest.shapes).items()}
     for table in tables:
@@ -51,7 +51,7 @@ def is_table(module: Module) -> bool:
     return set(module.shapes) == {"weight"} and module.rank == 2 and is_embedding(module.path)
 
 
-def _written(spec: Spec, tables: list[Module], entry: Entry) -> Spec:
+def _written(spec: Spec, tables: list[Module], entry: FirstLayer) -> Spec:
     group = group_name(tables[0].path)
     spec = fed(spec, entry, group)
     axes = {t.names["weight"]: parse_axes(f"{t.shapes['weight'][0]} {group}") for t in tables}

@@ -29,11 +29,20 @@ def assumed(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
     Raises:
         AmbiguousError: names or shapes say that something else is as likely.
     """
-    refuse_other_readings(chain)
+    lines = joined(chain, norms)
+    return [*lines, nothing_between([layer.module.path for layer in chain])] if len(chain) > 1 else lines
+
+
+def joined(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
+    """What is assumed of the joins themselves: order, flattening, skips, transposed convolutions.
+
+    Raises:
+        AmbiguousError: as in `assumed`.
+    """
+    _refuse_other_readings(chain)
     if len(chain) < 2:
         return []
-    lines = [*_order(chain), *_flattening(chain), *_skips(chain, norms), *_transposed(chain)]
-    return [*lines, nothing_between([layer.module.path for layer in chain])]
+    return [*_order(chain), *flattening(chain), *_skips(chain, norms), *_transposed(chain)]
 
 
 def nothing_between(paths: Sequence[str]) -> str:
@@ -45,7 +54,7 @@ def nothing_between(paths: Sequence[str]) -> str:
     )
 
 
-def refuse_other_readings(chain: Sequence[Joined]) -> None:
+def _refuse_other_readings(chain: Sequence[Joined]) -> None:
     """Raise AmbiguousError where names or shapes say that this is no plain chain."""
     shared = len(common_prefix([layer.module.path for layer in chain]))
     for i, layer in enumerate(chain):
@@ -58,7 +67,6 @@ def refuse_other_readings(chain: Sequence[Joined]) -> None:
             )
     for first, second in pairwise(chain):
         _refuse_wrong_words(first.module.path, second.module.path)
-        _refuse_concatenation(chain, first, second)
 
 
 def _refuse_wrong_words(first: str, second: str) -> None:
@@ -109,7 +117,14 @@ def _order_is_told(first: Joined, second: Joined) -> bool:
     return bool(stands_before(one, other) or words_before(one, other))
 
 
-def _flattening(chain: Sequence[Joined]) -> list[str]:
+def flattening(chain: Sequence[Joined]) -> list[str]:
+    """What is assumed where a linear layer reads several numbers of each channel.
+
+    Raises:
+        AmbiguousError: it may read every channel twice, or once for each of several convolutions.
+    """
+    for first, second in pairwise(chain):
+        _refuse_concatenation(chain, first, second)
     return [
         f"'{b.module.path}' is assumed to read the {b.into // a.out} places of each of the {a.out} channels of "
         f"'{a.module.path}' one channel after the other, with nothing else beside them"

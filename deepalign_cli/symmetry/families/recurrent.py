@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit
 from deepalign_cli.symmetry.families import chain
-from deepalign_cli.symmetry.families.entry import Entry, chain_entry, fed
+from deepalign_cli.symmetry.families.first_layer import FirstLayer, first_of_chain, fed
 from deepalign_cli.symmetry.families.joins import nothing_between
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
@@ -75,7 +75,7 @@ def match(layout: Layout) -> Spec | None:
     paths = list(dict.fromkeys(layer.path for layer in layers))
     assumptions: tuple[str, ...] = ()
     if rest is not None:
-        entry = chain_entry(head)
+        entry = first_of_chain(head)
         if entry is None or entry.width != layers[-1].width:
             raise ambiguous(f"nothing says how what follows '{layers[-1].path}' reads its {layers[-1].width} units.")
         rest = fed(rest, entry, into)
@@ -85,12 +85,12 @@ def match(layout: Layout) -> Spec | None:
     return replace(spec, assumptions=lines, basis=Basis.READ)
 
 
-def entry_of(layout: Layout) -> Entry | None:
+def first_of_recurrent(layout: Layout) -> FirstLayer | None:
     """The first recurrent layer, or None where there is none."""
     layers = stack(layout)
     if layers is None:
         return None
-    return Entry(layers[0].path, layers[0].into, tuple((name, 1) for name in layers[0].readers))
+    return FirstLayer(layers[0].path, layers[0].into, tuple((name, 1) for name in layers[0].readers))
 
 
 def stack(layout: Layout) -> list[Recurrent] | None:

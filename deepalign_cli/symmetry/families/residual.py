@@ -1,50 +1,20 @@
-"""Residual networks of convolutions in torchvision's and CIFAR-style names.
+"""Residual networks of convolutions (1, 2 or 3 dimensions) in torchvision's, CIFAR's and like names.
 
-Blocks are `layer1.0`, `layer1.1`, ... with `conv1`, `bn1`, `conv2`, ... and, where the stream widens,
-a projection in `downsample` or `shortcut`. All tensors that add into a stream share one group. Basic
-and bottleneck blocks, grouped convolutions, and pre-activation blocks are read.
+Blocks are `layer1.0`, `res_blocks.3`, `group2.block1`, ... with `conv1`, `bn1`, `conv2`, ... and, where the
+stream widens, a projection in `downsample` or `shortcut`. All tensors that add into a stream share one group.
+Basic and bottleneck blocks, grouped convolutions, squeeze-and-excitation and pre-activation blocks are read.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit, refuse_group_norm
+from deepalign_cli.symmetry.families import chain
+from deepalign_cli.symmetry.families.chain import Layer
+from deepalign_cli.symmetry.families.joins import flattening, joined, nothing_between
+from deepalign_cli.symmetry.families.residual_parts import Net, ResidualBlock, read
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import common_prefix, group_name, numbers, pieces
-
-_BLOCK = re.compile(r"(?P<block>(?:layers?\d*|stages?\d*|blocks?\d*)\.?\d+(?:\.\d+)?)\.(?P<part>.+)")
-_SHORTCUT = re.compile(r"(downsample|shortcut|projection|skip)(\..*)?")
-
-
-@dataclass(frozen=True)
-class ResidualBlock:
-    """A residual block: its convolutions and norms in order, and its projection (conv, norm)."""
-
-    path: str
-    convs: tuple[Module, ...]
-    norms: tuple[Module, ...]
-    shortcut: tuple[Module, ...]
-
-    @property
-    def into(self) -> int:
-        return self.convs[0].shapes["weight"][1]
-
-    @property
-    def out(self) -> int:
-        return self.convs[-1].shapes["weight"][0]
-
-
-@dataclass(frozen=True)
-class Net:
-    """A residual network's parts: stem convolution and norm, blocks, norm before the head, head."""
-
-    stem: Module
-    blocks: tuple[ResidualBlock, ...]
-    norms: tuple[Module, ...]
-    head: Module
+from deepalign_cli.symmetry.tensor_names import common_prefix, group_name
 
 
 def match(layout: Layout) -> Spec | None:
@@ -58,59 +28,50 @@ def match(layout: Layout) -> Spec | None:
     return _write(net).with_prefix(prefix) if net else None
 
 
-def read(layout: Layout) -> Net | None:
-    """The parts of a residual network whose names share no prefix, or None if this is not one."""
-    blocks: dict[str, list[Module]] = {}
-    outside: list[Module] = []
-    for module in layout.modules().values():
-        match = _BLOCK.fullmatch(module.path)
-        blocks.setdefault(match["block"], []).append(module) if match else outside.append(module)
-    read = [_read_block(path, blocks[path]) for path in sorted(blocks, key=pieces)]
-    convs = [m for m in outside if m.rank == 4]
-    heads = [m for m in outside if m.rank == 2]
-    norms = [m for m in outside if m.is_norm]
-    if not read or len(convs) != 1 or len(heads) != 1 or len(norms) > 2 or len(outside) > 2 + len(norms):
-        return None
-    whole = [block for block in read if block is not None]
-    return Net(convs[0], tuple(whole), tuple(norms), heads[0]) if len(whole) == len(read) else None
-
-
-def _read_block(path: str, modules: list[Module]) -> ResidualBlock | None:
-    cut = len(path) + 1
-    shortcut = [m for m in modules if _SHORTCUT.fullmatch(m.path[cut:])]
-    main = sorted((m for m in modules if m not in shortcut), key=lambda m: pieces(m.path))
-    convs = [m for m in main if m.rank == 4]
-    norms = [m for m in main if m.is_norm]
-    if len(convs) < 1 or len(convs) + len(norms) != len(main) or len(norms) not in (0, len(convs)):
-        return None
-    pairs = zip(convs, norms, strict=True) if norms else ()
-    if any(numbers(c.path[cut:]) != numbers(n.path[cut:]) for c, n in pairs):
-        return None
-    projections = [m for m in shortcut if m.rank == 4]
-    if len(projections) > 1 or not all(m.is_norm for m in shortcut if m not in projections):
-        return None
-    return ResidualBlock(path, tuple(convs), tuple(norms), tuple(sorted(shortcut, key=lambda m: -m.rank)))
-
-
 def _write(net: Net) -> Spec:
-    before = norms_come_first(net)
+    before = net.norms_first
     draft = Draft("residual network, pre-activation" if before else "residual network")
-    stream, width = group_name(net.stem.path), net.stem.shapes["weight"][0]
+    stem = net.stem.layers[-1]
+    stream, width = group_name(stem.module.path), stem.out
     streams = {stream}
-    stem_norms = [] if before else list(net.norms)
-    draft.linear(net.stem, stream, str(net.stem.shapes["weight"][1]), marked=not stem_norms)
-    for norm in stem_norms:
-        _write_norm(draft, norm, stream, width)
+    chain.write(draft, net.stem, target=stream)
     for block in net.blocks:
         stream, width = _write_block(draft, block, stream, width, before)
         streams.add(stream)
-    for norm in net.norms if before else ():
+    for norm in net.norms:
         _write_norm(draft, norm, stream, width)
-    _write_head(draft, net.head, stream, width)
     draft.pooled.update(draft.spec().groups())
+    if net.head is None:
+        draft.hold(stream, width)
+    else:
+        _write_head(draft, net, stream, width)
+    draft.assumptions += _assumed(net)
     # Before an activation the stream meets running statistics; depthwise kernels meet a scale twice.
     draft.only_permute(draft.grouped | (streams if before else set()))
     return draft.spec()
+
+
+def _assumed(net: Net) -> list[str]:
+    """What reading these blocks takes for granted, a line for each thing."""
+    lines = joined(net.stem.layers, net.stem.norms)
+    grouped = [c.path for b in net.blocks for i, c in enumerate(b.convs) if cardinality(b, i) > 1]
+    if grouped:
+        lines.append(f"channels are assumed not to be shuffled around '{grouped[0]}' and other grouped convolutions")
+    bare_stem = len(net.stem.norms) < len(net.stem.layers) and not net.norms_first
+    if bare_stem or not all(block.norms for block in net.blocks):
+        blocks = [block.convs[0].path for block in net.blocks]
+        heads = [layer.module.path for layer in net.head.layers] if net.head else []
+        lines.append(nothing_between([layer.module.path for layer in net.stem.layers] + blocks + heads))
+    elif net.head and len(net.head.layers) > 1:
+        lines.append(nothing_between([layer.module.path for layer in net.head.layers]))
+    return lines + _assumed_of_gates(net)
+
+
+def _assumed_of_gates(net: Net) -> list[str]:
+    unclear = [b for b in net.blocks if b.gate and any(c.shapes["weight"][0] == b.out for c in b.convs[:-1])]
+    if not unclear:
+        return []
+    return [f"'{unclear[0].gate[0].path}' and its like are assumed to weigh the outputs of their blocks' last convolutions"]
 
 
 def _write_block(
@@ -132,12 +93,13 @@ def _write_block(
             norm = block.norms[number]
             _write_norm(draft, norm, axis if before else target, conv.shapes["weight"][1 if before else 0])
         axis = target
+    _write_gate(draft, block, out)
     _write_shortcut(draft, block, out, stream)
     return out, block.out
 
 
 def _write_shortcut(draft: Draft, block: ResidualBlock, out: str, stream: str) -> None:
-    if block.shortcut and block.shortcut[0].rank == 4:
+    if block.shortcut and block.shortcut[0].rank > 2:
         draft.linear(block.shortcut[0], out, stream, marked=len(block.shortcut) == 1)
     for norm in block.shortcut:
         if norm.is_norm:
@@ -165,7 +127,7 @@ def cardinality(block: ResidualBlock, number: int) -> int:
 
 
 def _next_stream(block: ResidualBlock, stream: str, width: int) -> str:
-    if any(m.rank == 4 for m in block.shortcut):
+    if any(m.rank > 2 for m in block.shortcut):
         return group_name(block.path)
     if block.out != width:
         raise ambiguous(
@@ -175,18 +137,6 @@ def _next_stream(block: ResidualBlock, stream: str, width: int) -> str:
     return stream
 
 
-def norms_come_first(net: Net) -> bool:
-    """Whether the blocks are pre-activation: each norm fits the input of its convolution, not the output."""
-    pairs = [(c.shapes["weight"], n) for b in net.blocks for c, n in zip(b.convs, b.norms, strict=False)]
-    after = all(shape[0] == norm.size for shape, norm in pairs)
-    before = all(shape[1] == norm.size for shape, norm in pairs)
-    if after and before and pairs:
-        raise ambiguous("the norms may stand before or after their convolutions; all widths are equal.")
-    if not after and not before:
-        raise misfit("the norms fit neither the inputs nor the outputs of their convolutions.")
-    return before and bool(pairs)
-
-
 def _write_norm(draft: Draft, norm: Module, axis: str, size: int) -> None:
     refuse_group_norm(norm)
     if norm.size != size:
@@ -194,8 +144,24 @@ def _write_norm(draft: Draft, norm: Module, axis: str, size: int) -> None:
     draft.norm(norm, axis)
 
 
-def _write_head(draft: Draft, head: Module, stream: str, width: int) -> None:
-    classes, features = head.shapes["weight"]
-    if features % width:
-        raise misfit(f"'{head.path}' reads {features} features, not a multiple of {width} channels.")
-    draft.linear(head, str(classes), stream if features == width else f"{stream}*{features // width}")
+def _write_gate(draft: Draft, block: ResidualBlock, out: str) -> None:
+    """Squeeze-and-excitation reads and weighs the block's outputs, which no scale may then touch."""
+    if not block.gate:
+        return
+    squeeze, excite = block.gate
+    if squeeze.shapes["weight"][1] != block.out:
+        raise ambiguous(f"'{squeeze.path}' reads {squeeze.shapes['weight'][1]} channels, not those of its block.")
+    inner = group_name(squeeze.path)
+    draft.linear(squeeze, inner, out, marked=False)
+    draft.linear(excite, out, inner, marked=False)
+    draft.grouped |= {out, inner}
+
+
+def _write_head(draft: Draft, net: Net, stream: str, width: int) -> None:
+    assert net.head is not None
+    first = net.head.layers[0]
+    if first.into % width or (first.is_conv and first.into != width):
+        raise misfit(f"'{first.module.path}' reads {first.into} features, not a multiple of {width} channels.")
+    chain.write(draft, net.head, source=stream if first.into == width else f"{stream}*{first.into // width}")
+    draft.assumptions += flattening([Layer(net.blocks[-1].convs[-1], transposed=False), first])
+    draft.assumptions += joined(net.head.layers, net.head.norms)

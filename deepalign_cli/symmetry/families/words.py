@@ -60,7 +60,12 @@ def words_before(first: str, second: str) -> bool | None:
     return one < other
 
 
-def _rank(path: str) -> float | None:
+def is_last(path: str) -> bool:
+    """Whether a layer's name says that it stands at the end: a head, an output, a classifier."""
+    return _rank(path) == len((_FIRST, _EARLY, _MIDDLE, _LATE))
+
+
+def _rank(path: str) -> int | None:
     """The place of a path's most telling word: input first, head last."""
     ranks = [_RANKS[word] for word in tokens(path) if word in _RANKS]
     if not ranks:

@@ -12,7 +12,7 @@ from deepalign_cli.symmetry.spec import Spec
 
 
 @dataclass(frozen=True)
-class Entry:
+class FirstLayer:
     """The first layer: its path, how many numbers it reads, and the axes of its tensors that read them."""
 
     path: str
@@ -20,7 +20,7 @@ class Entry:
     places: tuple[tuple[str, int], ...]
 
 
-def chain_entry(layout: Layout) -> Entry | None:
+def first_of_chain(layout: Layout) -> FirstLayer | None:
     """The first layer of a chain that begins with a linear layer; None for others."""
     try:
         whole = chain.read(layout)
@@ -29,10 +29,10 @@ def chain_entry(layout: Layout) -> Entry | None:
     if whole is None or whole.layers[0].is_conv or None in whole.hosts.values():
         return None
     layer = whole.layers[0]
-    return Entry(layer.module.path, layer.into, ((layer.module.names["weight"], 0 if layer.transposed else 1),))
+    return FirstLayer(layer.module.path, layer.into, ((layer.module.names["weight"], 0 if layer.transposed else 1),))
 
 
-def fed(spec: Spec, entry: Entry, axis: str) -> Spec:
+def fed(spec: Spec, entry: FirstLayer, axis: str) -> Spec:
     """The spec in which the first layer reads the units of `axis` in place of labelled inputs."""
     axes = dict(spec.axes)
     for name, place in entry.places:
