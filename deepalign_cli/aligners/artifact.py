@@ -13,8 +13,7 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.resolve import SPEC_KEY
-from deepalign_cli.symmetry.spec import format_spec, parse_spec
+from deepalign_cli.symmetry.stored_spec import spec_metadata, stored_spec
 from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
 
 FORMAT = "1"
@@ -40,7 +39,7 @@ def save_alignment(
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
         ALIGNMENT_KEY: FORMAT,
-        SPEC_KEY: format_spec(alignment.symmetry.spec),
+        **spec_metadata(alignment.symmetry.spec),
         "deepalign.method": alignment.method,
         "deepalign.distance_before": repr(alignment.distance_before),
         "deepalign.distance_after": repr(alignment.distance_after),
@@ -63,10 +62,12 @@ def load_alignment(path: Path, shapes: Shapes) -> Alignment:
     if file.metadata.get(ALIGNMENT_KEY) != FORMAT:
         raise CheckpointError(f"'{path}' is not an alignment that this version reads.", _HINT)
     try:
-        spec = parse_spec(file.metadata[SPEC_KEY], source=f"the alignment {path.name}")
+        spec = stored_spec(file.metadata, f"the alignment {path.name}")
         distances = (_number(file.metadata, "before"), _number(file.metadata, "after"))
         hashes = (file.metadata["deepalign.sha256.reference"], file.metadata["deepalign.sha256.moving"])
         method = file.metadata["deepalign.method"]
+        if spec is None:
+            raise KeyError
     except (KeyError, ValueError):
         raise CheckpointError(f"the alignment '{path}' lacks part of its description.", _HINT) from None
     making = {key: file.metadata[_MAKING + key] for key in _makings() if _MAKING + key in file.metadata}

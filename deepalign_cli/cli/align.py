@@ -13,6 +13,7 @@ from deepalign_cli.cli.aligning import AligningOptions, check_data, make_setting
 from deepalign_cli.cli.grouped import option
 from deepalign_cli.cli.options import OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cli.resting import resting
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
@@ -41,7 +42,8 @@ def align(
     """Move B's units onto A's.
 
     The output is B with its hidden units in A's order (and, with --activation, A's signs or scales):
-    exactly the same function, now close to A weight by weight, so that averaging works. Without -o it is
+    the same function wherever the spec holds, now close to A weight by weight, so that averaging works.
+    What the spec takes for granted is printed; --model checks it. Without -o it is
     written to B's name with '.aligned.safetensors', in this folder.
 
     Several inputs are aligned to A one by one, each to a file with that name. -o is the folder.
@@ -138,6 +140,7 @@ def _payload(report: Report, alignments: Sequence[Alignment], more: dict[str, ob
         "distance_before": _one_or_all([one.distance_before for one in alignments]),
         "distance_after": _one_or_all([one.distance_after for one in alignments]),
         "groups": report.groups,
+        **resting(alignments[0].symmetry.spec),
         **prediction,
     }
 

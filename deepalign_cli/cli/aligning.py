@@ -32,7 +32,7 @@ def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: b
     """
     values = {name: value for name, value in vars(how).items() if value is not None and name != "alignment"}
     methods = names or [table.DEFAULT]
-    options = [*(["method"] if names else []), *values]
+    options = [*(["method"] if names else []), *(name for name in values if name != "strict")]
     if how.alignment and options:
         hint = "leave one out: a saved alignment holds the order of the units and its spec."
         if options[0] == "activation":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from deepalign_cli.cli.output import TextTable
+from deepalign_cli.cli.resting import resting
 
 if TYPE_CHECKING:
     from deepalign_cli.measure.curve import Curve
@@ -47,6 +48,7 @@ def barrier_payload(report: BarrierReport, passed: bool | None) -> dict[str, Any
         "loss": report.loss,
         "data": report.data,
         "seconds": report.seconds,
+        **resting(report.spec),
     }
     pairs = list(zip(*groups.values(), strict=True))
     if len(pairs) > 1:

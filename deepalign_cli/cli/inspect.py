@@ -12,6 +12,7 @@ from rich.console import Console
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
 from deepalign_cli.cli.output import TextTable
+from deepalign_cli.cli.resting import resting
 from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
     from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
+    from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 
     checkpoint, activation = open_network(a), family.activation
     try:
@@ -55,6 +57,8 @@ def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, commo
             bare = _payload(checkpoint, Spec({}, source="no spec was found"), {})
             out.result(bare, lambda console: _show(console, checkpoint, bare))
         raise
+    if family.strict:
+        refuse_assumptions(spec)
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if how.spec and not common.json:
         whole = activation or family.kinds or spec.basis is Basis.TRACED  # of which the marks are facts
@@ -88,6 +92,7 @@ def _payload(checkpoint: Checkpoint, spec: SpecType, sizes: dict[str, int]) -> d
     return {
         "source": spec.source,
         "prefix": checkpoint.prefix,
+        **resting(spec),
         "doubts": list(spec.assumptions),
         "groups": groups,
         "tensors": tensors,

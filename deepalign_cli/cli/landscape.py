@@ -114,6 +114,7 @@ def _payload(report: LandscapeReport, written: Sequence[Path]) -> dict[str, obje
         "loss": report.loss,
         "data": landscape.data,
         "seconds": report.seconds,
+        **resting(report.spec),
     }
 
 

@@ -86,12 +86,15 @@ class FamilyOptions:
 
     activation: Activation | None = option(
         "The activation of the hidden units: tanh and sin also allow sign flips, relu and leaky_relu also "
-        "allow rescaling.", INPUT,
+        "allow rescaling, which a norm without tensors (InstanceNorm, F.normalize) would not pass.", INPUT,
     )  # fmt: skip
     kinds: frozenset[Kind] | None = option(
         "Also move scales or signs where the spec says that the network allows them.", INPUT,
         metavar="scale,sign", parser=parse_kinds,
     )  # fmt: skip
+    strict: bool | None = option(
+        "Refuse (exit code 3) where the spec takes something for granted that the file does not show.", INPUT
+    )
     heads: int | None = option("Attention heads of a transformer; shapes alone do not tell.", INPUT, min=1)
 
 

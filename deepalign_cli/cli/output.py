@@ -64,11 +64,12 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Say something on stderr; in JSON it goes under `notes`, when quiet nowhere."""
+        """Say something on stderr; in JSON it goes under `notes`. When quiet only assumptions are said."""
+        assumed = text.startswith("assumption: ")
         if self.json:
             self._notes.append(text)
-        elif not self.quiet:
-            self._stderr.print(text if text.startswith("assumption: ") else f"note: {text}", soft_wrap=True)
+        elif assumed or not self.quiet:
+            self._stderr.print(text if assumed else f"note: {text}", soft_wrap=True)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Say each of several things once."""

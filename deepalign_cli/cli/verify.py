@@ -9,6 +9,7 @@ from rich.console import Console
 
 from deepalign_cli.cli.grouped import option
 from deepalign_cli.cli.options import CheckpointA, CheckpointB, ReadOptions, SpecOptions
+from deepalign_cli.cli.resting import resting
 from deepalign_cli.cli.running_options import ModelOptions, RunningOptions
 from deepalign_cli.errors import UsageError
 
@@ -70,6 +71,7 @@ def _payload(verdict: Verdict) -> dict[str, object]:
     keys = ("same", "residual", "tolerance", "worst", "seconds", "groups")
     payload: dict[str, object] = {key: getattr(verdict, key) for key in keys}
     payload["worst"] = verdict.worst or None
+    payload |= resting(verdict.rests_on)
     if verdict.spec is not None:
         check = verdict.spec
         payload["spec"] = {"passed": check.passed, "residual": check.residual, "suspects": check.broken}
@@ -79,10 +81,10 @@ def _payload(verdict: Verdict) -> dict[str, object]:
 def _show(console: Console, verdict: Verdict) -> None:
     if verdict.same:
         moved = sum(row["moved"] for row in verdict.groups.values())
-        console.print(f"same function: {moved} units moved, residual {verdict.residual:.3g}")
+        console.print(f"{verdict.says}: {moved} units moved, residual {verdict.residual:.3g}")
     else:
         console.print(
-            "not the same function up to this symmetry: "
+            "not the same up to the spec: "
             f"residual {verdict.residual:.3g} in '{verdict.worst}' (tolerance {verdict.tolerance:.3g})"
         )
     if verdict.spec is None:

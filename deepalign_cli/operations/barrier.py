@@ -28,6 +28,7 @@ from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.testbed import SEEN, Testbed
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.repair import Correction, measure_parents, repair
+from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
@@ -84,7 +85,7 @@ class BarrierReport:
 
     `loss` says what was measured, `data` on what (nothing where there is none), `asked` which methods the
     user named, `ends` what the first and the last point of the curves are (None where runs are pooled),
-    `examples` how many each of the data has.
+    `examples` how many each of the data has. `spec` says what may move.
     """
 
     paths: tuple[PathReport, ...]
@@ -96,6 +97,7 @@ class BarrierReport:
     asked: tuple[str, ...]
     ends: tuple[str, str] | None
     examples: tuple[int, ...]
+    spec: Spec | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -185,7 +187,7 @@ def barrier_of(
         time.perf_counter() - started, _notes(session, alignments, question),
         tuple(f"{name}{REPAIRED if question.repair else ''}" for name in asked),
         (session.reference.called, others[0] if len(others) == 1 else f"{len(others)} networks"),
-        tuple(map(len, sets)),
+        tuple(map(len, sets)), next(iter(alignments.values()))[0].symmetry.spec,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.operations.merge_cost import Measured
+from deepalign_cli.symmetry.basis import Basis
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")
 
@@ -38,7 +39,7 @@ class Ingredient:
 class Facts:
     """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
-    `library` is what loads the folder; `moved` are the units that were moved, and all units; `networks` are
+    `library` is what loads the folder; `moved` are the units that were moved, and all units, `basis` is what the spec of these rests on; `networks` are
     the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of
     them beside the card.
     """
@@ -51,6 +52,7 @@ class Facts:
     command: Sequence[str]
     library: str
     moved: tuple[int, int]
+    basis: str
     notes: Sequence[str] = ()
     networks: Sequence[Measured] = ()
     curves: Sequence[Curve] = field(default=())
@@ -117,9 +119,13 @@ def _summary(facts: Facts) -> str:
         return f"{what} Their hidden units were not aligned."
     if not facts.moved[0]:
         return f"{what} No hidden unit was moved before they were combined."
+    checked = facts.basis == Basis.TRACED
+    function = (
+        ", and the network was run to check that this leaves its function as it was." if checked else "."
+    )
     return (
-        f"{what} Before they were combined, the hidden units of each were moved onto those of the first, "
-        "which leaves its function as it was."
+        f"{what} Before they were combined, the hidden units of each were moved onto those of the first. "
+        f"What may move was {escaped(facts.basis)}{function}"
     )
 
 

@@ -41,6 +41,7 @@ def facts_for(
         command=[*command, *options],
         library="transformers" if isinstance(reference.config.get("model_type"), str) else "pytorch",
         moved=(units["moved"], units["size"]),
+        basis=metadata["spec.basis"],
         notes=_without_folders(report.notes, inputs),
         networks=cost.networks if cost else (),
         curves=cost.curves if cost else (),

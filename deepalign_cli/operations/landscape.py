@@ -17,6 +17,7 @@ from deepalign_cli.operations.session import Session
 from deepalign_cli.plots import save_landscape
 from deepalign_cli.plots.drawing import PLAIN, Drawing
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
@@ -27,7 +28,7 @@ SETTLED = "BatchNorm was re-estimated on training examples at every point"
 
 @dataclass(frozen=True)
 class LandscapeReport:
-    """The landscape, and the loss `at` each of the three networks; `method` is None where none was used."""
+    """The landscape, and the loss `at` each of the three networks; `method` and `spec` are None where none was used."""
 
     landscape: Landscape
     at: Mapping[str, float]
@@ -35,6 +36,7 @@ class LandscapeReport:
     loss: str
     seconds: float
     notes: tuple[str, ...]
+    spec: Spec | None = None
 
     @property
     def rows(self) -> Iterator[tuple[object, ...]]:
@@ -86,10 +88,13 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
         check_same_function(alignment.method, at[labels[1]], at[labels[2]])
     notes = [*(note for one in session.inputs for note in one.notes), *testbed.says]
     notes += [SETTLED] if any(map(is_statistic, session.reference)) else []
-    notes += alignment.remarks if alignment else []
+    notes += alignment.notes if alignment else []
     seconds = time.perf_counter() - started
     method = alignment.method if alignment else None
-    return LandscapeReport(landscape, at, method, testbed.measure.name, seconds, tuple(dict.fromkeys(notes)))
+    return LandscapeReport(
+        landscape, at, method, testbed.measure.name, seconds, tuple(dict.fromkeys(notes)),
+        alignment.symmetry.spec if alignment else None,
+    )  # fmt: skip
 
 
 def save_view(

@@ -9,8 +9,8 @@ from types import TracebackType
 
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
-from deepalign_cli.symmetry.resolve import SPEC_KEY
-from deepalign_cli.symmetry.spec import Spec, format_spec
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.stored_spec import spec_metadata
 from deepalign_cli.version import __version__
 
 _UNKNOWN = "0" * 64
@@ -41,12 +41,13 @@ class Hashes:
 
 
 def provenance(
-    layout: Checkpoint, inputs: Sequence[Checkpoint], spec: Spec | None, facts: Mapping[str, object]
-) -> dict[str, str]:
+    layout: Checkpoint, inputs: Sequence[Checkpoint], spec: Spec, facts: Mapping[str, object], *,
+    whole_spec: bool,
+) -> dict[str, str]:  # fmt: skip
     """The metadata of an output that takes its names from `layout`; `facts` are the method, seed, and so on.
 
-    The hashes are left at zero: `with_hashes` fills them in without changing the length. A spec is
-    handed on if it was given, not inferred from names.
+    The hashes are left at zero: `with_hashes` fills them in without changing the length. What the spec
+    rests on is always said; the spec itself is handed on with `whole_spec`.
     """
     handed_on = {
         key: value
@@ -59,7 +60,7 @@ def provenance(
         **{f"input.{i}": checkpoint.called for i, checkpoint in enumerate(inputs)},
     }
     ours = {f"deepalign.{key}": value for key, value in entries.items()}
-    ours |= tied_metadata(layout.infos.values()) | ({SPEC_KEY: format_spec(spec)} if spec else {})
+    ours |= tied_metadata(layout.infos.values()) | spec_metadata(spec, whole=whole_spec)
     return {"format": "pt", **handed_on, **ours, **with_hashes({}, [_UNKNOWN] * len(inputs))}
 
 

@@ -20,6 +20,7 @@ from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
+from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 _EXAMPLES = 8  # to trace a network with and to try its spec on
@@ -174,6 +175,8 @@ class Session:
 
     def _loaded(self) -> list[Alignment]:
         alignments = [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
+        for alignment in alignments if self.settings.strict else ():
+            refuse_assumptions(alignment.symmetry.spec)
         self.asked.require(alignments[0].symmetry)
         return alignments
 

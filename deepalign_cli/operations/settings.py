@@ -17,6 +17,7 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.resolve import Ask, blank_spec, no_network, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation, Spec
+from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 NAIVE = "none"
@@ -25,6 +26,8 @@ NAIVE = "none"
 @dataclass(frozen=True)
 class Settings:
     """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
+
+    `strict` refuses a spec that takes something for granted.
 
     `options` are those of methods, by name; each method takes its own.
     """
@@ -37,6 +40,7 @@ class Settings:
     heads: int | None = None
     seed: int = 0
     force: bool = False
+    strict: bool = False
 
     def aligner(self, evidence: Evidence | None = None) -> Aligner:
         """The aligner that these settings ask for; `evidence` is a network to run and data.
@@ -57,7 +61,7 @@ class Settings:
         `ask` traces the reference's network, where there is one.
 
         Raises:
-            SpecError: no spec fits; AmbiguousError: more than one does.
+            SpecError: no spec fits; AmbiguousError: more than one does, or `strict` refuses it.
         """
         try:
             spec = resolve_spec(reference, self.spec, self.activation, self.heads, self.kinds, ask)
@@ -65,4 +69,6 @@ class Settings:
             if self.method != NAIVE or self.spec:
                 raise
             spec = blank_spec(reference)
+        if self.strict and self.method != NAIVE:
+            refuse_assumptions(spec)
         return Symmetry(spec, shapes_of(reference))

@@ -15,6 +15,7 @@ from deepalign_cli.operations.malloc import return_large_blocks
 from deepalign_cli.operations.session import Session
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE
+from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensors import widened
 
 _ROUNDINGS = 16.0
@@ -27,7 +28,8 @@ class Verdict:
     """The answer.
 
     `residual` is the largest difference of any tensor relative to that tensor's largest entry, after
-    the recovered element has acted; `worst` names the tensor. `spec` is there with a model only.
+    the recovered element has acted; `worst` names the tensor. `spec` is there with a model only: without one
+    the answer holds as far as `rests_on` does, the spec and its assumptions.
     """
 
     same: bool
@@ -38,9 +40,21 @@ class Verdict:
     groups: Mapping[str, Mapping[str, int]]
     spec: SpecCheck | None
     notes: tuple[str, ...]
+    rests_on: Spec
+
+    @property
+    def says(self) -> str:
+        """The answer, as far as it is known: a function only where the network was run."""
+        if not self.same:
+            return f"not the same up to the spec, see '{self.worst}'"
+        if self.spec is not None and self.spec.passed:
+            return f"same function: run on {self.spec.runs} input{'s' * (self.spec.runs != 1)}"
+        count = len(self.rests_on.assumptions)
+        assumed = f", with {count} assumption{'s' * (count != 1)}" if count else ""
+        return f"the same up to the spec ({self.rests_on.basis}{assumed})"
 
     def __repr__(self) -> str:
-        answer = "the same function" if self.same else f"not the same function, see '{self.worst}'"
+        answer = self.says
         return f"Verdict({answer}: residual {self.residual:.3g}, tolerance {self.tolerance:.3g})"
 
 
@@ -72,7 +86,8 @@ def verify_session(
     hints = [_UNSCALED] if residual > limit and bare and could else []
     notes = tuple(dict.fromkeys((*a.notes, *b.notes, *alignment.symmetry.spec.notes, *hints)))
     seconds = time.perf_counter() - started
-    return Verdict(residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)
+    answer = (residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)
+    return Verdict(*answer, symmetry.spec)
 
 
 def default_tolerance(*checkpoints: Checkpoint) -> float:

@@ -9,13 +9,18 @@ from pathlib import Path
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import Atom, Axis
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.layout import Layout
-from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec, read_spec
+from deepalign_cli.symmetry.spec import Activation, Spec, read_spec
+from deepalign_cli.symmetry.stored_spec import stored_spec
 
-SPEC_KEY = "deepalign.spec"
+_BARE_NORMS = (
+    "no norm without tensors (InstanceNorm or LayerNorm without affine, F.normalize) is assumed behind units "
+    "that are rescaled"
+)
 Ask = Callable[[], Spec | None]
 
 
@@ -46,7 +51,10 @@ def resolve_spec(
     """
     spec = _given(checkpoint, given) or ask() or _family(checkpoint, heads)
     _check_tied(checkpoint, spec)
-    return spec.with_activation(activation, kinds)
+    spec = spec.with_activation(activation, kinds)
+    if spec.basis is Basis.READ and any(kind.stretches for kind in spec.kinds.values()):
+        return replace(spec, assumptions=(*spec.assumptions, _BARE_NORMS))
+    return spec
 
 
 def blank_spec(checkpoint: Checkpoint) -> Spec:
@@ -90,8 +98,7 @@ def shapes_of(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
 def _given(checkpoint: Checkpoint, given: Path | Spec | None) -> Spec | None:
     if given is not None:
         return _without_prefix(given if isinstance(given, Spec) else read_spec(given), checkpoint)
-    stored = checkpoint.metadata.get(SPEC_KEY)
-    return parse_spec(stored, source=f"the metadata of {checkpoint.path.name}") if stored else None
+    return stored_spec(checkpoint.metadata, f"the metadata of {checkpoint.path.name}")
 
 
 def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:

@@ -46,8 +46,8 @@ class Spec:
     `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
     follow, which no sign may pass. `source` and `basis` say where the spec comes from and what it rests
-    on, `assumptions` what it takes for granted, a line for each thing; two specs that differ in no more
-    than `source` and `assumptions` are equal.
+    on, `assumptions` what it takes for granted and `stays` what might move and does not, a line for each
+    thing; two specs that differ in no more than these three are equal.
     """
 
     axes: Mapping[str, Axes]
@@ -55,6 +55,7 @@ class Spec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     source: str = field(default="spec", compare=False)
     assumptions: tuple[str, ...] = field(default=(), compare=False)
+    stays: tuple[str, ...] = field(default=(), compare=False)
     pooled: frozenset[str] = frozenset()
     basis: Basis = Basis.GIVEN
 
@@ -81,8 +82,8 @@ class Spec:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the spec takes for granted, a line for each thing."""
-        return tuple(f"assumption: {text}" for text in self.assumptions)
+        """What the spec takes for granted, and what stays in place, a line for each thing."""
+        return (*(f"assumption: {text}" for text in self.assumptions), *self.stays)
 
     def groups(self) -> tuple[str, ...]:
         """The groups' names in the order in which they first appear."""
@@ -121,12 +122,12 @@ class Spec:
             return self
         kinds = {g: kind_that(turns=g in turned - barred, stretches=g in stretched) for g in self.groups()}
         kinds = {group: kind for group, kind in kinds.items() if kind.multiplies}
-        assumption = (
+        stays = (
             "signs of convolution channels stay as they are: a max-pool, which shapes do not show, "
             "would not pass them"
         )
-        assumptions = (*self.assumptions, assumption) if barred else self.assumptions
-        return replace(self, kinds={**kinds, **self.kinds}, assumptions=assumptions)
+        lines = (*self.stays, stays) if barred else self.stays
+        return replace(self, kinds={**kinds, **self.kinds}, stays=lines)
 
     def with_activation(self, activation: Activation | None, kinds: Collection[Kind] = ()) -> Spec:
         """The spec with the scales or signs that `activation` allows, and with those of `kinds`.

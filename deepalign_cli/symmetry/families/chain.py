@@ -153,7 +153,9 @@ def write(draft: Draft, chain: Chain, source: str = "", target: str = "") -> Non
         marked = number not in hosts.values()
         draft.linear(layer.module, axes[number], into, marked=marked, transposed=layer.transposed)
     inner = axes if target else axes[:-1]
-    draft.pooled |= {axis for axis, layer in zip(axes, layers, strict=True) if layer.is_conv and axis in inner}
+    draft.pooled |= {
+        axis for axis, layer in zip(axes, layers, strict=True) if layer.is_conv and axis in inner
+    }
     for norm in chain.norms:
         _write_norm(draft, norm, hosts[norm.path], layers, axes)
     draft.only_permute(_unscalable(layers, list(chain.norms), hosts, axes))
@@ -194,7 +196,9 @@ def _write_norm(draft: Draft, norm: Module, host: int | None, chain: list[Layer]
     if chain[host].is_conv or has_word(norm.path, ("gn", "group")):
         refuse_group_norm(norm)
     elif "bias" in norm.shapes and not norm.has_statistics and not has_word(norm.path, ("ln", "layer")):
-        draft.assumptions.append(f"'{norm.path}' is assumed to be a LayerNorm over all units, not a GroupNorm")
+        draft.assumptions.append(
+            f"'{norm.path}' is assumed to be a LayerNorm over all units, not a GroupNorm"
+        )
     draft.norm(norm, _times(axes[host], norm.size // chain[host].out))
 
 

@@ -1,7 +1,7 @@
 """Tables of embeddings before any other family: rows are tokens and stay, columns feed the first layer.
 
-    emb.weight  [50, 16]    50 emb
-    fc1.weight  [32, 16]    fc1 emb
+emb.weight  [50, 16]    50 emb
+fc1.weight  [32, 16]    fc1 emb
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def match(layout: Layout, read: Callable[[Layout], Spec | None]) -> Spec | None:
     spec = read(rest)
     if spec is None:
         return None
-    entry, widths = first_of_recurrent(rest) or first_of_chain(rest), {table.shapes["weight"][1] for table in tables}
+    entry, widths = (
+        first_of_recurrent(rest) or first_of_chain(rest),
+        {table.shapes["weight"][1] for table in tables},
+    )
     feeds = entry is not None and widths == {entry.width}
     hidden = {size: group for group, size in solve_sizes(spec, rest.shapes).items()}
     for table in tables:
@@ -59,7 +62,9 @@ def _written(spec: Spec, tables: list[Module], entry: FirstLayer) -> Spec:
     for table in tables:
         tokens, width = table.shapes["weight"]
         if tokens == width:
-            lines.append(f"the rows of '{table.path}' {[tokens, width]} are assumed to be tokens, as its name says")
+            lines.append(
+                f"the rows of '{table.path}' {[tokens, width]} are assumed to be tokens, as its name says"
+            )
     if len(tables) > 1:
         names = ", ".join(f"'{table.path}'" for table in tables)
         lines.append(f"{names} are assumed to be added or multiplied, column by column")

@@ -29,7 +29,9 @@ def first_of_chain(layout: Layout) -> FirstLayer | None:
     if whole is None or whole.layers[0].is_conv or None in whole.hosts.values():
         return None
     layer = whole.layers[0]
-    return FirstLayer(layer.module.path, layer.into, ((layer.module.names["weight"], 0 if layer.transposed else 1),))
+    return FirstLayer(
+        layer.module.path, layer.into, ((layer.module.names["weight"], 0 if layer.transposed else 1),)
+    )
 
 
 def fed(spec: Spec, entry: FirstLayer, axis: str) -> Spec:

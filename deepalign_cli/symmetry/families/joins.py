@@ -75,7 +75,9 @@ def _refuse_wrong_words(first: str, second: str) -> None:
     if words_before(second, first):
         raise ambiguous(f"the shapes put '{first}' before '{second}', and their names say the contrary.")
     if parent(first) == parent(second) and _variants(first, second):
-        raise ambiguous(f"'{first}' and '{second}' may stand beside one another; nothing says which is first.")
+        raise ambiguous(
+            f"'{first}' and '{second}' may stand beside one another; nothing says which is first."
+        )
 
 
 def _variants(first: str, second: str) -> bool:

@@ -62,16 +62,20 @@ def _parallel(modules: Mapping[str, Module]) -> list[str]:
 
 def _children(modules: Mapping[str, Module], above: str) -> list[str]:
     cut = len(above) + 1 if above else 0
-    return list(dict.fromkeys(
-        path[: cut + len(path[cut:].split(".")[0])] for path in modules if path.startswith(f"{above}." if above else "")
-    ))
+    return list(
+        dict.fromkeys(
+            path[: cut + len(path[cut:].split(".")[0])]
+            for path in modules
+            if path.startswith(f"{above}." if above else "")
+        )
+    )
 
 
 def _siblings(children: list[str], modules: Mapping[str, Module], above: str) -> list[str]:
     matrices = {child: _matrices(modules, child) for child in children}
     whole = [child for child in children if matrices[child]]
     listed = [child for child in whole if child.rpartition(".")[2].isdigit()]
-    if len(listed) > 1 and set(tokens(above.rpartition('.')[2])[-1:]) & LISTS:
+    if len(listed) > 1 and set(tokens(above.rpartition(".")[2])[-1:]) & LISTS:
         return listed
     named = [child for child in whole if set(tokens(child.rpartition(".")[2])) & PARALLEL]
     if len(named) > 1 and any(child not in modules for child in named):

@@ -77,7 +77,9 @@ def match(layout: Layout) -> Spec | None:
     if rest is not None:
         entry = first_of_chain(head)
         if entry is None or entry.width != layers[-1].width:
-            raise ambiguous(f"nothing says how what follows '{layers[-1].path}' reads its {layers[-1].width} units.")
+            raise ambiguous(
+                f"nothing says how what follows '{layers[-1].path}' reads its {layers[-1].width} units."
+            )
         rest = fed(rest, entry, into)
         spec, assumptions = replace(spec, axes={**spec.axes, **rest.axes}), rest.assumptions
         paths.append(entry.path)
@@ -105,7 +107,9 @@ def stack(layout: Layout) -> list[Recurrent] | None:
     layers = [layer for module in sorted(modules, key=lambda m: pieces(m.path)) for layer in _layers(module)]
     for before, after in zip(layers, layers[1:], strict=False):
         if after.into != before.width:
-            raise misfit(f"'{after.path}' reads {after.into} numbers, but '{before.path}' has {before.width}.")
+            raise misfit(
+                f"'{after.path}' reads {after.into} numbers, but '{before.path}' has {before.width}."
+            )
     return layers
 
 
@@ -139,7 +143,12 @@ def _write(draft: Draft, layer: Recurrent, into: str, *, is_output: bool) -> str
     units = [str(layer.units)] * len(layer.suffixes) if is_output else layer.groups()
     for suffix, group in zip(layer.suffixes, units, strict=True):
         rows = group if layer.gates == 1 else f"{layer.gates}*{group}"
-        texts = {"weight_ih": f"{rows} {into}", "weight_hh": f"{rows} {group}", "bias_ih": rows, "bias_hh": rows}
+        texts = {
+            "weight_ih": f"{rows} {into}",
+            "weight_hh": f"{rows} {group}",
+            "bias_ih": rows,
+            "bias_hh": rows,
+        }
         for part, text in texts.items():
             if name := layer.module.names.get(f"{part}_{suffix}"):
                 draft.axes[name] = text

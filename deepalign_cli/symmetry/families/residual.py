@@ -56,7 +56,9 @@ def _assumed(net: Net) -> list[str]:
     lines = joined(net.stem.layers, net.stem.norms)
     grouped = [c.path for b in net.blocks for i, c in enumerate(b.convs) if cardinality(b, i) > 1]
     if grouped:
-        lines.append(f"channels are assumed not to be shuffled around '{grouped[0]}' and other grouped convolutions")
+        lines.append(
+            f"channels are assumed not to be shuffled around '{grouped[0]}' and other grouped convolutions"
+        )
     bare_stem = len(net.stem.norms) < len(net.stem.layers) and not net.norms_first
     if bare_stem or not all(block.norms for block in net.blocks):
         blocks = [block.convs[0].path for block in net.blocks]
@@ -71,7 +73,9 @@ def _assumed_of_gates(net: Net) -> list[str]:
     unclear = [b for b in net.blocks if b.gate and any(c.shapes["weight"][0] == b.out for c in b.convs[:-1])]
     if not unclear:
         return []
-    return [f"'{unclear[0].gate[0].path}' and its like are assumed to weigh the outputs of their blocks' last convolutions"]
+    return [
+        f"'{unclear[0].gate[0].path}' and its like are assumed to weigh the outputs of their blocks' last convolutions"
+    ]
 
 
 def _write_block(
@@ -150,7 +154,9 @@ def _write_gate(draft: Draft, block: ResidualBlock, out: str) -> None:
         return
     squeeze, excite = block.gate
     if squeeze.shapes["weight"][1] != block.out:
-        raise ambiguous(f"'{squeeze.path}' reads {squeeze.shapes['weight'][1]} channels, not those of its block.")
+        raise ambiguous(
+            f"'{squeeze.path}' reads {squeeze.shapes['weight'][1]} channels, not those of its block."
+        )
     inner = group_name(squeeze.path)
     draft.linear(squeeze, inner, out, marked=False)
     draft.linear(excite, out, inner, marked=False)
@@ -161,7 +167,9 @@ def _write_head(draft: Draft, net: Net, stream: str, width: int) -> None:
     assert net.head is not None
     first = net.head.layers[0]
     if first.into % width or (first.is_conv and first.into != width):
-        raise misfit(f"'{first.module.path}' reads {first.into} features, not a multiple of {width} channels.")
+        raise misfit(
+            f"'{first.module.path}' reads {first.into} features, not a multiple of {width} channels."
+        )
     chain.write(draft, net.head, source=stream if first.into == width else f"{stream}*{first.into // width}")
     draft.assumptions += flattening([Layer(net.blocks[-1].convs[-1], transposed=False), first])
     draft.assumptions += joined(net.head.layers, net.head.norms)

@@ -13,7 +13,9 @@ from deepalign_cli.symmetry.families.words import has_word, is_last, tokens
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.tensor_names import MODULE_ROLES, numbers, parent, pieces
 
-_BLOCK_WORDS = frozenset("layer layers stage stages block blocks group groups res resblock resblocks unit units".split())
+_BLOCK_WORDS = frozenset(
+    "layer layers stage stages block blocks group groups res resblock resblocks unit units".split()
+)
 _BLOCK_WORDS |= frozenset("residual residuals bottleneck bottlenecks body trunk resnet".split())
 _SHORTCUT_WORDS = frozenset("downsample shortcut projection skip identity residual".split())
 _GATE_WORDS = frozenset("se squeeze excitation excite scse cse".split())
@@ -140,7 +142,11 @@ def _read_block(path: str, modules: list[Module]) -> ResidualBlock:
     cut = len(path) + 1
     first_words = {m.path: set(tokens(m.path[cut:].partition(".")[0])) for m in modules}
     shortcut = [m for m in modules if first_words[m.path] & _SHORTCUT_WORDS]
-    gate = [m for m in modules if m not in shortcut and (first_words[m.path] & _GATE_WORDS or _is_gate(m, modules))]
+    gate = [
+        m
+        for m in modules
+        if m not in shortcut and (first_words[m.path] & _GATE_WORDS or _is_gate(m, modules))
+    ]
     main = sorted((m for m in modules if m not in shortcut and m not in gate), key=lambda m: pieces(m.path))
     convs = [m for m in main if m.rank > 2]
     norms = [m for m in main if m.is_norm]
@@ -149,7 +155,9 @@ def _read_block(path: str, modules: list[Module]) -> ResidualBlock:
         raise ambiguous(f"the block '{path}' has layers whose roles are not known: {_quoted(stray or main)}.")
     projections = [m for m in shortcut if m.rank > 2]
     if len(projections) > 1 or any(not m.is_norm for m in shortcut if m not in projections):
-        raise ambiguous(f"the shortcut of '{path}' has layers whose roles are not known: {_quoted(shortcut)}.")
+        raise ambiguous(
+            f"the shortcut of '{path}' has layers whose roles are not known: {_quoted(shortcut)}."
+        )
     norms_first = _sides([m.path[cut:] for m in convs], [m.path[cut:] for m in norms], path)
     _refuse_parallel(convs, cut)
     pair = _gate(gate, path)
@@ -161,7 +169,10 @@ def _is_gate(module: Module, modules: Sequence[Module]) -> bool:
     """Whether this is a linear layer, or a convolution of one place called `fc`, beside convolutions."""
     largest = max((m.rank for m in modules), default=0)
     return module.rank == 2 or (
-        module.rank > 2 and module.rank == largest and has_word(module.path, ("fc",)) and set(module.shapes["weight"][2:]) == {1}
+        module.rank > 2
+        and module.rank == largest
+        and has_word(module.path, ("fc",))
+        and set(module.shapes["weight"][2:]) == {1}
     )
 
 
@@ -189,7 +200,9 @@ def _refuse_parallel(convs: Sequence[Module], cut: int) -> None:
     if len(convs) > 1 and max(first[2:]) > 1 == max(last[2:]) and last[1] == first[1]:
         raise ambiguous(f"'{convs[-1].path}' may be the shortcut of its block, or its last convolution.")
     if len(words) > 1:
-        raise ambiguous(f"nothing says whether '{convs[-1].path}' follows '{convs[-2].path}' or stands beside it.")
+        raise ambiguous(
+            f"nothing says whether '{convs[-1].path}' follows '{convs[-2].path}' or stands beside it."
+        )
 
 
 def _gate(modules: list[Module], path: str) -> tuple[Module, ...]:
