@@ -16,6 +16,7 @@ from deepalign_cli.cli.figures import DrawingOptions, check_drawing, read_files
 from deepalign_cli.cli.grouped import dashed, option
 from deepalign_cli.cli.options import OUTPUT, WriteOptions
 from deepalign_cli.cli.output import TextTable
+from deepalign_cli.cli.resting import resting
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError

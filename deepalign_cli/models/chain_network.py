@@ -25,7 +25,7 @@ from deepalign_cli.models.values import (
 )  # fmt: skip
 from deepalign_cli.models.vgg import vgg_options
 from deepalign_cli.symmetry.families.chain import Chain
-from deepalign_cli.symmetry.families.chain import Layer as ChainLayer
+from deepalign_cli.symmetry.families.layer import Layer as ChainLayer
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensor_names import pieces

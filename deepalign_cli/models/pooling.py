@@ -13,7 +13,7 @@ from torch import Tensor
 from deepalign_cli.errors import SpecError
 from deepalign_cli.models.layers import Conv, by_rank
 from deepalign_cli.models.values import Options, one_of, whole, wholes
-from deepalign_cli.symmetry.families.chain import Layer
+from deepalign_cli.symmetry.families.layer import Layer
 
 _LARGEST = 1024  # pixels a side that are tried
 

@@ -39,7 +39,8 @@ class Ingredient:
 class Facts:
     """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
-    `library` is what loads the folder; `moved` are the units that were moved, and all units, `basis` is what the spec of these rests on; `networks` are
+    `library` is what loads the folder; `moved` are the units that were moved, and all units, `basis` is what
+    the spec rests on; `networks` are
     the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of
     them beside the card.
     """

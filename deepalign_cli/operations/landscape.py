@@ -28,7 +28,7 @@ SETTLED = "BatchNorm was re-estimated on training examples at every point"
 
 @dataclass(frozen=True)
 class LandscapeReport:
-    """The landscape, and the loss `at` each of the three networks; `method` and `spec` are None where none was used."""
+    """The landscape, and the loss `at` each of three networks; without a method there is no `spec`."""
 
     landscape: Landscape
     at: Mapping[str, float]

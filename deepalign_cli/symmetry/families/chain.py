@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from deepalign_cli.errors import AmbiguousError
 from deepalign_cli.symmetry.draft import Draft, ambiguous, refuse_group_norm
-from deepalign_cli.symmetry.families.joins import assumed
+from deepalign_cli.symmetry.families.joins import assumed, follows_words
+from deepalign_cli.symmetry.families.layer import Layer
 from deepalign_cli.symmetry.families.norms import hosts_of
 from deepalign_cli.symmetry.families.words import has_word
 from deepalign_cli.symmetry.layout import Layout, Module
@@ -19,40 +20,7 @@ from deepalign_cli.symmetry.order import SearchBudgetError, chain_orders
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensor_names import MODULE_ROLES, group_name
 
-
-@dataclass(frozen=True)
-class Layer:
-    """A linear or convolution layer with its reading: `transposed` weights are (in, out)."""
-
-    module: Module
-    transposed: bool
-
-    @property
-    def out(self) -> int:
-        return self.module.shapes["weight"][1 if self.transposed else 0]
-
-    @property
-    def into(self) -> int:
-        return self.module.shapes["weight"][0 if self.transposed else 1]
-
-    @property
-    def is_conv(self) -> bool:
-        return self.module.rank > 2
-
-    @property
-    def fits_bias(self) -> bool:
-        return self.module.shapes.get("bias", (self.out,)) == (self.out,)
-
-    def depthwise_after(self, previous: Layer) -> bool:
-        """Whether this is a convolution of each channel of `previous` on its own."""
-        return self.is_conv and self.into == 1 and previous.out > 1 and self.out == previous.out
-
-    def feeds(self, other: Layer) -> bool:
-        """Whether this layer's output fits the other's input, flattening where a conv meets a linear."""
-        if other.is_conv:
-            joins = self.out == other.into or other.depthwise_after(self)
-            return self.module.rank == other.module.rank and joins
-        return other.into % self.out == 0 if self.is_conv else self.out == other.into
+_MOST = 24  # orders of which words may leave one
 
 
 @dataclass(frozen=True)
@@ -93,6 +61,8 @@ def read(layout: Layout) -> Chain | None:
     if not orders:
         return None
     if len(orders) > 1:
+        orders = [order for order in orders if follows_words(order)] or orders
+    if len(orders) > 1:
         raise _two_orders(orders)
     norms = [m for m in modules if m.is_norm]
     return Chain(tuple(orders[0]), tuple(norms), hosts_of(norms, orders[0]))
@@ -111,7 +81,9 @@ def _orders(matrices: list[Module], transposed: bool) -> list[list[Layer]]:
     paths = [m.path for m in matrices]
     for contiguous in (True, False):
         try:
-            orders = chain_orders(paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous)
+            orders = chain_orders(
+                paths, lambda i, j: layers[i].feeds(layers[j]), contiguous=contiguous, limit=_MOST
+            )
         except SearchBudgetError:
             raise ambiguous("the shapes and names allow too many orders of the layers to try.") from None
         if orders:

@@ -10,7 +10,24 @@ from deepalign_cli.symmetry.families.words import tokens
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.tensor_names import MODULE_ROLES
 
-_CONSTANTS = frozenset("mean std var variance min max log logstd sigma obs input output count action".split())
+_CONSTANTS = frozenset(
+    [
+        "mean",
+        "std",
+        "var",
+        "variance",
+        "min",
+        "max",
+        "log",
+        "logstd",
+        "sigma",
+        "obs",
+        "input",
+        "output",
+        "count",
+        "action",
+    ]
+)
 
 
 def without_constants(layout: Layout) -> tuple[Layout, tuple[str, ...]]:
@@ -24,11 +41,11 @@ def without_constants(layout: Layout) -> tuple[Layout, tuple[str, ...]]:
             shape = layout.shapes[name]
             if math.prod(shape) == 1 and not _belongs_to_a_layer(module, role):
                 still.add(name)
-            elif len(shape) == 1 and role not in MODULE_ROLES and _is_constant(role):
+            elif math.prod(shape) == max(shape) and role not in MODULE_ROLES and _is_constant(role):
                 still.add(name)
-                if shape[0] in hidden:
+                if max(shape) in hidden:
                     assumptions.append(
-                        f"'{name}' [{shape[0]}] is assumed to hold constants of the inputs or outputs, "
+                        f"'{name}' {list(shape)} is assumed to hold constants of the inputs or outputs, "
                         "not of hidden units"
                     )
     shapes = {name: shape for name, shape in layout.shapes.items() if name not in still}

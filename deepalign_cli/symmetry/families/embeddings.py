@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.draft import ambiguous
-from deepalign_cli.symmetry.families.first_layer import FirstLayer, first_of_chain, fed
-from deepalign_cli.symmetry.families.joins import nothing_between
+from deepalign_cli.symmetry.families.first_layer import FirstLayer, fed, first_of_chain
 from deepalign_cli.symmetry.families.recurrent import first_of_recurrent
 from deepalign_cli.symmetry.families.words import is_embedding
 from deepalign_cli.symmetry.layout import Layout, Module
@@ -22,7 +21,7 @@ from deepalign_cli.symmetry.tensor_names import group_name
 
 
 def match(layout: Layout, read: Callable[[Layout], Spec | None]) -> Spec | None:
-    """The spec of a network behind embeddings, or None where there are none; `read` reads what is behind them.
+    """The spec of a network behind embeddings, or None without; `read` reads what is behind them.
 
     Columns move where all tables are as wide as the first layer's inputs; else they stay.
 
@@ -58,7 +57,10 @@ def _written(spec: Spec, tables: list[Module], entry: FirstLayer) -> Spec:
     group = group_name(tables[0].path)
     spec = fed(spec, entry, group)
     axes = {t.names["weight"]: parse_axes(f"{t.shapes['weight'][0]} {group}") for t in tables}
-    lines = [nothing_between([tables[0].path, entry.path])]
+    lines = [
+        f"'{entry.path}' is assumed to read '{tables[0].path}' alone, with nothing between them that leaves no "
+        "tensor and mixes its columns or tells them apart (fixed positions, flattening)"
+    ]
     for table in tables:
         tokens, width = table.shapes["weight"]
         if tokens == width:

@@ -1,29 +1,22 @@
 """What is assumed where one layer of a chain meets the next, and which joins have two readings.
 
-Shapes show how wide the values between two layers are, not what happens to them. Each function looks at one
-thing: the order, the flattening before a linear layer, skips, transposed convolutions, and what leaves no tensor.
+Shapes show how wide the values between two layers are, not what happens to them. Each function looks
+at one thing: the order, the flattening before a linear layer, skips, transposed convolutions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
 
 from deepalign_cli.symmetry.draft import ambiguous
-from deepalign_cli.symmetry.families.norms import ChainLayer
-from deepalign_cli.symmetry.families.words import ordinal, stands_beside, words_before
+from deepalign_cli.symmetry.families.layer import Layer
+from deepalign_cli.symmetry.families.words import has_word, ordinal, stands_beside, words_before
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.tensor_names import common_prefix, parent, stands_before
 
 
-class Joined(ChainLayer, Protocol):
-    """A layer of a chain that may convolve each channel on its own."""
-
-    def depthwise_after(self, previous: Joined) -> bool: ...
-
-
-def assumed(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
+def assumed(chain: Sequence[Layer], norms: Sequence[Module]) -> list[str]:
     """What reading these layers as a chain takes for granted, a line for each thing.
 
     Raises:
@@ -33,7 +26,7 @@ def assumed(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
     return [*lines, nothing_between([layer.module.path for layer in chain])] if len(chain) > 1 else lines
 
 
-def joined(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
+def joined(chain: Sequence[Layer], norms: Sequence[Module]) -> list[str]:
     """What is assumed of the joins themselves: order, flattening, skips, transposed convolutions.
 
     Raises:
@@ -54,7 +47,7 @@ def nothing_between(paths: Sequence[str]) -> str:
     )
 
 
-def _refuse_other_readings(chain: Sequence[Joined]) -> None:
+def _refuse_other_readings(chain: Sequence[Layer]) -> None:
     """Raise AmbiguousError where names or shapes say that this is no plain chain."""
     shared = len(common_prefix([layer.module.path for layer in chain]))
     for i, layer in enumerate(chain):
@@ -63,10 +56,30 @@ def _refuse_other_readings(chain: Sequence[Joined]) -> None:
             raise ambiguous(f"'{path}' may stand beside the other layers, as '{word}' says, not in one line.")
         if i and layer.depthwise_after(chain[i - 1]) and chain[0].into == 1:
             raise ambiguous(
-                f"'{path}' may convolve each channel of '{chain[i - 1].module.path}', or read an input of one channel."
+                f"'{path}' may convolve each channel of '{chain[i - 1].module.path}', or read an input of "
+                "one channel."
             )
     for first, second in pairwise(chain):
-        _refuse_wrong_words(first.module.path, second.module.path)
+        _refuse_countdown(first, second)
+        if first.is_conv == second.is_conv:
+            _refuse_wrong_words(first.module.path, second.module.path)
+
+
+def follows_words(order: Sequence[Layer]) -> bool:
+    """Whether no word (input, encoder, decoder, out) says the contrary of an order."""
+    pairs = ((a, b) for i, a in enumerate(order) for b in order[i + 1 :] if a.is_conv == b.is_conv)
+    return not any(words_before(b.module.path, a.module.path) for a, b in pairs)
+
+
+def _refuse_countdown(first: Layer, second: Layer) -> None:
+    """Decoders are numbered upwards or downwards; where widths are equal both fit."""
+    names = [layer.module.path.rpartition(".")[2] for layer in (first, second)]
+    if (
+        all(has_word(name, ("dec", "up", "deconv")) for name in names)
+        and first.out == first.into == second.out
+    ):
+        one, other = first.module.path, second.module.path
+        raise ambiguous(f"decoders may be numbered downwards: '{one}' and '{other}' fit in both orders.")
 
 
 def _refuse_wrong_words(first: str, second: str) -> None:
@@ -88,8 +101,8 @@ def _variants(first: str, second: str) -> bool:
     return shared and not ordered
 
 
-def _refuse_concatenation(chain: Sequence[Joined], first: Joined, second: Joined) -> None:
-    """Refuse a linear layer that reads every channel twice, or once for each of several convolutions alike."""
+def _refuse_concatenation(chain: Sequence[Layer], first: Layer, second: Layer) -> None:
+    """Refuse a linear layer that reads every channel twice, or once for each of like convolutions."""
     if not first.is_conv or second.is_conv:
         return
     times = second.into // first.out
@@ -101,7 +114,7 @@ def _refuse_concatenation(chain: Sequence[Joined], first: Joined, second: Joined
         )
 
 
-def _order(chain: Sequence[Joined]) -> list[str]:
+def _order(chain: Sequence[Layer]) -> list[str]:
     return [
         f"'{a.module.path}' is assumed to feed '{b.module.path}', which their shapes alone suggest"
         for a, b in pairwise(chain)
@@ -109,7 +122,7 @@ def _order(chain: Sequence[Joined]) -> list[str]:
     ]
 
 
-def _order_is_told(first: Joined, second: Joined) -> bool:
+def _order_is_told(first: Layer, second: Layer) -> bool:
     one, other = first.module.path, second.module.path
     if first.is_conv and not second.is_conv:
         return True
@@ -119,7 +132,7 @@ def _order_is_told(first: Joined, second: Joined) -> bool:
     return bool(stands_before(one, other) or words_before(one, other))
 
 
-def flattening(chain: Sequence[Joined]) -> list[str]:
+def flattening(chain: Sequence[Layer]) -> list[str]:
     """What is assumed where a linear layer reads several numbers of each channel.
 
     Raises:
@@ -128,15 +141,15 @@ def flattening(chain: Sequence[Joined]) -> list[str]:
     for first, second in pairwise(chain):
         _refuse_concatenation(chain, first, second)
     return [
-        f"'{b.module.path}' is assumed to read the {b.into // a.out} places of each of the {a.out} channels of "
-        f"'{a.module.path}' one channel after the other, with nothing else beside them"
+        f"'{b.module.path}' is assumed to read the {b.into // a.out} places of each of the {a.out} channels "
+        f"of '{a.module.path}' one channel after the other, with nothing else beside them"
         for a, b in pairwise(chain)
         if a.is_conv and not b.is_conv and b.into != a.out
     ]
 
 
-def _skips(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
-    """Equal widths between which a skip connection may run: outside of one Sequential, and once a group moves."""
+def _skips(chain: Sequence[Layer], norms: Sequence[Module]) -> list[str]:
+    """Equal widths between which a skip connection may run, outside of one Sequential."""
     widths: dict[tuple[bool, int], list[str]] = {}
     hidden: set[tuple[bool, int]] = set()
     for place in range(len(chain) + 1):
@@ -160,9 +173,7 @@ def _skips(chain: Sequence[Joined], norms: Sequence[Module]) -> list[str]:
     return lines
 
 
-def _in_one_sequential(
-    first: Joined, second: Joined, chain: Sequence[Joined], norms: Sequence[Module]
-) -> bool:
+def _in_one_sequential(first: Layer, second: Layer, chain: Sequence[Layer], norms: Sequence[Module]) -> bool:
     """Whether two layers stand in one `Sequential`, whose values between layers nothing else can read.
 
     Numbers left out, or norms between, tell a Sequential from a list of layers.
@@ -178,7 +189,7 @@ def _in_one_sequential(
     return any(b - a > 1 for a, b in pairwise(places)) or any(parent(norm.path) == above for norm in norms)
 
 
-def _transposed(chain: Sequence[Joined]) -> list[str]:
+def _transposed(chain: Sequence[Layer]) -> list[str]:
     """Square kernels fit transposed convolutions; even ones are most often those."""
     lines = []
     decodes = chain[-1].is_conv

@@ -7,32 +7,18 @@ read alike. Where it stands in a numbered sequence with layers (`features.4`), i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
+from deepalign_cli.errors import AmbiguousError, SpecError
 from deepalign_cli.symmetry.draft import ambiguous, misfit
+from deepalign_cli.symmetry.families.layer import Layer
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.tensor_names import numbers, parent, pieces, stands_before
-
-
-@runtime_checkable
-class ChainLayer(Protocol):
-    """What this file needs to know of a layer: its module, and its extents."""
-
-    @property
-    def module(self) -> Module: ...
-    @property
-    def out(self) -> int: ...
-    @property
-    def into(self) -> int: ...
-    @property
-    def is_conv(self) -> bool: ...
-
 
 INPUTS = -1
 Hosts = dict[str, int]
 
 
-def hosts_of(norms: Sequence[Module], chain: Sequence[ChainLayer]) -> dict[str, int | None]:
+def hosts_of(norms: Sequence[Module], chain: Sequence[Layer]) -> dict[str, int | None]:
     """The number of the layer on whose outputs each norm acts; None for the network's inputs.
 
     Raises:
@@ -52,11 +38,11 @@ def hosts_of(norms: Sequence[Module], chain: Sequence[ChainLayer]) -> dict[str, 
 class _Readings:
     """The ways in which norms can be given to layers."""
 
-    def __init__(self, norms: Sequence[Module], chain: Sequence[ChainLayer]) -> None:
+    def __init__(self, norms: Sequence[Module], chain: Sequence[Layer]) -> None:
         self.norms, self.chain = norms, chain
 
     def fits(self, norm: Module, host: int) -> bool:
-        """Whether a norm has the size of a layer's outputs, or of what the next linear layer reads of them."""
+        """Whether a norm has the size of a layer's outputs, flattened for a linear layer or not."""
         if host == INPUTS:
             return self.chain[0].into == norm.size
         layer, following = self.chain[host], self.chain[host + 1 : host + 2]
@@ -106,7 +92,7 @@ class _Readings:
         return {}
 
     def _partners(self, norm: Module) -> list[int]:
-        """The layers that a norm's name points to: its own Sequential's, that in its name, that of its number."""
+        """The layers that a norm's name points to: by its container, by a layer's name in it, by number."""
         layers = [layer.module.path for layer in self.chain]
         beside = [i for i, path in enumerate(layers) if parent(path) == parent(norm.path)]
         own = norm.path.rpartition(".")[2]
@@ -121,7 +107,9 @@ class _Readings:
         return [i for i in rest if count and numbers(layers[i]) == count]
 
     def _by_size(self, norm: Module, taken: set[int]) -> int:
-        hosts = [i for i in (*range(len(self.chain)), INPUTS) if self.fits(norm, i)]
+        hosts: list[int] = [i for i in (*range(len(self.chain)), INPUTS) if self.fits(norm, i)]
+        beside = [i for i in hosts if i >= 0 and parent(self.chain[i].module.path) == parent(norm.path)]
+        hosts = beside or hosts
         own_size = [i for i in hosts if i < 0 or self.chain[i].out == norm.size]
         free = [i for i in own_size or hosts if i not in taken] or hosts
         if not free:
@@ -130,21 +118,22 @@ class _Readings:
             raise self._two(norm, free)
         return free[0]
 
-    def _two(self, norm: Module, hosts: Sequence[int]) -> Exception:
+    def _two(self, norm: Module, hosts: Sequence[int]) -> AmbiguousError:
         a, b = (self.chain[i].module.path if i >= 0 else "the inputs" for i in hosts[:2])
         quoted = [name if name == "the inputs" else f"'{name}'" for name in (a, b)]
         return ambiguous(f"'{norm.path}' may belong to {quoted[0]} or to {quoted[1]}.")
 
 
-def _no_layer(norm: Module) -> Exception:
+def _no_layer(norm: Module) -> SpecError:
     return misfit(f"'{norm.path}' has {norm.size} units, which fits no layer before it.")
 
 
-def _place_in_sequence(norm: Module, chain: Sequence[ChainLayer]) -> int | None:
+def _place_in_sequence(norm: Module, chain: Sequence[Layer]) -> int | None:
     """The layer just before the norm in a numbered sequence of both, if they stand in one."""
     if not norm.path.rpartition(".")[2].isdigit():
         return None
-    earlier, later = [], []
+    earlier: list[int] = []
+    later: list[int] = []
     for i, layer in enumerate(chain):
         path = layer.module.path
         if parent(path) == parent(norm.path) and path.rpartition(".")[2].isdigit():

@@ -1,8 +1,8 @@
 """Files that hold several networks side by side: towers, experts, an actor and a critic.
 
-Parts that stand beside one another are never put in one line because their widths fit. Each is read on its own,
-with labelled inputs and outputs: its inner units move, which is exact whether parts run in parallel, in a line,
-or around a skip connection.
+Parts that stand beside one another are never put in one line because their widths fit. Each is read on its
+own, with labelled inputs and outputs: its inner units move, which is exact whether parts run in parallel,
+in a line, or around a skip connection.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def match(layout: Layout, read: Match) -> Spec | None:
         return None
     specs: dict[str, Spec] = {}
     for part in parts:
-        spec = read(_within(layout, modules, lambda path, part=part: _is_below(path, part)))
+        spec = read(_within(layout, modules, [path for path in modules if _is_below(path, part)]))
         if spec is None:
             return None
         specs[part] = spec
     rest = [path for path in modules if not any(_is_below(path, part) for part in parts)]
     borders = {width for part in parts for width in _ends(modules, part)}
     for line in _lines(rest, modules, borders):
-        spec = read(_within(layout, modules, lambda path, line=line: path in line))
+        spec = read(_within(layout, modules, line))
         if spec is None:
             return None
         specs[line[0]] = spec
@@ -100,9 +100,8 @@ def _is_below(path: str, part: str) -> bool:
     return path == part or path.startswith(f"{part}.")
 
 
-def _within(layout: Layout, modules: Mapping[str, Module], belongs: Callable[[str], bool]) -> Layout:
-    names = [name for path, module in modules.items() if belongs(path) for name in module.names.values()]
-    return replace(layout, shapes={name: layout.shapes[name] for name in names})
+def _within(layout: Layout, modules: Mapping[str, Module], paths: list[str]) -> Layout:
+    return layout.without([module for path, module in modules.items() if path not in paths])
 
 
 def _ends(modules: Mapping[str, Module], part: str) -> set[int]:
@@ -118,7 +117,7 @@ def _repeated(shapes: Iterable[tuple[int, ...]]) -> set[int]:
 
 
 def _lines(rest: list[str], modules: Mapping[str, Module], borders: set[int]) -> list[list[str]]:
-    """The other layers in lines: numbered through, and never joined at a width that a part has at its ends."""
+    """The other layers in lines: numbered through, and not joined at a width that a part has at an end."""
     matrices = sorted((p for p in rest if modules[p].rank >= 2), key=pieces)
     lines: list[list[str]] = []
     for path in matrices:

@@ -1,4 +1,4 @@
-"""Recurrent classifiers: `nn.LSTM`, `nn.GRU` and `nn.RNN` of any depth and both directions, then linear layers.
+"""Recurrent classifiers: `nn.LSTM`, `nn.GRU` or `nn.RNN` of any depth and direction, then linear layers.
 
 Gates are blocks of the hidden units, which move together, and with them the state that comes back:
 
@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit
 from deepalign_cli.symmetry.families import chain
-from deepalign_cli.symmetry.families.first_layer import FirstLayer, first_of_chain, fed
+from deepalign_cli.symmetry.families.first_layer import FirstLayer, fed, first_of_chain
 from deepalign_cli.symmetry.families.joins import nothing_between
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import group_name, pieces
+from deepalign_cli.symmetry.tensor_names import group_name, pieces, stands_before
 
 _ROLE = re.compile(r"(?:weight|bias)_(?:ih|hh)_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?")
 _GATES = (1, 3, 4)  # RNN, GRU, LSTM
@@ -104,8 +105,12 @@ def stack(layout: Layout) -> list[Recurrent] | None:
     modules = [m for m in layout.modules().values() if any(_ROLE.fullmatch(role) for role in m.shapes)]
     if not modules:
         return None
-    layers = [layer for module in sorted(modules, key=lambda m: pieces(m.path)) for layer in _layers(module)]
-    for before, after in zip(layers, layers[1:], strict=False):
+    modules.sort(key=lambda m: pieces(m.path))
+    for one, other in pairwise(modules):
+        if not stands_before(one.path, other.path):
+            raise ambiguous(f"nothing says whether '{one.path}' feeds '{other.path}' or hands its state on.")
+    layers = [layer for module in modules for layer in _layers(module)]
+    for before, after in pairwise(layers):
         if after.into != before.width:
             raise misfit(
                 f"'{after.path}' reads {after.into} numbers, but '{before.path}' has {before.width}."

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from deepalign_cli.symmetry.draft import Draft, ambiguous, misfit, refuse_group_norm
 from deepalign_cli.symmetry.families import chain
-from deepalign_cli.symmetry.families.chain import Layer
 from deepalign_cli.symmetry.families.joins import flattening, joined, nothing_between
+from deepalign_cli.symmetry.families.layer import Layer
 from deepalign_cli.symmetry.families.residual_parts import Net, ResidualBlock, read
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
@@ -74,7 +74,8 @@ def _assumed_of_gates(net: Net) -> list[str]:
     if not unclear:
         return []
     return [
-        f"'{unclear[0].gate[0].path}' and its like are assumed to weigh the outputs of their blocks' last convolutions"
+        f"'{unclear[0].gate[0].path}' and its like are assumed to weigh what the last convolutions of their "
+        "blocks write"
     ]
 
 

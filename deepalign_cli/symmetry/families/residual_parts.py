@@ -14,11 +14,12 @@ from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.tensor_names import MODULE_ROLES, numbers, parent, pieces
 
 _BLOCK_WORDS = frozenset(
-    "layer layers stage stages block blocks group groups res resblock resblocks unit units".split()
-)
-_BLOCK_WORDS |= frozenset("residual residuals bottleneck bottlenecks body trunk resnet".split())
-_SHORTCUT_WORDS = frozenset("downsample shortcut projection skip identity residual".split())
-_GATE_WORDS = frozenset("se squeeze excitation excite scse cse".split())
+    f"{word}{s}"
+    for word in ("layer", "stage", "block", "group", "res", "resblock", "unit", "residual")
+    for s in ("", "s")
+) | {"bottleneck", "bottlenecks", "body", "trunk", "resnet"}
+_SHORTCUT_WORDS = frozenset({"downsample", "shortcut", "projection", "skip", "identity", "residual"})
+_GATE_WORDS = frozenset({"se", "squeeze", "excitation", "excite", "scse", "cse"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read(layout: Layout) -> Net | None:
 
 
 def _block_of(path: str) -> str:
-    """The path of the block that a module stands in: `layer1.0` for `layer1.0.conv1`; empty outside of blocks."""
+    """The block that a module stands in: `layer1.0` for `layer1.0.conv1`; empty outside of blocks."""
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
         last = parts[count - 1]

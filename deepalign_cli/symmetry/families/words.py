@@ -1,39 +1,42 @@
-"""What the words in layers' names say: which stand beside one another, which come first, which are no chain."""
+"""What the words in layers' names say: what stands beside what, what comes first, and what is no chain."""
 
 from __future__ import annotations
 
 import re
 
-LISTS = frozenset(
-    "experts members models ensemble networks nets heads towers branches streams critics actors agents learners "
-    "qs subnets paths columns estimators".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+LISTS = _words(
+    "experts members models ensemble networks nets heads towers branches streams critics actors agents "
+    "learners qs subnets paths columns estimators"
 )
-PARALLEL = frozenset(
-    "actor critic policy pi vf qf q mu user item query generator discriminator student teacher online target "
-    "tower branch stream expert experts left right rgb depth flow image text audio video advantage adv global "
-    "local source fast slow view member members models ensemble networks nets heads towers branches streams "
-    "critics actors agents learners qs g d forward backward subnet subnets gate router".split()
+PARALLEL = LISTS | _words(
+    "actor critic policy value pi vf qf q mu user item query generator discriminator student teacher online target "
+    "tower branch stream expert left right rgb depth flow image text audio video advantage adv global local "
+    "source fast slow view member g d forward backward subnet gate router"
 )
-SEQUENTIAL = frozenset(
-    "layer layers block blocks stage stages conv convs group groups features feature module step level down up "
-    "fc linear dense body dec decoder enc encoder section".split()
+SEQUENTIAL = _words(
+    "layer layers block blocks stage stages conv convs group groups features feature module step level down "
+    "up fc linear dense body dec decoder enc encoder section"
 )
-_FIRST = frozenset("input inp in stem first initial init start begin from embed embedding patch".split())
-_EARLY = frozenset("backbone features feature encoder enc trunk bottom extractor convs conv down bot".split())
-_MIDDLE = frozenset("hidden hid mid middle body bottleneck layers layer linear fc dense mlp".split())
-_LATE = frozenset("decoder dec up neck top".split())
-_LAST = frozenset(
-    "output out head classifier cls logits final last pred predictor prediction predict score regressor "
-    "end to readout".split()
+_FIRST = _words("input inp in stem first initial init start begin from embed embedding patch")
+_EARLY = _words("backbone features feature encoder enc trunk bottom extractor convs conv down bot")
+_MIDDLE = _words("hidden hid mid middle body bottleneck layers layer linear fc dense mlp")
+_LATE = _words("decoder dec up neck top")
+_LAST = _words(
+    "output out head classifier cls logits final last pred predictor prediction predict score regressor end "
+    "to readout"
 )
 _RANKS = {word: rank for rank, words in enumerate((_FIRST, _EARLY, _MIDDLE, _LATE, _LAST)) for word in words}
-_BESIDE = frozenset(
+_BESIDE = _words(
     "gate gates gating attn attention key keys gamma beta film mask hh ih xh hx rnn cell se squeeze excite "
     "excitation skip shortcut downsample residual res identity highway carry transform modulation modulator "
-    "style cond condition aux auxiliary bypass gru lstm recurrent router tok token tokens "
-    "sidechain side shuffle".split()
+    "style cond condition aux auxiliary bypass gru lstm recurrent router tok token tokens side shuffle"
 )
-_ORDINALS = {w: n for n, w in enumerate("zero one two three four five six seven eight nine ten".split())}
+_ORDINALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def tokens(path: str) -> list[str]:
@@ -47,13 +50,13 @@ def tokens(path: str) -> list[str]:
 
 
 def stands_beside(path: str) -> str | None:
-    """The word, if any, that says that a layer stands beside a chain: a gate, attention, a recurrence, a skip."""
+    """The word, if any, that says that a layer stands beside a chain: a gate, attention, a skip."""
     words = tokens(path)
     return next((w for w in words if w in _BESIDE or re.fullmatch(r"[a-z]2[a-z]", w)), None)
 
 
 def words_before(first: str, second: str) -> bool | None:
-    """Whether words such as input, hidden, decoder and out put `first` before `second`; None if they do not."""
+    """Whether words such as input, hidden and out put `first` before `second`; None if they do not."""
     one, other = (_rank(path) for path in (first, second))
     if one is None or other is None or one == other:
         return None
@@ -77,7 +80,7 @@ def _rank(path: str) -> int | None:
 def ordinal(path: str) -> int | None:
     """The number that the last word of a path spells: 2 for `layer_two`."""
     words = tokens(path)
-    return _ORDINALS.get(words[-1]) if words else None
+    return _ORDINALS.index(words[-1]) if words and words[-1] in _ORDINALS else None
 
 
 def is_embedding(path: str) -> bool:
