@@ -14,6 +14,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "bn.running_mean": (8,),
     "bn.num_batches_tracked": (),
     "ln.weight": (8,),
+    "ln.bias": (8,),
+    "prelu.weight": (8,),
 }
 
 
@@ -58,5 +60,6 @@ def test_only_what_begins_with_one_bare_group_is_marked(axis: str, marked: str) 
 
 def test_only_a_norm_without_statistics_may_be_a_group_norm() -> None:
     refuse_group_norm(module("bn"))
+    refuse_group_norm(module("prelu"))
     with pytest.raises(AmbiguousError, match="'ln' may be a GroupNorm"):
         refuse_group_norm(module("ln"))

@@ -14,13 +14,13 @@ from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import format_axes
 from deepalign_cli.symmetry.kinds import SCALE, SIGN
 from deepalign_cli.symmetry.resolve import (
-    SPEC_KEY,
     blank_spec,
     check_same_layout,
     resolve_spec,
     shapes_of,
 )
 from deepalign_cli.symmetry.spec import Activation, format_spec, parse_spec
+from deepalign_cli.symmetry.stored_spec import SPEC_KEY
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests import nets
 

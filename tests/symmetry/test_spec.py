@@ -105,7 +105,7 @@ def test_the_activation_says_what_kind_the_marked_groups_have() -> None:
     for activation in (Activation.TANH, Activation.SIN):
         signed = spec.with_activation(activation)
         assert signed.kinds == {"h": SIGN, "k": SIGN}  # a max-pool lets no sign pass
-        assert "max-pool" in signed.assumptions[-1]
+        assert "max-pool" in signed.stays[-1]
 
 
 MARKS = 'pooled = ["c"]\n[axes]\na = "~+h +c s ~n"\nb = "-h -c s ~n -d +d"\n'
@@ -132,7 +132,7 @@ def test_kinds_are_set_where_the_marks_allow_them() -> None:
     assert not both.assumptions
     pooled = given.with_kinds(scale=True, sign=True)  # a max-pool lets scales pass
     assert pooled.kinds == {"h": SIGNED_SCALE, "c": SCALE, "d": SIGNED_SCALE, "n": SIGN}
-    assert "max-pool" in pooled.assumptions[-1]
+    assert "max-pool" in pooled.stays[-1]
     assert given.with_activation(Activation.RELU, {SIGN}).kinds == pooled.kinds
     assert replace(traced, kinds={"h": SIGN}).with_kinds(scale=True).kinds["h"] == SIGN  # set already
 

@@ -28,7 +28,7 @@ def match(layout: Layout, read: Callable[[Layout], Spec | None]) -> Spec | None:
     Raises:
         AmbiguousError: a table may add to hidden units. SpecError: as `read` does.
     """
-    tables = [m for m in layout.modules().values() if is_table(m)]
+    tables = sorted((m for m in layout.modules().values() if is_table(m)), key=lambda m: m.path)
     if not tables:
         return None
     rest = layout.without(tables)
@@ -58,8 +58,8 @@ def _written(spec: Spec, tables: list[Module], entry: FirstLayer) -> Spec:
     spec = fed(spec, entry, group)
     axes = {t.names["weight"]: parse_axes(f"{t.shapes['weight'][0]} {group}") for t in tables}
     lines = [
-        f"'{entry.path}' is assumed to read '{tables[0].path}' alone, with nothing between them that leaves no "
-        "tensor and mixes its columns or tells them apart (fixed positions, flattening)"
+        f"'{entry.path}' is assumed to read '{tables[0].path}' alone, with nothing between them that leaves "
+        "no tensor and mixes its columns or tells them apart (fixed positions, flattening)"
     ]
     for table in tables:
         tokens, width = table.shapes["weight"]

@@ -91,8 +91,8 @@ class _Outside:
     """The tensors outside of the blocks, and whether they show where the stream comes from and goes to.
 
     It comes from embeddings and goes through a table of positions, without which positions may be computed;
-    it goes to layers that read it whole. Where a part of that is not in the file, what adds into the stream or
-    reads it may be something without tensors, and the stream stays.
+    it goes to layers that read it whole. Where a part of that is not in the file, what adds into the stream
+    or reads it may be something without tensors, and the stream stays.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], inside: set[str], width: int) -> None:
@@ -154,7 +154,8 @@ def _write_outside(draft: Draft, outside: _Outside) -> None:
         shape = outside.shapes[name]
         if len(axes) > 1:
             raise ambiguous(
-                f"the residual stream of width {outside.width} may stand on either axis of '{name}' {list(shape)}."
+                f"the residual stream of width {outside.width} may stand on either axis of '{name}' "
+                f"{list(shape)}."
             )
         if axes:
             parts = ("stream" if i == axes[0] else str(n) for i, n in enumerate(shape))

@@ -108,8 +108,8 @@ class _Readings:
 
     def _by_size(self, norm: Module, taken: set[int]) -> int:
         hosts: list[int] = [i for i in (*range(len(self.chain)), INPUTS) if self.fits(norm, i)]
-        beside = [i for i in hosts if i >= 0 and parent(self.chain[i].module.path) == parent(norm.path)]
-        hosts = beside or hosts
+        beside = [i for i in hosts if i < 0 or parent(self.chain[i].module.path) == parent(norm.path)]
+        hosts = beside if any(i >= 0 for i in beside) else hosts
         own_size = [i for i in hosts if i < 0 or self.chain[i].out == norm.size]
         free = [i for i in own_size or hosts if i not in taken] or hosts
         if not free:

@@ -14,9 +14,9 @@ LISTS = _words(
     "learners qs subnets paths columns estimators"
 )
 PARALLEL = LISTS | _words(
-    "actor critic policy value pi vf qf q mu user item query generator discriminator student teacher online target "
-    "tower branch stream expert left right rgb depth flow image text audio video advantage adv global local "
-    "source fast slow view member g d forward backward subnet gate router"
+    "actor critic policy value pi vf qf q mu user item query generator discriminator student teacher online "
+    "target tower branch stream expert left right rgb depth flow image text audio video advantage adv "
+    "global local source fast slow view member g d forward backward subnet gate router"
 )
 SEQUENTIAL = _words(
     "layer layers block blocks stage stages conv convs group groups features feature module step level down "

@@ -12,15 +12,16 @@ from tests.symmetry.builders import family_spec, shapes_of
 SHAPES = shapes_of(nets.transformer_classifier().state_dict())
 
 
-def test_heads_stay_where_their_number_is_not_known_and_a_doubt_says_so() -> None:
+def test_heads_stay_where_their_number_is_not_known_and_the_spec_says_so() -> None:
     spec = family_spec(nets.transformer_classifier())
     block = "encoder.layers.0."
     assert format_axes(spec.axes[f"{block}self_attn.in_proj_weight"]) == "48 stream"
-    assert any("--heads N" in assumption for assumption in spec.assumptions)
+    assert any("--heads N" in line for line in spec.stays)
+    assert not spec.assumptions
     known = family_spec(nets.transformer_classifier(), heads=4)
     assert format_axes(known.axes[f"{block}self_attn.in_proj_weight"]) == f"3*{block}heads*4 stream"
     assert format_axes(known.axes[f"{block}linear2.weight"]) == f"stream -{block}ffn"
-    assert not any("--heads" in assumption for assumption in known.assumptions)
+    assert not known.stays
 
 
 @pytest.mark.parametrize("heads", [3, 32])
