@@ -34,7 +34,9 @@ def a(tmp_path: Path) -> Path:
 def test_the_table(a: Path) -> None:
     done = deepalign("inspect", a)
 
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert [line.partition(" are assumed to ")[2][:13] for line in done.err.splitlines()] == ["", "run once each"]
+    assert "'fc1' is assumed to read the 16 places of each of the 12 channels of 'conv2'" in done.err
     rows = [line.split() for line in done.out.splitlines()]
     assert ["fc1.weight", "F32", "20x192", "fc1", "conv2*16"] in rows
     assert ["bn1.num_batches_tracked", "I64", "scalar", "-"] in rows
@@ -45,7 +47,10 @@ def test_the_table(a: Path) -> None:
 def test_json(a: Path) -> None:
     told = deepalign("inspect", a, "--json").json
 
-    assert (told["schema"], told["command"], told["doubts"], told["prefix"]) == (1, "inspect", [], "")
+    assert (told["schema"], told["command"], told["prefix"]) == (1, "inspect", "")
+    assert told["basis"] == "read from names and shapes"
+    assert len(told["assumptions"]) == 2
+    assert told["doubts"] == told["assumptions"]
     assert told["groups"]["conv2"] == {"size": 12, "kind": "permutation", "tensors": 6}
     assert told["tensors"]["fc1.weight"] == {"dtype": "F32", "shape": [20, 192], "axes": "fc1 conv2*16"}
     assert told["tensors"]["bn1.num_batches_tracked"] == {"dtype": "I64", "shape": [], "axes": None}

@@ -26,7 +26,9 @@ def test_json_is_one_object_on_stdout_and_quiet_is_quiet(
     force = ["--force"] if command in ("align", "merge") else []
     quiet = deepalign(command, *inputs, "-q", *force)
     expected = f"{told.json['output']}\n" if force else ""
-    assert (quiet.code, quiet.out, quiet.err) == (0, expected, "")
+    assert (quiet.code, quiet.out) == (0, expected)
+    assert all(line.startswith("assumption: ") for line in quiet.err.splitlines())
+    assert quiet.err.splitlines() == [f"assumption: {line}" for line in told.json.get("assumptions", [])]
 
 
 @pytest.mark.parametrize("command", ["align", "merge", "barrier", "landscape", "verify", "inspect", "demo"])

@@ -150,7 +150,7 @@ def test_different_networks_are_not(a: Path, b: Path) -> None:
     quiet = deepalign("verify", a, b, "-q")
 
     assert done.code == 1
-    assert done.out.startswith("not the same function up to this symmetry: residual ")
+    assert done.out.startswith("not the same up to the spec: residual ")
     assert (told.code, told.json["same"]) == (1, False)
     assert (quiet.code, quiet.out, quiet.err) == (1, "", "")
 

@@ -23,6 +23,7 @@ FACTS = Facts(
     command=["deepalign", "merge", "hf://org/a@0123", "b.pt", "--alpha", "0.3", "-o", "my merge/"],
     library="transformers",
     moved=(1020, 1024),
+    basis="traced and checked",
     notes=["BatchNorm statistics were averaged"],
 )
 LINE = Curve("naive", (0.0, 0.5, 1.0), (0.1, 1.1, 0.3), (0.9, 0.5, 0.7), data="digits, test")

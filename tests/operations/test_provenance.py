@@ -11,6 +11,7 @@ from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import merge_files
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.settings import Settings
+from deepalign_cli.symmetry.resolve import resolve_spec
 from tests.operations.making import align_files, metadata, network, pair, save, sha256
 
 NONE = Settings("none")
@@ -38,7 +39,8 @@ def test_some_hashes(tmp_path: Path) -> None:
 
 def test_metadata_keep_their_length_when_the_hashes_come(tmp_path: Path) -> None:
     a, b = (open_checkpoint(path) for path in pair(tmp_path))
-    made = provenance(a, [a, b], None, {"command": "merge", "weights": [0.5, 0.5], "seed": 3})
+    spec, facts = resolve_spec(a), {"command": "merge", "weights": [0.5, 0.5], "seed": 3}
+    made = provenance(a, [a, b], spec, facts, whole_spec=False)
     filled = with_hashes(made, ["1" * 64, "2" * 64])
 
     assert list(made) == list(filled)
@@ -48,6 +50,8 @@ def test_metadata_keep_their_length_when_the_hashes_come(tmp_path: Path) -> None
         "merge", "[0.5, 0.5]", "3",
     )  # fmt: skip
     assert "deepalign.spec" not in made
+    assert made["deepalign.spec.basis"] == "read from names and shapes"
+    assert json.loads(made["deepalign.spec.assumptions"]) == list(spec.assumptions)
 
 
 def test_what_an_earlier_run_wrote_is_replaced(tmp_path: Path) -> None:
