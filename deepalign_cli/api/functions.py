@@ -128,9 +128,9 @@ def landscape(
 
 
 def verify(a: Source, b: Source, *, tolerance: float | None = None, **options: Any) -> Verdict:
-    """Whether the two are the same function up to a symmetry: `same`, `residual`, and the tensor it is in.
+    """Whether the two are the same up to the spec: `same`, `residual`, the tensor it is in, `rests_on`.
 
-    `options` are the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`) and `restarts`.
+    `options` are the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`, `strict`) and `restarts`.
 
     Raises:
         DeepalignError: the inputs do not fit each other, or the architecture is not known.

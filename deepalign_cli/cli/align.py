@@ -1,4 +1,4 @@
-"""`deepalign align`: the units of one or more networks carried onto A's; each stays the same function."""
+"""`deepalign align`: the units of one or more networks carried onto A's."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ class ShowOptions:
     """How a result is shown."""
 
     json: bool = flag("Print one JSON object (errors too, on stderr).", OUTPUT)
-    quiet: bool = flag("Print the output's path, if there is one, and nothing else.", OUTPUT, short="-q")
+    quiet: bool = flag(
+        "Print only the output's path, if there is one, and assumptions on stderr.", OUTPUT, short="-q"
+    )
 
     def sink(self, command: str) -> Output:
         """Where a command shows its result."""

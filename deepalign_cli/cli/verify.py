@@ -1,4 +1,4 @@
-"""`deepalign verify`: are two checkpoints the same function up to a symmetry?"""
+"""`deepalign verify`: are two checkpoints the same up to the order of their units?"""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def verify(
     a: CheckpointA, b: CheckpointB, *, model: ModelOptions, how: VerifyOptions, known: SpecOptions,
     common: ReadOptions,
 ) -> int:  # fmt: skip
-    """Check whether A and B are the same function up to a symmetry.
+    """Check whether A and B are the same up to the order of their units.
 
     Recovers the element that carries B onto A and prints the residual. Exits 0 if they are the same,
-    1 if not. With --model the spec itself is checked too: a random element of the group must leave the
-    outputs unchanged in float64; if it does not, the tensors to suspect are named and the exit code is 3.
-    It is checked on examples of --data, else on random inputs.
+    1 if not. The answer holds as far as the spec does: it says what that rests on, and calls the two the
+    same function only where the network was run. With --model the spec itself is checked too: a random
+    element of the group must leave the outputs unchanged in float64; if it does not, the tensors to suspect
+    are named and the exit code is 3. It is checked on examples of --data, else on random inputs.
 
     Example:
         deepalign verify b.pt b-aligned.safetensors

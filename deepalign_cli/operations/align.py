@@ -29,7 +29,7 @@ ALIGNING = 0.9  # of the work, where alignments are to be found: what is left is
 
 
 def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -> tuple[Report, ...]:
-    """Carry each moving input onto the reference and write it to its own file: the same function as before.
+    """Carry each moving input onto the reference and write it to its own file.
 
     Several are written into one folder, which is created if it is missing. What can be checked is checked
     before anything is written; a failure after that leaves whole outputs only.

@@ -1,4 +1,4 @@
-"""`verify`: are two checkpoints the same function up to a symmetry, and does the spec hold?"""
+"""`verify`: are two checkpoints the same up to the spec, and does the spec hold?"""
 
 from __future__ import annotations
 

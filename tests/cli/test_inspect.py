@@ -35,7 +35,10 @@ def test_the_table(a: Path) -> None:
     done = deepalign("inspect", a)
 
     assert done.code == 0
-    assert [line.partition(" are assumed to ")[2][:13] for line in done.err.splitlines()] == ["", "run once each"]
+    assert [line.partition(" are assumed to ")[2][:13] for line in done.err.splitlines()] == [
+        "",
+        "run once each",
+    ]
     assert "'fc1' is assumed to read the 16 places of each of the 12 channels of 'conv2'" in done.err
     rows = [line.split() for line in done.out.splitlines()]
     assert ["fc1.weight", "F32", "20x192", "fc1", "conv2*16"] in rows
