@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from deepalign_cli.data.dataset import Contents, Data
 from deepalign_cli.data.factories import splits_of
 from deepalign_cli.data.sources import Wanted, load_data
 from deepalign_cli.errors import UsageError
+from deepalign_cli.models.example import example_of
 from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.module import run_module
 from deepalign_cli.models.runnable import Runnable
@@ -105,32 +106,53 @@ def _kinds(given: str | Iterable[str] | None) -> frozenset[Kind]:
     return parse_kinds(given if isinstance(given, str) else ",".join(given)) if given else frozenset()
 
 
+def network_of(
+    inputs: Sequence[Source], opened: Sequence[Checkpoint], model: Any, running: RunSettings,
+    activation: Activation | None,
+) -> Network | None:  # fmt: skip
+    """The network, where one is given or an input is a module; else None.
+
+    `model` is a module, `(module, example inputs)`, or what `--model` takes.
+
+    Raises:
+        UsageError: it is none of these. DeepalignError: it does not fit the checkpoint.
+    """
+    model = next((s for s in inputs if isinstance(s, nn.Module)), None) if model is None else model
+    pair = model if isinstance(model, tuple) and len(model) == 2 else (model, None)
+    if not isinstance(pair[0], nn.Module | str | os.PathLike | None):
+        raise UsageError(
+            f"{type(model).__name__} is not a model.", "give an nn.Module, or what --model takes."
+        )
+    if pair[0] is None:
+        return None
+    source = os.fspath(pair[0]) if isinstance(pair[0], str | os.PathLike) else None
+    module, example = pair
+    return _network(opened[0], module, example, replace(running, model=source), activation)
+
+
 def testbed_of(
-    inputs: Sequence[Source], opened: Sequence[Checkpoint], model: Any, data: Any,
-    activation: Activation | None, options: Mapping[str, Any], *, measured: bool,
+    opened: Sequence[Checkpoint], network: Network | None, data: Any, running: RunSettings,
+    activation: Activation | None, *, measured: bool,
 ) -> Testbed | None:  # fmt: skip
     """What the networks are run as and on; None without data.
 
-    `model` is a module, or what `--model` takes; without it the first input that is a module, or what the
-    checkpoint says. `data` is arrays, a Dataset or a DataLoader, or what `--data` takes. `options` are fields
-    of `RunSettings`.
+    `data` is arrays, a Dataset or a DataLoader, or what `--data` takes. Without a `network` it is what the
+    checkpoint says.
 
     Raises:
         UsageError, DataError: the data are none, or do not fit the model.
     """
     if data is None:
-        idle = [*(["model"] if model is not None else []), *options]
+        blank = RunSettings()
+        changed = (f.name for f in fields(RunSettings) if getattr(running, f.name) != getattr(blank, f.name))
+        idle = [name for name in changed if not (network and name in ("arguments", "input_shape"))]
         if idle:
             raise UsageError(f"without data, '{idle[0]}' has no effect.", "give data=(inputs, labels).")
         return None
-    model = next((s for s in inputs if isinstance(s, nn.Module)), None) if model is None else model
-    if not isinstance(model, nn.Module | str | os.PathLike | None):
-        raise UsageError(
-            f"{type(model).__name__} is not a model.", "give an nn.Module, or what --model takes."
-        )
-    source = os.fspath(model) if isinstance(model, str | os.PathLike) else None
-    running = RunSettings(model=source, data="data", **options)
-    network = _network(opened[0], model, running, activation)
+    running = replace(running, data="data")
+    network = network or network_for(
+        opened[0], None, options=running.design, activation=activation.value if activation else None
+    )
     split = running.splits[0] if running.splits else None
     wanted = Wanted(running.normalise, running.side, running.grey)
     return open_testbed(
@@ -140,12 +162,14 @@ def testbed_of(
 
 
 def _network(
-    reference: Checkpoint, model: Any, running: RunSettings, activation: Activation | None
+    reference: Checkpoint, model: Any, example: Any, running: RunSettings, activation: Activation | None
 ) -> Network:
     if isinstance(model, nn.Module):
         # A copy in evaluation mode, where the weights are: the caller's own keeps its mode and its gradients.
         own: Any = guarded(lambda: copy.deepcopy(model).cpu().eval(), type(model).__name__)
-        return Network(Runnable(run_module(own, shapes_of(reference))), type(model).__name__)
+        inputs = None if example is None else example_of(example)
+        run = run_module(own, shapes_of(reference), example=inputs)
+        return Network(Runnable(run), type(model).__name__)
     return network_for(
         reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,

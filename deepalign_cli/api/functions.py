@@ -8,24 +8,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.api.arguments import Source, open_source, open_sources, settings_of, testbed_of
+from deepalign_cli.api.arguments import Source, network_of, open_source, open_sources, settings_of, testbed_of
 from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.errors import UsageError
+from deepalign_cli.models.example import Example
+from deepalign_cli.models.subject import bare_subject
 from deepalign_cli.operations.align import write_aligned
 from deepalign_cli.operations.barrier import Question, barrier_of
 from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.landscape import landscape_of
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.operations.verify import Verdict, verify_session
+from deepalign_cli.tracing.pipeline import trace as trace_module
+from deepalign_cli.tracing.write import Traced
 
 Out = str | os.PathLike[str] | None
 
@@ -45,8 +51,9 @@ def align(
 ) -> Alignment:  # fmt: skip
     """The alignment that carries `b` onto `a`; `alignment.apply(weights)` moves a network's tensors.
 
-    `model` (a module; by default the first of the inputs that is one) and `data` (arrays, a DataLoader, a
-    path) are for methods that use data. `out` names a file to write aligned b to. `options` are the
+    A `model` (a module, `(module, example inputs)`, or what --model takes; by default the first of the inputs
+    that is a module) is asked what may move. `data` (arrays, a DataLoader, a path) are for methods that use
+    data. `out` names a file to write aligned b to. `options` are the
     method's (`restarts=5`), the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`), and those of the
     data (`normalise`, `limit`, `loss`, ...), named as on the command line.
 
@@ -127,15 +134,36 @@ def landscape(
     return LandscapeResult(landscape_of(session, points))
 
 
-def verify(a: Source, b: Source, *, tolerance: float | None = None, **options: Any) -> Verdict:
+def trace(
+    module: nn.Module, *example: Any, outputs: Sequence[str] = (), checked: bool = True, **inputs: Any
+) -> Traced:
+    """What may move in a module, by asking it: `trace(net, x).spec`, and what `stays`, by reason.
+
+    `example` and `inputs` are what the module is called with; those of a network of transformers are made
+    up. `outputs` names the outputs that count, where it returns several by name. The spec has been tried on
+    the module in float64, unless `checked` is False.
+
+    Raises:
+        UsageError: there are no example inputs. SpecError: the module cannot be traced with them.
+    """
+    given = Example(example, inputs) if example or inputs else None
+    subject = bare_subject(module, given)
+    source = f"a trace of {type(module).__name__}"
+    return trace_module(module, subject.example, outputs=outputs, source=source, checked=checked)
+
+
+def verify(
+    a: Source, b: Source, *, model: Any = None, tolerance: float | None = None, **options: Any
+) -> Verdict:
     """Whether the two are the same up to the spec: `same`, `residual`, the tensor it is in, `rests_on`.
 
-    `options` are the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`, `strict`) and `restarts`.
+    With a `model` the network is run, too. `options` are the settings' (`spec`, `activation`, `kinds`,
+    `heads`, `seed`, `strict`) and `restarts`.
 
     Raises:
         DeepalignError: the inputs do not fit each other, or the architecture is not known.
     """
-    return verify_session(_session([a, b], ["weights"], None, None, options), tolerance=tolerance)
+    return verify_session(_session([a, b], ["weights"], model, None, options), tolerance=tolerance)
 
 
 def _session(
@@ -148,11 +176,11 @@ def _session(
         raise UsageError("losses are measured on data.", "give data=(inputs, labels), or a DataLoader.")
     if points is not None and points < 3:
         raise UsageError(f"points is {points}.", "it must be at least 3.")
-    opened = open_sources(sources)
-    testbed = testbed_of(
-        sources, opened, model, data, settings.activation, running, measured=points is not None
-    )
-    return Session(opened, settings, testbed)
+    opened, how = open_sources(sources), RunSettings(**running)
+    network = network_of(sources, opened, model, how, settings.activation)
+    testbed = testbed_of(opened, network, data, how, settings.activation, measured=points is not None)
+    what: Testbed | RunSettings = testbed or how
+    return Session(opened, settings, what, network=network, implied=model is None)
 
 
 def _merging(

@@ -82,13 +82,11 @@ def align(
 
 
 def _is_folder(output: str | None, moving: Path) -> bool:
-    """Whether OUT is a folder: it is written OUT/, exists as one, or has no suffix where B is one."""
-    if output is None:
+    """Whether OUT is a folder: it is written OUT/, or B is one and OUT has no suffix or is one."""
+    if not output:
         return False
-    bare = not Path(output).suffix[1:2].isalpha() and not is_reference(moving) and moving.is_dir()
-    return (
-        output.endswith(("/", os.sep)) or (output != "" and Path(output).is_dir()) or (output != "" and bare)
-    )
+    bare = not Path(output).suffix[1:2].isalpha() or Path(output).is_dir()
+    return output.endswith(("/", os.sep)) or (bare and not is_reference(moving) and moving.is_dir())
 
 
 def default_output(source: Path, word: str) -> Path:

@@ -1,4 +1,4 @@
-"""`deepalign inspect`: tensors, groups, what is inferred and what is doubtful."""
+"""`deepalign inspect`: tensors, groups, what is inferred and what is assumed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import CheckpointA, FamilyOptions, ReadOptions
 from deepalign_cli.cli.output import TextTable
 from deepalign_cli.cli.resting import resting
+from deepalign_cli.cli.running_options import NetworkOptions, RunningOptions
 from deepalign_cli.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -29,29 +30,38 @@ class InspectOptions:
     from_: Path | None = option("Show this spec instead of inferring one.", metavar="FILE.toml")
 
 
-def inspect(a: CheckpointA, *, how: InspectOptions, family: FamilyOptions, common: ReadOptions) -> None:
-    """Show a checkpoint's tensors, its groups of units, and what is doubtful.
+def inspect(
+    a: CheckpointA, *, how: InspectOptions, network: NetworkOptions, family: FamilyOptions,
+    common: ReadOptions,
+) -> None:  # fmt: skip
+    """Show a checkpoint's tensors, its groups of units, and what is assumed.
 
-    Reads headers only. The spec comes from --from, from the checkpoint's metadata, or from names and shapes.
+    The spec comes from --from, from the checkpoint's metadata, from the network (--model, or a folder with a
+    config.json of transformers), or from names and shapes; without a network headers only are read.
 
     Example:
         deepalign inspect a.pt
         deepalign inspect a.pt --spec > a.toml
+        deepalign inspect a.pt --model net.py:make
     """
     out = common.sink("inspect")
     if how.blank and not how.spec:
         raise UsageError("--blank goes with --spec.", "deepalign inspect A --spec --blank > a.toml")
     from deepalign_cli.operations.inputs import open_network
+    from deepalign_cli.operations.session import Session
+    from deepalign_cli.operations.settings import Settings
     from deepalign_cli.symmetry.basis import Basis
-    from deepalign_cli.symmetry.resolve import blank_spec, resolve_spec, shapes_of
+    from deepalign_cli.symmetry.resolve import blank_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
     from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 
     checkpoint, activation = open_network(a), family.activation
     try:
-        resolved = (checkpoint, how.from_, activation, family.heads, family.kinds or ())
-        spec = blank_spec(checkpoint) if how.blank else resolve_spec(*resolved)
+        known = {k: value for k, value in vars(family).items() if value is not None and k != "strict"}
+        running = RunningOptions(**vars(network)).subject()
+        session = Session([checkpoint], Settings(spec=how.from_, **known), running)
+        spec = blank_spec(checkpoint) if how.blank else session.symmetry.spec
     except SpecError:
         if not how.spec and how.from_ is None:
             bare = _payload(checkpoint, Spec({}, source="no spec was found"), {})

@@ -21,8 +21,8 @@ option, flag = partial(grouped.option, panel=_PANEL), partial(grouped.flag, pane
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """The network and its inputs. None of it is needed where nothing is run."""
+class NetworkOptions:
+    """The network. None of it is needed where nothing is traced or run."""
 
     model: str | None = option(
         "The architecture: FILE.py:FACTORY or PACKAGE.MODULE:FACTORY, a callable that returns the "
@@ -33,6 +33,17 @@ class ModelOptions:
     model_arg: list[str] | None = option(
         "An argument for the factory of --model; repeat it for more.", metavar="KEY=VALUE"
     )
+    input_shape: str | None = option(
+        "The shape of one example, to trace or check --model without --data; else it comes with the model, "
+        "or is found by trying.",
+        metavar="CxHxW",
+    )
+
+
+@dataclass(frozen=True)
+class ModelOptions(NetworkOptions):
+    """The same, and its inputs."""
+
     data: str | None = option(
         "A .npz or .safetensors file of inputs and labels, a folder of images by class, "
         "sklearn:digits, hf:NAME, or FILE.py:FACTORY, which runs your code (docs/data.md).",
@@ -46,11 +57,6 @@ class ModelOptions:
     )
     side: int | None = option("Pool images to N x N pixels.", min=1)
     grey: bool = flag("Convert images to greyscale.")
-    input_shape: str | None = option(
-        "The shape of one example, to trace or check --model without --data; else it comes with the model, "
-        "or is found by trying.",
-        metavar="CxHxW",
-    )
 
     def __post_init__(self) -> None:
         """Refuse the empty value that a script passes for an unset variable: it would count as no value.

@@ -12,7 +12,7 @@ from torch import Tensor
 from deepalign_cli.models.subject import Subject
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.trace.check import TOLERANCE, Trial
+from deepalign_cli.tracing.check import TOLERANCE, Trial
 
 _TRIALS = 200
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import DeepalignError, MissingExtra, SpecError
+from deepalign_cli.errors import DeepalignError, MissingExtra, SpecError, UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -28,23 +27,27 @@ class Asked:
     """A checkpoint's network: of `running.model`, of the folder's config.json, or opened already.
 
     Nothing is opened before it is needed: a folder's trace may lie in the cache. `inputs` gives a few
-    examples of the data, if there are any. `failure` is why the network could not be traced.
+    examples of the data, if there are any. A network that is `implied`, not named, need not be asked.
+    `traced` says whether the spec is the network's, `failure` why it could not be traced.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, running: RunSettings, activation: str | None = None,
-        network: Network | None = None, inputs: Callable[[], Tensor | None] = lambda: None,
+        network: Network | None = None, inputs: Callable[[], Tensor | None] = lambda: None, *,
+        implied: bool = False,
     ) -> None:  # fmt: skip
+        self.is_implied = implied
         self.checkpoint, self.running, self.activation = checkpoint, running, activation
         self._inputs = inputs
         self.failure: DeepalignError | None = None
+        self.traced = False
         if network is not None:
             self.network = network  # in place of the cached property
 
     @property
     def is_named(self) -> bool:
         """Whether the user says what the network is, beyond the checkpoint itself."""
-        return self.running.model is not None or "network" in vars(self)
+        return self.running.model is not None or ("network" in vars(self) and not self.is_implied)
 
     @cached_property
     def network(self) -> Network:
@@ -64,21 +67,25 @@ class Asked:
             DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
         """
         path = self.checkpoint.path
-        if not self.is_named and not (path.is_dir() and (path / "config.json").is_file()):
+        known = self.is_named or self.is_implied
+        if not known and not (path.is_dir() and (path / "config.json").is_file()):
             return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
 
         try:
-            if not self.is_named or self._is_own_folder:
+            if not known or self._is_own_folder:
                 traced = trace_folder(self.checkpoint, progress)
             else:
                 shape, inputs = self.running.input_shape, self._inputs()
                 traced = trace_checkpoint(
                     self.checkpoint, self.network, shape=shape, inputs=inputs, progress=progress
                 )
-        except (MissingExtra, SpecError) as error:
+        except (MissingExtra, SpecError, UsageError) as error:
+            if isinstance(error, UsageError) and self.is_named:
+                raise
             self.failure = error
             return None
+        self.traced = traced is not None
         return None if traced is None else traced.spec
 
     def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
@@ -102,7 +109,7 @@ class Asked:
         Raises:
             SpecError: a random element changes what it computes; the tensors to suspect are named.
         """
-        if symmetry.spec.basis is Basis.TRACED or not symmetry.sizes:
+        if self.traced or not symmetry.sizes:  # a stranger's file may say that it was
             return False
         check = self.tried(symmetry)
         if check is None or check.passed:

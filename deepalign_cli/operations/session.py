@@ -37,20 +37,21 @@ class Session:
 
     `saved` are files of alignments, one for each moving input, that take the place of a method. `running`
     says what the networks are run as and on (or is that, opened already); `measured` that losses are to be
-    measured, so that data without labels will not do. `network` is the reference's, where it is open.
+    measured, so that data without labels will not do. `network` is the reference's, where it is open;
+    `implied` says that nobody named it, so that it need not be asked.
     """
 
     def __init__(
         self, inputs: Sequence[Checkpoint | Path], settings: Settings,
         running: RunSettings | Testbed | None = None, saved: Sequence[Path] = (), *, measured: bool = False,
-        network: Network | None = None,
+        network: Network | None = None, implied: bool = False,
     ) -> None:  # fmt: skip
         self.inputs = tuple(open_network(one) if isinstance(one, Path) else one for one in inputs)
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
         self._is_finite = False
-        self._network = network
+        self._network, self._implied = network, implied
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
             raise UsageError(problem, "repeat --alignment once for each.")
@@ -72,7 +73,9 @@ class Session:
         """The reference's network, as far as anything says what it is."""
         running = self._running if isinstance(self._running, RunSettings) else RunSettings()
         activation = self.settings.activation.value if self.settings.activation else None
-        return Asked(self.reference, running, activation, self._network, self._examples)
+        return Asked(
+            self.reference, running, activation, self._network, self._examples, implied=self._implied
+        )
 
     def _examples(self) -> Tensor | None:
         """A few examples of the data, where there are any."""
@@ -83,13 +86,15 @@ class Session:
         """What may move, by the reference; checked on its network where that is named and not traced.
 
         Raises:
-            SpecError: what may move is not known, or the network computes something else when it does.
+            SpecError: what may move is not known, or the network computes something else when it does;
+                or it is taken for granted, and the settings are strict.
         """
         symmetry = self.resolved
-        if not self.asked.require(symmetry):
-            return symmetry
-        spec = replace(symmetry.spec, assumptions=())  # none is left open
-        return Symmetry(spec, symmetry.shapes)
+        if self.asked.require(symmetry):  # nothing is left to be taken for granted
+            symmetry = Symmetry(replace(symmetry.spec, assumptions=()), symmetry.shapes)
+        if self.settings.strict:
+            refuse_assumptions(symmetry.spec)
+        return symmetry
 
     @cached_property
     def resolved(self) -> Symmetry:

@@ -17,7 +17,6 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.resolve import Ask, blank_spec, no_network, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation, Spec
-from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 NAIVE = "none"
@@ -61,7 +60,7 @@ class Settings:
         `ask` traces the reference's network, where there is one.
 
         Raises:
-            SpecError: no spec fits; AmbiguousError: more than one does, or `strict` refuses it.
+            SpecError: no spec fits; AmbiguousError: more than one does.
         """
         try:
             spec = resolve_spec(reference, self.spec, self.activation, self.heads, self.kinds, ask)
@@ -69,6 +68,4 @@ class Settings:
             if self.method != NAIVE or self.spec:
                 raise
             spec = blank_spec(reference)
-        if self.strict and self.method != NAIVE:
-            refuse_assumptions(spec)
         return Symmetry(spec, shapes_of(reference))

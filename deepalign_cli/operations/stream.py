@@ -17,6 +17,7 @@ from deepalign_cli.operations.provenance import provenance, with_hashes
 from deepalign_cli.operations.session import check_hashes
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.stored_spec import SPEC_KEY
 
 
@@ -48,7 +49,7 @@ class Stream:
         infos = list(self.layout.infos.values())
         names = {info.stored_name: info.name for info in infos}
         spec = self.alignments[0].symmetry.spec
-        is_known = bool(settings.spec) or SPEC_KEY in self.inputs[0].metadata
+        is_known = bool(settings.spec) or spec.basis is not Basis.READ or SPEC_KEY in self.inputs[0].metadata
         metadata = provenance(self.layout, self.inputs, spec, facts, whole_spec=is_known)
 
         def read(stored: str) -> Tensor:

@@ -24,11 +24,11 @@ from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.spec import Spec, format_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.trace.cache import cached, keep, key_of
-from deepalign_cli.trace.check import check
-from deepalign_cli.trace.fingerprint import fingerprint
-from deepalign_cli.trace.pipeline import after_check, trace
-from deepalign_cli.trace.write import Traced
+from deepalign_cli.tracing.cache import cached, keep, key_of
+from deepalign_cli.tracing.check import check
+from deepalign_cli.tracing.fingerprint import fingerprint
+from deepalign_cli.tracing.pipeline import after_check, trace
+from deepalign_cli.tracing.write import Traced
 from deepalign_cli.version import __version__
 
 _CONFIG = "config.json"

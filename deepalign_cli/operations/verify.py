@@ -16,6 +16,7 @@ from deepalign_cli.operations.session import Session
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE
 from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 from deepalign_cli.symmetry.tensors import widened
 
 _ROUNDINGS = 16.0
@@ -81,6 +82,8 @@ def verify_session(
     if tolerance is None and alignment.symmetry.stretching:
         limit = max(4 * limit, _SCALES)
     spec = session.asked.tried(symmetry, settings.seed)
+    if session.settings.strict and not (spec and spec.passed):
+        refuse_assumptions(symmetry.spec)
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     could = any(alignment.symmetry.spec.allowed(kind) for kind in MOVABLE)
     hints = [_UNSCALED] if residual > limit and bare and could else []

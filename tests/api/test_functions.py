@@ -372,7 +372,7 @@ X, Y = examples()
         (lambda: da.align(A, B, sketches=0), UsageError, "sketches is 0"),
         (lambda: da.align(A, B, activation="step"), UsageError, "no activation 'step'"),
         (lambda: da.align(A, B, method="activations"), UsageError, "data"),
-        (lambda: da.align(A, B, model=A), UsageError, "without data, 'model' has no effect"),
+        (lambda: da.align(A, B, model=3), UsageError, "int is not a model"),
         (lambda: da.align(A, B, limit=3), UsageError, "without data, 'limit' has no effect"),
         (lambda: da.align(A, nets.named_mlp((12, 8, 20, 5))), MismatchError, "'fc1.weight'"),
         (lambda: da.align(A, nets.mlp()), MismatchError, "'B' lacks"),

@@ -23,7 +23,7 @@ from tests.operations.making import deepalign, pair
         (["--refine", "activations"], "--refine activations needs data"),
         (["--limit", "3"], "without --data, --limit has no effect"),
         (["--split", "test"], "without --data, --split has no effect"),
-        (["--model", "x.py:make"], "without --data, --model has no effect"),
+        (["--model", "x.py:make", "--side", "3"], "without --data, --side has no effect"),
         (["--grey"], "without --data, --grey has no effect"),
         (["--batch-size", "3"], "without --data, --batch-size has no effect"),
     ],

@@ -71,8 +71,12 @@ def test_strict_looks_into_a_saved_alignment(files: tuple[Path, Path]) -> None:
 
 
 def test_strict_in_python() -> None:
+    modules = network("named_mlp", 0), network("named_mlp", 1)
+    a, b = (module.state_dict() for module in modules)
     with pytest.raises(AmbiguousError, match="rests on an assumption"):
-        da.align(network("named_mlp", 0), network("named_mlp", 1), strict=True)
+        da.align(a, b, strict=True)
+    alignment = da.align(*modules, strict=True)  # which are asked
+    assert alignment.symmetry.spec.basis == "traced and checked"
 
 
 def test_outputs_say_what_their_spec_rests_on(files: tuple[Path, Path]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, Fixed, bare, product, resolve
-from deepalign_cli.trace.labels import Labels, NoRule
-from deepalign_cli.trace.rules.elementwise import added, mixed
-from deepalign_cli.trace.rules.rulebook import Op, rule
-from deepalign_cli.trace.value import Value
+from deepalign_cli.tracing.expressions import ONE, Expression, Fixed, bare, product, resolve
+from deepalign_cli.tracing.labels import Labels, NoRule
+from deepalign_cli.tracing.rules.elementwise import added, mixed
+from deepalign_cli.tracing.rules.rulebook import Op, rule
+from deepalign_cli.tracing.value import Value
 
 
 def matrix_product(labels: Labels, x: list[Expression], y: list[Expression]) -> Value:

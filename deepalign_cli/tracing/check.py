@@ -20,8 +20,8 @@ from deepalign_cli.symmetry.axes import Atom, Axes, Axis
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.trace.shaken import other_inputs, other_shapes, same_shapes, shaken
-from deepalign_cli.trace.wide import Wide
+from deepalign_cli.tracing.shaken import other_inputs, other_shapes, same_shapes, shaken
+from deepalign_cli.tracing.wide import Wide
 
 TOLERANCE = 1e-10
 _RESPONSE = 1e-6  # of the outputs: a smaller spread over the inputs would count rounding as change

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deepalign_cli.trace.expressions import Concatenation, Expression, Fixed, Product, Units, Variable
+from deepalign_cli.tracing.expressions import Concatenation, Expression, Fixed, Product, Units, Variable
 
 _STREAM = 5  # tensors of two axes or more that a group is on, from which it is called a stream
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, Fixed, bare, product, resolve
-from deepalign_cli.trace.labels import Labels, Sense
-from deepalign_cli.trace.rules.rulebook import Op, rule
-from deepalign_cli.trace.value import Labelled, Value
+from deepalign_cli.tracing.expressions import ONE, Expression, Fixed, bare, product, resolve
+from deepalign_cli.tracing.labels import Labels, Sense
+from deepalign_cli.tracing.rules.rulebook import Op, rule
+from deepalign_cli.tracing.value import Labelled, Value
 
 
 def affine(labels: Labels, e: Expression, gain: Expression | None, shift: Expression | None) -> Expression:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepalign_cli.trace.expressions import ONE, Expression, Fixed, Form, free
-from deepalign_cli.trace.labels import Labels
+from deepalign_cli.tracing.expressions import ONE, Expression, Fixed, Form, free
+from deepalign_cli.tracing.labels import Labels
 
 
 class Unfolding:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.trace.exponents import Exponents, solve
-from deepalign_cli.trace.expressions import (
+from deepalign_cli.tracing.exponents import Exponents, solve
+from deepalign_cli.tracing.expressions import (
     Concatenation,
     Expression,
     Fixed,
@@ -20,9 +20,9 @@ from deepalign_cli.trace.expressions import (
     resolve,
     units_of,
 )
-from deepalign_cli.trace.labels import Labels, Sense
-from deepalign_cli.trace.naming import named_groups
-from deepalign_cli.trace.walk import Walked
+from deepalign_cli.tracing.labels import Labels, Sense
+from deepalign_cli.tracing.naming import named_groups
+from deepalign_cli.tracing.walk import Walked
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from deepalign_cli.trace.expressions import Expression, Fixed, free
-from deepalign_cli.trace.labels import Labels, NoRule
-from deepalign_cli.trace.program import Program, Role, Source
-from deepalign_cli.trace.rules.rulebook import Op, apply_rule, load_rules
-from deepalign_cli.trace.value import Labelled, Uniform, Value, labelled
+from deepalign_cli.tracing.expressions import Expression, Fixed, free
+from deepalign_cli.tracing.labels import Labels, NoRule
+from deepalign_cli.tracing.program import Program, Role, Source
+from deepalign_cli.tracing.rules.rulebook import Op, apply_rule, load_rules
+from deepalign_cli.tracing.value import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
 _KEEPS_UNIFORM = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.spec import format_spec, parse_spec
-from deepalign_cli.trace.write import Traced
+from deepalign_cli.tracing.write import Traced
 
 FORMAT = 1
 _MOST = 64 * 2**20

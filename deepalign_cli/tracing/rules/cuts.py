@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import (
+from deepalign_cli.tracing.expressions import (
     ONE,
     Expression,
     Fixed,
@@ -14,9 +14,9 @@ from deepalign_cli.trace.expressions import (
     product,
     resolve,
 )
-from deepalign_cli.trace.labels import Labels, NoRule, extent
-from deepalign_cli.trace.rules.rulebook import Op, rule
-from deepalign_cli.trace.value import Labelled, Unfolded, Unfolding, Value
+from deepalign_cli.tracing.labels import Labels, NoRule, extent
+from deepalign_cli.tracing.rules.rulebook import Op, rule
+from deepalign_cli.tracing.value import Labelled, Unfolded, Unfolding, Value
 
 
 @rule("select")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Fixed
-from deepalign_cli.trace.labels import Labels, NoRule, Sense
-from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
-from deepalign_cli.trace.value import Labelled, Value
+from deepalign_cli.tracing.expressions import ONE, Fixed
+from deepalign_cli.tracing.labels import Labels, NoRule, Sense
+from deepalign_cli.tracing.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.tracing.value import Labelled, Value
 
 # What entries along *all* axes may not carry; along the reduced ones they carry nothing.
 _BY_SENSE = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, free, product, resolve
-from deepalign_cli.trace.labels import Labels, NoRule, extent
-from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
-from deepalign_cli.trace.value import Unfolded, Unfolding, Value
+from deepalign_cli.tracing.expressions import ONE, Expression, free, product, resolve
+from deepalign_cli.tracing.labels import Labels, NoRule, extent
+from deepalign_cli.tracing.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.tracing.value import Unfolded, Unfolding, Value
 
 
 @rule("view", "reshape", "_unsafe_view", "_reshape_alias", "unflatten", "flatten")

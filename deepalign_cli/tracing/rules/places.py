@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from deepalign_cli.trace.expressions import Expression, Fixed, resolve
-from deepalign_cli.trace.labels import Labels, NoRule
-from deepalign_cli.trace.rules.elementwise import mixed
-from deepalign_cli.trace.rules.rulebook import Op, dimensions, rule
-from deepalign_cli.trace.value import Labelled, Uniform, Value, labelled
+from deepalign_cli.tracing.expressions import Expression, Fixed, resolve
+from deepalign_cli.tracing.labels import Labels, NoRule
+from deepalign_cli.tracing.rules.elementwise import mixed
+from deepalign_cli.tracing.rules.rulebook import Op, dimensions, rule
+from deepalign_cli.tracing.value import Labelled, Uniform, Value, labelled
 
 
 @rule("embedding")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepalign_cli.trace.expressions import ONE, Expression, resolve, scaled
-from deepalign_cli.trace.labels import Labels, NoRule, Sense
-from deepalign_cli.trace.rules.rulebook import Op, rule
-from deepalign_cli.trace.value import Value
+from deepalign_cli.tracing.expressions import ONE, Expression, resolve, scaled
+from deepalign_cli.tracing.labels import Labels, NoRule, Sense
+from deepalign_cli.tracing.rules.rulebook import Op, rule
+from deepalign_cli.tracing.value import Value
 
 # For which factors an entry may not carry any, operation by operation. "Odd" functions pass signs.
 _PASSES = {

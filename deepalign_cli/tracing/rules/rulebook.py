@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.fx import Node
 
-from deepalign_cli.trace.labels import Labels, NoRule
-from deepalign_cli.trace.value import Labelled, Value
+from deepalign_cli.tracing.labels import Labels, NoRule
+from deepalign_cli.tracing.value import Labelled, Value
 
 Rule = Callable[..., Any]
 Function = TypeVar("Function", bound=Rule)

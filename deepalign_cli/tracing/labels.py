@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from deepalign_cli.trace.expressions import (
+from deepalign_cli.tracing.expressions import (
     NOTHING,
     ONE,
     Concatenation,

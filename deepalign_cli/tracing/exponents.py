@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from deepalign_cli.trace.expressions import Form, Unknown, Variable, resolve, units_of
-from deepalign_cli.trace.labels import Equation, Sense
+from deepalign_cli.tracing.expressions import Form, Unknown, Variable, resolve, units_of
+from deepalign_cli.tracing.labels import Equation, Sense
 
 Row = dict[Unknown, Fraction]
 Exponents = Mapping[Unknown, int]

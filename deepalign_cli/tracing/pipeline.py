@@ -11,10 +11,10 @@ from torch import nn
 from deepalign_cli.models.example import Example
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.trace.check import Checked, check
-from deepalign_cli.trace.program import Program, export
-from deepalign_cli.trace.walk import Walk
-from deepalign_cli.trace.write import Traced, write
+from deepalign_cli.tracing.check import Checked, check
+from deepalign_cli.tracing.program import Program, export
+from deepalign_cli.tracing.walk import Walk
+from deepalign_cli.tracing.write import Traced, write
 
 
 def trace(
