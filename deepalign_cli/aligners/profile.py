@@ -15,6 +15,7 @@ from torch import Tensor
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.tensors import widened
 
 _QUANTILES = 64
 _ROWS = 128  # sorted at a time
@@ -49,7 +50,7 @@ def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n
     parts = []
     for place in problem.symmetry.occurrences[group]:
         if place.name in problem.names[group]:
-            rows = problem.symmetry.unfold(place, weights[place.name])
+            rows = problem.symmetry.unfold(place, widened(weights[place.name]))
             size = float(torch.linalg.vector_norm(rows, dtype=torch.float64)) / rows.numel() ** 0.5
             parts.append(_quantiles(rows) / (size + 1e-30))
     return torch.cat(parts, dim=1) if parts else torch.zeros(problem.symmetry.sizes[group], 1)

@@ -40,16 +40,18 @@ _RUNNING = {f.name for f in fields(RunSettings)} - {"model", "data"}
 _HINT = "give a path, a checkpoint, a state dict or an nn.Module."
 
 
-def open_sources(sources: Sequence[Source]) -> list[Checkpoint]:
+def open_sources(sources: Sequence[Source], key: str | None = None) -> list[Checkpoint]:
     """Every source as an open checkpoint; those in memory are called A, B, C, ... by their place.
+
+    `key` says which state dict to take of files that hold several.
 
     Raises:
         UsageError: there is no such file, or a source is none. CheckpointError: one is broken.
     """
-    return [open_source(source, _LETTERS[i % len(_LETTERS)]) for i, source in enumerate(sources)]
+    return [open_source(source, _LETTERS[i % len(_LETTERS)], key) for i, source in enumerate(sources)]
 
 
-def open_source(source: Source, name: str = "network") -> Checkpoint:
+def open_source(source: Source, name: str = "network", key: str | None = None) -> Checkpoint:
     """One source as an open checkpoint."""
     if isinstance(source, Checkpoint):
         return source
@@ -58,7 +60,7 @@ def open_source(source: Source, name: str = "network") -> Checkpoint:
     if isinstance(source, Mapping):
         return MemoryCheckpoint(source, name)
     if isinstance(source, str | os.PathLike):
-        return open_network(Path(source))
+        return open_network(Path(source), key)
     raise UsageError(f"{type(source).__name__} is not a network.", _HINT)
 
 

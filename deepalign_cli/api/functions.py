@@ -36,13 +36,15 @@ from deepalign_cli.tracing.write import Traced
 Out = str | os.PathLike[str] | None
 
 
-def open(source: Source) -> Checkpoint:
+def open(source: Source, key: str | None = None) -> Checkpoint:
     """A checkpoint: a mapping of names to tensors that are read as they are asked for.
+
+    `key` says which state dict to take of a file that holds several (`"ema"`; `"."` takes all).
 
     Raises:
         UsageError: there is no such file. CheckpointError: it is broken, or no checkpoint.
     """
-    return open_source(source)
+    return open_source(source, key=key)
 
 
 def align(
@@ -98,7 +100,9 @@ def merge(
     if job is not None:
         with Hashes(session.inputs) as hashes:
             write_merge(job, merge, job.output, hashes, time.perf_counter())
-    named = {session.reference.infos[name].stored_name: _own(w, name, session) for name, w in tensors.items()}
+    named = {
+        session.fit.wholes[0].infos[name].stored_name: _own(w, name, session) for name, w in tensors.items()
+    }
     return Merged(named, tuple(merge.alignments), tuple(dict.fromkeys(merge.notes(merge.alignments))))
 
 
@@ -176,7 +180,7 @@ def _session(
         raise UsageError("losses are measured on data.", "give data=(inputs, labels), or a DataLoader.")
     if points is not None and points < 3:
         raise UsageError(f"points is {points}.", "it must be at least 3.")
-    opened, how = open_sources(sources), RunSettings(**running)
+    opened, how = open_sources(sources, settings.key), RunSettings(**running)
     network = network_of(sources, opened, model, how, settings.activation)
     testbed = testbed_of(opened, network, data, how, settings.activation, measured=points is not None)
     what: Testbed | RunSettings = testbed or how
@@ -205,7 +209,8 @@ def _merging(
 
 def _own(w: Tensor, name: str, session: Session) -> Tensor:
     """A tensor in memory that is none of the caller's, as counters that come from the first network are."""
-    held = {c[name].data_ptr() for c in session.inputs if isinstance(c, MemoryCheckpoint)}
+    wholes = [getattr(c, "base", c) for c in session.fit.wholes]
+    held = {c[name].data_ptr() for c in wholes if isinstance(c, MemoryCheckpoint) and name in c}
     return w.clone() if w.data_ptr() in held else w
 
 

@@ -104,7 +104,8 @@ def tied_metadata(infos: Iterable[TensorInfo]) -> dict[str, str]:
     """Metadata by which a file written under the stored names says which tensors are tied; may be empty."""
     infos = list(infos)
     stored = {info.name: info.stored_name for info in infos}
-    ties = {info.stored_name: stored[info.tied_to] for info in infos if info.tied_to is not None}
+    tied = [info for info in infos if info.tied_to is not None and not info.is_implied]
+    ties = {info.stored_name: stored[str(info.tied_to)] for info in tied}
     return {TIED: json.dumps(ties, separators=(",", ":"))} if ties else {}
 
 

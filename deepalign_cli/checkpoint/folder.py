@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from deepalign_cli.checkpoint import foreign
 from deepalign_cli.checkpoint.files import Stamp, open_regular, read_exactly
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
 from deepalign_cli.checkpoint.names import check_name
@@ -50,6 +51,8 @@ def choose_weights(names: Sequence[str], folder: str) -> str:
     for usual in _USUAL:
         if usual in names:
             return usual
+    if other := foreign.by_folder(names):
+        raise CheckpointError(f"{folder} {other.what}", other.hint)
     candidates = _candidates(names)
     if not candidates:
         hint = f"give a folder with one of {', '.join(_SUFFIXES)}, or the file itself"

@@ -62,11 +62,17 @@ class TensorInfo:
     file: Path
     offset: int  # of its first element, in bytes from the file's beginning
     strides: tuple[int, ...] | None = None  # in elements; None where the elements lie in row-major order
+    is_implied: bool = False  # the file leaves it out and says in its metadata which other one it is
 
     @property
     def is_float(self) -> bool:
         """Whether the elements are real numbers that can be averaged."""
         return DTYPES[self.dtype].is_float
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
+        return self.dtype == "C64"
 
     @property
     def itemsize(self) -> int:

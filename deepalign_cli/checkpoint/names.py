@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from deepalign_cli.checkpoint.problems import Malformed, shown
 
 MAX_NAME = 1024
+AVERAGED = "n_averaged"  # what torch's AveragedModel has beside its `module`
 PREFIXES = ("module.", "model.", "_orig_mod.")
 _COMPILED = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod\.)+")
 
@@ -31,9 +32,10 @@ def check_name(name: object) -> str:
 def common_prefix(names: Iterable[str]) -> str:
     """The longest run of `module.`, `model.` and `_orig_mod.` that stands before every name.
 
-    No name is ever left empty.
+    No name is ever left empty, and `n_averaged` does not count.
     """
     names, prefix = list(names), ""
+    names = [name for name in names if name != AVERAGED] or names
     while longer := next((prefix + p for p in PREFIXES if names and names[0].startswith(prefix + p)), None):
         if not all(name.startswith(longer) and len(name) > len(longer) for name in names):
             break

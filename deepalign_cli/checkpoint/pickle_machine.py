@@ -7,12 +7,16 @@ and does a bounded number of steps, so a hostile pickle can at worst be refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from deepalign_cli.checkpoint.pickle_names import look_up
 from deepalign_cli.checkpoint.pickle_values import INERT, Inert, Name
 from deepalign_cli.checkpoint.problems import Forbidden, Malformed, shown
+
+if TYPE_CHECKING:
+    from mmap import mmap
+    from pickletools import OpcodeInfo
 
 MAX_STEPS = 4_000_000
 _SMALL_INT = 2**53  # larger keys could be made to collide
@@ -20,9 +24,12 @@ _LONGEST = 255 * 8  # bits of a number
 
 
 class PickleMachine:
-    """Runs one pickle; `persistent` says what a persistent id stands for."""
+    """Runs one pickle, from the beginning of bytes or from where a mapped file stands.
 
-    def __init__(self, data: bytes, persistent: Callable[[object], object]) -> None:
+    `persistent` says what a persistent id stands for.
+    """
+
+    def __init__(self, data: bytes | mmap, persistent: Callable[[object], object]) -> None:
         self._data = data
         self._persistent = persistent
         self._stack: list[object] = []
@@ -36,19 +43,25 @@ class PickleMachine:
         for a global that is not allowed.
         """
         import pickletools  # which the command line need not load at start
+        import warnings
 
         try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(self._data)):
-                if opcode.name == "STOP":
-                    return self._pop()
-                if count == MAX_STEPS:
-                    break
-                if opcode.name not in _ACTIONS:
-                    code = ord(opcode.code)
-                    raise Forbidden(f"its pickle uses the opcode {code:#04x}, which no state dict needs")
-                _ACTIONS[opcode.name](self, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in names
+                return self._run(pickletools.genops(cast("bytes", self._data)))
         except ValueError as error:  # from pickletools
             raise Malformed(f"its pickle is cut short or broken: {shown(str(error))}") from None
+
+    def _run(self, operations: Iterable[tuple[OpcodeInfo, Any, Any]]) -> object:
+        for count, (opcode, argument, _) in enumerate(operations):
+            if opcode.name == "STOP":
+                return self._pop()
+            if count == MAX_STEPS:
+                break
+            if opcode.name not in _ACTIONS:
+                code = ord(opcode.code)
+                raise Forbidden(f"its pickle uses the opcode {code:#04x}, which no state dict needs")
+            _ACTIONS[opcode.name](self, argument)
         raise Malformed(f"its pickle takes more than {MAX_STEPS} steps", "save only the model's state dict")
 
     def _push(self, value: object) -> None:
@@ -168,8 +181,8 @@ def _key(key: object) -> object:
 # missing on purpose.
 _Action = Callable[[PickleMachine, Any], object]
 _VALUES = (
-    "BININT1 BININT2 BININT BINFLOAT SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINSTRING SHORT_BINBYTES "
-    "BINBYTES BINBYTES8"
+    "BININT1 BININT2 BININT BINFLOAT SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINSTRING BINSTRING "
+    "SHORT_BINBYTES BINBYTES BINBYTES8"
 )
 _ACTIONS: Mapping[str, _Action] = {
     **dict.fromkeys(_VALUES.split(), lambda m, value: m._push(value)),

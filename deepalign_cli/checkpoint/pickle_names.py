@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from deepalign_cli.checkpoint import foreign
 from deepalign_cli.checkpoint.info import CODES, DTYPES
 from deepalign_cli.checkpoint.pickle_values import (
     Name,
@@ -17,16 +18,18 @@ from deepalign_cli.checkpoint.pickle_values import (
     make_tensor_with_dtype,
     make_unsupported,
 )
-from deepalign_cli.checkpoint.problems import Forbidden, shown
+from deepalign_cli.checkpoint.problems import Forbidden, Malformed, shown
 
 
 def look_up(module: str, name: str) -> Name:
     """What stands for a global of a pickle.
 
-    Raises Forbidden for every one that is not in the table.
+    Raises Forbidden for every one that is not in the table; Malformed for one of a distributed run.
     """
     full = f"{_RENAMED.get(module, module)}.{name}"
     known = _NAMES.get(full)
+    if known is None and module.startswith("torch.distributed."):
+        raise Malformed(*foreign.DISTRIBUTED)
     if known is None:
         raise Forbidden(f"its pickle asks for {shown(full)}, which is not needed to hold weights")
     return known

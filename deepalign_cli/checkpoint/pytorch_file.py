@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from deepalign_cli.checkpoint import foreign
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
 from deepalign_cli.checkpoint.pickle_machine import PickleMachine
 from deepalign_cli.checkpoint.pickle_values import Name, Storage, View
@@ -19,8 +20,11 @@ from deepalign_cli.checkpoint.zip_index import Member, locate, read_member, read
 MAX_PICKLE = 64 * 2**20
 
 
-def read_pytorch(file: BinaryIO, path: Path, size: int) -> Contents:
-    """What the file holds, in the order in which the state dict names it.
+BIG_ENDIAN = ("its numbers are not little-endian", "save it again on a little-endian machine")
+
+
+def read_pytorch(file: BinaryIO, path: Path, size: int, key: str | None = None) -> Contents:
+    """What the file holds, in the order in which the state dict names it; `key` says which one, of several.
 
     Raises Malformed where the file is broken or not a plain checkpoint; Forbidden where it asks for
     code to be run.
@@ -30,26 +34,24 @@ def read_pytorch(file: BinaryIO, path: Path, size: int) -> Contents:
     _check_byte_order(file, members.get(f"{root}byteorder"))
     storages = _Storages(file, members, root)
     pickle = read_member(file, members[f"{root}data.pkl"], MAX_PICKLE)
-    views, notes = find_state_dict(PickleMachine(pickle, storages).run())
-    return Contents(tuple(_infos(views, path)), ordered=True, notes=notes)
+    views, notes = find_state_dict(PickleMachine(pickle, storages).run(), key)
+    return Contents(tuple(infos_of(views, path)), ordered=True, notes=notes)
 
 
 def _root(members: Mapping[str, Member]) -> str:
     """The folder inside the zip file, with its slash."""
+    if known := foreign.by_members(members):
+        raise Malformed(*known)
     roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
     if len(roots) != 1:
         hint = "give a file that torch.save wrote, or a safetensors file"
         raise Malformed("it is a zip file, but not one that torch.save wrote", hint)
-    root = roots[0]
-    if f"{root}constants.pkl" in members or any(name.startswith(f"{root}code/") for name in members):
-        hint = "where you trust it: torch.save(torch.jit.load('model.pt').state_dict(), 'weights.pt')"
-        raise Malformed("it is a TorchScript program, not a state dict", hint)
-    return root
+    return roots[0]
 
 
 def _check_byte_order(file: BinaryIO, member: Member | None) -> None:
     if member is not None and read_member(file, member, 16) != b"little":
-        raise Malformed("its numbers are not little-endian", "save it again on a little-endian machine")
+        raise Malformed(*BIG_ENDIAN)
 
 
 class _Storages:
@@ -84,7 +86,8 @@ def _parse_id(pid: object) -> tuple[Name, str, int]:
     raise Malformed("its pickle holds a persistent id that is not a storage")
 
 
-def _infos(views: Mapping[str, View], path: Path) -> list[TensorInfo]:
+def infos_of(views: Mapping[str, View], path: Path) -> list[TensorInfo]:
+    """What there is to know of every tensor; those that are one view of one storage are tied."""
     first: dict[View, str] = {}
     infos = []
     for name, view in views.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,15 +35,28 @@ def read_safetensors(file: BinaryIO, path: Path, size: int) -> Contents:
     header = parse_json(read_exactly(file, 8, length, "its header"), "the header")
     if not isinstance(header, dict):
         raise Malformed("the header is not a JSON object")
-    metadata = _metadata(header.pop(METADATA, {}))
+    metadata = _metadata(header.pop(METADATA, None))
     start = 8 + length
     tensors = [_tensor(name, entry, path, start) for name, entry in header.items()]
     tensors.sort(key=lambda info: (info.offset, info.nbytes))
     _check_cover(tensors, start, size)
-    return Contents(tuple(tensors), metadata)
+    return Contents((*tensors, *_aliases(tensors, metadata)), metadata)
+
+
+def _aliases(tensors: list[TensorInfo], metadata: Mapping[str, str]) -> list[TensorInfo]:
+    """Tensors that safetensors' `save_model` left out, as the metadata say which others they are."""
+    stored = {info.name: info for info in tensors}
+    pairs = [(check_name(key), stored[first]) for key, first in metadata.items() if first in stored]
+    return [
+        replace(info, name=key, stored_name=key, tied_to=info.name, is_implied=True)
+        for key, info in pairs
+        if key not in stored and key != "format"
+    ]
 
 
 def _metadata(table: object) -> Mapping[str, str]:
+    if table is None:  # MLX writes null
+        return {}
     if not isinstance(table, dict):
         raise Malformed("the header's metadata is not an object")
     for key, value in table.items():

@@ -57,7 +57,9 @@ def align(
     out = common.sink("align")
     if len(inputs) < 2:
         raise UsageError("align needs at least two checkpoints.", "deepalign align A B -o B-ALIGNED")
-    settings = make_settings([method] if method else None, aligning, force=common.force)
+    settings = make_settings(
+        [method] if method else None, aligning, force=common.force, partial=common.partial
+    )
     check_data([settings.method], aligning, running)
     from deepalign_cli.operations.align import align_each, align_folder
     from deepalign_cli.operations.job import Job

@@ -14,6 +14,8 @@ from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import check_used, options_of
 from deepalign_cli.errors import UsageError
 
+_READING = ("key", "strict")  # what a saved alignment does not say
+
 if TYPE_CHECKING:
     from deepalign_cli.operations.settings import Settings
 
@@ -24,7 +26,9 @@ else:
     AligningOptions = options_of("AligningOptions", METHODS.values(), "-m", ALIGNING, AlignmentOptions)
 
 
-def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: bool = False) -> Settings:
+def make_settings(
+    names: Sequence[str] | None, how: AligningOptions, *, force: bool = False, partial: bool = False
+) -> Settings:
     """The settings of the first of the methods, or of the default one; others differ in their method only.
 
     Raises:
@@ -32,7 +36,7 @@ def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: b
     """
     values = {name: value for name, value in vars(how).items() if value is not None and name != "alignment"}
     methods = names or [table.DEFAULT]
-    options = [*(["method"] if names else []), *(name for name in values if name != "strict")]
+    options = [*(["method"] if names else []), *(name for name in values if name not in _READING)]
     if how.alignment and options:
         hint = "leave one out: a saved alignment holds the order of the units and its spec."
         if options[0] == "activation":
@@ -44,7 +48,7 @@ def make_settings(names: Sequence[str] | None, how: AligningOptions, *, force: b
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}
     for name in methods:
         METHODS.find(name).values(values)
-    return Settings(methods[0], values, force=force, **shared)
+    return Settings(methods[0], values, force=force, partial=partial, **shared)
 
 
 def check_data(

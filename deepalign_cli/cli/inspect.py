@@ -56,7 +56,7 @@ def inspect(
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
     from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 
-    checkpoint, activation = open_network(a), family.activation
+    checkpoint, activation = open_network(a, family.key), family.activation
     try:
         known = {k: value for k, value in vars(family).items() if value is not None and k != "strict"}
         running = RunningOptions(**vars(network)).subject()

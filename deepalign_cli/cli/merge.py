@@ -90,7 +90,9 @@ def merge(
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
     weighed = _merging(inputs, merging)
-    settings = make_settings([method] if method else None, aligning, force=common.force)
+    settings = make_settings(
+        [method] if method else None, aligning, force=common.force, partial=common.partial
+    )
     running = running if running.data else replace(running, data=common.repair)
     sharing.check()
     default = default_output(inputs[0], "merged")

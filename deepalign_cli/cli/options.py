@@ -77,6 +77,11 @@ class WriteOptions(ReadOptions):
 class AlignedOptions(WriteOptions):
     """The same for commands that keep alignments."""
 
+    partial: bool = flag(
+        "Let heads of other classes and embeddings of other vocabularies be: all else is aligned, and the "
+        "output keeps its own: A's in merge, B's in align.", ALIGNING,
+    )  # fmt: skip
+
     save_alignment: Path | None = option(
         "Also save the alignment itself (a few kB), for --alignment later.", OUTPUT, metavar="FILE"
     )
@@ -98,6 +103,10 @@ class FamilyOptions:
         "Refuse (exit code 3) where the spec takes something for granted that the file does not show.", INPUT
     )
     heads: int | None = option("Attention heads of a transformer; shapes alone do not tell.", INPUT, min=1)
+    key: str | None = option(
+        "Which state dict to take of a PyTorch file that holds several, such as ema or ema.module; . takes "
+        "all as one network.", INPUT, metavar="KEY",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

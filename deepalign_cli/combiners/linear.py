@@ -9,29 +9,32 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import narrowed, widened
 
 
 @dataclass(frozen=True)
 class WeightedMean:
     """sum_i weights[i] * tensor_i, in the dtype of the first input; `weights` sum to 1.
 
-    Half types are summed in float32 and rounded once. What is not floating point comes from the first input.
+    Half types are summed in float32 and rounded once. Complex numbers are averaged, too; integers come from
+    the first input.
     """
 
     weights: Sequence[float]
 
     def __call__(self, name: str, tensors: Sequence[Shaped[Tensor, "*shape"]]) -> Shaped[Tensor, "*shape"]:
         first = tensors[0]
+        if first.is_complex():
+            return torch.view_as_complex(self(name, [torch.view_as_real(w) for w in tensors]))
         if not first.is_floating_point():
             return first
         if len(tensors) == 2:
             a, b = same_type(widened(first), widened(tensors[1]))
-            return torch.lerp(a, b, self.weights[1]).to(first.dtype)
+            return narrowed(torch.lerp(a, b, self.weights[1]), first.dtype, name)
         total = widened(first) * self.weights[0]
         for tensor, weight in zip(tensors[1:], self.weights[1:], strict=True):
             total = total + widened(tensor) * weight
-        return total.to(first.dtype)
+        return narrowed(total, first.dtype, name)
 
 
 def same_type(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

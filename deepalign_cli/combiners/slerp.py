@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from deepalign_cli.combiners.linear import WeightedMean, same_type
-from deepalign_cli.symmetry.tensors import is_trained, widened
+from deepalign_cli.symmetry.tensors import is_trained, narrowed, widened
 
 _COLLINEAR = 1e-4
 
@@ -30,7 +30,8 @@ class Slerp:
         first = tensors[0]
         if not is_trained(name, first):
             return WeightedMean(self.weights)(name, tensors)
-        return _slerp(widened(first), widened(tensors[1]), self.weights[1]).to(first.dtype)
+        arc = _slerp(widened(first), widened(tensors[1]), self.weights[1])
+        return narrowed(arc, first.dtype, name)
 
 
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

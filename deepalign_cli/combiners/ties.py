@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from deepalign_cli.combiners.linear import WeightedMean
-from deepalign_cli.symmetry.tensors import is_trained, widened
+from deepalign_cli.symmetry.tensors import is_mixed, is_trained, narrowed, widened
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ties:
     def __call__(self, name: str, tensors: Sequence[Shaped[Tensor, "*shape"]]) -> Shaped[Tensor, "*shape"]:
         base = tensors[0]
         if not is_trained(name, base):
-            networks = [base] if not base.is_floating_point() else [w.to(base.dtype) for w in tensors[1:]]
+            networks = [w.to(base.dtype) for w in tensors[1:]] if is_mixed(base) else [base]
             return WeightedMean(self.weights)(name, networks)
         start = widened(base)
         differences = torch.stack([_trimmed(widened(w) - start, self.density) for w in tensors[1:]])
@@ -38,7 +38,7 @@ class Ties:
         sign = (weights * differences).sum(0).sign()
         agree = weights * ((differences.sign() == sign) & (sign != 0))
         mean = (agree * differences).sum(0) / agree.sum(0).clamp(min=torch.finfo(start.dtype).tiny)
-        return (start + self.lambda_ * mean).to(base.dtype)
+        return narrowed(start + self.lambda_ * mean, base.dtype, name)
 
 
 def _trimmed(difference: Tensor, density: float) -> Tensor:

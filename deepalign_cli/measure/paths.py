@@ -17,7 +17,7 @@ from deepalign_cli.measure.losses import Loss
 from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import is_mixed, widened
 
 # Bytes of inputs that are read at once: weights are mixed once for each piece, which costs next to nothing.
 _READ = 256 * 2**20
@@ -114,10 +114,11 @@ def mix(a: Weights, b: Weights, alpha: float, room: dict[str, Tensor] | None = N
     """(1 - alpha) A + alpha B; integers are A's. `room` keeps what is allocated from call to call."""
     room, mixed = {} if room is None else room, dict(a)
     for name, w in a.items():
-        if w.is_floating_point():
+        if is_mixed(w):
+            start = widened(w) if w.itemsize == 1 else w  # in 8 bits nothing can be computed
             if name not in room:
-                room[name] = torch.empty_like(w)
-            mixed[name] = torch.lerp(w, b[name].to(w.dtype), alpha, out=room[name])
+                room[name] = torch.empty_like(start)
+            mixed[name] = torch.lerp(start, b[name].to(start.dtype), alpha, out=room[name])
     return mixed
 
 

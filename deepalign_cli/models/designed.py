@@ -15,7 +15,8 @@ from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.strict_json import parse_json
 from deepalign_cli.errors import CheckpointError, UsageError, one_line
 from deepalign_cli.models.designs import DESIGNS, Design, config_of, design_of
-from deepalign_cli.models.fitting import Shape, check_fit, is_counter
+from deepalign_cli.models.fitting import Shape, check_fit
+from deepalign_cli.symmetry.tensor_names import is_counter
 from deepalign_cli.user_code import value_of
 
 _HINT = "describe it with --design kind=..., or give it as code with --model file.py:factory."

@@ -38,7 +38,20 @@ def load_program(path: Path) -> tuple[nn.Module, Example | None]:
     if (fixed := _fixed_batch(program)) is not None:
         raise UsageError(f"'{path}' was exported for batches of {fixed} and no others.", _AGAIN)
     inputs = program.example_inputs
-    return program.module(), None if inputs is None else Example(tuple(inputs[0]), dict(inputs[1]))
+    module = program.module()
+    _tie(module)
+    return module, None if inputs is None else Example(tuple(inputs[0]), dict(inputs[1]))
+
+
+def _tie(module: nn.Module) -> None:
+    """Make parameters that lie in one place one, as they were before: loading makes them several."""
+    places: dict[object, nn.Parameter] = {}
+    for name, parameter in list(module.named_parameters(remove_duplicate=False)):
+        place = (parameter.data_ptr(), parameter.shape, parameter.stride())
+        first = places.setdefault(place if parameter.numel() else name, parameter)
+        if first is not parameter:
+            path, _, key = name.rpartition(".")
+            setattr(module.get_submodule(path), key, first)
 
 
 def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:

@@ -36,8 +36,3 @@ def check_fit(
         )
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise MismatchError(f"the {what} does not fit the checkpoint: {shown}{more}.", hint)
-
-
-def is_counter(name: str) -> bool:
-    """Whether a tensor is BatchNorm's count of batches, which no network in evaluation mode reads."""
-    return name.rpartition(".")[2] == "num_batches_tracked"

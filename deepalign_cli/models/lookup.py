@@ -21,6 +21,7 @@ from deepalign_cli.models.module import make_module, run_module
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.models.values import ReadNetwork
+from deepalign_cli.symmetry.dialects import RESAVE
 from deepalign_cli.symmetry.resolve import shapes_of
 
 
@@ -98,7 +99,7 @@ def open_module(source: str, args: Mapping[str, str]) -> Opened:
     if path.name == "config.json" or path.is_dir():
         folder = path.parent if path.name == "config.json" else path
         model = load_folder(folder)
-        hint = "the folder's config.json must be this very network's."
+        hint = f"the folder's config.json must be this very network's. If only names differ, {RESAVE}."
         says = f"{type(model).__name__} of {folder / 'config.json'}"
         return Opened(model, says, None, hint, ignored_names(model), renamed(model))
     module, example = make_module(source, args)

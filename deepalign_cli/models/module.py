@@ -12,8 +12,9 @@ from torch.func import functional_call
 from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.models.example import Example, example_of
-from deepalign_cli.models.fitting import Shape, check_fit, is_counter
+from deepalign_cli.models.fitting import Shape, check_fit
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensor_names import is_counter
 from deepalign_cli.user_code import call_factory
 
 _HINT = "give --model path/to/file.py:factory, where factory() returns the network as an nn.Module."

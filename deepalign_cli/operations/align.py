@@ -22,6 +22,7 @@ from deepalign_cli.operations.output_folder import (
 )
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.shared_tensors import check_followed
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
 
@@ -80,14 +81,17 @@ def write_aligned(
     Raises:
         DeepalignError: an alignment was made for other inputs, or an output cannot be written.
     """
+    for i, alignment in enumerate(alignments, 1):
+        check_followed(session.fit, i, alignment.symmetry.spec.axes)
     facts, rest = facts_of("align", session, alignments), progress.part(1.0)
     reports = []
     for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
         output.parent.mkdir(exist_ok=True)
         pair = [session.reference, session.inputs[i]]
-        size = sum(info.nbytes for info in pair[1].infos.values())
+        whole = session.fit.wholes[i]
+        size = sum(info.nbytes for info in whole.infos.values())
         writing = rest.part(1 / len(outputs), f"writing {output.name}", size, "B")
-        stream = Stream(pair, [alignment], pair[1], lambda _, tensors: tensors[1])
+        stream = Stream(pair, [alignment], whole, lambda _, tensors: tensors[1], moves_layout=True)
         metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
         alignment = measured_for(alignment, *pair)
         notes = tuple(dict.fromkeys(notes_of_pairs(pair, [alignment])))

@@ -22,14 +22,16 @@ OTHER_KINDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def open_network(path: Path) -> Checkpoint:
+def open_network(path: Path, key: str | None = None) -> Checkpoint:
     """Open a checkpoint of a network; a reference to the Hugging Face Hub is fetched.
+
+    `key` says which state dict to take of a file that holds several.
 
     Raises:
         UsageError: there is no such file.
         CheckpointError: it is broken, could not be fetched, or is a saved alignment or an aligner.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, key)
     for key, (what, hint) in OTHER_KINDS.items():
         if key in checkpoint.metadata:
             raise CheckpointError(f"'{shown_source(path)}' {what}.", hint)

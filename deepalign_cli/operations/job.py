@@ -101,6 +101,8 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
         if first != place:
             pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
+    if job.save and job.settings.partial:
+        raise UsageError("--partial and --save-alignment exclude each other.", "leave one out.")
     if job.save and len(job.inputs) > 2:
         hint = "run `deepalign align A B --save-alignment F` for each."
         raise UsageError("a saved alignment holds one pair.", hint)

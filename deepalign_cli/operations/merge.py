@@ -17,6 +17,7 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.parts import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
@@ -76,17 +77,20 @@ class Merge:
         self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT
     ) -> None:
         self.session, self.merging, self.repair = session, merging, repair
+        check_mergeable(session.inputs)
         self.alignments = session.alignments(progress=progress)
         if repair is not None:
             progress.part(0.0, "repairing")
-        self.stream = Stream(session.inputs, self.alignments, session.reference, merging.combine)
+        self.stream = Stream(session.inputs, self.alignments, session.fit.wholes[0], merging.combine)
+        if session.fit.is_partial:
+            self.stream.spec = session.fit.symmetry_of(0, self.alignments[0].symmetry.spec).spec
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
         self.stream.known = self.repaired.tensors
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The whole network, in memory from now on: it is written from there."""
-        tensors = {name: self.stream.tensor(name) for name in self.session.reference}
+        tensors = {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
         self.stream.known = tensors
         return tensors
 
@@ -101,7 +105,8 @@ class Merge:
 
     def notes(self, alignments: Sequence[Alignment]) -> list[str]:
         """What the user should know about it."""
-        notes = [*notes_of_pairs(self.session.inputs, alignments), *self.repaired.notes]
+        inputs = self.session.inputs
+        notes = [*notes_of_pairs(inputs, alignments), *notes_on_parts(inputs), *self.repaired.notes]
         statistics = filter(is_statistic, self.session.reference)
         averaged = [name for name in statistics if name not in self.repaired.tensors]
         if averaged:
@@ -139,7 +144,7 @@ def write_merge(
     facts = facts_of("merge", session, merge.alignments) | merge.merging.facts()
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
-    size = sum(info.nbytes for info in session.reference.infos.values())
+    size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
     writing = progress.part(1.0, f"writing {output.name}", size, "B")
     metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
     alignments = tuple(

@@ -18,8 +18,10 @@ from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
+from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
+from deepalign_cli.symmetry.exact_scales import exact_scales
+from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -46,7 +48,9 @@ class Session:
         running: RunSettings | Testbed | None = None, saved: Sequence[Path] = (), *, measured: bool = False,
         network: Network | None = None, implied: bool = False,
     ) -> None:  # fmt: skip
-        self.inputs = tuple(open_network(one) if isinstance(one, Path) else one for one in inputs)
+        opened = (open_network(one, settings.key) if isinstance(one, Path) else one for one in inputs)
+        self.fit = fitted(tuple(opened), partial=settings.partial)
+        self.inputs = self.fit.inputs
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
@@ -55,8 +59,9 @@ class Session:
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
             raise UsageError(problem, "repeat --alignment once for each.")
-        for other in self.moving:
-            check_same_layout(self.reference, other)
+        if self.fit.is_partial and (saved or (running is not None and needs_data(running))):
+            problem = "--partial goes neither with data nor with saved alignments."
+            raise UsageError(problem, "leave one of them out.")
 
     @property
     def reference(self) -> Checkpoint:
@@ -73,9 +78,8 @@ class Session:
         """The reference's network, as far as anything says what it is."""
         running = self._running if isinstance(self._running, RunSettings) else RunSettings()
         activation = self.settings.activation.value if self.settings.activation else None
-        return Asked(
-            self.reference, running, activation, self._network, self._examples, implied=self._implied
-        )
+        whole = self.fit.wholes[0]
+        return Asked(whole, running, activation, self._network, self._examples, implied=self._implied)
 
     def _examples(self) -> Tensor | None:
         """A few examples of the data, where there are any."""
@@ -83,7 +87,17 @@ class Session:
 
     @cached_property
     def symmetry(self) -> Symmetry:
-        """What may move, by the reference; checked on its network where that is named and not traced.
+        """What may move among the tensors that all inputs share. Raises SpecError where that is not known."""
+        return self._restricted(self.whole)
+
+    def _restricted(self, symmetry: Symmetry) -> Symmetry:
+        if not self.fit.is_partial:
+            return symmetry
+        return Symmetry(self.fit.restricted(symmetry.spec), shapes_of(self.reference))
+
+    @cached_property
+    def whole(self) -> Symmetry:
+        """What may move, by the whole reference; checked on its network where that is named and not traced.
 
         Raises:
             SpecError: what may move is not known, or the network computes something else when it does;
@@ -101,7 +115,7 @@ class Session:
         """The same before it is checked."""
         asked = self.asked
         try:
-            symmetry = self.settings.symmetry(self.reference, asked.spec)
+            symmetry = self.settings.symmetry(self.fit.wholes[0], asked.spec)
         except SpecError:
             if asked.failure is not None:  # names and shapes do not tell either
                 raise asked.failure from None
@@ -166,17 +180,30 @@ class Session:
         uses_data = METHODS.find(method).data is not DataUse.NONE
         evidence = self.testbed.evidence if uses_data and self.testbed else None
         is_naive = NAIVE in (method, self.settings.method)  # which needs no spec that is known
-        symmetry = settings.symmetry(self.reference) if is_naive else self.symmetry
+        whole = settings.symmetry(self.fit.wholes[0]) if is_naive else self.whole
+        symmetry = self._restricted(whole)
         aligner = settings.aligner(evidence)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
         making = {name: value for name, value in values.items() if value is not None}
         alignments = []
-        for other in self.moving:
+        for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
             alignment = aligner(symmetry, self.reference, other, rng=settings.rng(), progress=stage)
-            alignments.append(replace(alignment, making=making))
+            alignment = replace(alignment, making=making)
+            if self.fit.is_partial:
+                alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
+            alignments.append(self._exactly(alignment, place))
         return alignments
+
+    def _exactly(self, alignment: Alignment, place: int) -> Alignment:
+        """The same, for an input, with scales that round nothing."""
+        symmetry, moving = alignment.symmetry, self.inputs[place]
+        element = exact_scales(symmetry, alignment.element, self.fit.wholes[place])
+        if element is alignment.element:
+            return alignment
+        after = distance(symmetry, self.reference, moving, element)
+        return replace(alignment, element=element, distance_after=after)
 
     def _loaded(self) -> list[Alignment]:
         alignments = [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
@@ -184,6 +211,11 @@ class Session:
             refuse_assumptions(alignment.symmetry.spec)
         self.asked.require(alignments[0].symmetry)
         return alignments
+
+
+def needs_data(running: RunSettings | Testbed) -> bool:
+    """Whether networks are to be run."""
+    return not isinstance(running, RunSettings) or running.data is not None
 
 
 def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:

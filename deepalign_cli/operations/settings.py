@@ -26,8 +26,8 @@ NAIVE = "none"
 class Settings:
     """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
 
-    `strict` refuses a spec that takes something for granted.
-
+    `strict` refuses a spec that takes something for granted. `key` says which state dict to take of files that
+    hold several; `partial` that tensors may differ in classes or vocabulary, which stay what they are.
     `options` are those of methods, by name; each method takes its own.
     """
 
@@ -40,6 +40,8 @@ class Settings:
     seed: int = 0
     force: bool = False
     strict: bool = False
+    key: str | None = None
+    partial: bool = False
 
     def aligner(self, evidence: Evidence | None = None) -> Aligner:
         """The aligner that these settings ask for; `evidence` is a network to run and data.

@@ -18,14 +18,18 @@ from deepalign_cli.operations.session import check_hashes
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import SPEC_KEY
+from deepalign_cli.symmetry.tensors import is_mixed
 
 
 @dataclass
 class Stream:
     """Reads one tensor of each input, moves it, combines it, and hands it to the writer.
 
-    The output has the names and types of `layout`. `known` are tensors that are known already.
+    The output has the names and types of `layout`. `known` are tensors that are known already. Those of the
+    layout alone are kept, moved by the alignment if it `moves_layout`: if that is the moving input. `spec` is
+    what the metadata say in place of the alignment's.
     """
 
     inputs: Sequence[Checkpoint]
@@ -33,6 +37,8 @@ class Stream:
     layout: Checkpoint
     combine: Combine
     known: Mapping[str, Tensor] = field(default_factory=dict)
+    spec: Spec | None = None
+    moves_layout: bool = False
 
     def write(
         self, output: Path, facts: Mapping[str, object], hashes: Callable[[], tuple[str, ...]],
@@ -46,9 +52,9 @@ class Stream:
             MismatchError: an alignment was made for others, or a tensor overflows.
             NonFiniteError: an input holds NaN or Inf. OutputError: the file cannot be written.
         """
-        infos = list(self.layout.infos.values())
+        infos = [info for info in self.layout.infos.values() if not info.is_implied]
         names = {info.stored_name: info.name for info in infos}
-        spec = self.alignments[0].symmetry.spec
+        spec = self.spec or self.alignments[0].symmetry.spec
         is_known = bool(settings.spec) or spec.basis is not Basis.READ or SPEC_KEY in self.inputs[0].metadata
         metadata = provenance(self.layout, self.inputs, spec, facts, whole_spec=is_known)
 
@@ -78,11 +84,14 @@ class Stream:
             MismatchError, NonFiniteError: it is not finite.
         """
         tensor = self.known[name] if name in self.known else self._combined(name)
-        if tensor.is_floating_point() and not is_finite(tensor):
+        if is_mixed(tensor) and not is_finite(tensor):
             self._blame(name)
         return tensor
 
     def _combined(self, name: str) -> Tensor:
+        if name not in self.inputs[0]:
+            own = self.layout[name]
+            return self.alignments[0].act(name, own) if self.moves_layout else own
         moved = (
             alignment.act(name, checkpoint[name])
             for checkpoint, alignment in zip(self.inputs[1:], self.alignments, strict=True)
@@ -90,7 +99,7 @@ class Stream:
         return self.combine(name, [self.inputs[0][name], *moved])
 
     def _blame(self, name: str) -> None:
-        for checkpoint in self.inputs:
+        for checkpoint in self.inputs if name in self.inputs[0] else [self.layout]:
             if not is_finite(checkpoint[name]):
                 problem = f"'{name}' in '{checkpoint.path}' holds NaN or Inf."
                 raise NonFiniteError(problem, "use an earlier checkpoint.")

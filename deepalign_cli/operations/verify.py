@@ -17,7 +17,7 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import real_view, widened
 
 _ROUNDINGS = 16.0
 _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
@@ -104,7 +104,7 @@ def default_tolerance(*checkpoints: Checkpoint) -> float:
 def _residual(a: Checkpoint, b: Checkpoint, alignment: Alignment) -> tuple[float, str]:
     residual, worst = 0.0, ""
     for name in a:
-        pair = (a[name], alignment.act(name, b[name]))
+        pair = (real_view(a[name]), real_view(alignment.act(name, b[name])))
         x, y = (widened(w) if w.is_floating_point() else w.double() for w in pair)
         if x.numel() == 0:
             continue

@@ -6,16 +6,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint import Checkpoint, TensorInfo
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.dialects import naming_hint
 from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.spec import Activation, Spec, read_spec
 from deepalign_cli.symmetry.stored_spec import stored_spec
+from deepalign_cli.symmetry.tensor_names import place_of
 
 _BARE_NORMS = (
     "no norm without tensors (InstanceNorm or LayerNorm without affine, F.normalize) is assumed behind units "
@@ -79,15 +81,22 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
         if missing := [name for name in other.infos if name not in one.infos]:
             lacks.append(f"'{one.path}' lacks {_listed(missing)}")
     if lacks:
-        raise MismatchError(f"{' and '.join(lacks)}.", hint)
+        raise MismatchError(f"{' and '.join(lacks)}.", naming_hint(reference, moving) or hint)
     for name, info in reference.infos.items():
         moved = moving.infos[name]
-        if info.shape != moved.shape or info.is_float != moved.is_float:
+        if info.shape != moved.shape or _numbers(info) != _numbers(moved):
+            if len(info.shape) == len(moved.shape) and _numbers(info) == _numbers(moved):
+                hint += " If this is a head or a vocabulary, align and merge all else: --partial."
             raise MismatchError(
                 f"'{name}' is {info.dtype} {list(info.shape)} in '{reference.path}' "
                 f"but '{name}' is {moved.dtype} {list(moved.shape)} in '{moving.path}'.",
                 hint,
             )
+
+
+def _numbers(info: TensorInfo) -> tuple[bool, bool]:
+    """Whether real, complex or neither."""
+    return info.is_float, info.is_complex
 
 
 def shapes_of(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
@@ -109,7 +118,9 @@ def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:
 
 
 def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:
-    layout = Layout(shapes_of(checkpoint), heads or _configured_heads(checkpoint), checkpoint.ordered)
+    idle = _idle(checkpoint)
+    shapes = {name: shape for name, shape in shapes_of(checkpoint).items() if name not in idle}
+    layout = Layout(shapes, heads or _configured_heads(checkpoint), checkpoint.ordered)
     spec = first_match(layout)
     if spec is None:
         raise misfit(
@@ -118,6 +129,14 @@ def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:
     if heads is not None and not any("heads" in g for g in spec.groups()):
         raise UsageError(f"'{checkpoint.path}' has no attention heads.", "leave --heads out.")
     return spec
+
+
+def _idle(checkpoint: Checkpoint) -> set[str]:
+    """Integers of modules that have nothing else (counts of metrics, position ids): they touch no units."""
+    busy = {
+        place_of(name).path for name, info in checkpoint.infos.items() if info.is_float or info.is_complex
+    }
+    return {name for name in checkpoint if place_of(name).path not in busy}
 
 
 def _configured_heads(checkpoint: Checkpoint) -> int | None:

@@ -17,7 +17,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import narrowed, widened
 
 Weights = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -202,4 +202,4 @@ def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
     wide = widened(w)
     for number, factor in factors:
         wide = wide * factor.to(wide).reshape([-1 if d == number else 1 for d in range(w.ndim)])
-    return wide.to(w.dtype)
+    return narrowed(wide, w.dtype, name)

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from os.path import commonprefix
 
+from deepalign_cli.checkpoint.names import AVERAGED
+
 MODULE_ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _LOOSE = re.compile(
     r"(?P<pre>.*?)[._]?(?P<role>weights?|kernel|bias(?:es)?|w|b)(?P<post>[._]?\d+)?(?::0)?", re.IGNORECASE
@@ -73,6 +75,11 @@ def stands_before(first: str, second: str) -> bool | None:
 def is_statistic(name: str) -> bool:
     """Whether a tensor is a running statistic of a norm."""
     return name.rpartition(".")[2] in STATISTICS
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor counts batches of a norm or updates of an average: nothing computes with it."""
+    return name.rpartition(".")[2] in ("num_batches_tracked", AVERAGED)
 
 
 def group_name(path: str) -> str:

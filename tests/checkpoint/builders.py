@@ -103,10 +103,10 @@ def state(**values: bytes) -> bytes:
 FOUR = {"0": torch.arange(4.0).numpy().tobytes()}
 
 
-def saved(value: object) -> bytes:
-    """What torch.save writes."""
+def saved(value: object, *, zipped: bool = True, protocol: int = 2) -> bytes:
+    """What torch.save writes, or (not `zipped`) wrote before 1.6."""
     buffer = io.BytesIO()
-    torch.save(value, buffer)
+    torch.save(value, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
 
 

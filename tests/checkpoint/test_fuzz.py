@@ -37,6 +37,7 @@ _weight = torch.nn.Parameter(torch.randn(4, 3))
 TORCH = saved(
     {"state_dict": {"a": _weight, "b": _weight.detach().T, "n": 3, "c": torch.zeros(2, dtype=torch.uint16)}}
 )
+OLD = saved({"state_dict": {"a": _weight, "b": _weight.detach().T, "n": 3}}, zipped=False)
 PICKLE = state(
     a=tensor(storage(numel=12), shape=(2, 3), strides=(3, 1)), b=tensor(storage(numel=12), 4), n=b"K\1"
 )
@@ -124,6 +125,13 @@ def test_safetensors_of_any_header(path: Path, header: object, size: int) -> Non
 @many
 @given(data=mutations(TORCH))
 def test_zip_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    survives(path)
+
+
+@many
+@given(data=mutations(OLD))
+def test_old_files_of_torch(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     survives(path)
 

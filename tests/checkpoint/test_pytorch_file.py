@@ -201,12 +201,16 @@ def test_odd_kinds_of_tensors_are_named(tmp_path: Path) -> None:
             open_checkpoint(tmp_path / "x.pt")
 
 
+def _nested(depth: int) -> object:
+    return {"model": _nested(depth - 1)} if depth else {"w": torch.zeros(1)}
+
+
 WRONG_CONTENT = {
     "a tensor": torch.zeros(2),
     "a list": [torch.zeros(2)],
     "nothing": {},
     "no tensors": {"epoch": 3, "model": {"x": 1}},
-    "nested too deep": {"model": {"model": {"model": {"model": {"w": torch.zeros(1)}}}}},
+    "nested too deep": {"model": _nested(9)},
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.checkpoint import open_checkpoint, tied_metadata
 from deepalign_cli.errors import CheckpointError
 from tests.checkpoint.builders import DTYPES, described, safetensors_bytes, same, some
 
@@ -158,3 +158,32 @@ def test_wrong_ties_are_refused(tmp_path: Path, ties: str) -> None:
     path.write_bytes(safetensors_bytes({**header, "__metadata__": {"deepalign.tied": ties}}, b"\0" * 7))
     with pytest.raises(CheckpointError, match=r"deepalign\.tied"):
         open_checkpoint(path)
+
+
+def test_metadata_that_is_null(tmp_path: Path) -> None:
+    """MLX writes it so."""
+    (tmp_path / "x.safetensors").write_bytes(safetensors_bytes({"__metadata__": None, "a": ONE}, b"\0" * 8))
+    assert list(open_checkpoint(tmp_path / "x.safetensors")) == ["a"]
+
+
+class Tied(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 3)
+        self.head = torch.nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def test_the_ties_of_save_model(tmp_path: Path) -> None:
+    """safetensors leaves tied tensors out and says so in the metadata."""
+    from safetensors.torch import save_model
+
+    net = Tied()
+    save_model(net, str(tmp_path / "x.safetensors"))
+    checkpoint = open_checkpoint(tmp_path / "x.safetensors")
+    assert set(checkpoint) == {"embed.weight", "head.weight"}
+    (tied,) = [info for info in checkpoint.infos.values() if info.tied_to]
+    assert tied.is_implied
+    for tensor in checkpoint.values():
+        assert tensor.equal(net.head.weight)
+    assert tied_metadata(checkpoint.infos.values()) == {}

@@ -128,3 +128,26 @@ def test_the_rows_of_an_embedding_bag_count_as_looked_up(
     watching = LookUps(weights)
     watching.run(run_module(load_program(tmp_path / "net.pt2"), shapes(weights)), tokens)
     assert watching.seen == ("0.weight",)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(3, 5, bias=False), nn.Linear(5, 5), nn.Linear(3, 5)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.middle(self.first(x).relu()) @ self.last.weight
+
+
+def test_tied_tensors_that_differ_in_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    """As they are with a factory."""
+    net, batch = Tied().eval(), torch.export.Dim("batch")
+    exported = torch.export.export(net, (torch.zeros(2, 3),), dynamic_shapes=({0: batch},), strict=False)
+    torch.export.save(exported, tmp_path / "x.pt2")
+    program, _ = load_program(tmp_path / "x.pt2")
+    weights = {name: w.detach() for name, w in net.state_dict().items()}
+    run = run_module(program, {name: tuple(w.shape) for name, w in weights.items()})
+    assert torch.allclose(run(weights, torch.ones(2, 3)), net(torch.ones(2, 3)))
+    with pytest.raises(MismatchError, match="are one tensor in the model but differ in the checkpoint"):
+        run({**weights, "last.weight": weights["last.weight"] + 1}, torch.ones(2, 3))

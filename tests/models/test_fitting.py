@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from deepalign_cli.errors import MismatchError
-from deepalign_cli.models.fitting import check_fit, is_counter
+from deepalign_cli.models.fitting import check_fit
+from deepalign_cli.symmetry.tensor_names import is_counter
 
 OWN = {"a": (2, 3), "b": (2,), "n.num_batches_tracked": ()}
 

@@ -1,0 +1,53 @@
+"""Scales that round nothing: powers of two, where the weights are narrower than float32.
+
+Scaling a unit by 1.3 in bfloat16 rounds each of its weights, and the network is another function by some
+tenths of a percent. A power of two changes exponents only, so the function stays the same to the bit as long
+as no weight leaves the range of its type; a unit with one that would keeps its scale.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.tensors import is_narrow, widened
+
+
+def exact_scales(symmetry: Symmetry, g: Element, moving: Weights) -> Element:
+    """The element with scales under which no weight is rounded; the same one where none is narrow."""
+    places = [
+        (place.name, group)
+        for group in symmetry.stretching
+        if group in g.scale
+        for place in symmetry.occurrences[group]
+        if place.exponent and is_narrow(moving[place.name])
+    ]
+    names, groups = tuple(dict.fromkeys(name for name, _ in places)), {group for _, group in places}
+    if not groups:
+        return g
+    scale = {name: _powers(factors) if name in groups else factors for name, factors in g.scale.items()}
+    g = Element(g.perm, scale)
+    while _reset(symmetry, g, moving, names):
+        pass
+    return g
+
+
+def _powers(scale: Tensor) -> Tensor:
+    """The powers of two next to the scales, with their signs."""
+    return scale.sign() * scale.abs().log2().round().exp2()
+
+
+def _reset(symmetry: Symmetry, g: Element, moving: Weights, names: tuple[str, ...]) -> bool:
+    """Take the scale of every unit with a weight that is rounded; whether there was one."""
+    changed = False
+    for name in names:
+        w = moving[name]
+        wide = symmetry.act(g, name, widened(w))
+        lost = (wide.to(w.dtype).to(wide.dtype) != wide).float()
+        for group in symmetry.groups_of(name) if lost.any() else ():
+            units = (symmetry.rows(group, name, lost) > 0).any(dim=1)
+            if group in g.scale and bool((g.scale[group].abs()[units] != 1).any()):
+                g.scale[group][units] = g.scale[group][units].sign()
+                changed = True
+    return changed
