@@ -27,7 +27,7 @@ class Settings:
     """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
 
     `strict` refuses a spec that takes something for granted. `key` says which state dict to take of files
-    that hold several; `partial` that tensors may differ in classes or vocabulary, which stay what they are.
+    that hold several; `partial` that tensors may differ in classes or vocabulary, which stay as they are.
     `options` are those of methods, by name; each method takes its own.
     """
 
