@@ -43,8 +43,9 @@ def match(layout: Layout, read: Callable[[Layout], Spec | None]) -> Spec | None:
     hidden = {size: group for group, size in solve_sizes(spec, rest.shapes).items()}
     for table in tables:
         width = table.shapes["weight"][1]
-        if width in hidden and not feeds:
-            raise ambiguous(f"'{table.path}' is {width} wide and may feed or add to '{hidden[width]}'.")
+        met = next((group for size, group in hidden.items() if size > 1 and width % size == 0), None)
+        if met and not feeds:
+            raise ambiguous(f"'{table.path}' is {width} wide and may feed or add to '{met}'.")
     return _written(spec, tables, entry) if entry and feeds else spec
 
 

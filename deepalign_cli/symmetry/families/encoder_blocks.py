@@ -104,7 +104,8 @@ class _Outside:
     def why_it_stays(self) -> str:
         """What the file does not show, if anything."""
         strangers = [n for n, axes in self.carriers.items() if not axes and not self._reads_or_writes(n)]
-        strange = next((n for n in strangers if self._is_wide(self.shapes[n])), None)
+        written = {s[0] for n, s in self.shapes.items() if len(s) >= 2 and n not in strangers}
+        strange = next((n for n in strangers if self._is_wide(self.shapes[n], written)), None)
         if strange:
             return f"'{strange}' {list(self.shapes[strange])} may read several of its places side by side"
         carrying = {n: axes[0] for n, axes in self.carriers.items() if axes}
@@ -129,8 +130,9 @@ class _Outside:
         module = self.modules[place_of(name).path]
         return any(self.carriers.get(other) for other in module.names.values() if other in self.shapes)
 
-    def _is_wide(self, shape: tuple[int, ...]) -> bool:
-        return any(extent % self.width == 0 for extent in shape[:2])
+    def _is_wide(self, shape: tuple[int, ...], written: set[int]) -> bool:
+        """Whether a matrix may read the stream and more; one that reads what a head writes does not."""
+        return len(shape) >= 2 and max(shape[:2]) > self.width and shape[1] not in written
 
     def _carriers(self, name: str, shape: tuple[int, ...]) -> list[int]:
         place = place_of(name)

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from deepalign_cli.symmetry.draft import ambiguous
 from deepalign_cli.symmetry.families.layer import Layer
-from deepalign_cli.symmetry.families.words import has_word, ordinal, stands_beside, words_before
+from deepalign_cli.symmetry.families.words import has_word, is_last, ordinal, stands_beside, words_before
 from deepalign_cli.symmetry.layout import Module
 from deepalign_cli.symmetry.tensor_names import common_prefix, parent, stands_before
 
@@ -82,12 +82,16 @@ def _refuse_countdown(first: Layer, second: Layer) -> None:
         raise ambiguous(f"decoders may be numbered downwards: '{one}' and '{other}' fit in both orders.")
 
 
+def _are_heads(first: str, second: str) -> bool:
+    """Whether two layers are numbered heads or outputs, such as `head1` and `head2`."""
+    names = [path.rpartition(".")[2] for path in (first, second)]
+    return all(is_last(name) for name in names) and len({name.rstrip("0123456789") for name in names}) == 1
+
+
 def _refuse_wrong_words(first: str, second: str) -> None:
-    if stands_before(first, second):
-        return
-    if words_before(second, first):
+    if not stands_before(first, second) and words_before(second, first):
         raise ambiguous(f"the shapes put '{first}' before '{second}', and their names say the contrary.")
-    if parent(first) == parent(second) and _variants(first, second):
+    if parent(first) == parent(second) and (_are_heads(first, second) or _variants(first, second)):
         raise ambiguous(
             f"'{first}' and '{second}' may stand beside one another; nothing says which is first."
         )
@@ -97,8 +101,9 @@ def _variants(first: str, second: str) -> bool:
     """Whether two names differ in what follows a shared word (`head_a`, `head_b`) that tells no order."""
     one, other = (path.rpartition(".")[2].replace("-", "_").split("_") for path in (first, second))
     shared = len(one) > 1 and len(other) > 1 and one[0] == other[0] and one[1:] != other[1:]
-    ordered = words_before(first, second) or (ordinal(first) is not None and ordinal(second) is not None)
-    return shared and not ordered
+    told = stands_before(first, second) or words_before(first, second)
+    counted = ordinal(first) is not None and ordinal(second) is not None
+    return shared and not told and not counted
 
 
 def _refuse_concatenation(chain: Sequence[Layer], first: Layer, second: Layer) -> None:

@@ -68,20 +68,22 @@ class _Readings:
         convs = [i for i, layer in enumerate(self.chain) if layer.is_conv]
         if len(self.norms) == len(convs) and all(set(p) & set(convs) for p in partners.values()):
             partners = {path: [i for i in p if i in convs] for path, p in partners.items()}
-        sides = []
-        for shift in (0, 1):
-            hosts = {n.path: [i - shift for i in partners[n.path] if self.fits(n, i - shift)] for n in named}
-            if all(hosts.values()):
-                sides.append(hosts)
-        if not sides:
-            return self._by_count(named)
-        if len(sides) == 2 and sides[0] != sides[1]:
-            layer = self.chain[partners[named[0].path][0]].module.path
+        behind = {n.path: [i for i in partners[n.path] if self.fits(n, i)] for n in named}
+        before = {n.path: [i for i in partners[n.path] if self.fits(n, i - 1)] for n in named}
+        if not all(behind.values()):
+            if not all(before.values()):
+                return self._by_count(named)
+            return {norm.path: self._only(norm, before[norm.path]) - 1 for norm in named}
+        hosts = {norm.path: self._only(norm, behind[norm.path]) for norm in named}
+        if all(hosts[n.path] in before[n.path] for n in named):
+            layer = self.chain[hosts[named[0].path]].module.path
             raise ambiguous(f"'{named[0].path}' may stand before or behind '{layer}'; both fit all sizes.")
-        for norm in named:
-            if len(sides[0][norm.path]) > 1:
-                raise self._two(norm, sides[0][norm.path])
-        return {path: hosts[0] for path, hosts in sides[0].items()}
+        return hosts
+
+    def _only(self, norm: Module, layers: Sequence[int]) -> int:
+        if len(layers) > 1:
+            raise self._two(norm, layers)
+        return layers[0]
 
     def _by_count(self, named: Sequence[Module]) -> Hosts:
         """Norms numbered through: the k-th stands behind the k-th layer (`conv1`, `conv2`, `fc1`, `bn3`)."""

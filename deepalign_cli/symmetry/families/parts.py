@@ -14,21 +14,22 @@ from deepalign_cli.symmetry.axes import Atom, Axes, Axis
 from deepalign_cli.symmetry.families.words import LISTS, PARALLEL, SEQUENTIAL, tokens
 from deepalign_cli.symmetry.layout import Layout, Module
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.tensor_names import parent, pieces, stands_before
+from deepalign_cli.symmetry.tensor_names import group_name, parent, pieces, stands_before
 
 Match = Callable[[Layout], Spec | None]
+Siblings = Callable[[list[str], Mapping[str, Module], str], list[str]]
 
 
-def match(layout: Layout, read: Match) -> Spec | None:
+def match(layout: Layout, read: Match, *, by_likeness: bool) -> Spec | None:
     """The specs of the parts, put together, or None where there are none that stand side by side.
 
-    `read` reads one part.
+    `read` reads one part. Words tell parts (`actor`, `critic`); `by_likeness`, equal names and shapes do.
 
     Raises:
         SpecError, AmbiguousError: as `read` does for a part.
     """
     modules = layout.modules()
-    parts = _parallel(modules)
+    parts = _parallel(modules, _alike if by_likeness else _named)
     if not parts:
         return None
     specs: dict[str, Spec] = {}
@@ -47,13 +48,13 @@ def match(layout: Layout, read: Match) -> Spec | None:
     return _united(specs)
 
 
-def _parallel(modules: Mapping[str, Module]) -> list[str]:
+def _parallel(modules: Mapping[str, Module], siblings: Siblings) -> list[str]:
     """The paths of the parts that stand side by side, outermost first; none where names show none."""
     level = {""}
     while level:
         for above in sorted(level):
             children = _children(modules, above)
-            parts = _siblings(children, modules, above)
+            parts = siblings(children, modules, above)
             if len(parts) > 1:
                 return parts
         level = {child for above in level for child in _children(modules, above) if child not in modules}
@@ -71,18 +72,25 @@ def _children(modules: Mapping[str, Module], above: str) -> list[str]:
     )
 
 
-def _siblings(children: list[str], modules: Mapping[str, Module], above: str) -> list[str]:
-    matrices = {child: _matrices(modules, child) for child in children}
-    whole = [child for child in children if matrices[child]]
+def _named(children: list[str], modules: Mapping[str, Module], above: str) -> list[str]:
+    """The children that words put side by side: the members of `experts`, or `actor` and `critic`."""
+    whole = [child for child in children if _matrices(modules, child)]
     listed = [child for child in whole if child.rpartition(".")[2].isdigit()]
     if len(listed) > 1 and set(tokens(above.rpartition(".")[2])[-1:]) & LISTS:
         return listed
     named = [child for child in whole if set(tokens(child.rpartition(".")[2])) & PARALLEL]
-    if len(named) > 1 and any(child not in modules for child in named):
-        return named
+    return named if len(named) > 1 and any(child not in modules for child in named) else []
+
+
+def _alike(children: list[str], modules: Mapping[str, Module], above: str) -> list[str]:
+    """The children of several layers that are alike in names and shapes, but for convolutional stages."""
     alike: dict[tuple[object, ...], list[str]] = {}
-    for child in whole:
-        if len(matrices[child]) > 1 and not set(tokens(child.rpartition(".")[2])) & SEQUENTIAL:
+    for child in children:
+        matrices = _matrices(modules, child)
+        is_stage = (
+            bool(set(tokens(child.rpartition(".")[2])) & SEQUENTIAL) and matrices[:1] and matrices[0].rank > 2
+        )
+        if len(matrices) > 1 and not is_stage:
             alike.setdefault(_looks(modules, child), []).append(child)
     return max(alike.values(), key=len, default=[])
 
@@ -147,7 +155,8 @@ def _united(specs: Mapping[str, Spec]) -> Spec:
     pooled: set[str] = set()
     taken: set[str] = set()
     for part, spec in specs.items():
-        names = {g: g if g not in taken else f"{part}.{g}" for g in spec.groups()}
+        path = group_name(part)
+        names = {g: g if g.startswith(path) and g not in taken else f"{path}.{g}" for g in spec.groups()}
         taken |= set(names.values())
         axes |= {name: _renamed(a, names) for name, a in spec.axes.items()}
         pooled |= {names[g] for g in spec.pooled if g in names}

@@ -84,8 +84,17 @@ def match(layout: Layout) -> Spec | None:
         rest = fed(rest, entry, into)
         spec, assumptions = replace(spec, axes={**spec.axes, **rest.axes}), rest.assumptions
         paths.append(entry.path)
-    lines = (*assumptions, nothing_between(paths)) if len(paths) > 1 else assumptions
+    lines = (*assumptions, *_skips(layers), nothing_between(paths)) if len(paths) > 1 else assumptions
     return replace(spec, assumptions=lines, basis=Basis.READ)
+
+
+def _skips(layers: list[Recurrent]) -> list[str]:
+    """Layers that write as many numbers as they read, around which a skip connection may run."""
+    return [
+        f"no skip connection is assumed around '{layer.path}', which reads and writes {layer.into} numbers"
+        for layer in layers
+        if layer.width == layer.into
+    ][:1]
 
 
 def first_of_recurrent(layout: Layout) -> FirstLayer | None:
