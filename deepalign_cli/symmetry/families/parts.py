@@ -7,7 +7,7 @@ in a line, or around a skip connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from deepalign_cli.symmetry.axes import Atom, Axes, Axis
@@ -113,15 +113,11 @@ def _within(layout: Layout, modules: Mapping[str, Module], paths: list[str]) -> 
 
 
 def _ends(modules: Mapping[str, Module], part: str) -> set[int]:
-    """All widths that may stand at a part's ends: those of its first and last layers, in any order."""
-    shapes = [module.shapes["weight"][:2] for module in _matrices(modules, part)]
+    """The widths that may stand at a part's ends, by names and by shapes."""
+    layers = sorted(_matrices(modules, part), key=lambda module: pieces(module.path))
+    shapes = [layer.shapes["weight"] for layer in layers]
     outs, ins = {shape[0] for shape in shapes}, {shape[1] for shape in shapes}
-    return (outs - ins) | (ins - outs) | (outs & ins if len(shapes) == 1 else _repeated(shapes))
-
-
-def _repeated(shapes: Iterable[tuple[int, ...]]) -> set[int]:
-    pairs = list(shapes)
-    return {w for w in {n for pair in pairs for n in pair} if pairs[0][1] == w or pairs[-1][0] == w}
+    return (outs ^ ins) | {shapes[0][1], shapes[-1][0]}
 
 
 def _lines(rest: list[str], modules: Mapping[str, Module], borders: set[int]) -> list[list[str]]:
