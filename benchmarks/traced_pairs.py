@@ -1,6 +1,6 @@
 """Two trainings each of five kinds of networks that only a trace tells: the barrier naive, by weights, by default.
 
-    python benchmarks/traced_pairs.py DATA FOLDER [--epochs 4] [--only lstm,vit]
+    python benchmarks/traced_pairs.py DATA FOLDER [--epochs 3] [--only lstm,vit]
 
 DATA holds mnist.npz and fashion.npz (`train_images`, `train_labels`, ...). Networks are kept in FOLDER; run it
 again to go on. The U-Net removes noise (mean squared error); the others tell ten classes (cross-entropy).
@@ -21,7 +21,8 @@ import deepalign_cli as da
 from benchmarks.traced_nets import NETS, make
 
 SETS = {"lstm": "mnist", "unet": "fashion", "mobile": "fashion", "dense": "fashion", "vit": "mnist"}
-TRAINED, TESTED, BATCH = 20_000, 2_000, 128
+TRAINED = {"unet": 4_000, "mobile": 12_000, "dense": 12_000, "lstm": 20_000, "vit": 20_000}
+TESTED, BATCH = 1_000, 128
 
 
 def data_of(name: str, folder: Path, part: str, count: int) -> tuple[Tensor, Tensor]:
@@ -42,7 +43,7 @@ def trained(name: str, seed: int, data: Path, folder: Path, epochs: int) -> Path
         return path
     torch.manual_seed(seed)
     net = make(name)[0]
-    x, y = data_of(name, data, "train", TRAINED)
+    x, y = data_of(name, data, "train", TRAINED[name])
     steps = epochs * (len(x) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
@@ -64,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--only", default=",".join(NETS))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

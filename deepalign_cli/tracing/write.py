@@ -25,7 +25,7 @@ from deepalign_cli.tracing.naming import named_groups
 from deepalign_cli.tracing.walk import Walked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Traced:
     """A spec by tracing. `stays` has, by reason, the tensors' axes that are labelled.
 
@@ -41,6 +41,12 @@ class Traced:
     nodes: int = 0
     residual: float | None = None
     runs: int = 0
+
+    def __repr__(self) -> str:
+        units = sum(self.spec.sizes.values())
+        checked = f"; checked on {self.runs} inputs, residual {self.residual:.1e}" if self.runs else ""
+        groups, moving = len(self.spec.sizes), len(self.spec.axes)
+        return f"Traced({groups} groups of {units} units; {moving} tensors move{checked})"
 
 
 def write(walked: Walked, nodes: int = 0, source: str = "a trace") -> Traced:
