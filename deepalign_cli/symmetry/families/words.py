@@ -23,9 +23,9 @@ SEQUENTIAL = _words(
     "up fc linear dense body dec decoder enc encoder section"
 )
 _FIRST = _words("input inp in stem first initial init start begin from embed embedding patch")
-_EARLY = _words("backbone features feature encoder enc trunk bottom extractor convs conv down bot")
+_EARLY = _words("backbone features feature encoder enc trunk bottom extractor convs conv bot")
 _MIDDLE = _words("hidden hid mid middle body bottleneck layers layer linear fc dense mlp")
-_LATE = _words("decoder dec up neck top")
+_LATE = _words("decoder dec neck top")
 _LAST = _words(
     "output out head classifier cls logits final last pred predictor prediction predict score regressor end "
     "to readout"

@@ -14,6 +14,7 @@ from deepalign_cli.symmetry.families.words import is_embedding, is_last, ordinal
         ("out", "hidden", False),
         ("linear_in", "linear_out", True),
         ("proj", "out", None),
+        ("block.up", "block.down", None),  # a U-Net goes down first, a feed-forward block up
         ("fc1", "fc2", None),  # numbers are for others to compare
     ],
 )
