@@ -41,9 +41,12 @@ def test_results_are_told_in_a_line(barrier: Barrier, landscape: LandscapeResult
     assert repr(barrier) == f"Barrier({figures}; cross-entropy on data, 40 examples)"
     assert repr(landscape).startswith("Landscape(A: A ")
     assert repr(da.verify(net(0), net(0))).startswith(
-        "Verdict(the same up to the spec (read from names and shapes, with "
+        "Verdict(the same up to the spec (traced and checked): "
     )
-    assert repr(alignment.symmetry.spec) == "Spec(chain of linear layers: 6 tensors, groups fc1, fc2)"
+    read = da.verify(net(0).state_dict(), net(0).state_dict())
+    assert repr(read).startswith("Verdict(the same up to the spec (read from names and shapes, with ")
+    assert repr(alignment.symmetry.spec) == "Spec(a trace of NamedMLP: 5 tensors, groups fc1, fc2)"
+    assert repr(read.rests_on) == "Spec(chain of linear layers: 6 tensors, groups fc1, fc2)"
     assert repr(da.open(net(0))) == "Checkpoint('network', 6 tensors)"
     for result in (alignment, merged, barrier, landscape):
         assert "\n" not in repr(result)

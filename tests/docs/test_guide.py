@@ -169,7 +169,7 @@ def test_the_trouble_table_quotes_what_is_said(shell: Shell, capsys: pytest.Capt
     trouble = GUIDE.read_text(encoding="utf-8").split("## Trouble")[1]
     quoted = {
         "the names and shapes of an MLP do not tell its activation": (
-            "deepalign barrier a.pt b.pt --data data.npz"
+            "deepalign barrier bare.safetensors bare.safetensors --data raw.npz --normalise unit"
         ),
         "-m activations needs data": "deepalign align a.safetensors b.safetensors -m activations",
         "the network does not run on an input of 16 (float32)": (

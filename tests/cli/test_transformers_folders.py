@@ -1,0 +1,98 @@
+"""Folders of transformers: aligned with no option, loaded by `from_pretrained`, the same function."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deepalign_cli.models.dummy_inputs import dummy_inputs
+from deepalign_cli.tracing.wide import Wide
+from tests.operations.making import deepalign
+
+transformers: Any = pytest.importorskip("transformers")
+
+TEXT = {
+    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+SMALL = {
+    "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "num_mel_bins": 10,
+    "max_source_positions": 8, "max_target_positions": 12, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "decoder_start_token_id": 1, "suppress_tokens": [], "begin_suppress_tokens": [], "vocab_size": 99,
+}  # fmt: skip
+IMAGE = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "image_size": 32,
+    "patch_size": 8,
+}  # fmt: skip
+ENDS = {"bos_token_id": 1, "eos_token_id": 2}
+CLASSES = {
+    "BertForSequenceClassification": ("BertConfig", TEXT),
+    "RobertaForMaskedLM": ("RobertaConfig", TEXT),
+    "GPT2LMHeadModel": ("GPT2Config", {"vocab_size": 99, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, **ENDS}),
+    "LlamaForCausalLM": ("LlamaConfig", {**TEXT, "num_key_value_heads": 2}),
+    "Qwen2ForCausalLM": ("Qwen2Config", {**TEXT, "num_key_value_heads": 2}),
+    "T5ForConditionalGeneration": ("T5Config", {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 1, "num_heads": 4, "decoder_start_token_id": 0}),
+    "ViTForImageClassification": ("ViTConfig", IMAGE),
+    "ResNetForImageClassification": ("ResNetConfig", {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "layer_type": "basic"}),
+    "ConvNextForImageClassification": ("ConvNextConfig", {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64}),
+    "WhisperForConditionalGeneration": ("WhisperConfig", SMALL),
+    "CLIPModel": ("CLIPConfig", {"text_config": {**TEXT, **ENDS}, "vision_config": IMAGE, "projection_dim": 16}),
+}  # fmt: skip
+FEW = ("BertForSequenceClassification", "LlamaForCausalLM")
+
+
+def saved(name: str, seed: int, folder: Path) -> Path:
+    config, values = CLASSES[name]
+    torch.manual_seed(seed)
+    model = getattr(transformers, name)(getattr(transformers, config)(**values))
+    with torch.no_grad():
+        for w in model.state_dict().values():
+            if w.is_floating_point():
+                w.add_(0.1 * torch.rand(w.shape))
+    model.save_pretrained(folder / f"{name}-{seed}")
+    return folder / f"{name}-{seed}"
+
+
+def outputs(model: Any, example: Any) -> torch.Tensor:
+    with torch.no_grad():
+        out = model(**example.kwargs)
+    return out.get("logits", out.get("logits_per_image"))
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in CLASSES]
+)
+def test_a_folder_is_aligned_with_no_option(name: str, tmp_path: Path) -> None:
+    a, b = (saved(name, seed, tmp_path) for seed in (0, 1))
+    done = deepalign("align", a, b, "-o", f"{tmp_path / 'c'}/", "--json")
+    assert done.code == 0, done.err
+    assert done.json["basis"] == "traced and checked"
+    assert sum(row["moved"] for row in done.json["groups"].values()) > 0
+    cls = getattr(transformers, name)
+    before, after = (cls.from_pretrained(folder).eval() for folder in (b, tmp_path / "c"))
+    example = dummy_inputs(before)
+    dummy_inputs(after)
+    x, y = outputs(before, example), outputs(after, example)
+    assert torch.allclose(x, y, rtol=1e-4, atol=1e-4 * float(x.abs().max()))
+    example = example.mapped(lambda t: t.double() if t.is_floating_point() else t)
+    with Wide():
+        x, y = outputs(before.double(), example), outputs(after.double(), example)
+    assert float((x - y).abs().max()) <= 1e-10 * float(x.abs().max())
+    moved = [n for n, w in before.state_dict().items() if not torch.equal(w, after.state_dict()[n])]
+    assert len(moved) > 4
+    assert json.loads((tmp_path / "c" / "config.json").read_text())["model_type"]
+
+
+def test_the_second_time_the_trace_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepalign_cli.operations import trace
+
+    a = saved("BertForSequenceClassification", 0, tmp_path)
+    first = deepalign("inspect", a, "--json").json
+    monkeypatch.setattr(trace, "network_for", None)  # no network is built
+    assert deepalign("inspect", a, "--json").json == first
+    assert first["basis"] == "traced and checked"
