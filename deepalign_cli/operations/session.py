@@ -22,7 +22,8 @@ from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.resolve import shapes_of
-from deepalign_cli.symmetry.stored_spec import refuse_assumptions
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 _EXAMPLES = 8  # to trace a network with and to try its spec on
@@ -115,7 +116,7 @@ class Session:
         """The same before it is checked."""
         asked = self.asked
         try:
-            symmetry = self.settings.symmetry(self.fit.wholes[0], asked.spec)
+            symmetry = self.settings.symmetry(self.fit.wholes[0], self._spec_elsewhere)
         except SpecError:
             if asked.failure is not None:  # names and shapes do not tell either
                 raise asked.failure from None
@@ -125,6 +126,11 @@ class Session:
         assumption = f"what names and shapes show is all there is: {asked.failure.message.removesuffix('.')}"
         spec = replace(symmetry.spec, assumptions=(*symmetry.spec.assumptions, assumption))
         return Symmetry(spec, symmetry.shapes)
+
+    def _spec_elsewhere(self) -> Spec | None:
+        """The spec that the network tells, or that another of the inputs carries."""
+        carried = (stored_spec(one.metadata, f"the metadata of {one.called}") for one in self.moving)
+        return self.asked.spec() or next(filter(None, carried), None)
 
     @cached_property
     def testbed(self) -> Testbed | None:

@@ -43,7 +43,8 @@ def cached(key: str) -> Traced | None:
             return None
         table = json.loads(path.read_text(encoding="utf-8"))
         source, spec = table.pop("source"), table.pop("spec")
-        return Traced(replace(parse_spec(spec), source=source), **table)
+        stays = {why: [(str(n), int(axis)) for n, axis in at] for why, at in table.pop("stays").items()}
+        return Traced(replace(parse_spec(spec), source=source), stays, **table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SpecError, RecursionError):
         return None
 

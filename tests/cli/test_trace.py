@@ -100,10 +100,10 @@ def test_align_asks_the_network_and_the_output_needs_none(folder: Path) -> None:
     assert done.code == 0, done.err
     assert (done.json["basis"], done.json["assumptions"]) == ("traced and checked", [])
     later = deepalign("verify", "b.pt", "c.safetensors", "--json")
-    assert later.code in (0, 1)
+    assert (later.code, later.json["basis"]) == (0, "traced and checked")
     shown = deepalign("inspect", "c.safetensors", "--json").json
     assert shown["basis"] == "traced and checked"
-    assert shown["tensors"]["fc2.weight"]["axes"] == "+fc1 -fc1"
+    assert shown["tensors"]["fc2.weight"]["axes"] == "fc1 fc1"
 
 
 def test_a_strangers_word_that_a_spec_was_checked_is_not_taken(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_strangers_word_that_a_spec_was_checked_is_not_taken(folder: Path) -> 
         (
             ["--model", "nets.py:branch"],
             3,
-            "Branch cannot be traced: what it does depends on its inputs' values",
+            "Branch cannot be traced: what it does depends on",
         ),
         (["--model", "nets.py:gone"], 2, "gone"),
         (["missing.pt", "--model", "nets.py:skip"], 2, "missing.pt"),

@@ -15,34 +15,42 @@ from tests.operations.making import deepalign
 
 transformers: Any = pytest.importorskip("transformers")
 
+ENDS = {"bos_token_id": 1, "eos_token_id": 2}
 TEXT = {
-    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
-    "max_position_embeddings": 64,
+    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 40, "max_position_embeddings": 64,
 }  # fmt: skip
-SMALL = {
+GPT2 = {"vocab_size": 99, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, **ENDS}
+T5 = {
+    "vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 1, "num_heads": 4,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+WHISPER = {
     "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "num_mel_bins": 10,
-    "max_source_positions": 8, "max_target_positions": 12, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-    "decoder_start_token_id": 1, "suppress_tokens": [], "begin_suppress_tokens": [], "vocab_size": 99,
+    "max_source_positions": 8, "max_target_positions": 12, "pad_token_id": 0, "vocab_size": 99,
+    "decoder_start_token_id": 1, "suppress_tokens": [], "begin_suppress_tokens": [], **ENDS,
 }  # fmt: skip
 IMAGE = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "image_size": 32,
-    "patch_size": 8,
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
+    "image_size": 32, "patch_size": 8,
 }  # fmt: skip
-ENDS = {"bos_token_id": 1, "eos_token_id": 2}
+RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "layer_type": "basic"}
+CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64}
+CLIP = {"text_config": {**TEXT, **ENDS}, "vision_config": IMAGE, "projection_dim": 16}
 CLASSES = {
     "BertForSequenceClassification": ("BertConfig", TEXT),
     "RobertaForMaskedLM": ("RobertaConfig", TEXT),
-    "GPT2LMHeadModel": ("GPT2Config", {"vocab_size": 99, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, **ENDS}),
+    "GPT2LMHeadModel": ("GPT2Config", GPT2),
     "LlamaForCausalLM": ("LlamaConfig", {**TEXT, "num_key_value_heads": 2}),
     "Qwen2ForCausalLM": ("Qwen2Config", {**TEXT, "num_key_value_heads": 2}),
-    "T5ForConditionalGeneration": ("T5Config", {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 1, "num_heads": 4, "decoder_start_token_id": 0}),
+    "T5ForConditionalGeneration": ("T5Config", T5),
     "ViTForImageClassification": ("ViTConfig", IMAGE),
-    "ResNetForImageClassification": ("ResNetConfig", {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "layer_type": "basic"}),
-    "ConvNextForImageClassification": ("ConvNextConfig", {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64}),
-    "WhisperForConditionalGeneration": ("WhisperConfig", SMALL),
-    "CLIPModel": ("CLIPConfig", {"text_config": {**TEXT, **ENDS}, "vision_config": IMAGE, "projection_dim": 16}),
-}  # fmt: skip
+    "ResNetForImageClassification": ("ResNetConfig", RESNET),
+    "ConvNextForImageClassification": ("ConvNextConfig", CONVNEXT),
+    "WhisperForConditionalGeneration": ("WhisperConfig", WHISPER),
+    "CLIPModel": ("CLIPConfig", CLIP),
+}
 FEW = ("BertForSequenceClassification", "LlamaForCausalLM")
 
 
