@@ -75,15 +75,12 @@ def main() -> None:
         x, y = data_of(name, options.data, "test", TESTED)
         seen, labels = data_of(name, options.data, "train", TESTED)
         started = time.perf_counter()
-        arrays = {"train_inputs": seen, "train_labels": labels, "test_inputs": x, "test_labels": y}
+        sets = {"train": (seen, labels), "test": (x, y)}
         model = make(name)[0]
         curve = da.barrier(
-            a, b, method=["none", "weights", "deepalign"], model=model, data=arrays, points=11, loss=None
-        ).to_dict()
-        ends, barriers = curve["paths"][0]["loss"], {}
-        for path in curve["paths"]:
-            straight = [ends[0] + (ends[-1] - ends[0]) * t for t in curve["alphas"]]
-            barriers[path["method"]] = max(l - s for l, s in zip(path["loss"], straight, strict=True))
+            a, b, method=["none", "weights", "deepalign"], model=model, data=sets, points=11
+        ).curves
+        ends, barriers = curve[0].losses, {one.method: one.barrier for one in curve}
         values = " | ".join(f"{barriers[m]:.3f}" for m in ("none", "weights", "deepalign"))
         groups = len(da.trace(model, x[:4]).spec.groups())
         seconds = time.perf_counter() - started

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.models.designs import Design
+from deepalign_cli.models.dummy_inputs import dummy_inputs
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.fitting import Shape
 from deepalign_cli.models.input_shape import COUNT, example_inputs
@@ -58,8 +59,11 @@ def bare_subject(
     """
     weights = {name: w.detach() for name, w in module.state_dict().items() if isinstance(w, Tensor)}
     names = {name: name for name in weights}
-    if example is not None and shape is None and inputs is None:
-        return Subject(module, names, example)
+    if shape is None and inputs is None:
+        if example is None and hasattr(module, "main_input_name"):  # one of transformers
+            example = dummy_inputs(module)
+        if example is not None:
+            return Subject(module, names, example)
     subject = subject_of(ModuleRun(copy.deepcopy(module), names), weights, shape, inputs)
     return Subject(module, names, subject.example)
 
@@ -74,8 +78,6 @@ def _module(run: Run, weights: Weights) -> tuple[nn.Module, Mapping[str, str]]:
 def _example(run: ModuleRun, weights: Weights) -> Example:
     """Inputs for a module that came with none."""
     if hasattr(run.module, "main_input_name"):  # one of transformers
-        from deepalign_cli.models.dummy_inputs import dummy_inputs
-
         return dummy_inputs(run.module)
     return Example((example_inputs(run, weights, torch.Generator().manual_seed(0)),))
 

@@ -60,6 +60,11 @@ class Asked:
             activation=self.activation,
         )  # fmt: skip
 
+    @property
+    def is_known_class(self) -> bool:
+        """Whether the network is one of transformers, which is installed."""
+        return "model_type" in self.checkpoint.config and not isinstance(self.failure, MissingExtra)
+
     def spec(self, progress: Progress = SILENT) -> Spec | None:
         """The spec by tracing; None where there is no network to trace, or it cannot be traced.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
-from deepalign_cli.aligners.methods import METHODS, DataUse
+from deepalign_cli.aligners.methods import DEFAULT, METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
@@ -20,6 +20,7 @@ from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Spec
@@ -116,11 +117,14 @@ class Session:
         """The same before it is checked."""
         asked = self.asked
         try:
-            symmetry = self.settings.symmetry(self.fit.wholes[0], self._spec_elsewhere)
+            settings = replace(self.settings, method=DEFAULT)  # the naive one needs no spec that is known
+            symmetry = settings.symmetry(self.fit.wholes[0], self._spec_elsewhere)
         except SpecError:
             if asked.failure is not None:  # names and shapes do not tell either
                 raise asked.failure from None
             raise
+        if asked.failure is not None and asked.is_known_class and symmetry.spec.basis is Basis.READ:
+            raise asked.failure  # it is no chain that names and shapes could show
         if asked.failure is None or asked.is_named:
             return symmetry
         assumption = f"what names and shapes show is all there is: {asked.failure.message.removesuffix('.')}"
@@ -185,8 +189,7 @@ class Session:
         settings = replace(self.settings, method=method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
         evidence = self.testbed.evidence if uses_data and self.testbed else None
-        is_naive = NAIVE in (method, self.settings.method)  # which needs no spec that is known
-        whole = settings.symmetry(self.fit.wholes[0]) if is_naive else self.whole
+        whole = settings.symmetry(self.fit.wholes[0]) if method == NAIVE else self.whole
         symmetry = self._restricted(whole)
         aligner = settings.aligner(evidence)
         self.check_finite()

@@ -13,8 +13,9 @@ from torch import Tensor
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.data.sources import Wanted, load_data
-from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.errors import DeepalignError, MismatchError, UsageError
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
+from deepalign_cli.models.conversions import file_spec
 from deepalign_cli.models.input_shape import COUNT
 from deepalign_cli.models.lookup import Network, network_for, open_module
 from deepalign_cli.models.runnable import Runnable
@@ -176,10 +177,34 @@ def trace_folder(checkpoint: Checkpoint, progress: Progress = SILENT) -> Traced 
         return None
     if (traced := cached(key)) is not None:
         return traced
-    network = network_for(checkpoint, str(checkpoint.path))
-    traced = trace_checkpoint(checkpoint, network, progress=progress)
+    try:
+        network = network_for(checkpoint, str(checkpoint.path))
+        traced = trace_checkpoint(checkpoint, network, progress=progress)
+    except MismatchError:
+        converted = _trace_converted(checkpoint, progress)
+        if converted is None:
+            raise
+        traced = converted
     keep(key, traced)
     return traced
+
+
+def _trace_converted(checkpoint: Checkpoint, progress: Progress) -> Traced | None:
+    """The trace of a folder whose files name tensors as transformers' tables of conversions say.
+
+    The check is on the model in memory, with weights of its own.
+    """
+    one = open_module(str(checkpoint.path), {})
+    subject = bare_subject(one.module, None)
+    traced = trace_subject(subject, one.says, progress=progress)
+    found = file_spec(one.module, traced.spec)
+    logical = {info.stored_name: name for name, info in checkpoint.infos.items()}
+    if found is None or not found[1].keys() >= logical.keys():
+        return None
+    spec, shapes = found
+    if any(shapes[stored] != checkpoint.infos[name].shape for stored, name in logical.items()):
+        return None
+    return in_names(replace(traced, spec=spec, stays={}), {name: stored for stored, name in logical.items()})
 
 
 def spec_check(
