@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from deepalign_cli.errors import DeepalignError
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
-from deepalign_cli.models.module import run_module, shapes_of
+from deepalign_cli.models.example import Example
+from deepalign_cli.models.subject import Subject
 from deepalign_cli.symmetry.axes import parse_axes
 from deepalign_cli.symmetry.spec import Activation, Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -42,9 +43,11 @@ def checked(
     symmetry = Symmetry(
         spec.with_activation(activation), {name: tuple(w.shape) for name, w in weights.items()}
     )
-    return check_spec(
-        run_module(model, shapes_of(model)), symmetry, weights, INPUTS, torch.Generator().manual_seed(0)
-    )
+    return check_spec(subject(model), symmetry, weights)
+
+
+def subject(model: nn.Module) -> Subject:
+    return Subject(model, {name: name for name in model.state_dict()}, Example((INPUTS,)))
 
 
 @pytest.mark.parametrize(
@@ -104,9 +107,9 @@ def test_the_first_output_counts(wrap: object) -> None:
     weights = {name: w.clone() for name, w in model.state_dict().items()}
     symmetry = Symmetry(spec, {name: tuple(w.shape) for name, w in weights.items()})
 
-    assert check_spec(
-        run_module(model, shapes_of(model)), symmetry, weights, INPUTS, torch.Generator()
-    ).passed
+    check = check_spec(subject(model), symmetry, weights)
+    assert check.passed
+    assert check.runs >= 2
 
 
 def test_an_output_that_is_no_tensor_is_refused() -> None:
@@ -114,5 +117,5 @@ def test_an_output_that_is_no_tensor_is_refused() -> None:
     weights = {name: w.clone() for name, w in model.state_dict().items()}
     symmetry = Symmetry(replace(Spec({})), {name: tuple(w.shape) for name, w in weights.items()})
 
-    with pytest.raises(DeepalignError, match="the model returned NoneType"):
-        check_spec(run_module(model, shapes_of(model)), symmetry, weights, INPUTS, torch.Generator())
+    with pytest.raises(DeepalignError, match="returns no floating-point tensor"):
+        check_spec(subject(model), symmetry, weights)

@@ -30,7 +30,7 @@ def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("kind", ["mlp_layernorm", "plain_cnn_bn", "resnet_basic"])
 def test_a_program_runs_with_other_weights_and_batches(kind: str, tmp_path: Path) -> None:
     module, shape = nets.ALL[kind]()
-    program = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
+    program, _ = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
     module, weights = generic(module)
     run = run_module(program, shapes(weights))
     for count in (1, 7):
@@ -58,7 +58,7 @@ class Names(TorchFunctionMode):
 @pytest.mark.slow
 def test_its_functions_are_given_the_very_tensors(tmp_path: Path) -> None:
     module, shape = nets.ALL["plain_cnn_bn"]()
-    program = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
+    program, _ = load_program(exported(tmp_path / "net.pt2", module.eval(), shape))
     module, weights = generic(module)
     run = run_module(program, shapes(weights))
     with Names(weights) as mode:
@@ -71,7 +71,7 @@ def test_its_functions_are_given_the_very_tensors(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_of_another_network_is_told(tmp_path: Path) -> None:
-    program = load_program(exported(tmp_path / "net.pt2", nets.mlp().eval(), (12,)))
+    program, _ = load_program(exported(tmp_path / "net.pt2", nets.mlp().eval(), (12,)))
     with pytest.raises(MismatchError, match=r"'0.weight' \(\(16, 12\) in the model, absent in the file\)"):
         run_module(program, {"other": (3,)})
 
@@ -126,7 +126,7 @@ def test_the_rows_of_an_embedding_bag_count_as_looked_up(
     torch.export.save(program, tmp_path / "net.pt2")
     weights = {name: w.detach() for name, w in module.state_dict().items()}
     watching = LookUps(weights)
-    watching.run(run_module(load_program(tmp_path / "net.pt2"), shapes(weights)), tokens)
+    watching.run(run_module(load_program(tmp_path / "net.pt2")[0], shapes(weights)), tokens)
     assert watching.seen == ("0.weight",)
 
 

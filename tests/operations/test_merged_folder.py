@@ -221,7 +221,7 @@ def test_an_index_that_would_be_read_instead(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(UsageError, match="would be read in place of the merged weights"):
+    with pytest.raises(UsageError, match="would be read in place of the weights"):
         merge_folder(Job((a, b), tmp_path / "out", FORCED), *STORY)
 
 
@@ -305,12 +305,12 @@ def test_a_kill_leaves_no_half_folder(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from deepalign_cli.operations import merged_folder as folder
+from deepalign_cli.operations import merged_folder, output_folder
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
-folder._publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+output_folder._publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings("none"))
-folder.merge_folder(job, "x", [])
+merged_folder.merge_folder(job, "x", [])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
