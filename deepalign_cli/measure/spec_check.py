@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from deepalign_cli.models.renamed import Renamed
 from deepalign_cli.models.subject import Subject
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -41,7 +42,7 @@ def check_spec(subject: Subject, symmetry: Symmetry, weights: Weights, seed: int
     Raises:
         SpecError: the network cannot be run in float64, or its outputs do not depend on its inputs.
     """
-    given = {full: weights[name] for name, full in subject.names.items()}
+    given = Renamed(weights, {full: name for name, full in subject.names.items()})
     trial = Trial(subject.module, subject.example, weights=given, seed=seed)
     names = subject.names
     axes = {names[name]: axes for name, axes in symmetry.spec.axes.items() if name in names}

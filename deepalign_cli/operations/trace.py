@@ -18,6 +18,7 @@ from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.conversions import file_spec
 from deepalign_cli.models.input_shape import COUNT
 from deepalign_cli.models.lookup import Network, network_for, open_module
+from deepalign_cli.models.renamed import Renamed
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.models.subject import Subject, bare_subject, subject_of
 from deepalign_cli.operations.inputs import open_network
@@ -121,7 +122,7 @@ def trace_subject(
     `outputs` are the names of those that count.
     """
     key = key_of((__version__, *outputs, *fingerprint(subject.module, subject.example)))
-    given = None if weights is None else {own: weights[name] for name, own in subject.names.items()}
+    given = None if weights is None else Renamed(weights, {own: name for name, own in subject.names.items()})
     if (traced := cached(key)) is not None:
         result = check(traced.spec, subject.module, subject.example, names=outputs, weights=given)
         if not result.failed:
