@@ -138,12 +138,13 @@ class Trial:
         return failed or dict.fromkeys(symmetry.sizes, float("inf"))  # only together: none is safe
 
     def _act(self, symmetry: Symmetry, g: Element) -> None:
-        """Move the state's units, a tensor at a time."""
-        acted: dict[int, Tensor] = {}
-        for name, w in list(self.state.items()):
-            if id(w) not in acted:
-                acted[id(w)] = symmetry.act(g, name, w)
-            self.state[name] = acted[id(w)]
+        """Move the state's units, a tensor at a time: no two copies of the network are held at once."""
+        tied: dict[int, list[str]] = {}
+        for name, w in self.state.items():
+            tied.setdefault(id(w), []).append(name)
+        for names in tied.values():
+            moved = symmetry.act(g, names[0], self.state[names[0]])
+            self.state |= dict.fromkeys(names, moved)
 
     def _residual(self) -> float:
         worst = 0.0
