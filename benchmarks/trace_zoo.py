@@ -1,3 +1,4 @@
+# ruff: noqa: E501, SIM905, I001  (tables; tiny_configs stands beside it)
 """Trace every network of transformers that can be made tiny, torchvision's classifiers and some of timm's.
 
     python benchmarks/trace_zoo.py run zoo.jsonl                 # resumes where it stopped
@@ -28,9 +29,9 @@ from torch import nn
 
 from deepalign_cli.models.dummy_inputs import dummy_inputs
 from deepalign_cli.models.example import Example
-from deepalign_cli.trace.check import check
-from deepalign_cli.trace.program import export
-from deepalign_cli.trace.trace import after_check, label
+from deepalign_cli.tracing.check import check
+from deepalign_cli.tracing.program import export
+from deepalign_cli.tracing.pipeline import after_check, label
 
 GIB = 2**30
 _MOST_PARAMETERS = 30_000_000
