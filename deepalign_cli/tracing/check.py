@@ -24,6 +24,7 @@ from deepalign_cli.tracing.shaken import other_inputs, other_shapes, same_shapes
 from deepalign_cli.tracing.wide import Wide
 
 TOLERANCE = 1e-10
+_MOST_ROUNDING = 1e-8  # of the spread: more is no rounding, whatever the network does to it
 _LARGE = 2**25  # numbers, from which one element has to do
 _RESPONSE = 1e-6  # of the outputs: a smaller spread over the inputs would count rounding as change
 
@@ -91,6 +92,10 @@ class Trial:
                 f"the network cannot be run in float64: {one_line(error)[:300]}.",
                 "check the example inputs.",
             ) from error
+        if not _equal(self.outputs[0], self.run(example)):
+            raise SpecError(
+                "the network returns other outputs each time it is run.", "remove the randomness."
+            )
         other = self._tried(other_inputs(example, self.rng))
         self._check_outputs(other)
         for one in other_shapes(example):
@@ -101,7 +106,8 @@ class Trial:
     def run(self, example: Example) -> list[Tensor]:
         """The outputs in float64."""
         state = {f"module.{name}": w for name, w in (self._rest | self.state).items()}
-        with torch.no_grad(), Wide():  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), Wide():  # type: ignore[no-untyped-call]
+            torch.manual_seed(0)  # some networks draw numbers in evaluation mode, too
             out = functional_call(self.module, state, example.args, dict(example.kwargs), tie_weights=False)
         return [t.double() for t in out]
 
@@ -169,7 +175,7 @@ class Trial:
         }
         residual = self._residual()
         self.state = kept
-        return 100 * residual
+        return min(100 * residual, _MOST_ROUNDING)
 
     def _tried(self, example: Example) -> list[Tensor] | None:
         """The outputs for other inputs, which the network may not take."""
@@ -195,6 +201,10 @@ class Trial:
             raise SpecError("the network's outputs for the example are not finite.", hint)
         if other and all(a.numel() == 0 or torch.equal(a, b) for a, b in zip(first, other, strict=True)):
             raise SpecError("the network's outputs do not depend on its inputs.", hint)
+
+
+def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    return all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True))
 
 
 def labelled(spec: Spec, groups: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> Spec:
