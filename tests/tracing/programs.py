@@ -54,10 +54,16 @@ class Branch(nn.Module):
         kind = rng.choice("vvsi")
         step = Step(self, "in", x, x, rng)
         if kind == "v":
-            return [step.layer(lambda: nn.Linear(WIDTH, 12), "a")(x), step.layer(lambda: nn.Linear(WIDTH, 12), "b")(x)]
+            return [
+                step.layer(lambda: nn.Linear(WIDTH, 12), "a")(x),
+                step.layer(lambda: nn.Linear(WIDTH, 12), "b")(x),
+            ]
         outer = x[:, :, None] * x[:, None, :]
         if kind == "s":
-            return [step.layer(lambda: nn.Linear(WIDTH, 8), "a")(outer), step.layer(lambda: nn.Linear(WIDTH, 8), "b")(outer)]
+            return [
+                step.layer(lambda: nn.Linear(WIDTH, 8), "a")(outer),
+                step.layer(lambda: nn.Linear(WIDTH, 8), "b")(outer),
+            ]
         return [step.layer(lambda: nn.Conv2d(1, 8, 3), "a")(outer[:, None])]
 
     def tried(self, name: str, step: Step) -> Tensor | None:
@@ -188,6 +194,7 @@ def op(weight: int = 1):
         OPS[function.__name__] = function
         WEIGHTED.extend([function.__name__] * weight)
         return function
+
     return put
 
 
@@ -362,7 +369,9 @@ def conv(s: Step) -> Tensor:
     k = s.one(1, 3)
     groups = s.one(1, 1, *[g for g in (2, 4) if c % g == 0], c)
     out = groups * s.one(1, 2) if groups > 1 else s.one(4, 8)
-    return s.layer(lambda: kind(c, out, k, padding=k // 2, stride=s.one(1, 1, 2), groups=groups, bias=s.one(True, False)))(s.a)
+    return s.layer(
+        lambda: kind(c, out, k, padding=k // 2, stride=s.one(1, 1, 2), groups=groups, bias=s.one(True, False))
+    )(s.a)
 
 
 @op()
@@ -370,7 +379,9 @@ def conv_transposed(s: Step) -> Tensor:
     need(s.a.ndim in (3, 4))
     c, kind = s.a.shape[1], nn.ConvTranspose1d if s.a.ndim == 3 else nn.ConvTranspose2d
     groups = s.one(1, 1, *[g for g in (2,) if c % g == 0], c)
-    return s.layer(lambda: kind(c, 2 * groups if groups > 1 else 4, 2, stride=s.one(1, 2), groups=groups))(s.a)
+    return s.layer(lambda: kind(c, 2 * groups if groups > 1 else 4, 2, stride=s.one(1, 2), groups=groups))(
+        s.a
+    )
 
 
 @op(4)
@@ -516,7 +527,9 @@ def grouped_queries(s: Step) -> Tensor:
 @op()
 def module_attention(s: Step) -> Tensor:
     need(s.a.ndim == 3 and s.n % 2 == 0)
-    return s.layer(lambda: nn.MultiheadAttention(s.n, 2, batch_first=True))(s.a, s.a, s.a, need_weights=False)[0]
+    return s.layer(lambda: nn.MultiheadAttention(s.n, 2, batch_first=True))(
+        s.a, s.a, s.a, need_weights=False
+    )[0]
 
 
 @op()
@@ -625,7 +638,9 @@ def topk_gate(s: Step) -> Tensor:
 def reduced(s: Step) -> Tensor:
     d, keep = s.axis(), s.one(True, False)
     need(keep or s.a.ndim > 2)
-    kind = s.one("sum", "mean", "amax", "amin", "var", "std", "logsumexp", "prod", "norm", "max", "min", "l1", "argmax")
+    kind = s.one(
+        "sum", "mean", "amax", "amin", "var", "std", "logsumexp", "prod", "norm", "max", "min", "l1", "argmax"
+    )
     if kind in ("max", "min"):
         y = getattr(s.a, kind)(d, keepdim=keep)
         return y.values if s.one(True, True, False) else y.indices.to(s.a.dtype)
@@ -723,7 +738,11 @@ def indexed(s: Step) -> Tensor:
 def indexed_two(s: Step) -> Tensor:
     need(s.a.ndim == 4)
     rows = torch.arange(s.a.shape[1])
-    return s.a[:, rows, rows % s.a.shape[2]] if s.one(True, False) else s.a[:, rows, :, rows % s.n].transpose(0, 1)
+    return (
+        s.a[:, rows, rows % s.a.shape[2]]
+        if s.one(True, False)
+        else s.a[:, rows, :, rows % s.n].transpose(0, 1)
+    )
 
 
 @op()
@@ -758,12 +777,16 @@ def padded_channels(s: Step) -> Tensor:
 @op()
 def padded_otherwise(s: Step) -> Tensor:
     need(s.a.ndim == 3 and s.n > 2)
-    return F.pad(s.a, (1, 1), mode=s.one("reflect", "replicate", "circular"))
+    return F.pad(s.a, (1, 1), mode=s.one("reflect", "replicate"))
 
 
 @op()
 def repeated(s: Step) -> Tensor:
-    return s.a.repeat(*[1] * (s.a.ndim - 1), 2) if s.one(True, False) else s.a.repeat(1, 2, *[1] * (s.a.ndim - 2))
+    return (
+        s.a.repeat(*[1] * (s.a.ndim - 1), 2)
+        if s.one(True, False)
+        else s.a.repeat(1, 2, *[1] * (s.a.ndim - 2))
+    )
 
 
 @op()
@@ -1009,7 +1032,13 @@ def weight_symmetric(s: Step) -> Tensor:
 @op()
 def low_rank(s: Step) -> Tensor:
     base = s.layer(lambda: nn.Linear(s.n, 6), "w")
-    return base(s.a) + s.layer(lambda: nn.Linear(2, 6, bias=False), "b")(s.layer(lambda: nn.Linear(s.n, 2, bias=False), "a")(s.a)) * 0.5
+    return (
+        base(s.a)
+        + s.layer(lambda: nn.Linear(2, 6, bias=False), "b")(
+            s.layer(lambda: nn.Linear(s.n, 2, bias=False), "a")(s.a)
+        )
+        * 0.5
+    )
 
 
 @op()

@@ -6,6 +6,7 @@ same but for names of modules. Nothing here is used outside of tests.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from deepalign_cli.models.example import Example
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.models.example import Example
 from deepalign_cli.tracing.check import Trial
 from deepalign_cli.tracing.program import _WHOLE, Program, Role, Source
 
@@ -93,7 +94,6 @@ class Quick(Program):
         if isinstance(out, Tensor):
             self.put(out, node)
             return
-        import operator
         for place, t in enumerate(out):
             if isinstance(t, Tensor):
                 self.put(t, self.graph.call_function(operator.getitem, (node, place)))
@@ -114,6 +114,9 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is _aten.native_batch_norm.default:  # as export has it
+            with self:
+                return _aten._native_batch_norm_legit_no_training.default(*args[:5], *args[6:])
         if func in _TABLE:
             with self:
                 out = _TABLE[func](*args, **kwargs)
@@ -122,11 +125,15 @@ class Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         schema = func._schema
         if schema.is_mutable:
-            func = getattr(getattr(_aten, schema.name[6:].rstrip("_")), func._overloadname)
+            packet = getattr(_aten, schema.name[6:].rstrip("_"))
+            func = getattr(packet, func._overloadname if func._overloadname in packet.overloads() else "int")
             if out is args[0]:  # what was there is written over
                 before = self.program.node(out)
                 node = self.program.graph.call_function(
-                    func, *tree_map(lambda t: self.program.node(t) if isinstance(t, Tensor) else t, (tuple(args), kwargs))
+                    func,
+                    *tree_map(
+                        lambda t: self.program.node(t) if isinstance(t, Tensor) else t, (tuple(args), kwargs)
+                    ),
                 )
                 assert before is not node
                 node.meta["val"] = out
@@ -152,6 +159,8 @@ class Whole(TorchFunctionMode):
         if func is F.layer_norm:
             settings = dict(zip(("input", "shape", "weight", "bias", "eps"), args, strict=False)) | kwargs
             args, kwargs = (*args[:2], *(settings.get(name) for name in ("weight", "bias"))), {}
+        elif "attn_mask" in kwargs:
+            args, kwargs = (*args, kwargs["attn_mask"]), {k: v for k, v in kwargs.items() if k != "attn_mask"}
         self.program.record(_KEPT[func], args, kwargs, out)
         return out
 
