@@ -114,7 +114,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is _aten.native_batch_norm.default:  # as export has it
+        if func is _aten.native_batch_norm.default and not args[5]:  # as export has it
             with self:
                 return _aten._native_batch_norm_legit_no_training.default(*args[:5], *args[6:])
         if func in _TABLE:
