@@ -1,4 +1,4 @@
-# ruff: noqa: E501, SIM905, I001  (tables; tiny_configs stands beside it)
+# ruff: noqa: E501  (tables; tiny_configs stands beside it)
 """Tiny configurations of the classes of `transformers`: the default ones with small numbers."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small networks of kinds that names and shapes do not tell: LSTM, U-Net, MobileNet-like, DenseNet-like, ViT."""
+"""Small networks that names and shapes do not tell: LSTM, U-Net, MobileNet-like, DenseNet-like, ViT."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Two trainings each of five kinds of networks that only a trace tells: the barrier naive, by weights, by default.
+"""Two trainings each of five networks that only a trace tells: the barrier naive, by weights, by default.
 
     python benchmarks/traced_pairs.py DATA FOLDER [--epochs 3] [--only lstm,vit]
 
-DATA holds mnist.npz and fashion.npz (`train_images`, `train_labels`, ...). Networks are kept in FOLDER; run it
-again to go on. The U-Net removes noise (mean squared error); the others tell ten classes (cross-entropy).
+DATA holds mnist.npz and fashion.npz (`train_images`, `train_labels`, ...). Networks are kept in FOLDER; run
+it again to go on. The U-Net removes noise (mean squared error); the others tell ten classes (cross-entropy).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def main() -> None:
         values = " | ".join(f"{barriers[m]:.3f}" for m in ("none", "weights", "deepalign"))
         groups = len(da.trace(model, x[:4]).spec.groups())
         seconds = time.perf_counter() - started
-        print(f"| {name} | {ends[0]:.3f} | {ends[-1]:.3f} | {values} | {groups} | {seconds:.0f} |", flush=True)
+        parents = f"{ends[0]:.3f} | {ends[-1]:.3f}"
+        print(f"| {name} | {parents} | {values} | {groups} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, N812
 """Random programs of the operations that have rules: many small ones in one module, one export for all."""
 
 from __future__ import annotations
@@ -1146,5 +1147,14 @@ def in_spread(s: Step) -> Tensor:
     )()  # fmt: skip
 
 
-for _name in "batch_norm layer_norm grouped_queries recurrent module_attention expanded_parameter positions excited".split():
+for _name in [
+    "batch_norm",
+    "layer_norm",
+    "grouped_queries",
+    "recurrent",
+    "module_attention",
+    "expanded_parameter",
+    "positions",
+    "excited",
+]:
     WEIGHTED.extend([_name] * 2)
