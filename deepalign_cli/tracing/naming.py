@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,13 +14,20 @@ _STREAM = 5  # tensors of two axes or more that a group is on, from which it is 
 
 @dataclass
 class _Seen:
-    """Where a group stands: tensors in order, whether as blocks, and how often on one axis."""
+    """Where a group stands: tensors in order, and whether before or behind others in a product."""
 
     names: list[str] = field(default_factory=list)
     matrices: set[str] = field(default_factory=set)
     is_outer: bool = False
+    is_inner: bool = False
     beside: set[Variable] = field(default_factory=set)
     writers: int = 0
+
+    @property
+    def is_twice(self) -> bool:
+        """Whether a matrix holds it twice, or two matrices write it: queries and keys."""
+        counts = Counter(name for name in self.names if name in self.matrices)
+        return self.writers > 1 or max(counts.values(), default=0) > 1
 
 
 def named_groups(tensors: Mapping[str, Sequence[Expression]]) -> dict[Variable, str]:
@@ -41,32 +49,35 @@ def named_groups(tensors: Mapping[str, Sequence[Expression]]) -> dict[Variable, 
 
 
 def _look(e: Expression, name: str, rank: int, writes: bool, places: dict[Variable, _Seen],
-          outer: tuple[Variable, ...] = ()) -> None:  # fmt: skip
+          outer: tuple[Variable, ...] = (), *, inner: bool = False) -> None:  # fmt: skip
     if isinstance(e, Units):
         seen = places.setdefault(e.variable, _Seen())
         seen.names.append(name)
         seen.matrices.update([name] if rank > 1 else [])
         seen.writers += writes and rank > 1
         seen.beside.update(outer)
+        seen.is_inner |= inner
         for variable in outer:
             places[variable].is_outer = True
     elif isinstance(e, Concatenation):
         for part in e.parts:
-            _look(part, name, rank, writes, places, outer)
+            _look(part, name, rank, writes, places, outer, inner=inner)
     elif isinstance(e, Product):
-        for part in e.parts:
-            _look(part, name, rank, writes, places, outer)
-            outer = (*outer, part.variable) if isinstance(part, Units) else outer
+        for i, part in enumerate(e.parts):
+            _look(part, name, rank, writes, places, outer, inner=inner or i > 0)
+            if isinstance(part, Units):
+                outer = (*outer, part.variable)
+                places[part.variable].is_outer |= i == 0 and _is_attention(places[part.variable])
 
 
 def _stem(seen: _Seen, places: Mapping[Variable, _Seen]) -> str:
-    first = seen.names[0]
-    module = first.rpartition(".")[0] or first
-    if seen.is_outer:
-        return _word(_parent(module), "heads" if _is_attention(seen) else "blocks")
-    if seen.beside:
-        role = ("qk" if seen.writers > 1 else "vo") if _is_attention(seen) else "within"
-        return _word(_parent(module), role)
+    module = seen.names[0].rpartition(".")[0] or seen.names[0]
+    if _is_attention(seen) and (seen.is_outer or seen.is_inner):
+        if seen.is_outer:
+            return _word(_parent(module), "queries" if seen.is_inner else "heads")
+        return _word(_parent(module), "qk" if seen.is_twice else "vo")
+    if seen.is_outer or seen.beside:
+        return _word(module, "blocks" if seen.is_outer else "within")
     if len(seen.matrices) >= _STREAM:
         return _word(_common(seen.names), "stream")
     return _word(module)
