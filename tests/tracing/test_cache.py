@@ -84,6 +84,7 @@ def test_a_trace_is_found_again_and_a_damaged_one_is_not(
     assert again is not None
     assert again.spec.axes == traced.spec.axes
     assert again.spec.sizes == traced.spec.sizes
+    assert again.stays == traced.stays
     (path,) = tmp_path.rglob("*.json")
     for damage in (
         "",
@@ -93,7 +94,7 @@ def test_a_trace_is_found_again_and_a_damaged_one_is_not(
         '{"spec": 3, "source": ""}',
         path.read_text()[:-40],
         path.read_text().replace("*", "@").replace("spec", "sp"),
-    ):  # noqa: E501
+    ):
         path.write_text(damage)
         assert cached(name) is None
 

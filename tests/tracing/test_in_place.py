@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from deepalign_cli.models.example import Example
 from deepalign_cli.tracing.pipeline import trace
@@ -65,7 +65,7 @@ class All(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.uses = nn.ModuleDict({name: Net(body) for name, body in USES.items()})
+        self.uses = nn.ModuleDict({f"in {name}": Net(body) for name, body in USES.items()})
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(net(x) for net in self.uses.values())
@@ -76,4 +76,4 @@ def test_nothing_fails_the_check() -> None:
     traced = trace(All(), Example((torch.randn(3, 6),)))
     failed = [places for reason, places in traced.stays.items() if "failed the check" in reason]
     assert not failed  # the names of tensors say which use
-    assert {name.split(".")[1] for name in traced.spec.axes} >= {"multiplied", "view", "half"}
+    assert {name.split(".")[1] for name in traced.spec.axes} >= {"in multiplied", "in view", "in half"}

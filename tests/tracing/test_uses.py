@@ -1,3 +1,4 @@
+# ruff: noqa: E501, PIE, RUF, C4
 """Uses of operations that are easily got wrong: every spec must leave the network as it is."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from deepalign_cli.tracing.pipeline import label
 from tests.tracing.quick import Quick, faults
