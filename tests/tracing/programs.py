@@ -1,4 +1,4 @@
-# ruff: noqa: E501, N812, SIM905
+# ruff: noqa: E501, N812
 """Random programs of the operations that have rules: many small ones in one module, one export for all."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 BATCH, WIDTH = 3, 6
 _MOST = 2000  # entries of a value
