@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from deepalign_cli.errors import SpecError
 from deepalign_cli.tracing.pipeline import label
 from deepalign_cli.tracing.rules.rulebook import load_rules
 from tests.tracing.programs import Forest
@@ -34,7 +35,11 @@ def main(low: int, high: int) -> None:
         forest, x = Forest(range(start, start + TOGETHER)), torch.randn(3, 6)
         program = Quick(forest, x)
         traced = label(program)
-        bad, tried = faults(traced.spec, forest, x)
+        try:
+            bad, tried = faults(traced.spec, forest, x)
+        except SpecError as error:
+            print(f"seeds from {start}: {error}", flush=True)
+            continue
         plans = dict(forest.plans())
         for group, what in bad.items():
             print("WRONG", group, what, plans[group.split(".")[1]], flush=True)

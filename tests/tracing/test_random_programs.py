@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deepalign_cli.errors import SpecError
 from deepalign_cli.tracing.pipeline import label
 from deepalign_cli.tracing.rules.rulebook import load_rules
 from deepalign_cli.tracing.value import Value
@@ -17,7 +18,13 @@ _TOGETHER = 20
 def wrong_groups(seeds: range) -> dict[str, str]:
     """Groups that change a program of these seeds; their names begin with the program's."""
     forest, x = Forest(seeds), torch.randn(3, 6)
-    return faults(label(Quick(forest, x)).spec, forest, x)[0]
+    try:
+        return faults(label(Quick(forest, x)).spec, forest, x)[0]
+    except SpecError:  # one of them overflows with other weights
+        middle = seeds.start + len(seeds) // 2
+        if len(seeds) == 1:
+            return {}
+        return wrong_groups(range(seeds.start, middle)) | wrong_groups(range(middle, seeds.stop))
 
 
 @pytest.mark.parametrize("start", range(0, 200, _TOGETHER))
