@@ -28,6 +28,8 @@ def reduction(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> li
     dims, keep = _settings(op, args, kwargs, len(axes))
     labels.zero([axes[d] for d in dims])
     labels.zero(axes, _REDUCTIONS[op.name])
+    if op.is_many and op.uses(1):  # places carry no factors
+        labels.zero(axes)
     if op.name.startswith("arg") or (op.is_many and op.name in _GIVES_PLACES and op.uses(1)):
         for d in dims:
             labels.freeze(axes[d], f"{op.name} gives places of the axis")
@@ -65,7 +67,7 @@ def pooling(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> list
     axes = x.axes(labels)
     space = next(int(c) for c in op.name if c.isdigit())
     if "max" in op.name:
-        labels.zero(axes, Sense.SIGN)
+        labels.zero(axes, Sense.BOTH if op.is_many and op.uses(1) else Sense.SIGN)
     for d in range(len(axes) - space, len(axes)):
         labels.freeze(axes[d], "spatial axis of a pooling")
         axes[d] = Fixed(op.shape[d])
