@@ -7,6 +7,7 @@ that fails every group by itself, and a group that fails stays in place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from deepalign_cli.symmetry.axes import Atom, Axes, Axis
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.tracing.shaken import other_inputs, other_shapes, same_shapes, shaken
+from deepalign_cli.tracing.shaken import loosen, other_inputs, other_shapes, same_shapes, settled, shaken
 from deepalign_cli.tracing.wide import Wide
 
 TOLERANCE = 1e-10
@@ -85,6 +86,10 @@ class Trial:
         self.examples: list[Example] = []
         self.outputs: list[list[Tensor]] = []
         example = example.mapped(lambda x: x.double() if x.is_floating_point() else x)
+        if any("running_mean" in name for name in self.state):
+            with contextlib.suppress(Exception), settled(module):  # a batch may be too small for statistics
+                self.run(example)
+                loosen(self.state, self.rng)
         try:
             self._add(example, self.run(example))
         except Exception as error:  # the module's own code may raise anything

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,33 @@ def _drawn(name: str, noise: Tensor) -> Tensor:
         return noise.mul_(_SHARE).add_(float("weight" in name))
     fan = noise[0].numel() if noise.shape[0] else 1
     return noise.mul_(max(fan, 1) ** -0.5)
+
+
+@contextmanager
+def settled(module: nn.Module) -> Iterator[None]:
+    """A run in here leaves statistics in BatchNorm that go with its inputs.
+
+    With others the signal of a deep network dies on the way, and its outputs would tell nothing.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm, norm.momentum, norm.training) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.training = 1.0, True
+        yield
+    finally:
+        for norm, momentum, training in kept:
+            norm.momentum, norm.training = momentum, training
+
+
+def loosen(state: Mapping[str, Tensor], rng: torch.Generator) -> None:
+    """Make statistics of BatchNorm random about what they are."""
+    for name, mean in state.items():
+        var = state.get(name.replace("running_mean", "running_var"))
+        if name.endswith("running_mean") and var is not None:
+            noise = torch.rand(2, *mean.shape, generator=rng, dtype=mean.dtype) - 0.5
+            mean.add_(noise[0] * var.sqrt())
+            var.mul_(1 + noise[1]).clamp_(min=1e-30)
 
 
 def other_inputs(example: Example, rng: torch.Generator) -> Example:
