@@ -39,7 +39,7 @@ class TraceOptions:
         "The outputs that count, by name, where the network returns several; repeat it for more.",
         metavar="NAME",
     )
-    check: bool = flag("Also print what random elements of each kind changed, in float64.")
+    check: bool = flag("Also draw new random elements of each kind, and say what they change in float64.")
 
 
 def trace(a: Reference = None, *, model: ModelOptions, how: TraceOptions, common: WriteOptions) -> None:
@@ -64,7 +64,9 @@ def trace(a: Reference = None, *, model: ModelOptions, how: TraceOptions, common
     if how.output is not None:
         check_output(how.output, force=common.force, inputs=[*([a] if a else []), *running.files()])
     with out.progress("tracing") as progress:
-        report = trace_source(running.subject(), a, tuple(how.outputs or ()), progress)
+        report = trace_source(
+            running.subject(), a, tuple(how.outputs or ()), checked=how.check, progress=progress
+        )
     if how.output is not None:
         write_spec(report.traced.spec, how.output, force=common.force)
     out.notes(report.notes)
@@ -99,6 +101,7 @@ def _payload(report: TraceReport, output: Path | None) -> dict[str, Any]:
         "no_rule": dict(traced.unknown),
         "residual": traced.residual,
         "runs": traced.runs,
+        **({"checks": dict(report.checks)} if report.checks else {}),
         "seconds": report.seconds,
         "output": output,
         "spec": format_spec(spec),
@@ -117,6 +120,9 @@ def _show(console: Console, report: TraceReport, payload: Mapping[str, Any], how
             f"checked: random elements change the outputs by {traced.residual:.1e} at most (float64, "
             f"{traced.runs} inputs)"
         )
+    if report.checks:
+        rows = [[name, residual] for name, residual in report.checks.items()]
+        console.print(TextTable(["random", "change of the outputs"], rows))
     if groups:
         rows = [[g, v["size"], " ".join(v["kinds"]), v["tensors"]] for g, v in groups.items()]
         console.print(TextTable(["group", "units", "kinds", "tensors"], rows))

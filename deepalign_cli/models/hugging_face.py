@@ -83,12 +83,15 @@ def _build(transformers: Any, config: Any) -> Any:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the hub's client from the network, as its HF_HUB_OFFLINE does."""
+    """Keep the hub's client from the network, as its HF_HUB_OFFLINE does, and transformers from warning."""
     from huggingface_hub import constants  # with its HTTP client, which nothing else here needs
+    from transformers.utils import logging
 
-    before = constants.HF_HUB_OFFLINE
+    before, verbosity = constants.HF_HUB_OFFLINE, logging.get_verbosity()
     constants.HF_HUB_OFFLINE = True
+    logging.set_verbosity_error()
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+        logging.set_verbosity(verbosity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.spec import Spec, format_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.tracing.cache import cached, keep, key_of
-from deepalign_cli.tracing.check import check
+from deepalign_cli.tracing.check import Trial, check
 from deepalign_cli.tracing.fingerprint import fingerprint
 from deepalign_cli.tracing.pipeline import after_check, trace
 from deepalign_cli.tracing.write import Traced
@@ -39,20 +39,26 @@ _UNIMPORTANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 @dataclass(frozen=True)
 class TraceReport:
-    """A trace, what was traced, and its tensors' shapes."""
+    """A trace, what was traced, and its tensors' shapes.
+
+    `checks` has by how much random elements of each kind changed the outputs, where that was asked for.
+    """
 
     traced: Traced
     says: str
     shapes: Mapping[str, tuple[int, ...]]
     seconds: float
     notes: tuple[str, ...] = ()
+    checks: Mapping[str, float] = field(default_factory=dict)
 
 
-def trace_source(running: RunSettings, a: Path | None = None, outputs: Sequence[str] = (),
-                 progress: Progress = SILENT) -> TraceReport:  # fmt: skip
+def trace_source(
+    running: RunSettings, a: Path | None = None, outputs: Sequence[str] = (), *, checked: bool = False,
+    progress: Progress = SILENT,
+) -> TraceReport:  # fmt: skip
     """The trace of what `running.model` names, in the names of the checkpoint `a` where there is one.
 
-    A folder with weights is its own checkpoint.
+    A folder with weights is its own checkpoint. With `checked` every kind is tried by itself, too.
 
     Raises:
         UsageError: nothing names a network, or example inputs are missing. DeepalignError: it cannot be
@@ -62,20 +68,48 @@ def trace_source(running: RunSettings, a: Path | None = None, outputs: Sequence[
     path = a or (Path(running.model) if running.model and Path(running.model).is_dir() else None)
     checkpoint = _checkpoint(path, required=a is not None)
     if checkpoint is None:
-        if running.model is None:
-            raise UsageError("nothing says what to trace.", "deepalign trace --model net.py:make")
-        one = open_module(running.model, running.arguments)
-        subject, says = bare_subject(one.module, one.example, running.input_shape, _first(running)), one.says
-        traced = trace_subject(subject, says, outputs=outputs, progress=progress)
-        shapes = {n: tuple(w.shape) for n, w in one.module.state_dict().items() if w.is_floating_point()}
-        return TraceReport(traced, says, shapes, time.perf_counter() - started)
+        return _trace_module(running, outputs, checked, started, progress)
     source = running.model or (str(checkpoint.path) if checkpoint.path.is_dir() else None)
-    network = network_for(checkpoint, source, args=running.arguments, options=running.design)
+    shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float}
+    try:
+        network = network_for(checkpoint, source, args=running.arguments, options=running.design)
+    except MismatchError:
+        traced = _trace_converted(checkpoint, progress) if path == checkpoint.path else None
+        if traced is None:
+            raise
+        return TraceReport(traced, traced.spec.source, shapes, time.perf_counter() - started)
     subject = _subject(checkpoint, network, running.input_shape, _first(running))
     traced = trace_subject(subject, network.says, checkpoint, outputs=outputs, progress=progress)
-    traced = in_names(traced, subject.names)
-    shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float}
-    return TraceReport(traced, network.says, shapes, time.perf_counter() - started, checkpoint.notes)
+    checks = _tried(traced.spec, subject, outputs) if checked else {}
+    seconds = time.perf_counter() - started
+    return TraceReport(
+        in_names(traced, subject.names), network.says, shapes, seconds, checkpoint.notes, checks
+    )
+
+
+def _trace_module(
+    running: RunSettings, outputs: Sequence[str], checked: bool, started: float, progress: Progress
+) -> TraceReport:
+    if running.model is None:
+        raise UsageError("nothing says what to trace.", "deepalign trace --model net.py:make")
+    one = open_module(running.model, running.arguments)
+    subject = bare_subject(one.module, one.example, running.input_shape, _first(running))
+    traced = trace_subject(subject, one.says, outputs=outputs, progress=progress)
+    checks = _tried(traced.spec, subject, outputs) if checked else {}
+    shapes = {n: tuple(w.shape) for n, w in one.module.state_dict().items() if w.is_floating_point()}
+    return TraceReport(traced, one.says, shapes, time.perf_counter() - started, checks=checks)
+
+
+def _tried(spec: Spec, subject: Subject, outputs: Sequence[str]) -> dict[str, float]:
+    """The change of the outputs by random elements of each kind that the spec allows."""
+    trial = Trial(subject.module, subject.example, outputs, seed=1)
+    ways = {"permutations": (False, False), "scales": (True, False), "signs": (False, True)}
+    kinds = {name: spec.with_kinds(scale=scale, sign=sign) for name, (scale, sign) in ways.items()}
+    return {
+        name: trial.of(Symmetry(one, trial.shapes))[0]
+        for name, one in kinds.items()
+        if one.kinds or name == "permutations"
+    }
 
 
 def _checkpoint(path: Path | None, *, required: bool) -> Checkpoint | None:

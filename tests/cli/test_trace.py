@@ -75,6 +75,9 @@ def test_a_trace_says_what_moves_and_what_stays_and_why(folder: Path) -> None:
     again = deepalign("trace", "--model", "nets.py:skip", "--input-shape", "6", "--json")  # from the cache
     assert again.json["groups"] == {"fc1": {"size": 8, "kinds": ["permutation", "scale"], "tensors": 5}}
     assert again.json["residual"] < 1e-10
+    checked = deepalign("trace", "--model", "nets.py:skip", "--input-shape", "6", "--check", "--json").json
+    assert set(checked["checks"]) == {"permutations", "scales"}
+    assert max(checked["checks"].values()) < 1e-10
     assert again.json["unreached"] == ["aux.weight", "aux.bias"]
 
 
