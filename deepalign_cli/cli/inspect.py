@@ -50,7 +50,6 @@ def inspect(
     from deepalign_cli.operations.inputs import open_network
     from deepalign_cli.operations.session import Session
     from deepalign_cli.operations.settings import Settings
-    from deepalign_cli.symmetry.basis import Basis
     from deepalign_cli.symmetry.resolve import blank_spec, shapes_of
     from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import Spec, format_spec, plain
@@ -71,7 +70,7 @@ def inspect(
         refuse_assumptions(spec)
     sizes = solve_sizes(spec, shapes_of(checkpoint))
     if how.spec and not common.json:
-        whole = activation or family.kinds or spec.basis is Basis.TRACED  # of which the marks are facts
+        whole = activation or family.kinds or spec.basis.knows_marks  # of which the marks are facts
         sys.stdout.write(format_spec(spec if whole else plain(spec)))
         return
     out.notes((*checkpoint.notes, *spec.notes))

@@ -22,6 +22,7 @@ from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.exact_scales import exact_scales
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
@@ -127,8 +128,12 @@ class Session:
             raise asked.failure  # it is no chain that names and shapes could show
         if asked.failure is None or asked.is_named:
             return symmetry
-        assumption = f"what names and shapes show is all there is: {asked.failure.message.removesuffix('.')}"
-        spec = replace(symmetry.spec, assumptions=(*symmetry.spec.assumptions, assumption))
+        spec, why = symmetry.spec, asked.failure.message.removesuffix(".")
+        if spec.basis is Basis.TEMPLATE:
+            spec = replace(spec, stays=(f"what may move is from {spec.source}: {why}", *spec.stays))
+        else:
+            assumption = f"what names and shapes show is all there is: {why}"
+            spec = replace(spec, assumptions=(*spec.assumptions, assumption))
         return Symmetry(spec, symmetry.shapes)
 
     def _spec_elsewhere(self) -> Spec | None:

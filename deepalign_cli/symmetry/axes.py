@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepalign_cli.errors import SpecError
@@ -87,13 +87,56 @@ def format_axes(axes: Axes) -> str:
 
 def without_marks(axes: Axes, keep: frozenset[str] = frozenset()) -> Axes:
     """The same axes with the marks of all groups but those in `keep` taken off."""
+    return changed(axes, lambda atom: atom if atom.name in keep or not atom.mark else Atom(atom.name))
 
-    def bare(factor: Atom | Axis) -> Atom | Axis:
-        if isinstance(factor, Axis):
-            return without_marks((factor,), keep)[0]
-        return factor if factor.name in keep or not factor.mark else Atom(factor.name)
 
-    return tuple(Axis(tuple(tuple(map(bare, term)) for term in axis.terms)) for axis in axes)
+def labelled(axes: Axes, sizes: Mapping[str, int]) -> Axes:
+    """The same axes with the groups in `sizes` as numbers, which join the numbers beside them.
+
+    >>> format_axes(labelled(parse_axes("h*(q|v) d*2|3"), {"q": 4, "v": 4, "d": 5}))
+    'h*8 13'
+    """
+    numbers = changed(axes, lambda atom: Atom(size=sizes[atom.name]) if atom.name in sizes else atom)
+    return tuple(map(_joined, numbers))
+
+
+def changed(axes: Axes, change: Callable[[Atom], Atom]) -> Axes:
+    """The same axes with every atom changed."""
+
+    def factor(one: Atom | Axis) -> Atom | Axis:
+        return changed((one,), change)[0] if isinstance(one, Axis) else change(one)
+
+    return tuple(Axis(tuple(tuple(map(factor, term)) for term in axis.terms)) for axis in axes)
+
+
+def _joined(axis: Axis) -> Axis:
+    """The axis with neighbouring numbers multiplied in products and added in sums."""
+    terms: list[Term] = []
+    for term in map(_joined_factors, axis.terms):
+        if terms and (a := _number(terms[-1])) and (b := _number(term)):
+            terms[-1] = (Atom(size=a + b),)
+        else:
+            terms.append(term)
+    return Axis(tuple(terms))
+
+
+def _joined_factors(term: Term) -> Term:
+    factors: list[Atom | Axis] = []
+    for one in term:
+        factor = _joined(one) if isinstance(one, Axis) else one
+        if isinstance(factor, Axis) and len(factor.terms) == 1 and len(factor.terms[0]) == 1:
+            factor = factor.terms[0][0]
+        if factors and (a := _number(factors[-1:])) and (b := _number((factor,))):
+            factors[-1] = Atom(size=a * b)
+        else:
+            factors.append(factor)
+    return tuple(factors)
+
+
+def _number(term: Sequence[Atom | Axis]) -> int:
+    """The number that a term is; 0 where it is none."""
+    first = term[0]
+    return first.size if len(term) == 1 and isinstance(first, Atom) and not first.name else 0
 
 
 def _factor_text(factor: Atom | Axis) -> str:

@@ -12,3 +12,8 @@ class Basis(StrEnum):
     TRACED = "traced and checked"
     TEMPLATE = "template"
     READ = "read from names and shapes"
+
+    @property
+    def knows_marks(self) -> bool:
+        """Whether marks come from a network's operations, so that each says exactly what it does."""
+        return self in (Basis.TRACED, Basis.TEMPLATE)

@@ -9,6 +9,7 @@ from pathlib import Path
 from deepalign_cli.checkpoint import Checkpoint, TensorInfo
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.symmetry.axes import Atom, Axis
+from deepalign_cli.symmetry import known_models
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.dialects import naming_hint
 from deepalign_cli.symmetry.draft import misfit
@@ -42,16 +43,17 @@ def resolve_spec(
     """The spec of a checkpoint.
 
     The first that there is of: the one `given` or in a file, the spec in the metadata, that which the
-    network tells when it is traced (`ask`), a known family.
+    network tells when it is traced (`ask`), a template of a known network, a known family.
     `activation` and `kinds` say what else moves where the spec's marks allow it; without them and without
     kinds in the spec the permutations alone do.
 
     Raises:
         SpecError: none fits.
         AmbiguousError: two readings fit.
-        UsageError: `heads` is given where no family asks for it.
+        UsageError: `heads` is given where no template and no family asks for it, or does not fit.
     """
-    spec = _given(checkpoint, given) or ask() or _family(checkpoint, heads)
+    spec = _given(checkpoint, given) or ask() or known_models.match(checkpoint, heads)
+    spec = spec or _family(checkpoint, heads)
     _check_tied(checkpoint, spec)
     spec = spec.with_activation(activation, kinds)
     if spec.basis is Basis.READ and any(kind.stretches for kind in spec.kinds.values()):

@@ -102,7 +102,7 @@ class Spec:
         kind = KINDS[kind] if isinstance(kind, str) else kind
         atoms = self._marked_atoms()
         scaled = frozenset(atom.name for atom in atoms if atom.exponent)
-        turned = self._tilded | (scaled if self.basis is not Basis.TRACED else frozenset())
+        turned = self._tilded | (scaled if not self.basis.knows_marks else frozenset())
         groups = frozenset(self.groups())
         return groups & (scaled if kind.stretches else groups) & (turned if kind.turns else groups)
 
@@ -117,7 +117,7 @@ class Spec:
         """The spec whose groups also have scales or signs where they may; kinds already set stay."""
         stretched = self.allowed(SCALE) if scale else frozenset()
         turned = self.allowed(SIGN) if sign else frozenset()
-        barred = turned & self.pooled if self.basis is not Basis.TRACED else frozenset()
+        barred = turned & self.pooled if not self.basis.knows_marks else frozenset()
         if not stretched | turned:
             return self
         kinds = {g: kind_that(turns=g in turned - barred, stretches=g in stretched) for g in self.groups()}
@@ -136,7 +136,7 @@ class Spec:
             SpecError: the spec was traced, and the network allows no group what the activation would.
         """
         kind = activation.kind if activation else PERMUTATION
-        if self.basis is Basis.TRACED and not self.allowed(kind) and self.groups():
+        if self.basis.knows_marks and not self.allowed(kind) and self.groups():
             raise SpecError(
                 f"no group of the traced network has a {kind}, which --activation {activation} stands for.",
                 "leave --activation out: a traced spec knows the activations; --kinds moves what it allows.",
@@ -287,4 +287,4 @@ def _check_names(spec: Spec) -> None:
 def _needed(spec: Spec, group: str, kind: Kind) -> str:
     if kind.stretches and group not in spec.allowed(SCALE):
         return "a + or - mark"
-    return "a ~ mark" if spec.basis is Basis.TRACED else "a ~, + or - mark"
+    return "a ~ mark" if spec.basis.knows_marks else "a ~, + or - mark"

@@ -1,0 +1,160 @@
+"""Traces of the templates' networks, and the check that a template holds on networks of other sizes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from template_nets import Case, Net, Size
+from torch import nn
+
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.models.hugging_face import ignored_names, renamed
+from deepalign_cli.models.module import run_module
+from deepalign_cli.models.subject import Subject, bare_subject, subject_of
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.symmetry.known_models import match
+from deepalign_cli.symmetry.meet import differing_marks, holding, meet, unmarked
+from deepalign_cli.symmetry.resolve import shapes_of
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.tracing.check import check
+from deepalign_cli.tracing.pipeline import trace
+
+Shapes = dict[str, tuple[int, ...]]
+_OTHERS = (
+    Size(hidden=32, heads=4, kv=4, ffn=24, vocab=61, places=25, layers=1, types=2, labels=3, patch=8),
+    Size(hidden=48, heads=4, kv=1, ffn=52, vocab=71, places=29, layers=4, types=4, labels=2, patch=5),
+)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network in a folder of its own, as its package saves it, and what it is traced by."""
+
+    module: nn.Module
+    path: Path
+    checkpoint: Checkpoint
+    subject: Subject
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TracedClass:
+    """What all cases of a class allow, by stored names, and what any of them may lack."""
+
+    spec: Spec
+    shapes: Shapes
+    optional: frozenset[str]
+    config: dict[str, Any]
+    also: tuple[str, ...]
+
+
+def saved(net: Net, case: Case, size: Size, folder: Path) -> Saved:
+    """A fresh network, saved and opened again."""
+    module = net.build(case, size)
+    if not case.config:
+        save_file(module.state_dict(), folder / "model.safetensors")
+        return Saved(module, folder / "model.safetensors", open_network(folder / "model.safetensors"),
+                     bare_subject(module, None), {})  # fmt: skip
+    module.save_pretrained(folder)
+    checkpoint = open_network(folder)
+    run = run_module(module, shapes_of(checkpoint), "", ignored_names(module), renamed(module))
+    subject = subject_of(run, checkpoint)
+    return Saved(module, folder, checkpoint, subject, module.config.to_dict())
+
+
+def _traced(one: Saved) -> tuple[Spec, Shapes]:
+    """The trace of a network in its file's own names, and the shapes."""
+    result = trace(one.subject.module, one.subject.example, checked=False)  # the template is
+    if result.unknown:
+        raise SystemExit(f"operations without a rule: {result.unknown}")
+    stored = {one.subject.names[n]: info.stored_name for n, info in one.checkpoint.infos.items()
+              if n in one.subject.names}  # fmt: skip
+    spec = result.spec
+    axes = {stored[name]: axes for name, axes in spec.axes.items() if name in stored}
+    shapes = {info.stored_name: info.shape for info in one.checkpoint.infos.values() if info.is_float}
+    return replace(spec, axes=axes), shapes
+
+
+def traced_class(net: Net, cases: Sequence[Case], size: Size) -> TracedClass:
+    """The meet of a class's traces; a tensor that some lack is optional."""
+    spec: Spec | None = None
+    shapes: Shapes = {}
+    names: list[set[str]] = []
+    config: dict[str, Any] = {}
+    for case in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            one = saved(net, case, size, Path(folder))
+            found, own = _traced(one)
+        config = config or one.config
+        names.append(set(own))
+        spec = found if spec is None else _both(spec, shapes, found, own, case)
+        shapes |= own
+    assert spec is not None
+    also = tuple(dict.fromkeys(case.cls for case in cases if case.cls != cases[0].cls))
+    return TracedClass(spec, shapes, frozenset(set(shapes) - set.intersection(*names)), config, also)
+
+
+def _both(spec: Spec, shapes: Shapes, other: Spec, own: Shapes, case: Case) -> Spec:
+    """The meet on the tensors that both have; the others' lines are kept, with the same groups held."""
+    shared = shapes.keys() & own.keys()
+    parts = [replace(s, axes={n: a for n, a in s.axes.items() if n in shared}) for s in (spec, other)]
+    both = meet(*parts, {n: own[n] for n in shared})
+    if both is None:
+        raise SystemExit(f"{case.cls} with {dict(case.settings)} moves otherwise")
+    sizes = {**other.sizes, **spec.sizes}
+    lost = {g: sizes[g] for p in parts for g in {*p.groups()} - {*both.groups()}}
+    parts = [holding(part, lost) for part in parts]
+    scales, signs = differing_marks(parts[0].axes, both.axes)
+    scales2, signs2 = differing_marks(parts[1].axes, both.axes)
+    union = {**{n: a for s in (other, spec) for n, a in s.axes.items() if n not in shared}, **both.axes}
+    whole = replace(spec, axes=union, sizes=sizes)
+    whole = unmarked(whole, scales | scales2, signs | signs2)
+    return holding(whole, lost)
+
+
+def failures(net: Net) -> tuple[list[str], list[str]]:
+    """Rows on every class at other sizes, and what is wrong."""
+    rows, faults = [], []
+    for cases in net.classes.values():
+        for number, size in enumerate(_OTHERS):
+            for case in cases if number == 0 else cases[:1]:
+                with tempfile.TemporaryDirectory() as folder:
+                    one = saved(net, case, size, Path(folder))
+                    row, bad = _tried(net, one, size)
+                label = f"{case.cls} {dict(case.settings) or ''} {size.layers} layers"
+                rows.append(f"{label}: {row}")
+                faults += [f"{label}: {fault}" for fault in bad]
+    return rows, faults
+
+
+def _tried(net: Net, one: Saved, size: Size) -> tuple[str, list[str]]:
+    """A network through its template: in its folder, as a bare file, and with its heads said."""
+    bare = one.path if one.path.is_file() else next(one.path.glob("*.safetensors"))
+    shares, faults = [], []
+    single = len(net.heads) == 1
+    for how, path, heads in (
+        ("folder", one.path, None), ("file", bare, None), ("file with heads", bare, size.heads if single else None),
+    ):  # fmt: skip
+        checkpoint = open_network(path)
+        try:
+            spec = match(checkpoint, heads)
+        except Exception as error:
+            faults.append(f"{how}: {error}")
+            continue
+        if spec is None:
+            faults.append(f"{how}: no template")
+            continue
+        names = one.subject.names
+        axes = {names[n]: a for n, a in spec.axes.items()}
+        result = check(replace(spec, axes=axes), one.subject.module, one.subject.example)
+        if result.failed or not result.residual <= 1e-10:
+            faults.append(f"{how}: {result.residual:.1e} {dict(result.failed)}")
+        moved = sum(checkpoint.infos[n].numel for n in spec.axes)
+        total = sum(i.numel for i in checkpoint.infos.values() if i.is_float)
+        shares.append(f"{how} {len(spec.axes)}/{len(checkpoint)} tensors, {100 * moved / total:.0f} %")
+    return "; ".join(shares), faults
