@@ -58,7 +58,9 @@ def main() -> int:
     """Write or check."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("names", nargs="*", help="templates, in place of all")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if one is stale or wrong")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if one is stale or wrong"
+    )
     parser.add_argument("--trials", action="store_true", help="only the second half of --check")
     options = parser.parse_args()
     nets = [net for net in NETWORKS if not options.names or net.name in options.names]

@@ -62,7 +62,9 @@ class Net:
         return model.eval()
 
 
-def _cases(config: str, *classes: str, settings: tuple[Mapping[str, Any], ...] = ({},)) -> dict[str, tuple[Case, ...]]:
+def _cases(
+    config: str, *classes: str, settings: tuple[Mapping[str, Any], ...] = ({},)
+) -> dict[str, tuple[Case, ...]]:
     return {cls: tuple(Case(cls, config, s) for s in settings) for cls in classes}
 
 
@@ -94,10 +96,18 @@ def _bert() -> Net:
 
 
 def _roberta() -> Net:
-    kinds = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+    kinds = (
+        "Model",
+        "ForSequenceClassification",
+        "ForTokenClassification",
+        "ForQuestionAnswering",
+        "ForMaskedLM",
+    )
     classes = {}
     for kind in kinds:
-        cases = [Case(f"{name}{kind}", f"{name}Config", s) for s in _ACTS for name in ("Roberta", "XLMRoberta")]
+        cases = [
+            Case(f"{name}{kind}", f"{name}Config", s) for s in _ACTS for name in ("Roberta", "XLMRoberta")
+        ]
         if kind == "Model":
             cases.append(Case("RobertaModel", "RobertaConfig", {}, {"add_pooling_layer": False}))
         classes[f"Roberta{kind}"] = tuple(cases)
@@ -174,7 +184,9 @@ def _opt() -> Net:
         {}, {"activation_function": "gelu"}, {"do_layer_norm_before": False},
         {"_remove_final_layer_norm": True}, {"tie_word_embeddings": False}, {"enable_bias": False},
     )  # fmt: skip
-    classes = _cases("OPTConfig", "OPTModel", "OPTForCausalLM", "OPTForSequenceClassification", settings=settings)
+    classes = _cases(
+        "OPTConfig", "OPTModel", "OPTForCausalLM", "OPTForSequenceClassification", settings=settings
+    )
     return Net("opt", ("opt",), sizes, classes, "model.", ("decoder.layers.",), _HEADS)
 
 
@@ -207,9 +219,7 @@ def _decoder(
 ) -> Net:  # fmt: skip
     every = ({"tie_word_embeddings": False}, {"tie_word_embeddings": True}, *settings)
     classes = {
-        f"{families[0]}{kind}": tuple(
-            Case(f"{f}{kind}", f"{f}Config", s) for f in families for s in every
-        )
+        f"{families[0]}{kind}": tuple(Case(f"{f}{kind}", f"{f}Config", s) for f in families for s in every)
         for kind in kinds
     }
     return Net(
@@ -252,7 +262,9 @@ def _vit_like(s: Size) -> dict[str, Any]:
 
 def _vit(name: str, family: str, extra: tuple[str, ...] = ()) -> Net:
     settings = (*_ACTS, {"qkv_bias": False})
-    classes = _cases(f"{family}Config", f"{family}Model", f"{family}ForImageClassification", *extra, settings=settings)
+    classes = _cases(
+        f"{family}Config", f"{family}Model", f"{family}ForImageClassification", *extra, settings=settings
+    )
     model = f"{family}Model"
     classes[model] += (Case(model, f"{family}Config", {}, {"add_pooling_layer": False}),)
     return Net(name, (name,), _vit_like, classes, f"{name}.", ("encoder.layer.",), _HEADS)

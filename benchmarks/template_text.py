@@ -78,7 +78,9 @@ def _extra(net: Net, prefix: str, lines: Mapping[str, str]) -> list[tuple[str, s
             first = prefix + text[1:] if prefix + text[1:] in lines else text[1:]
             found += [(pattern, lines[first])] if first in lines and pattern not in lines else []
         else:
-            before = prefix + (pattern.partition(LAYER)[0] if LAYER in pattern else pattern.rpartition(".")[0])
+            before = prefix + (
+                pattern.partition(LAYER)[0] if LAYER in pattern else pattern.rpartition(".")[0]
+            )
             found += [(prefix + pattern, text)] if any(line.startswith(before) for line in lines) else []
     return found
 
@@ -114,10 +116,11 @@ def _renaming(net: Net, prefix: str, spec: Spec) -> dict[str, str]:
     names = {}
     for group, layers in places.items():
         layer = next(iter(layers)) if len(layers) == 1 else None
-        names[group] = _group_name(net, prefix, group, layer)
-    keys = {(name, *(places[group] if "#" in name else ())) for group, name in names.items()}
-    if len(keys) < len(names):
-        raise SystemExit(f"{net.name}: two groups have one name")
+        name = _group_name(net, prefix, group, layer)
+        names[group] = group if name in names.values() and "#" not in name else name
+    keys = [(name, *(places[group] if "#" in name else ())) for group, name in names.items()]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise SystemExit(f"{net.name}: several groups have one name: {twice[:4]}")
     return names
 
 
@@ -191,7 +194,12 @@ def _names(net: Net, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[dict[P
 
 def _flat(before: str, table: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     hidden = table.get("hidden_size") or table.get("d_model") or table.get("n_embd") or table.get("dim")
-    heads = table.get("num_attention_heads") or table.get("num_heads") or table.get("n_head") or table.get("n_heads")
+    heads = (
+        table.get("num_attention_heads")
+        or table.get("num_heads")
+        or table.get("n_head")
+        or table.get("n_heads")
+    )
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _flat(f"{key.removesuffix('config')}", value)
@@ -216,7 +224,9 @@ def written(net: Net, classes: Mapping[str, Folded]) -> str:
     shared: dict[str, str] = {}
     for name in order:
         shared = {**parts[name].body, **shared}
-    optional = {p for p in shared if all(_is_optional(net, classes[n], p) for n in parts if p in parts[n].body)}
+    optional = {
+        p for p in shared if all(_is_optional(net, classes[n], p) for n in parts if p in parts[n].body)
+    }
     groups = {g: pair for one in classes.values() for g, pair in one.groups.items()}
     tables = {name: _table(net, classes[name], parts[name], shared, optional, groups) for name in parts}
     head = {
@@ -286,7 +296,11 @@ def _is_optional(net: Net, one: Folded, pattern: str) -> bool:
 
 
 def _table(
-    net: Net, one: Folded, parts: Parts, shared: Mapping[str, str], optional: set[str],
+    net: Net,
+    one: Folded,
+    parts: Parts,
+    shared: Mapping[str, str],
+    optional: set[str],
     groups: Mapping[str, Pair],
 ) -> dict[str, Any]:
     """What a class has of its own beside the lines that all share."""
@@ -297,7 +311,8 @@ def _table(
 
     def held(text: str) -> str:
         return _ATOM.sub(
-            lambda m: m[0] if m[2] not in stays else f"{{{name}}}" if (name := numbers.get(m[2])) else "?", text
+            lambda m: m[0] if m[2] not in stays else f"{{{name}}}" if (name := numbers.get(m[2])) else "?",
+            text,
         )
 
     body = {p: parts.body[p] for p in differing if held(shared[p]) != parts.body[p]}

@@ -44,7 +44,8 @@ def match(checkpoint: Checkpoint, heads: int | None = None) -> Spec | None:
     Raises:
         UsageError: `heads` does not fit the shapes, or the network has attentions of several kinds.
     """
-    shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float or info.is_complex}
+    called = {_modern(n): n for n, info in checkpoint.infos.items() if info.is_float or info.is_complex}
+    shapes = {new: checkpoint.infos[name].shape for new, name in called.items()}
     matches = list(_matches(checkpoint.config, shapes))
     specs = [spec for one in matches if (spec := _spec(one, shapes, checkpoint.config, heads)) is not None]
     if len(specs) < len(matches) or not specs:
@@ -52,8 +53,14 @@ def match(checkpoint: Checkpoint, heads: int | None = None) -> Spec | None:
     spec: Spec | None = specs[0]
     for other in specs[1:]:
         spec = spec and meet(spec, other, shapes)
+    spec = spec and replace(spec, axes={called[name]: axes for name, axes in spec.axes.items()})
     spec = spec and _with_ties(spec, checkpoint)
     return spec and _described(spec, matches, checkpoint.config)
+
+
+def _modern(name: str) -> str:
+    """The name that a tensor has today: norms of files from 2019 have a gamma and a beta."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _matches(config: Mapping[str, object], shapes: Shapes) -> Iterator[_Match]:
@@ -83,7 +90,10 @@ def _spec(one: _Match, shapes: Shapes, config: Mapping[str, object], heads: int 
             "leave --heads out, and give the folder with its config.json.",
         )
     known = {symbol: heads if is_asked else number for symbol, number in numbers.items()}
-    specs = [spec for sizes in _choices(known) if (spec := solved(one.lines, one.variant.stays, shapes, sizes)) is not None]
+    choices = _choices(known, one.lines.sizes.values())
+    specs = [
+        spec for sizes in choices if (spec := solved(one.lines, one.variant.stays, shapes, sizes)) is not None
+    ]
     if is_asked and not specs:
         raise UsageError(f"{heads} heads do not fit the shapes of {one.variant.name}.", "correct --heads.")
     if len(specs) != 1:
@@ -107,11 +117,11 @@ def configured(config: Mapping[str, object], keys: Collection[str]) -> int | Non
     return number if len(numbers) == 1 and type(number) is int and number > 0 else None
 
 
-def _choices(known: Mapping[str, int | None]) -> Iterator[dict[str, int]]:
+def _choices(known: Mapping[str, int | None], wanted: Collection[str]) -> Iterator[dict[str, int]]:
     """Numbers of heads to try: keys and values may have any that divides the queries'."""
     numbers = {symbol: number for symbol, number in known.items() if number is not None}
     heads = numbers.get("heads")
-    if heads is None:
+    if heads is None or _KV not in wanted:
         yield numbers
         return
     for kv in range(1, min(heads, 4096) + 1):
@@ -188,8 +198,10 @@ def _described(spec: Spec, matches: list[_Match], config: Mapping[str, object]) 
     template = matches[0].template
     source = f"the template {template.name} ({classes}), traced with {template.traced_with}"
     assumption = f"it computes what {classes} computes, whose tensors it has"
-    held = {name: one for one in matches for name in one.variant.stays}
-    stays = [f"{_WORDS.get(g, g)} stays in place: it may be an output of {held[g].variant.name}" for g in held]
+    held = {name: one for one in reversed(matches) for name in one.variant.stays}
+    stays = [
+        f"{_WORDS.get(g, g)} stays in place: it may be an output of {held[g].variant.name}" for g in held
+    ]
     return replace(
         spec, source=source, assumptions=() if "model_type" in config else (assumption,),
         stays=(*spec.stays, *stays),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint, TensorInfo
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
-from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry import known_models
+from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.dialects import naming_hint
 from deepalign_cli.symmetry.draft import misfit

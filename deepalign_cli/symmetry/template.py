@@ -103,7 +103,9 @@ def _variant(name: str, entry: Mapping[str, Any], table: Mapping[str, Any]) -> V
     )
 
 
-def expansion(template: Template, variant: Variant, names: Collection[str], cut: str = "") -> Expansion | None:
+def expansion(
+    template: Template, variant: Variant, names: Collection[str], cut: str = ""
+) -> Expansion | None:
     """The variant for the layers that `names` show; None where they are not its tensors, one and all.
 
     `cut` is a prefix that the file leaves out.
