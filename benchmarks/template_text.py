@@ -117,7 +117,10 @@ def _renaming(net: Net, prefix: str, spec: Spec) -> dict[str, str]:
     for group, layers in places.items():
         layer = next(iter(layers)) if len(layers) == 1 else None
         name = _group_name(net, prefix, group, layer)
-        names[group] = group if name in names.values() and "#" not in name else name
+        count = 2
+        while "#" not in name and name in names.values():
+            name, count = f"{_group_name(net, prefix, group, layer)}.{count}", count + 1
+        names[group] = name
     keys = [(name, *(places[group] if "#" in name else ())) for group, name in names.items()]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise SystemExit(f"{net.name}: several groups have one name: {twice[:4]}")

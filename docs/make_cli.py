@@ -1,11 +1,11 @@
 """Bring the help texts in docs/cli.md, and the tables made from the package's tables, up to date.
 
-    python docs/make_cli.py            # rewrite docs/cli.md and README.md
+    python docs/make_cli.py            # rewrite docs/cli.md, docs/specs.md and README.md
     python docs/make_cli.py --check    # exit 1 if one is stale
 
 The pages are written by hand but for the blocks after `<!-- help: COMMAND -->`, which hold what
 `deepalign COMMAND --help` prints on a plain terminal of 100 columns, and those after `<!-- table: NAME -->`,
-which hold the rows of `deepalign methods` or of the refinements.
+which hold the rows of `deepalign methods`, of the refinements or of the templates.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.cli.main import COMMANDS, PROGRAM, build
 from deepalign_cli.combiners import table as combiners
+from deepalign_cli.symmetry.template import Template, templates
 
 REFERENCE = Path(__file__).with_name("cli.md")
 README = Path(__file__).parents[1] / "README.md"
+SPECS = Path(__file__).with_name("specs.md")
 WIDTH = 100
 _BLOCK = re.compile(r"(<!-- help: (?P<name>[\w-]+) -->\n```text\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?:\|.*\n)*")
@@ -61,6 +63,10 @@ def tables() -> dict[str, str]:
             ((f"`{r.name}`", r.keeps, "required" if r.data else "none",
               f"`{r.name}`: {r.help}" if r.help else "only by `auto`") for r in REFINEMENTS.values()),
         ),
+        "templates": _table(
+            ("template", "classes of transformers", "number of heads"),
+            ((f"`{t.name}`", _classes(t), _heads(t)) for t in templates()),
+        ),
     }  # fmt: skip
 
 
@@ -90,7 +96,7 @@ def refreshed_reference(page: str) -> str:
     return refreshed(_BLOCK.sub(lambda match: f"{match[1]}{texts[match['name']]}\n", page))
 
 
-PAGES = {README: refreshed, REFERENCE: refreshed_reference}
+PAGES = {README: refreshed, REFERENCE: refreshed_reference, SPECS: refreshed}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -109,6 +115,18 @@ def _options(row: Any) -> str:
 
 def _inputs(row: Any) -> str:
     return ("at most " + str(row.most) if row.most else "any number") + (" and `--base`" if row.base else "")
+
+
+def _classes(template: Template) -> str:
+    names = dict.fromkeys(name.split()[0] for v in template.variants for name in v.names)
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _heads(template: Template) -> str:
+    if not template.sizes:
+        return "in the shapes, or none"
+    keys = ", ".join(f"`{key}`" for keys in template.heads.values() for key in keys)
+    return keys + (" or `--heads`" if len(template.heads) == 1 else "")
 
 
 def _trimmed(text: str) -> str:

@@ -47,13 +47,13 @@ def match(checkpoint: Checkpoint, heads: int | None = None) -> Spec | None:
     called = {_modern(n): n for n, info in checkpoint.infos.items() if info.is_float or info.is_complex}
     shapes = {new: checkpoint.infos[name].shape for new, name in called.items()}
     matches = list(_matches(checkpoint.config, shapes))
-    specs = [spec for one in matches if (spec := _spec(one, shapes, checkpoint.config, heads)) is not None]
+    specs = [s for one in matches if (s := _spec(one, shapes, checkpoint.config, heads)) is not None]
     if len(specs) < len(matches) or not specs:
         return None
-    spec: Spec | None = specs[0]
+    both: Spec | None = specs[0]
     for other in specs[1:]:
-        spec = spec and meet(spec, other, shapes)
-    spec = spec and replace(spec, axes={called[name]: axes for name, axes in spec.axes.items()})
+        both = both and meet(both, other, shapes)
+    spec = both and replace(both, axes={called[name]: axes for name, axes in both.axes.items()})
     spec = spec and _with_ties(spec, checkpoint)
     return spec and _described(spec, matches, checkpoint.config)
 
@@ -166,9 +166,9 @@ def _parsed(text: str, name: str, unknown: Collection[str]) -> tuple[Axes, set[s
     axes = []
     beside = set()
     for number, part in enumerate(_word(text).split()):
-        free = iter(range(part.count("?")))
-        part = re.sub(r"\?", lambda _, n=number, f=free: f"{_FREE}any.{_plain(name)}.{n}.{next(f)}", part)
-        (axis,) = parse_axes(part, name)
+        first, *others = part.split("?")
+        free = (f"{_FREE}any.{_plain(name)}.{number}.{k}{after}" for k, after in enumerate(others))
+        (axis,) = parse_axes(first + "".join(free), name)
         groups = set(axis.groups())
         if groups & set(unknown):
             beside |= groups - set(unknown)
