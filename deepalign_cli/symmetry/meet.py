@@ -13,14 +13,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def meet(a: Spec, b: Spec, shapes: Shapes) -> Spec | None:
-    """What moves in both: groups that differ stay in place, and marks that differ are taken off.
+    r"""What moves in both: groups that differ stay in place, and marks that differ are taken off.
 
     Groups are compared by name. None where what is left differs all the same. Where one of the two is
     right, the result is right, though less may move.
 
-    >>> a, b = Spec.parse('[axes]\\n"w" = "k r"'), Spec.parse('[axes]\\n"w" = "+k 3"')
-    >>> print(format_axes(meet(a, b, {"w": (2, 3)}).axes["w"]))
-    k 3
+    >>> a, b = Spec.parse('[axes]\n"w" = "k r"'), Spec.parse('[axes]\n"w" = "+k 3"')
+    >>> print(meet(a, b, {"w": (2, 3)}).groups())
+    ('k',)
     """
     sizes = {**solve_sizes(a, shapes), **solve_sizes(b, shapes)}
     held: set[str] = set()

@@ -37,8 +37,8 @@ class Variant:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes that have these tensors and this spec."""
-        return (self.name, *self.also)
+        """The classes that have these tensors and this spec; a class of two layouts has a word behind it."""
+        return (self.name.split()[0], *self.also)
 
 
 @dataclass(frozen=True)
