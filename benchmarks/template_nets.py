@@ -78,6 +78,7 @@ def _bert_like(s: Size) -> dict[str, Any]:
 
 
 _ACTS = ({"hidden_act": "gelu"}, {"hidden_act": "relu"})
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _HEADS = {"heads": ("num_attention_heads",)}
 
 
@@ -193,7 +194,7 @@ def _opt() -> Net:
 def _neox() -> Net:
     settings = (
         {}, {"hidden_act": "relu"}, {"use_parallel_residual": False},
-        {"rotary_pct": 1.0, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}},
+        {"rotary_pct": 1.0, "rope_parameters": {**_ROPE, "partial_rotary_factor": 1.0}},
         {"tie_word_embeddings": True}, {"attention_bias": False},
     )  # fmt: skip
     classes = _cases("GPTNeoXConfig", "GPTNeoXModel", "GPTNeoXForCausalLM", settings=settings)
@@ -215,12 +216,12 @@ def _llama_like(s: Size) -> dict[str, Any]:
 
 def _decoder(
     name: str, families: tuple[str, ...], model_types: tuple[str, ...], *settings: Mapping[str, Any],
-    sizes: Callable[[Size], dict[str, Any]] = _llama_like, kinds: tuple[str, ...] = ("Model", "ForCausalLM", "ForSequenceClassification"),
+    sizes: Callable[[Size], dict[str, Any]] = _llama_like,
 ) -> Net:  # fmt: skip
     every = ({"tie_word_embeddings": False}, {"tie_word_embeddings": True}, *settings)
     classes = {
         f"{families[0]}{kind}": tuple(Case(f"{f}{kind}", f"{f}Config", s) for f in families for s in every)
-        for kind in kinds
+        for kind in ("Model", "ForCausalLM", "ForSequenceClassification")
     }
     return Net(
         name, model_types, sizes, classes, "model.", ("layers.",), _HEADS,
@@ -298,7 +299,8 @@ def _clip() -> Net:
 def _whisper() -> Net:
     def sizes(s: Size) -> dict[str, Any]:
         return {
-            "vocab_size": s.vocab, "d_model": s.hidden, "encoder_layers": s.layers, "decoder_layers": s.layers,
+            "vocab_size": s.vocab, "d_model": s.hidden, "encoder_layers": s.layers,
+            "decoder_layers": s.layers,
             "encoder_attention_heads": s.heads, "decoder_attention_heads": s.heads,
             "encoder_ffn_dim": s.ffn, "decoder_ffn_dim": s.ffn + 5, "max_source_positions": s.places - 1,
             "max_target_positions": s.places + 5, "num_mel_bins": s.types + 9, "decoder_start_token_id": 3,
@@ -308,7 +310,8 @@ def _whisper() -> Net:
     settings = ({}, {"activation_function": "relu"})
     classes = _cases("WhisperConfig", "WhisperModel", "WhisperForConditionalGeneration", settings=settings)
     heads = {"heads": ("encoder_attention_heads", "decoder_attention_heads")}
-    return Net("whisper", ("whisper",), sizes, classes, "model.", ("encoder.layers.", "decoder.layers."), heads,
+    layers = ("encoder.layers.", "decoder.layers.")
+    return Net("whisper", ("whisper",), sizes, classes, "model.", layers, heads,
                {"proj_out.weight": "=decoder.embed_tokens.weight"})  # fmt: skip
 
 

@@ -44,9 +44,8 @@ def fold(net: Net, a: TracedClass, b: TracedClass) -> Folded:
     prefix = net.prefix if any(name.startswith(net.prefix) for name in a.shapes) else ""
     rename = _renaming(net, prefix, a.spec)
     specs = [a.spec, b.spec]
-    for marks in (
-        *(_layer_marks(net, prefix, spec, rename) for spec in specs), differing_marks(a.spec.axes, b.spec.axes)
-    ):  # fmt: skip
+    marked = [_layer_marks(net, prefix, spec, rename) for spec in specs]
+    for marks in (*marked, differing_marks(a.spec.axes, b.spec.axes)):
         specs = [unmarked(spec, *marks) for spec in specs]
     lengths, symbols = _names(net, a.config, b.config)
     lines: dict[str, str] = {}
@@ -241,8 +240,8 @@ def written(net: Net, classes: Mapping[str, Folded]) -> str:
     }
     lines = ["# Written by benchmarks/make_templates.py from traces; do not edit.", *_entries(head)]
     sizes = _sizes(net, classes, parts)
-    for title, table in (("heads", {k: list(v) for k, v in net.heads.items()} if sizes else {}), ("sizes", sizes),
-                         ("axes", shared)):  # fmt: skip
+    heads = {symbol: list(keys) for symbol, keys in net.heads.items()} if sizes else {}
+    for title, table in (("heads", heads), ("sizes", sizes), ("axes", shared)):
         lines += ["", f"[{title}]", *_entries(table)] if table else []
     for name, table in tables.items():
         plain = {key: value for key, value in table.items() if not isinstance(value, dict)}

@@ -136,9 +136,9 @@ def _tried(net: Net, one: Saved, size: Size) -> tuple[str, list[str]]:
     """A network through its template: in its folder, as a bare file, and with its heads said."""
     bare = one.path if one.path.is_file() else next(one.path.glob("*.safetensors"))
     shares, faults = [], []
-    single = len(net.heads) == 1
+    number = size.heads if len(net.heads) == 1 else None
     for how, path, heads in (
-        ("folder", one.path, None), ("file", bare, None), ("file with heads", bare, size.heads if single else None),
+        ("folder", one.path, None), ("file", bare, None), ("file with heads", bare, number),
     ):  # fmt: skip
         checkpoint = open_network(path)
         try:

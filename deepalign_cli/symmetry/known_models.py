@@ -91,25 +91,16 @@ def _spec(one: _Match, shapes: Shapes, config: Mapping[str, object], heads: int 
         )
     known = {symbol: heads if is_asked else number for symbol, number in numbers.items()}
     kv = configured(config, ("num_key_value_heads",))
-    choices = _choices(known, one.lines.sizes.values())
-    choices = (sizes for sizes in choices if kv is None or sizes.get(_KV, kv) == kv)
+    choices = [c for c in _choices(known, one.lines.sizes.values()) if kv is None or c.get(_KV, kv) == kv]
     specs = [s for sizes in choices if (s := solved(one.lines, one.variant.stays, shapes, sizes)) is not None]
     if is_asked and not specs:
         raise UsageError(f"{heads} heads do not fit the shapes of {one.variant.name}.", "correct --heads.")
-    if len(specs) == 1 and all(known.values()):
-        return specs[0]
-    if len(specs) != 1:  # several numbers of heads of keys fit
-        spec = solved(one.lines, one.variant.stays, shapes, {}) if specs else None
-    else:
-        spec = specs[0]
-    if spec is None or not one.lines.sizes:
-        return spec
-    hint = (
-        "--heads N moves them"
-        if len(numbers) == 1 and not is_asked
-        else "a config.json beside the file tells it"
-    )
-    return replace(spec, stays=(*spec.stays, f"{_STAY}; {hint}"))
+    if not specs or not one.lines.sizes or (len(specs) == 1 and all(known.values())):
+        return specs[0] if specs else None
+    spec = solved(one.lines, one.variant.stays, shapes, {} if len(specs) > 1 else choices[0])
+    is_open = len(numbers) == 1 and not is_asked
+    hint = "--heads N moves them" if is_open else "a config.json beside the file tells it"
+    return spec and replace(spec, stays=(*spec.stays, f"{_STAY}; {hint}"))
 
 
 def configured(config: Mapping[str, object], keys: Collection[str]) -> int | None:
