@@ -89,7 +89,7 @@ def _offline() -> Iterator[None]:
 
     before, verbosity = constants.HF_HUB_OFFLINE, logging.get_verbosity()
     constants.HF_HUB_OFFLINE = True
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(40)  # errors
     try:
         yield
     finally:
