@@ -17,6 +17,7 @@ from deepalign_cli.models.hugging_face import ignored_names, renamed
 from deepalign_cli.models.module import run_module
 from deepalign_cli.models.subject import Subject, bare_subject, subject_of
 from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.symmetry.axes import Axes
 from deepalign_cli.symmetry.known_models import match
 from deepalign_cli.symmetry.meet import differing_marks, holding, meet, unmarked
 from deepalign_cli.symmetry.resolve import shapes_of
@@ -132,6 +133,13 @@ def failures(net: Net) -> tuple[list[str], list[str]]:
     return rows, faults
 
 
+def _with_ties(module: nn.Module, axes: dict[str, Axes]) -> dict[str, Axes]:
+    """The axes of tied tensors under each of their names: a file has but one."""
+    state = module.state_dict(keep_vars=True)
+    known = {id(state[name]): one for name, one in axes.items()}
+    return {name: known[id(w)] for name, w in state.items() if id(w) in known}
+
+
 def _tried(net: Net, one: Saved, size: Size) -> tuple[str, list[str]]:
     """A network through its template: in its folder, as a bare file, and with its heads said."""
     bare = one.path if one.path.is_file() else next(one.path.glob("*.safetensors"))
@@ -150,7 +158,7 @@ def _tried(net: Net, one: Saved, size: Size) -> tuple[str, list[str]]:
             faults.append(f"{how}: no template")
             continue
         names = one.subject.names
-        axes = {names[n]: a for n, a in spec.axes.items()}
+        axes = _with_ties(one.subject.module, {names[n]: a for n, a in spec.axes.items()})
         result = check(replace(spec, axes=axes), one.subject.module, one.subject.example)
         if result.failed or not result.residual <= 1e-10:
             faults.append(f"{how}: {result.residual:.1e} {dict(result.failed)}")
