@@ -327,19 +327,6 @@ def _convnext() -> Net:
     return Net("convnext", ("convnext",), sizes, classes, "convnext.", stages)
 
 
-def _swin() -> Net:
-    def sizes(s: Size) -> dict[str, Any]:
-        return {"embed_dim": 4 * s.patch, "depths": [s.layers] * 4, "num_heads": [2, 4, 8, 8],
-                "image_size": 64, "num_channels": s.types, "num_labels": s.labels, "patch_size": 2,
-                "window_size": 4, "mlp_ratio": 2 + s.types % 2}  # fmt: skip
-
-    settings = (*_ACTS, {"qkv_bias": False}, {"use_absolute_embeddings": True})
-    classes = _cases("SwinConfig", "SwinModel", "SwinForImageClassification", settings=settings)
-    classes["SwinModel"] += (Case("SwinModel", "SwinConfig", {}, {"add_pooling_layer": False}),)
-    stages = tuple(f"encoder.layers.{i}.blocks." for i in range(4))
-    return Net("swin", ("swin",), sizes, classes, "swin.", stages)
-
-
 def _phi3_sizes(s: Size) -> dict[str, Any]:
     sizes = _llama_like(s)
     del sizes["head_dim"]
@@ -355,5 +342,5 @@ NETWORKS = (
     _decoder("gemma2", ("Gemma2",), ("gemma2",), {"hidden_activation": "relu"}),
     _decoder("phi3", ("Phi3",), ("phi3",), sizes=_phi3_sizes),
     _t5(), _vit("vit", "ViT"), _vit("deit", "DeiT", ("DeiTForImageClassificationWithTeacher",)),
-    _clip(), _whisper(), _convnext(), _swin(),
+    _clip(), _whisper(), _convnext(),
 )  # fmt: skip
