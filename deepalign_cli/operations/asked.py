@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import DeepalignError, MissingExtra, SpecError, UsageError
+from deepalign_cli.errors import DeepalignError, MismatchError, MissingExtra, SpecError, UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.spec import Spec
@@ -85,8 +85,8 @@ class Asked:
                 traced = trace_checkpoint(
                     self.checkpoint, self.network, shape=shape, inputs=inputs, progress=progress
                 )
-        except (MissingExtra, SpecError, UsageError) as error:
-            if isinstance(error, UsageError) and self.is_named:
+        except (MissingExtra, MismatchError, SpecError, UsageError) as error:
+            if isinstance(error, UsageError | MismatchError) and self.is_named:
                 raise
             self.failure = error
             return None
