@@ -64,6 +64,10 @@ class SpecError(DeepalignError, code="spec", exit_code=3):
     """A symmetry spec is malformed or does not fit the tensors' shapes."""
 
 
+class UnknownNetwork(SpecError):
+    """The network that a config.json names is not one that the library knows."""
+
+
 class AmbiguousError(SpecError, code="ambiguous"):
     """Two readings of an architecture fit its names and shapes; deepalign does not guess."""
 

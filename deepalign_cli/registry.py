@@ -24,10 +24,10 @@ from deepalign_cli.parameters import Parameter
 RESERVED = frozenset((
     "a", "activation", "alignment", "alpha", "arguments", "b", "base", "batch_size", "combine", "csv",
     "data", "design", "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs",
-    "json", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg", "networks",
-    "normalise", "o", "offline", "out", "output", "path", "plot", "points", "pool", "private", "push",
-    "q", "quiet", "repair", "samples", "save_alignment", "seed", "side", "spec", "split", "splits",
-    "tolerance", "weights", "y", "yes",
+    "json", "key", "kinds", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg",
+    "networks", "normalise", "o", "offline", "out", "output", "partial", "path", "plot", "points", "pool",
+    "private", "push", "q", "quiet", "repair", "samples", "save_alignment", "seed", "side", "spec",
+    "split", "splits", "strict", "tolerance", "weights", "y", "yes",
 ))  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def _session(
     network = network_of(sources, opened, model, how, settings.activation)
     testbed = testbed_of(opened, network, data, how, settings.activation, measured=points is not None)
     what: Testbed | RunSettings = testbed or how
-    return Session(opened, settings, what, network=network, implied=model is None)
+    return Session(opened, settings, what, network=network, implied=model is None and network is not None)
 
 
 def _merging(

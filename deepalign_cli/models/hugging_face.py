@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from deepalign_cli.errors import SpecError, UsageError, one_line
+from deepalign_cli.errors import UnknownNetwork, UsageError, one_line
 from deepalign_cli.extras import require
 
 # Options that would fetch weights, or return more than the outputs.
@@ -25,7 +25,7 @@ def load_folder(folder: Path) -> nn.Module:
 
     Raises:
         UsageError: there is no config.json. MissingExtra: transformers is not installed.
-        SpecError: this transformers does not know the network.
+        UnknownNetwork: this transformers does not know the network.
     """
     if not (folder / "config.json").is_file():
         raise UsageError(f"there is no config.json in '{folder}'.", "give the folder of the model.")
@@ -39,7 +39,7 @@ def load_folder(folder: Path) -> nn.Module:
                     setattr(config, key, False)
             model: nn.Module = _build(transformers, config)
     except Exception as error:  # a config that is not the class's own raises nearly anything
-        raise SpecError(
+        raise UnknownNetwork(
             f"transformers {transformers.__version__} cannot build '{folder}': {one_line(error)}.",
             "update transformers, or give the network as code: --model file.py:factory.",
         ) from error

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import DeepalignError, MismatchError, MissingExtra, SpecError, UsageError
+from deepalign_cli.errors import (
+    DeepalignError,
+    MismatchError,
+    MissingExtra,
+    SpecError,
+    UnknownNetwork,
+    UsageError,
+)
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.spec import Spec
@@ -63,7 +70,8 @@ class Asked:
     @property
     def is_known_class(self) -> bool:
         """Whether the network is one of transformers, which is installed."""
-        return "model_type" in self.checkpoint.config and not isinstance(self.failure, MissingExtra)
+        known = not isinstance(self.failure, MissingExtra | UnknownNetwork)
+        return "model_type" in self.checkpoint.config and known
 
     def spec(self, progress: Progress = SILENT) -> Spec | None:
         """The spec by tracing; None where there is no network to trace, or it cannot be traced.
@@ -116,7 +124,10 @@ class Asked:
         """
         if self.traced or not symmetry.sizes:  # a stranger's file may say that it was
             return False
-        check = self.tried(symmetry)
+        try:
+            check = self.tried(symmetry)
+        except SpecError:  # it cannot be run in float64, or is no finite number: nothing is learnt
+            return False
         if check is None or check.passed:
             return check is not None and self.is_named
         group, suspects = next(iter(check.broken.items()))

@@ -193,7 +193,7 @@ class Session:
         settings = replace(self.settings, method=method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
         evidence = self.testbed.evidence if uses_data and self.testbed else None
-        whole = settings.symmetry(self.fit.wholes[0]) if method == NAIVE else self.whole
+        whole = self._unmoved(settings) if method == NAIVE else self.whole
         symmetry = self._restricted(whole)
         aligner = settings.aligner(evidence)
         self.check_finite()
@@ -208,6 +208,11 @@ class Session:
                 alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
             alignments.append(self._exactly(alignment, place))
         return alignments
+
+    def _unmoved(self, settings: Settings) -> Symmetry:
+        """What may move where nothing will: nothing is taken for granted by that."""
+        symmetry = settings.symmetry(self.fit.wholes[0])
+        return Symmetry(replace(symmetry.spec, assumptions=()), symmetry.shapes)
 
     def _exactly(self, alignment: Alignment, place: int) -> Alignment:
         """The same, for an input, with scales that round nothing."""

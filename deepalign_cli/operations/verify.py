@@ -76,6 +76,7 @@ def verify_session(
     options = {"restarts": 10, **session.settings.options}
     settings = replace(session.settings, method="weights", options=options)
     symmetry = session.resolved
+    session.check_finite()
     alignment = settings.aligner()(symmetry, a, b, rng=settings.rng(), progress=progress)
     residual, worst = _residual(a, b, alignment)
     limit = default_tolerance(a, b) if tolerance is None else tolerance

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.models.example import Example
+from deepalign_cli.symmetry.tensors import widened
 
 _SHARE = 0.2  # of a tensor's deviation that is added
 
@@ -25,7 +26,7 @@ def shaken(module: nn.Module, rng: torch.Generator, weights: Mapping[str, Tensor
     for name, w in tensors.items():
         if id(w) not in drawn:
             own = weights[given[id(w)]] if id(w) in given else w.detach()
-            drawn[id(w)] = _shaken(name, own, rng) if own.is_floating_point() else own
+            drawn[id(w)] = _shaken(name, own, rng) if own.is_floating_point() else own.clone()
         state[name] = drawn[id(w)]
     return state
 
@@ -36,7 +37,8 @@ def _shaken(name: str, w: Tensor, rng: torch.Generator) -> Tensor:
         return noise.abs_().clamp_(max=1).add_(0.5)
     if w.device.type == "meta":
         return _drawn(name, noise)
-    spread = float(w.float().std()) if w.numel() > 1 else 0.0
+    w = widened(w)
+    spread = float(w.std()) if w.numel() > 1 else 0.0
     return noise.mul_(_SHARE * (spread if spread > 0 else 1.0)).add_(w)
 
 

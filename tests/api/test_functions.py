@@ -323,7 +323,7 @@ def test_notes_tell_what_was_taken_for_granted() -> None:
     assert any(note.startswith("universal-v1") for note in alignment.notes)
     assert not any(note.startswith("assumption: ") for note in alignment.notes)  # the modules were asked
     read = da.align(a.state_dict(), b.state_dict())
-    assert any("assumption: " in note and "equal width" in note for note in read.notes)
+    assert any(note.startswith("assumption: ") for note in read.notes)
     assert set(alignment.notes) < set(merged.notes)
     assert any("BatchNorm statistics were averaged" in note for note in merged.notes)
     for result in (

@@ -66,7 +66,7 @@ def test_what_align_writes_is_the_same_network(files: tuple[Path, Path, Path], t
     )
     told = deepalign("verify", a, out, "--json").json
     assert told["same"]
-    assert {row["moved"] for row in told["groups"].values()} == {0}
+    assert told["residual"] < 1e-6  # the output carries the spec with its kinds
 
 
 def test_the_python_face_takes_them_as_text_or_as_a_list(files: tuple[Path, Path, Path]) -> None:

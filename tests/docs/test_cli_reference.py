@@ -56,10 +56,13 @@ def test_a_stale_page_and_a_missing_command_are_noticed(make_cli: ModuleType) ->
 
 def test_a_stale_table_and_an_unknown_one_are_noticed(make_cli: ModuleType) -> None:
     readme = make_cli.README.read_text(encoding="utf-8")
+    specs = (make_cli.README.parent / "docs" / "specs.md").read_text(encoding="utf-8")
 
     for name in METHODS:
         assert make_cli.refreshed(re.sub(rf"(?m)^\| `{name}`.*\n", "", readme)) == readme
-    assert {f"<!-- table: {name} -->" for name in make_cli.tables()} <= set((readme + page()).splitlines())
+    assert {f"<!-- table: {name} -->" for name in make_cli.tables()} <= set(
+        (readme + page() + specs).splitlines()
+    )
     with pytest.raises(ValueError, match="there is no table people"):
         make_cli.refreshed("<!-- table: people -->\n")
 
