@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from deepalign_cli.errors import SpecError
 from deepalign_cli.models.example import Example
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -190,6 +191,11 @@ def faults(spec: Spec, module: nn.Module, x: Tensor, seed: int = 0) -> tuple[dic
 def _tried(spec: Spec, module: nn.Module, x: Tensor, seed: int) -> tuple[dict[str, str], int]:
     trial, elements = PlainTrial(module, Example((x,)), seed=seed), 0
     wrong: dict[str, str] = {}
+    if trial._rounding() >= 1e-8:
+        raise SpecError("a step (floor, sign, >) is so near that rounding takes it.")
+    together = Symmetry(spec.with_kinds(scale=True, sign=True), trial.shapes)
+    if not trial.of(together)[1]:
+        return {}, 2 * len(spec.sizes)
     for kind, scale, sign in (("moved", False, False), ("scaled", True, False), ("signed", False, True)):
         kinds = spec.with_kinds(scale=scale, sign=sign)
         if kind != "moved" and not kinds.kinds:
