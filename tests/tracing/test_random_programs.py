@@ -13,7 +13,7 @@ from tests.tracing.programs import Forest
 from tests.tracing.quick import Quick, faults
 
 _TOGETHER = 20
-pytestmark = pytest.mark.filterwarnings("ignore:std.. degrees of freedom")
+pytestmark = pytest.mark.filterwarnings("ignore:std")
 
 
 def wrong_groups(seeds: range) -> dict[str, str]:
