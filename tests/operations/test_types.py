@@ -24,6 +24,7 @@ FLOATS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 OTHERS = "int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool".split()  # noqa: SIM905
 DATA = (torch.randn(64, 12, generator=torch.Generator().manual_seed(1)), torch.arange(64) % 5)
 METHODS = ("weights", "deepalign", "none", "activations", "dual", "sinkhorn")
+PAIRS = [*((d, m) for d in FEW for m in METHODS), *((d, m) for d in MORE for m in ("weights", "activations"))]
 
 
 def states(dtype: str) -> list[dict[str, Tensor]]:
@@ -61,8 +62,8 @@ def aligned(
     return da.align(a, b, method=method, activation=activation, **more, **options)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "method"), PAIRS)
 def test_every_method(dtype: str, method: str) -> None:
     a, b = states(dtype)
     moved = aligned(method, a, b, None).apply(b)

@@ -191,11 +191,12 @@ def faults(spec: Spec, module: nn.Module, x: Tensor, seed: int = 0) -> tuple[dic
 def _tried(spec: Spec, module: nn.Module, x: Tensor, seed: int) -> tuple[dict[str, str], int]:
     trial, elements = PlainTrial(module, Example((x,)), seed=seed), 0
     wrong: dict[str, str] = {}
-    if trial._rounding() >= 1e-8:
-        raise SpecError("a step (floor, sign, >) is so near that rounding takes it.")
+    trial.is_large = True  # one element is enough: there are many programs
     together = Symmetry(spec.with_kinds(scale=True, sign=True), trial.shapes)
     if not trial.of(together)[1]:
-        return {}, 2 * len(spec.sizes)
+        return {}, len(spec.sizes)
+    if trial._rounding() >= 1e-8:
+        raise SpecError("a step (floor, sign, >) is so near that rounding takes it.")
     for kind, scale, sign in (("moved", False, False), ("scaled", True, False), ("signed", False, True)):
         kinds = spec.with_kinds(scale=scale, sign=sign)
         if kind != "moved" and not kinds.kinds:
