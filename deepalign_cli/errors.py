@@ -64,7 +64,7 @@ class SpecError(DeepalignError, code="spec", exit_code=3):
     """A symmetry spec is malformed or does not fit the tensors' shapes."""
 
 
-class UnknownNetwork(SpecError):
+class UnknownNetwork(SpecError, code="unknown"):
     """The network that a config.json names is not one that the library knows."""
 
 

@@ -157,11 +157,12 @@ def trace_subject(
     """
     key = key_of((__version__, *outputs, *fingerprint(subject.module, subject.example)))
     given = None if weights is None else Renamed(weights, {own: name for name, own in subject.names.items()})
+    source = f"a trace of {says}"
     if (traced := cached(key)) is not None:
+        traced = replace(traced, spec=replace(traced.spec, source=source))
         result = check(traced.spec, subject.module, subject.example, names=outputs, weights=given)
         if not result.failed:
             return after_check(traced, result)
-    source = f"a trace of {says}"
     traced = trace(
         subject.module, subject.example, outputs=outputs, source=source, weights=given, progress=progress
     )
