@@ -84,7 +84,8 @@ def other_inputs(example: Example, rng: torch.Generator) -> Example:
         if x.is_floating_point() and not bool(((x == 0) | (x == 1)).all()):
             return torch.randn(x.shape, generator=rng, dtype=x.dtype) * (x.std() if x.numel() > 1 else 1)
         flat = x.flatten()
-        return flat[torch.randperm(len(flat), generator=rng)].reshape(x.shape)
+        other = flat[torch.randperm(len(flat), generator=rng)]
+        return (flat.roll(1) if torch.equal(other, flat) else other).reshape(x.shape)
 
     return example.mapped(change)
 
