@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deepalign_cli.tracing.expressions import Concatenation, Expression, Fixed, Product, Units, Variable
+from deepalign_cli.tracing.expressions import Concatenation, Expression, Product, Units, Variable
 
 _STREAM = 5  # tensors of two axes or more that a group is on, from which it is called a stream
 
@@ -106,10 +106,3 @@ def _word(path: str, role: str = "") -> str:
     """A path and a role as a group's name."""
     text = re.sub(r"[^\w.]", "_", ".".join(filter(None, (path, role))), flags=re.ASCII)
     return text if re.match(r"[A-Za-z_]", text) else f"g{text}"
-
-
-def is_labelled(e: Expression) -> bool:
-    """Whether no unit stands in a resolved expression."""
-    if isinstance(e, Units):
-        return False
-    return isinstance(e, Fixed) or all(map(is_labelled, e.parts))

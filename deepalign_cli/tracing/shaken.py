@@ -117,8 +117,3 @@ def _smaller(x: Tensor) -> Tensor:
 def same_shapes(a: Example, b: Example) -> bool:
     """Whether two examples have tensors of the same shapes."""
     return [t.shape for t in a.tensors()] == [t.shape for t in b.tensors()]
-
-
-def bytes_of(state: Mapping[str, Tensor]) -> int:
-    """What a state takes in float64."""
-    return 8 * sum(w.numel() for w in {id(w): w for w in state.values()}.values())

@@ -56,11 +56,6 @@ class Value:
         return axes
 
 
-def value(axes: Sequence[Expression | Unfolded]) -> Value:
-    """A value with these axes."""
-    return Value(list(axes))
-
-
 def labelled(shape: Sequence[int]) -> Value:
     """A value none of whose axes may move."""
     return Value([Fixed(int(n)) for n in shape])
