@@ -6,6 +6,7 @@ The library raises these and never prints; the command line shows `message` and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -74,6 +75,12 @@ class AmbiguousError(SpecError, code="ambiguous"):
 
 class BarrierExceeded(DeepalignError, code="barrier", exit_code=4):
     """The loss barrier is above the limit that the user set."""
+
+
+def listed(texts: Sequence[str], most: int) -> str:
+    """Texts in a row as part of a sentence: the first of them, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def one_line(error: object) -> str:

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from deepalign_cli.checkpoint.names import check_name
 from deepalign_cli.checkpoint.pickle_values import Unsupported, View
 from deepalign_cli.checkpoint.problems import Malformed, shown
+from deepalign_cli.errors import listed
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "ema")
 ALL = "."  # the key that takes everything
 MAX_DEPTH = 8
 MAX_ENTRIES = 4_000_000  # more than a pickle can make, but for mappings that stand in many places
+_SHOWN = 6
 _HINT = "save model.state_dict() with torch.save"
 # What trainers save beside the weights, which may hold tensors, too.
 _TRAINING = re.compile(
@@ -105,11 +107,11 @@ def _joined(value: State, parts: State, notes: list[str]) -> State:
     for key, item in parts.items():
         same = first.setdefault(tuple(sorted(_layout(item))), key)
         if same is not key:
-            problem = f"it holds the same tensors more than once: {_listed([shown(k) for k in parts])}"
+            problem = f"it holds the same tensors more than once: {listed([shown(k) for k in parts], _SHOWN)}"
             raise Malformed(problem, f"say which to take: --key {key} (--key {ALL} takes all as one network)")
     left = [shown(key) for key in value if key not in parts and isinstance(key, str)]
-    names = _listed([shown(key) for key in parts])
-    notes.append(f"took {names} as one network" + (f" and left {_listed(left)}" if left else ""))
+    names = listed([shown(key) for key in parts], _SHOWN)
+    notes.append(f"took {names} as one network" + (f" and left {listed(left, _SHOWN)}" if left else ""))
     return parts
 
 
@@ -120,7 +122,7 @@ def _layout(item: object) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _took(key: str, value: State) -> str:
     others = [shown(other) for other in value if other != key and isinstance(other, str)]
-    return f"took {shown(key)}" + (f" and left {_listed(others)}" if others else "")
+    return f"took {shown(key)}" + (f" and left {listed(others, _SHOWN)}" if others else "")
 
 
 def _may_hold_weights(key: object, item: object) -> bool:
@@ -179,10 +181,5 @@ def _weights(state: State) -> tuple[dict[str, View], int]:
 def _describe(value: object) -> str:
     if isinstance(value, dict):
         keys = [shown(key) for key in value if isinstance(key, str)]
-        return f"a mapping of {_listed(keys)}" if keys else "an empty mapping"
+        return f"a mapping of {listed(keys, _SHOWN)}" if keys else "an empty mapping"
     return "a single tensor" if isinstance(value, View | Unsupported) else shown(value)
-
-
-def _listed(names: list[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

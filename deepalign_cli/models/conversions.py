@@ -7,6 +7,7 @@ numbers tell where in memory each entry of a file's tensor lies.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from deepalign_cli.models.fitting import Shape
-from deepalign_cli.symmetry.axes import Atom, Axis
+from deepalign_cli.symmetry.axes import Atom, Axis, Term
+from deepalign_cli.symmetry.blocks import extent
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -91,7 +93,7 @@ def _axes(
 
 def _piece(axis: Axis, places: list[int], sizes: Mapping[str, int]) -> Axis | None:
     """Some places of an axis: whole terms, one block of a term, or one entry of each block."""
-    extents = [_extent(term, sizes) for term in axis.terms]
+    extents = [_entries(term, sizes) for term in axis.terms]
     ends = [0, *itertools.accumulate(extents)]
     first, last = places[0], places[-1] + 1
     if places == list(range(first, last)) and first in ends and last in ends:
@@ -100,11 +102,11 @@ def _piece(axis: Axis, places: list[int], sizes: Mapping[str, int]) -> Axis | No
     start = max(end for end in ends if end <= first)
     head, tail = term[0], term[-1]
     if isinstance(head, Atom) and not head.name and len(term) > 1:
-        inner = _extent(term[1:], sizes)
+        inner = _entries(term[1:], sizes)
         if places == list(range(first, first + inner)) and (first - start) % inner == 0:
             return Axis((term[1:],))
     if isinstance(tail, Atom) and not tail.name and len(term) > 1:
-        step, count = tail.size, _extent(term[:-1], sizes)
+        step, count = tail.size, _entries(term[:-1], sizes)
         if places == list(range(first, start + step * count, step)) and first - start < step:
             return Axis((term[:-1],))
     if not list(axis.groups()):
@@ -112,14 +114,8 @@ def _piece(axis: Axis, places: list[int], sizes: Mapping[str, int]) -> Axis | No
     return None
 
 
-def _extent(term: tuple[Any, ...], sizes: Mapping[str, int]) -> int:
-    total = 1
-    for factor in term:
-        if isinstance(factor, Axis):
-            total *= sum(_extent(inner, sizes) for inner in factor.terms)
-        else:
-            total *= sizes[factor.name] if factor.name else factor.size
-    return total
+def _entries(term: Term, sizes: Mapping[str, int]) -> int:
+    return math.prod(extent(factor, sizes) for factor in term)
 
 
 def _agrees(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from deepalign_cli.errors import (
     SpecError,
     UnknownNetwork,
     UsageError,
+    listed,
 )
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
@@ -133,7 +134,7 @@ class Asked:
         group, suspects = next(iter(check.broken.items()))
         raise SpecError(
             f"the spec is wrong: a random element of it changes what the network computes (by "
-            f"{check.residual:.1e} in float64). Group '{group}': suspect {_listed(suspects)}.",
+            f"{check.residual:.1e} in float64). Group '{group}': suspect {listed(suspects, _SHOWN)}.",
             "leave --spec out: deepalign traces the network."
             if self.running.model
             else "name the network, --model FILE.py:FACTORY: deepalign traces it.",
@@ -143,9 +144,3 @@ class Asked:
     def _is_own_folder(self) -> bool:
         model = Path(self.running.model or "")
         return model.is_dir() and model.resolve() == self.checkpoint.path.resolve()
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    shown = ", ".join(f"{name}" for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

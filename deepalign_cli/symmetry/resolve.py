@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint, TensorInfo
-from deepalign_cli.errors import MismatchError, SpecError, UsageError
+from deepalign_cli.errors import MismatchError, SpecError, UsageError, listed
 from deepalign_cli.symmetry import known_models
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.basis import Basis
@@ -24,6 +24,7 @@ _BARE_NORMS = (
     "no norm without tensors (InstanceNorm or LayerNorm without affine, F.normalize) is assumed behind units "
     "that are rescaled"
 )
+_SHOWN = 5
 Ask = Callable[[], Spec | None]
 
 
@@ -80,8 +81,8 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
     hint = "both checkpoints must be of the same architecture."
     lacks = []
     for one, other in ((moving, reference), (reference, moving)):
-        if missing := [name for name in other.infos if name not in one.infos]:
-            lacks.append(f"'{one.path}' lacks {_listed(missing)}")
+        if missing := [f"'{name}'" for name in other.infos if name not in one.infos]:
+            lacks.append(f"'{one.path}' lacks {listed(missing, _SHOWN)}")
     if lacks:
         raise MismatchError(f"{' and '.join(lacks)}.", naming_hint(reference, moving) or hint)
     for name, info in reference.infos.items():
@@ -154,8 +155,3 @@ def _check_tied(checkpoint: Checkpoint, spec: Spec) -> None:
                 f"'{name}' and '{first}' share their memory but the spec moves them differently.",
                 "give tied tensors the same axes.",
             )
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    shown = ", ".join(f"'{n}'" for n in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from deepalign_cli.errors import SpecError, one_line
 from deepalign_cli.models.example import Example, Outputs
-from deepalign_cli.symmetry.axes import Atom, Axes, Axis
+from deepalign_cli.symmetry.axes import labelled
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -28,6 +28,10 @@ TOLERANCE = 1e-10
 _MOST_ROUNDING = 1e-8  # of the spread: more is no rounding, whatever the network does to it
 _LARGE = 2**25  # numbers, from which one element has to do
 _RESPONSE = 1e-6  # of the outputs: a smaller spread over the inputs would count rounding as change
+
+
+# What is tried by itself: whether scales and signs move besides the permutations.
+WAYS = {"permutations": (False, False), "scales": (True, False), "signs": (False, True)}
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ def check(
     trial = Trial(module, example, names, weights=weights, seed=seed)
     failed: dict[str, float] = {}
     worst, bad = trial.of(Symmetry(spec.with_kinds(scale=True, sign=True), trial.shapes))
-    for scale, sign in ((False, False), (True, False), (False, True)) if bad else ():
+    for scale, sign in WAYS.values() if bad else ():
         kinds = spec.with_kinds(scale=scale, sign=sign)
         residual, alone = trial.of(Symmetry(kinds, trial.shapes))
         worst = max(worst, residual)
         failed |= alone
     if failed:
-        spec = labelled(spec, failed, trial.shapes)
+        spec = without(spec, failed, trial.shapes)
     return Checked(spec, worst, len(trial.examples), failed)
 
 
@@ -212,19 +216,10 @@ def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True))
 
 
-def labelled(spec: Spec, groups: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> Spec:
+def without(spec: Spec, groups: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> Spec:
     """The spec in which these groups stay in place."""
-    sizes = Symmetry(spec, shapes).sizes
-
-    def axis(one: Axis) -> Axis:
-        return Axis(tuple(tuple(factor(f) for f in term) for term in one.terms))
-
-    def factor(one: Atom | Axis) -> Atom | Axis:
-        if isinstance(one, Axis):
-            return axis(one)
-        return Atom(size=sizes[one.name]) if one.name in groups else one
-
-    axes: dict[str, Axes] = {name: tuple(map(axis, old)) for name, old in spec.axes.items()}
+    numbers = {group: n for group, n in Symmetry(spec, shapes).sizes.items() if group in groups}
+    axes = {name: labelled(old, numbers) for name, old in spec.axes.items()}
     moving = {name: new for name, new in axes.items() if any(True for a in new for _ in a.groups())}
     left = {g: n for g, n in spec.sizes.items() if g not in groups}
     kinds = {g: kind for g, kind in spec.kinds.items() if g not in groups}

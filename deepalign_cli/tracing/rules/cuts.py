@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from deepalign_cli.tracing.expressions import (
@@ -14,7 +15,7 @@ from deepalign_cli.tracing.expressions import (
     product,
     resolve,
 )
-from deepalign_cli.tracing.labels import Labels, NoRule, extent
+from deepalign_cli.tracing.labels import Labels, NoRule
 from deepalign_cli.tracing.rules.rulebook import Op, rule
 from deepalign_cli.tracing.value import Labelled, Unfolded, Unfolding, Value
 
@@ -44,7 +45,7 @@ def _cut_view(labels: Labels, x: Value, part: Unfolded, index: int) -> Value:
     outer: Expression = ONE
     rest = waiting.axis
     if place:
-        outer, rest = labels.factored(waiting.axis, _count(waiting.sizes[:place]))
+        outer, rest = labels.factored(waiting.axis, math.prod(waiting.sizes[:place]))
         waiting.axis = product([resolve(outer), resolve(rest)])
     inner = rest.size // waiting.sizes[place]
     piece = labels.piece(rest, index * inner, inner)
@@ -58,10 +59,6 @@ def _cut_view(labels: Labels, x: Value, part: Unfolded, index: int) -> Value:
             e = Unfolded(before, e.place) if e.place < place else Unfolded(behind, e.place - place - 1)
         axes.append(e)
     return Value(axes)
-
-
-def _count(sizes: tuple[int, ...]) -> int:
-    return extent([Fixed(n) for n in sizes])
 
 
 @rule("slice")

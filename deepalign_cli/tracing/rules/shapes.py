@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from deepalign_cli.tracing.expressions import ONE, Expression, free, product, resolve
@@ -20,8 +21,8 @@ def view(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> Value:
     cells: list[Expression | Unfolded] = []
     while old:
         block, sizes = [old.pop(0)], [new.pop(0)]
-        while extent(block) != _count(sizes):
-            if extent(block) < _count(sizes):
+        while extent(block) != math.prod(sizes):
+            if extent(block) < math.prod(sizes):
                 block.append(old.pop(0))
             else:
                 sizes.append(new.pop(0))
@@ -33,13 +34,6 @@ def view(labels: Labels, op: Op, x: Value, *args: Any, **kwargs: Any) -> Value:
             cells += [Unfolded(waiting, place) for place in range(len(sizes))]
     axes = iter(cells)
     return Value([ONE if n == 1 else next(axes) for n in op.shape])
-
-
-def _count(sizes: list[int]) -> int:
-    total = 1
-    for n in sizes:
-        total *= n
-    return total
 
 
 @rule("permute")
