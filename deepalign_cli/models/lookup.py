@@ -63,8 +63,9 @@ def network_for(
     """
     args, options = args or {}, options or {}
     _check_use(source, args, options)
-    network = _from_source(checkpoint, source, args) if source else None
-    run, says, shape = network or _from_checkpoint(checkpoint, options, activation)
+    if source:
+        return fit(checkpoint, open_module(source, args))
+    run, says, shape = _from_checkpoint(checkpoint, options, activation)
     return Network(Runnable(run, shape), says, shape, _preparation(checkpoint))
 
 
@@ -91,6 +92,7 @@ def open_module(source: str, args: Mapping[str, str]) -> Opened:
         UsageError: there is no such thing. SpecError: transformers cannot build it.
         CheckpointError: the program cannot be read. DeepalignError: the user's own code raised.
     """
+    _check_arguments(source, args)
     path = Path(source)
     if path.suffix == ".pt2":
         program, example = load_program(path)
@@ -108,11 +110,14 @@ def open_module(source: str, args: Mapping[str, str]) -> Opened:
     return Opened(module, says, example)
 
 
-def _from_source(checkpoint: Checkpoint, source: str, args: Mapping[str, str]) -> ReadNetwork:
-    one = open_module(source, args)
-    shapes = shapes_of(checkpoint)
-    run = run_module(one.module, shapes, one.hint, one.unused, one.called, one.example)
-    return run, one.says, None
+def fit(checkpoint: Checkpoint, one: Opened) -> Network:
+    """The network of an opened module and a checkpoint's weights.
+
+    Raises:
+        MismatchError: it has other tensors than the checkpoint; they are listed.
+    """
+    run = run_module(one.module, shapes_of(checkpoint), one.hint, one.unused, one.called, one.example)
+    return Network(Runnable(run), one.says, None, _preparation(checkpoint))
 
 
 def _from_checkpoint(
@@ -136,6 +141,10 @@ def _check_use(source: str | None, args: Mapping[str, str], options: Mapping[str
             "--design and --model cannot be combined.",
             "leave one of them out; a factory's arguments are --model-arg k=v.",
         )
+    _check_arguments(source, args)
+
+
+def _check_arguments(source: str | None, args: Mapping[str, str]) -> None:
     factory = source is not None and ":" in source and not source.endswith(".pt2")
     if args and not factory:
         raise UsageError("--model-arg needs a factory.", "add --model file.py:factory.")

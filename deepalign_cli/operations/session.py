@@ -27,8 +27,6 @@ from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
-_EXAMPLES = 8  # to trace a network with and to try its spec on
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -84,8 +82,10 @@ class Session:
         return Asked(whole, running, activation, self._network, self._examples, implied=self._implied)
 
     def _examples(self) -> Tensor | None:
-        """A few examples of the data, where there are any."""
-        return next(self.testbed.training.inputs(_EXAMPLES)) if self.testbed else None
+        """A few examples of the data, if there are any: to trace a network with, and to try a spec on."""
+        from deepalign_cli.models.input_shape import COUNT
+
+        return next(self.testbed.training.inputs(COUNT)) if self.testbed else None
 
     @cached_property
     def symmetry(self) -> Symmetry:

@@ -15,6 +15,7 @@ from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.data.dataset import Data, Part
+from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.data.sources import Wanted, load_data
 from deepalign_cli.errors import DataError, UsageError
 from deepalign_cli.measure.losses import Loss, pick_loss
@@ -169,7 +170,7 @@ def open_testbed(
         activation=activation.value if activation else None,
     )  # fmt: skip
     splits = tuple(dict.fromkeys(running.splits))
-    first = data or load_inputs(running, splits[0] if splits else None, network)
+    first = data or load_inputs(running, splits[0] if splits else None, network.preparation)
     sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
     loss, why, size = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
     says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
@@ -190,11 +191,11 @@ def _even(count: int, most: int) -> int:
     return size
 
 
-def load_inputs(running: RunSettings, split: str | None, network: Network) -> Data:
-    """The named data, prepared as the user or the network says."""
+def load_inputs(running: RunSettings, split: str | None, declared: Preparation | None) -> Data:
+    """The named data, prepared as the user says, or as is `declared` with the network."""
     assert running.data is not None
     wanted = Wanted(running.normalise, running.side, running.grey)
-    return load_data(running.data, split, wanted=wanted, declared=network.preparation, limit=running.limit)
+    return load_data(running.data, split, wanted=wanted, declared=declared, limit=running.limit)
 
 
 def _fitting_loss(

@@ -12,22 +12,23 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.data.sources import Wanted, load_data
+from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import DeepalignError, MismatchError, UsageError
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.conversions import file_spec
 from deepalign_cli.models.input_shape import COUNT
-from deepalign_cli.models.lookup import Network, network_for, open_module
+from deepalign_cli.models.lookup import Network, Opened, fit, network_for, open_module
 from deepalign_cli.models.renamed import Renamed
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.models.subject import Subject, bare_subject, subject_of
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.testbed import load_inputs
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.spec import Spec, format_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.tracing.cache import cached, keep, key_of
-from deepalign_cli.tracing.check import Trial, check
+from deepalign_cli.tracing.check import WAYS, Trial, check
 from deepalign_cli.tracing.fingerprint import fingerprint
 from deepalign_cli.tracing.pipeline import after_check, trace
 from deepalign_cli.tracing.write import Traced
@@ -70,15 +71,18 @@ def trace_source(
     if checkpoint is None:
         return _trace_module(running, outputs, checked, started, progress)
     source = running.model or (str(checkpoint.path) if checkpoint.path.is_dir() else None)
+    one = open_module(source, running.arguments) if source else None
     shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float}
     try:
-        network = network_for(checkpoint, source, args=running.arguments, options=running.design)
+        network = fit(checkpoint, one) if one else network_for(checkpoint, options=running.design)
     except MismatchError:
-        traced = _trace_converted(checkpoint, progress) if path == checkpoint.path else None
+        own = one if path == checkpoint.path else None
+        traced = _trace_converted(checkpoint, own, progress) if own else None
         if traced is None:
             raise
         return TraceReport(traced, traced.spec.source, shapes, time.perf_counter() - started)
-    subject = _subject(checkpoint, network, running.input_shape, _first(running))
+    inputs = _first(running, network.preparation)
+    subject = _subject(checkpoint, network, running.input_shape, inputs)
     traced = trace_subject(subject, network.says, checkpoint, outputs=outputs, progress=progress)
     checks = _tried(traced.spec, subject, outputs) if checked else {}
     seconds = time.perf_counter() - started
@@ -103,8 +107,7 @@ def _trace_module(
 def _tried(spec: Spec, subject: Subject, outputs: Sequence[str]) -> dict[str, float]:
     """The change of the outputs by random elements of each kind that the spec allows."""
     trial = Trial(subject.module, subject.example, outputs, seed=1)
-    ways = {"permutations": (False, False), "scales": (True, False), "signs": (False, True)}
-    kinds = {name: spec.with_kinds(scale=scale, sign=sign) for name, (scale, sign) in ways.items()}
+    kinds = {name: spec.with_kinds(scale=scale, sign=sign) for name, (scale, sign) in WAYS.items()}
     return {
         name: trial.of(Symmetry(one, trial.shapes))[0]
         for name, one in kinds.items()
@@ -124,12 +127,9 @@ def _checkpoint(path: Path | None, *, required: bool) -> Checkpoint | None:
         return None
 
 
-def _first(running: RunSettings) -> Tensor | None:
+def _first(running: RunSettings, declared: Preparation | None = None) -> Tensor | None:
     """A few examples of the data, if there are any."""
-    if running.data is None:
-        return None
-    wanted = Wanted(running.normalise, running.side, running.grey)
-    return next(load_data(running.data, None, wanted=wanted, limit=running.limit).inputs(COUNT))
+    return None if running.data is None else next(load_inputs(running, None, declared).inputs(COUNT))
 
 
 def trace_checkpoint(
@@ -213,11 +213,11 @@ def trace_folder(checkpoint: Checkpoint, progress: Progress = SILENT) -> Traced 
         return None
     if (traced := cached(key)) is not None:
         return traced
+    one = open_module(str(checkpoint.path), {})
     try:
-        network = network_for(checkpoint, str(checkpoint.path))
-        traced = trace_checkpoint(checkpoint, network, progress=progress)
+        traced = trace_checkpoint(checkpoint, fit(checkpoint, one), progress=progress)
     except MismatchError:
-        converted = _trace_converted(checkpoint, progress)
+        converted = _trace_converted(checkpoint, one, progress)
         if converted is None:
             raise
         traced = converted
@@ -225,12 +225,11 @@ def trace_folder(checkpoint: Checkpoint, progress: Progress = SILENT) -> Traced 
     return traced
 
 
-def _trace_converted(checkpoint: Checkpoint, progress: Progress) -> Traced | None:
+def _trace_converted(checkpoint: Checkpoint, one: Opened, progress: Progress) -> Traced | None:
     """The trace of a folder whose files name tensors as transformers' tables of conversions say.
 
     The check is on the model in memory, with weights of its own.
     """
-    one = open_module(str(checkpoint.path), {})
     subject = bare_subject(one.module, None)
     traced = trace_subject(subject, one.says, progress=progress)
     found = file_spec(one.module, traced.spec)

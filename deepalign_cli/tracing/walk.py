@@ -18,10 +18,11 @@ from deepalign_cli.tracing.rules.rulebook import Op, apply_rule, load_rules
 from deepalign_cli.tracing.value import Labelled, Uniform, Value, labelled
 
 # Operations that leave a constant of one number everywhere what it is.
-_KEEPS_UNIFORM = (
+_UNIFORM = (
     "view reshape _unsafe_view permute t transpose unsqueeze squeeze expand repeat select slice flip cat"
     " stack split_with_sizes split chunk unbind clone alias detach lift_fresh_copy _to_copy"
 )
+_KEEPS_UNIFORM = frozenset(_UNIFORM.split())
 _ROOT = re.compile(r"^(?:L__self__|L\['self'\])\.?")
 
 
@@ -150,7 +151,7 @@ def _constant(source: Source, tensor: Tensor) -> Labelled:
 
 def _uniform(op: Op, values: list[Any]) -> Uniform | None:
     """The result where all that goes in is one number and the operation leaves it so."""
-    if op.name not in _KEEPS_UNIFORM.split() or not values or not all(isinstance(v, Uniform) for v in values):
+    if op.name not in _KEEPS_UNIFORM or not values or not all(isinstance(v, Uniform) for v in values):
         return None
     numbers = {v.number for v in values}
     if len(numbers) > 1:

@@ -101,6 +101,6 @@ def test_the_second_time_the_trace_is_there(tmp_path: Path, monkeypatch: pytest.
 
     a = saved("BertForSequenceClassification", 0, tmp_path)
     first = deepalign("inspect", a, "--json").json
-    monkeypatch.setattr(trace, "network_for", None)  # no network is built
+    monkeypatch.setattr(trace, "open_module", None)  # no network is built
     assert deepalign("inspect", a, "--json").json == first
     assert first["basis"] == "traced and checked"

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -82,6 +83,7 @@ def rule(*names: str) -> Callable[[Function], Function]:
     return put
 
 
+@cache
 def load_rules() -> Mapping[str, Rule]:
     """The table, with the rules of every file beside this one."""
     package = importlib.import_module(__package__ or "")
