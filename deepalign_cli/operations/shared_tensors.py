@@ -7,7 +7,7 @@ one has. What means something, heads of other classes and embeddings of other vo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
@@ -34,7 +34,7 @@ class Fitted:
     def restricted(self, spec: Spec) -> Spec:
         """What the spec of the whole reference says of the tensors that all share."""
         shared = {name: axes for name, axes in spec.axes.items() if name in self.inputs[0]}
-        return replace(spec, axes=shared) if self.is_partial else spec
+        return spec.with_axes(shared) if self.is_partial else spec
 
     def symmetry_of(self, place: int, spec: Spec) -> Symmetry:
         """The symmetry of a whole input by the reference's spec: its own tensors have extents of their own.
@@ -48,7 +48,7 @@ class Fitted:
                 axes[name] = _own_axes(name, axes[name], whole)
             else:
                 del axes[name]
-        return Symmetry(replace(spec, axes=axes), shapes_of(whole))
+        return Symmetry(spec.with_axes(axes), shapes_of(whole))
 
 
 def fitted(inputs: Sequence[Checkpoint], *, partial: bool) -> Fitted:

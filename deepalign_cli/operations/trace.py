@@ -173,16 +173,12 @@ def trace_subject(
 def in_names(traced: Traced, names: Mapping[str, str]) -> Traced:
     """The same in a checkpoint's names; `names` has the module's name of each."""
     own = {full: name for name, full in names.items()}
-    spec = traced.spec
-    axes = {name: spec.axes[full] for name, full in names.items() if full in spec.axes}
-    groups = {g for one in axes.values() for axis in one for g in axis.groups()}
-    sizes = {g: n for g, n in spec.sizes.items() if g in groups}
-    kinds = {g: kind for g, kind in spec.kinds.items() if g in groups}
+    axes = {name: traced.spec.axes[full] for name, full in names.items() if full in traced.spec.axes}
     stays = {
         reason: [(own.get(full, full), axis) for full, axis in places]
         for reason, places in traced.stays.items()
     }
-    return replace(traced, spec=replace(spec, axes=axes, sizes=sizes, kinds=kinds), stays=stays)
+    return replace(traced, spec=traced.spec.with_axes(axes), stays=stays)
 
 
 def folder_key(checkpoint: Checkpoint) -> str | None:

@@ -14,7 +14,7 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError, UsageError
 from deepalign_cli.symmetry.axes import Axes, parse_axes, without_marks
 from deepalign_cli.symmetry.basis import Basis
-from deepalign_cli.symmetry.meet import Shapes, holding, meet
+from deepalign_cli.symmetry.meet import Shapes, meet
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.template import Expansion, Template, Variant, expansion, templates
@@ -149,7 +149,7 @@ def solved(
     except SpecError:
         return None
     held = {g for g in groups if g.startswith(_FREE)} | {*stays, *beside} & groups
-    return holding(spec, {group: found[group] for group in held})
+    return spec.holding({group: found[group] for group in held})
 
 
 def _word(group: str) -> str:

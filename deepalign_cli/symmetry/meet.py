@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deepalign_cli.symmetry.axes import Atom, Axes, Axis, changed, labelled, without_marks
+from deepalign_cli.symmetry.axes import Atom, Axes, Axis, changed, without_marks
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 
@@ -25,21 +25,13 @@ def meet(a: Spec, b: Spec, shapes: Shapes) -> Spec | None:
     sizes = {**solve_sizes(a, shapes), **solve_sizes(b, shapes)}
     held: set[str] = set()
     while True:
-        a, b = holding(a, {g: sizes[g] for g in held}), holding(b, {g: sizes[g] for g in held})
+        a, b = (one.holding({g: sizes[g] for g in held}) for one in (a, b))
         differing = _differing(a, b, shapes)
         if not differing:
             return _agreed(a, b)
         if differing <= held:
             return None
         held |= differing
-
-
-def holding(spec: Spec, sizes: Mapping[str, int]) -> Spec:
-    """The spec in which the groups in `sizes` stay in place."""
-    axes = {name: labelled(old, sizes) for name, old in spec.axes.items()}
-    moving = {name: new for name, new in axes.items() if any(True for axis in new for _ in axis.groups())}
-    left = {g: n for g, n in spec.sizes.items() if g not in sizes}
-    return replace(spec, axes=moving, sizes=left)
 
 
 def _differing(a: Spec, b: Spec, shapes: Shapes) -> set[str]:

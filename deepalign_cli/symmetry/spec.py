@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from deepalign_cli.errors import SpecError, UsageError
-from deepalign_cli.symmetry.axes import GROUP_NAME, Atom, Axes, format_axes, parse_axes, without_marks
+from deepalign_cli.symmetry.axes import (
+    GROUP_NAME,
+    Atom,
+    Axes,
+    format_axes,
+    labelled,
+    parse_axes,
+    without_marks,
+)
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind, kind_that
 
@@ -152,6 +160,25 @@ class Spec:
     def _marked_atoms(self) -> frozenset[Atom]:
         atoms = (a for axes in self.axes.values() for axis in axes for a in axis.atoms())
         return frozenset(atom for atom in atoms if atom.mark)
+
+    def with_axes(self, axes: Mapping[str, Axes]) -> Spec:
+        r"""The spec of other axes: what is said of groups that are no longer there is left out.
+
+        >>> spec = Spec.parse('[sizes]\nk = 2\nm = 3\n[axes]\na = "k"\nb = "m"')
+        >>> dict(spec.with_axes({"a": spec.axes["a"]}).sizes)
+        {'k': 2}
+        """
+        groups = {g for one in axes.values() for axis in one for g in axis.groups()}
+        sizes = {g: n for g, n in self.sizes.items() if g in groups}
+        kinds = {g: kind for g, kind in self.kinds.items() if g in groups}
+        return replace(self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups)
+
+    def holding(self, sizes: Mapping[str, int]) -> Spec:
+        """The spec in which the groups in `sizes`, which has their sizes, stay in place."""
+        axes = {name: labelled(old, sizes) for name, old in self.axes.items()}
+        return self.with_axes(
+            {n: new for n, new in axes.items() if any(True for a in new for _ in a.groups())}
+        )
 
     def with_prefix(self, prefix: str) -> Spec:
         """The same spec for tensors whose names begin with `prefix`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch.func import functional_call
 
 from deepalign_cli.errors import SpecError, one_line
 from deepalign_cli.models.example import Example, Outputs
-from deepalign_cli.symmetry.axes import labelled
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -70,7 +69,8 @@ def check(
         worst = max(worst, residual)
         failed |= alone
     if failed:
-        spec = without(spec, failed, trial.shapes)
+        sizes = Symmetry(spec, trial.shapes).sizes
+        spec = spec.holding({group: sizes[group] for group in failed})
     return Checked(spec, worst, len(trial.examples), failed)
 
 
@@ -214,16 +214,6 @@ class Trial:
 
 def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True))
-
-
-def without(spec: Spec, groups: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]]) -> Spec:
-    """The spec in which these groups stay in place."""
-    numbers = {group: n for group, n in Symmetry(spec, shapes).sizes.items() if group in groups}
-    axes = {name: labelled(old, numbers) for name, old in spec.axes.items()}
-    moving = {name: new for name, new in axes.items() if any(True for a in new for _ in a.groups())}
-    left = {g: n for g, n in spec.sizes.items() if g not in groups}
-    kinds = {g: kind for g, kind in spec.kinds.items() if g not in groups}
-    return replace(spec, axes=moving, sizes=left, kinds=kinds, pooled=spec.pooled - set(groups))
 
 
 def _rest(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

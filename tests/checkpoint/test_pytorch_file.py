@@ -44,10 +44,11 @@ def test_reads_what_torch_saved(tmp_path: Path, protocol: int) -> None:
         assert not checkpoint[name].requires_grad
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("code", DTYPES)
-def test_every_type(tmp_path: Path, code: str) -> None:
+def test_every_type(tmp_path: Path, code: str, zipped: bool) -> None:
     tensors = {"m": some(DTYPES[code], 5, 3), "s": some(DTYPES[code]), "none": some(DTYPES[code], 0, 2)}
-    (tmp_path / "x.bin").write_bytes(saved(tensors))
+    (tmp_path / "x.bin").write_bytes(saved(tensors, zipped=zipped))
     checkpoint = open_checkpoint(tmp_path / "x.bin")
     for name, wanted in tensors.items():
         assert checkpoint.infos[name].dtype == code
