@@ -14,6 +14,7 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import DeepalignError, MismatchError, UsageError
+from deepalign_cli.extras import require
 from deepalign_cli.measure.spec_check import SpecCheck, check_spec
 from deepalign_cli.models.conversions import file_spec
 from deepalign_cli.models.input_shape import COUNT
@@ -184,14 +185,19 @@ def in_names(traced: Traced, names: Mapping[str, str]) -> Traced:
 def folder_key(checkpoint: Checkpoint) -> str | None:
     """A name for a folder of transformers: its config, its tensors, and the versions that build them.
 
-    The code is the library's, so its version stands for it, and the trace need not be checked again.
+    The code is the library's, so its version stands for it, and the trace need not be checked again. None
+    for what is no such folder.
+
+    Raises:
+        MissingExtra: transformers is not installed.
     """
     if not (checkpoint.path.is_dir() and (checkpoint.path / _CONFIG).is_file()):
         return None
     try:
         versions = [version(name) for name in ("torch", "transformers")]
     except PackageNotFoundError:
-        return None
+        require("transformers", "models", "tracing a folder with a config.json")
+        return None  # it is there, but no version stands for its code
     config = {k: v for k, v in checkpoint.config.items() if k not in _UNIMPORTANT}
     tensors = [f"{name} {info.shape}" for name, info in checkpoint.infos.items()]
     return key_of((__version__, *versions, repr(sorted(config.items())), *tensors))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,21 @@ def test_the_second_time_the_trace_is_there(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(trace, "open_module", None)  # no network is built
     assert deepalign("inspect", a, "--json").json == first
     assert first["basis"] == "traced and checked"
+
+
+def test_without_transformers_it_is_said_that_the_network_was_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepalign_cli.operations import trace
+
+    a = saved("BertForSequenceClassification", 0, tmp_path)
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(trace, "version", version)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    done = deepalign("inspect", a, "--json")
+    assert done.code == 0, done.err
+    assert done.json["basis"] == "template"
+    assert any("'transformers', which is not installed" in note for note in done.json["notes"])
