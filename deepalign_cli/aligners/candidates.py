@@ -14,9 +14,9 @@ from torch import Tensor
 
 from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
 from deepalign_cli.aligners.alignment import distance
-from deepalign_cli.aligners.choice import Candidate
+from deepalign_cli.aligners.choice import Candidate, Judge
 from deepalign_cli.aligners.correlations import Correlations
-from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
 from deepalign_cli.aligners.refinements import REFINEMENTS
@@ -38,9 +38,10 @@ class Prediction:
 
     def __init__(
         self, network: DeepAlign, pair: Pair, predict: Callable[[], Similarity], evidence: Evidence | None,
-        rng: torch.Generator, progress: Progress = SILENT,
+        rng: torch.Generator, progress: Progress = SILENT, dreaming: Dreaming | None = None,
     ) -> None:  # fmt: skip
         self.network, self.pair, self.evidence, self.rng = network, pair, evidence, rng
+        self._dreaming = dreaming
         self._predict, self.progress = predict, progress
         self.order = list(pair.symmetry.sizes)
 
@@ -75,6 +76,16 @@ class Prediction:
         """The candidate of a name."""
         made = load(REFINEMENTS[name].loads)(self)
         return made if isinstance(made, Candidate) else Candidate(name, *self.pair.closest(made))
+
+    def dream(self) -> tuple[str, Judge | None] | None:
+        """Dream evidence, where there is none: what of, and what judges by it if that can be trusted."""
+        dreamt = self._dreaming(self.progress) if self._dreaming else None
+        if dreamt is None:
+            return None
+        self.evidence, pair = dreamt.evidence, self.pair
+        shown = dreamt.shows
+        judge = self.evidence.judge(pair.symmetry, pair.reference, pair.moving) if shown else None
+        return dreamt.says, judge
 
     def planted(self) -> Candidate | None:
         """Weight matching from the element that makes one network nearly the other, if there is one."""

@@ -6,6 +6,7 @@ contradict the prediction. The two cases are told apart by the prediction's slac
 distance that one step of weight matching in every group would still remove. On every family of
 `benchmarks/alignment.py --choice` it is below .2 but on sine networks, where it is above .5. Where it is
 nothing, there is nothing to refine; and where one network is nearly a copy of the other, nothing to predict.
+Else, where the networks can dream, activations on dreams make more candidates, and outputs on dreams judge.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol, runtime_checkable
 from deepalign_cli.symmetry.element import Element
 
 MOST_SLACK = 0.3
+_ON_DREAMS = ("activations", "dual", "activations alone", "dual alone")
 
 Judge = Callable[[Element], float]  # the loss half-way to the moved network: lower is better
 
@@ -36,7 +38,8 @@ class Candidates(Protocol):
     """Makes a candidate by one of `names`; `slack` is the prediction's.
 
     `planted` is what weight matching finds where one network is nearly a copy of the other, `before` the
-    distance of the networks as they came.
+    distance of the networks as they came. `dream` makes more names possible, if it can: it says what was
+    dreamed, and gives a judge where dreams show which candidate is better.
     """
 
     @property
@@ -48,6 +51,8 @@ class Candidates(Protocol):
     def before(self) -> float: ...
 
     def planted(self) -> Candidate | None: ...
+
+    def dream(self) -> tuple[str, Judge | None] | None: ...
 
     def slack(self) -> float: ...
 
@@ -69,14 +74,17 @@ def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
     """
     if judge is not None:
         made = [candidates.get(name) for name in candidates.names]
-        losses = [judge(candidate.element) for candidate in made]
-        losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        losses = [_finite(judge(candidate.element)) for candidate in made]
         best = min(range(len(made)), key=losses.__getitem__)
         return Choice(made[best], f"the lowest loss half-way on the examples looked at, {losses[best]:.4g}")
     if "dual" in candidates.names:
         return Choice(candidates.get("dual"), "activations and weights on the data, beside the prediction")
     choice = _without_data(candidates)
     return replace(choice, notes=[*choice.notes, *notes_on(choice.kept, candidates.before)])
+
+
+def _finite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
 
 
 def notes_on(candidate: Candidate, before: float) -> list[str]:
@@ -99,6 +107,24 @@ def _without_data(candidates: Candidates) -> Choice:
         return Choice(
             candidates.get("none"), "weight matching would move no unit of the prediction", [], slack
         )
+    usual = _by_slack(candidates, slack)
+    dreamt = candidates.dream()
+    if dreamt is None:
+        return usual
+    says, judge = dreamt
+    note = f"inputs were dreamed: {says} (--no-dream aligns by weights alone)"
+    if judge is None:
+        kept = candidates.get("dual")
+        return Choice(kept, "activations on dreams and weights, beside the prediction", [note], slack)
+    made = {usual.kept.name: usual.kept} | {name: candidates.get(name) for name in _ON_DREAMS}
+    losses = {name: _finite(judge(candidate.element)) for name, candidate in made.items()}
+    best = min(made, key=losses.__getitem__)
+    why = f"half-way its outputs are the nearest to the parents' on dreams, {losses[best]:.4g}"
+    return Choice(made[best], why, [*(usual.notes if best == usual.kept.name else []), note], slack)
+
+
+def _by_slack(candidates: Candidates, slack: float) -> Choice:
+    """What to keep by what the weights say."""
     removed = (
         f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance that is left"
     )

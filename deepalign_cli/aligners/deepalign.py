@@ -13,7 +13,7 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.candidates import Prediction, Similarity
 from deepalign_cli.aligners.choice import Choice, Judge, choose, notes_on
-from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair, scales_of
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.checkpoint import open_checkpoint
@@ -40,14 +40,16 @@ _MOST_KEPT = 2**22  # similarities
 _PREDICTING = 0.5  # of the work
 
 
-def learned_aligner(network: str, refine: str, sketches: int, evidence: Evidence | None) -> LearnedAligner:
+def learned_aligner(
+    network: str, refine: str, sketches: int, evidence: Evidence | None, dreaming: Dreaming | None = None
+) -> LearnedAligner:
     """The aligner of a network that is named as `resolve_network` takes it.
 
     Raises:
         UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
     """
     name, path = network_name(network), resolve_network(network)
-    aligner = LearnedAligner(load_network(path), name, sketches, refine, evidence=evidence)
+    aligner = LearnedAligner(load_network(path), name, sketches, refine, None, evidence, dreaming)
     hashed = open_checkpoint(path).sha256()
     aligner.making = {
         "network.name": name, "network.sha256": hashed, "refine": refine, "sketches": sketches,
@@ -65,7 +67,7 @@ class LearnedAligner:
 
     With `evidence`, a network to run and data, activations can decide beside the prediction. With a `judge`,
     which knows the loss (of this one pair; that of `evidence` makes one for any), `auto` keeps the candidate
-    that it likes best.
+    that it likes best. Without evidence, `auto` lets `dreaming` dream some where that may help.
 
     Raises:
         UsageError: activations are asked for without evidence.
@@ -73,12 +75,12 @@ class LearnedAligner:
 
     def __init__(
         self, network: DeepAlign, name: str = "", sketches: int = 8, refine: str = AUTO,
-        judge: Judge | None = None, evidence: Evidence | None = None,
+        judge: Judge | None = None, evidence: Evidence | None = None, dreaming: Dreaming | None = None,
     ) -> None:  # fmt: skip
         if refine != AUTO and REFINEMENTS[refine].data and evidence is None:
             raise UsageError(f"--refine {refine} needs data.", "add --data mnist.npz.")
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
-        self.judge, self.evidence = judge, evidence
+        self.judge, self.evidence, self.dreaming = judge, evidence, dreaming
         self.making: Mapping[str, object] = {}
         self._kept: tuple[Weights, Symmetry, list[int], Directions] | None = None
 
@@ -89,7 +91,7 @@ class LearnedAligner:
         started = time.perf_counter()
         pair = Pair(symmetry, reference, moving)
         predict = partial(self.similarity, symmetry, reference, moving, rng, progress)
-        prediction = Prediction(self.network, pair, predict, self.evidence, rng, progress)
+        prediction = Prediction(self.network, pair, predict, self.evidence, rng, progress, self.dreaming)
         if self.refine == AUTO:
             judge = self.judge
             if judge is None and self.evidence is not None:

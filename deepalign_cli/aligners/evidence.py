@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float64, Int64
@@ -68,3 +69,20 @@ class Evidence:
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
         """What tells the loss midway between the reference and the moving network under an element."""
         return self._judging(symmetry, reference, moving) if self._judging else None
+
+
+@dataclass(frozen=True)
+class Dreamt:
+    """Evidence whose inputs were dreamed; `says` of what.
+
+    `shows` tells whether outputs on them show which of two alignments is better.
+    """
+
+    evidence: Evidence
+    says: str
+    shows: bool
+
+
+# Dreams when it is called, or gives None where that is not worth the time. Raises DeepalignError where the
+# network is not known or cannot be run.
+Dreaming = Callable[[Progress], Dreamt | None]

@@ -20,7 +20,7 @@ from deepalign_cli.registry import Table
 
 if TYPE_CHECKING:
     from deepalign_cli.aligners.alignment import Aligner
-    from deepalign_cli.aligners.evidence import Evidence
+    from deepalign_cli.aligners.evidence import Dreaming, Evidence
 
 DEFAULT = "deepalign"
 
@@ -39,7 +39,7 @@ class Method:
 
     `loads` names, as "module:name", what is called with the values of `parameters` and, where data are of
     use, with `evidence` (which may be None where they are optional); it returns an `Aligner`. `seeded` says
-    that the method draws random numbers.
+    that the method draws random numbers, `dreams` that it dreams inputs by itself where there are no data.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Method:
     parameters: tuple[Parameter, ...] = ()
     data: DataUse = DataUse.NONE
     seeded: bool = False
+    dreams: bool = False
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the parameters, by name.
@@ -69,9 +70,11 @@ class Method:
         """What is raised where data are required and there are none."""
         chosen = [p for p in self.parameters if given.get(p.name) in p.need_data]
         what = f"{chosen[0].option} {given[chosen[0].name]}" if chosen else f"-m {self.name}"
-        return UsageError(f"{what} needs data.", "add --data mnist.npz (docs/data.md).")
+        return UsageError(f"{what} needs data.", "add --data mnist.npz (docs/data.md), or --data dream.")
 
-    def make(self, given: Mapping[str, Any], evidence: Evidence | None = None) -> Aligner:
+    def make(
+        self, given: Mapping[str, Any], evidence: Evidence | None = None, dreaming: Dreaming | None = None
+    ) -> Aligner:
         """The aligner, with the options that were `given` and defaults for the others.
 
         Raises:
@@ -82,6 +85,8 @@ class Method:
             raise self.lacks_data(given)
         if self.data is not DataUse.NONE:
             values["evidence"] = evidence
+        if self.dreams:
+            values["dreaming"] = dreaming
         aligner: Aligner = load(self.loads)(**values)
         return aligner
 
@@ -132,7 +137,7 @@ METHODS: Table[Method] = Table(
             "deepalign", "a trained network predicts the alignment in one pass, which is then refined",
             "Deep-Align (Navon et al. 2024, arXiv 2310.13397)",
             "deepalign_cli.aligners.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES),
-            DataUse.OPTIONAL, seeded=True,
+            DataUse.OPTIONAL, seeded=True, dreams=True,
         ),
         Method(
             "weights", "match units by their weights, group by group, until nothing moves",

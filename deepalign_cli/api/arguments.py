@@ -23,7 +23,7 @@ from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.module import run_module
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.operations.inputs import open_network
-from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
 from deepalign_cli.spelling import british
@@ -108,6 +108,15 @@ def _kinds(given: str | Iterable[str] | None) -> frozenset[Kind]:
     return parse_kinds(given if isinstance(given, str) else ",".join(given)) if given else frozenset()
 
 
+def run_settings(given: Mapping[str, Any], data: Any) -> RunSettings:
+    """What networks are run as and on; what is said of dreams without data asks for them."""
+    dreams = any(given.get(name) for name in ("dream", "dream_steps", "save_dreams"))
+    is_dream = (isinstance(data, str) and data == DREAM) or (data is None and dreams)
+    path = given.get("save_dreams")
+    paths = {} if path is None else {"save_dreams": Path(path)}
+    return RunSettings(**{**given, **paths}, data=DREAM if is_dream else None)
+
+
 def network_of(
     inputs: Sequence[Source], opened: Sequence[Checkpoint], model: Any, running: RunSettings,
     activation: Activation | None,
@@ -144,11 +153,12 @@ def testbed_of(
     Raises:
         UsageError, DataError: the data are none, or do not fit the model.
     """
-    if data is None:
+    if data is None or (isinstance(data, str) and data == DREAM):
         blank = RunSettings()
         changed = (f.name for f in fields(RunSettings) if getattr(running, f.name) != getattr(blank, f.name))
-        idle = [name for name in changed if not (network and name in ("arguments", "input_shape"))]
-        if idle:
+        used = {"no_dream", *(("arguments", "input_shape") if network else ())}
+        idle = [name for name in changed if name not in used]
+        if idle and data is None and running.data is None:
             raise UsageError(f"without data, '{idle[0]}' has no effect.", "give data=(inputs, labels).")
         return None
     running = replace(running, data="data")

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.api.arguments import Source, network_of, open_source, open_sources, settings_of, testbed_of
+from deepalign_cli.api.arguments import (
+    Source,
+    network_of,
+    open_source,
+    open_sources,
+    run_settings,
+    settings_of,
+    testbed_of,
+)
 from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
@@ -26,7 +34,7 @@ from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.landscape import landscape_of
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.operations.verify import Verdict, verify_session
@@ -54,10 +62,11 @@ def align(
     """The alignment that carries `b` onto `a`; `alignment.apply(weights)` moves a network's tensors.
 
     A `model` (a module, `(module, example inputs)`, or what --model takes; by default the first of the inputs
-    that is a module) is asked what may move. `data` (arrays, a DataLoader, a path) are for methods that use
-    data. `out` names a file to write aligned b to. `options` are the
-    method's (`restarts=5`), the settings' (`spec`, `activation`, `kinds`, `heads`, `seed`), and those of the
-    data (`normalise`, `limit`, `loss`, ...), named as on the command line.
+    that is a module) is asked what may move. `data` (arrays, a DataLoader, a path, or `"dream"`) are for
+    methods that use data; without any, networks with BatchNorm dream some unless `no_dream=True`. `out` names
+    a file to write aligned b to. `options` are the method's (`restarts=5`), the settings' (`spec`,
+    `activation`, `kinds`, `heads`, `seed`), and those of the data (`normalise`, `limit`, `loss`, `dream`,
+    ...), named as on the command line.
 
     Raises:
         DeepalignError: the inputs do not fit each other, the architecture is not known, or an option may not
@@ -75,13 +84,13 @@ def align(
 def merge(
     networks: Sequence[Source], *, alpha: float | None = None, weights: Sequence[float] | None = None,
     combine: str = combiners.DEFAULT, base: Source | None = None, method: str = methods.DEFAULT,
-    model: Any = None, data: Any = None, repair: bool = False, out: Out = None, **options: Any,
+    model: Any = None, data: Any = None, repair: bool | str = False, out: Out = None, **options: Any,
 ) -> Merged:  # fmt: skip
     """The state dict of the network that all are merged into, aligned to the first (or to `base`).
 
     Two networks give (1 - alpha) A + alpha aligned(B); `weights` are one for each of more. With `repair`,
-    statistics are put right on `data`. `out` names a file to write, too; the other options are those of
-    `align`, and the combiner's.
+    statistics are put right on `data`, or on what the networks dream (`repair="dream"`). `out` names a file
+    to write, too; the other options are those of `align`, and the combiner's.
 
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
@@ -89,13 +98,14 @@ def merge(
     if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < 2:
         raise UsageError("merge takes a list of two networks or more.", "da.merge([a, b])")
     merging = _merging(len(networks), alpha, weights, combine, base is not None, options)
-    if repair and data is None:
-        raise UsageError("repair needs data.", "give data=(inputs, labels), or a DataLoader.")
+    if repair and repair != DREAM and data is None:
+        raise UsageError("repair needs data.", "give data=(inputs, labels), a DataLoader, or repair='dream'.")
+    repaired_on = None if not repair else DREAM if repair == DREAM else "data"
     others = {name: value for name, value in options.items() if name not in merging.options}
     sources = [*([] if base is None else [base]), *networks]
     session = _session(sources, [method], model, data, others)
-    job = _job(session, out, repair="data" if repair else None)
-    merge = Merge(session, merging, "data" if repair else None)
+    job = _job(session, out, repair=repaired_on)
+    merge = Merge(session, merging, repaired_on)
     tensors = merge.tensors  # kept, and written from there
     if job is not None:
         with Hashes(session.inputs) as hashes:
@@ -177,10 +187,11 @@ def _session(
     """The inputs, opened together; `points` says that losses are to be measured."""
     settings, running = settings_of(names, options)
     if points is not None and data is None:
-        raise UsageError("losses are measured on data.", "give data=(inputs, labels), or a DataLoader.")
+        hint = "give data=(inputs, labels), a DataLoader, or 'dream'."
+        raise UsageError("losses are measured on data.", hint)
     if points is not None and points < 3:
         raise UsageError(f"points is {points}.", "it must be at least 3.")
-    opened, how = open_sources(sources, settings.key), RunSettings(**running)
+    opened, how = open_sources(sources, settings.key), run_settings(running, data)
     network = network_of(sources, opened, model, how, settings.activation)
     testbed = testbed_of(opened, network, data, how, settings.activation, measured=points is not None)
     what: Testbed | RunSettings = testbed or how

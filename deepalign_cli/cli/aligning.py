@@ -71,6 +71,8 @@ def check_data(
     if running.data is not None and not useful:
         who = " and ".join(f"-m {name}" for name in uses) or "--alignment"
         raise UsageError(f"{who} makes no use of --data.", "leave it out.")
+    if running.no_dream and not any(METHODS.find(name).dreams for name in uses):
+        raise UsageError("--no-dream has no effect: nothing is dreamed.", "leave it out.")
     idle = running.idle() if running.data is None else None
     if idle:
         raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

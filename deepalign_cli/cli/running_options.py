@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.run_settings import RunSettings
 
 _PANEL = "How they are run, and on what"
+DREAM = "dream"  # as data
 option, flag = partial(grouped.option, panel=_PANEL), partial(grouped.flag, panel=_PANEL)
 
 
@@ -46,7 +47,8 @@ class ModelOptions(NetworkOptions):
 
     data: str | None = option(
         "A .npz or .safetensors file of inputs and labels, a folder of images by class, "
-        "sklearn:digits, hf:NAME, or FILE.py:FACTORY, which runs your code (docs/data.md).",
+        "sklearn:digits, hf:NAME, or FILE.py:FACTORY, which runs your code (docs/data.md); or dream: inputs "
+        "that the networks dream of themselves (docs/dreams.md).",
         metavar="SOURCE",
     )
     normalise: str | None = option(
@@ -94,6 +96,27 @@ class RunningOptions(ModelOptions):
         "of the labels.",
         metavar="NAME",
     )
+    dream: int | None = option(
+        "How many inputs to dream, in the place of --data; 128 by default. Without any of these options, "
+        "networks with BatchNorm and language models dream of 64 by themselves, in 20 steps.",
+        min=2,
+    )
+    dream_steps: int | None = option("How many steps to dream in; 60 by default.", min=1)
+    save_dreams: Path | None = option(
+        "Keep what was dreamed: an .npz that --data reads, and of images a .png to look at.",
+        metavar="FILE.npz",
+    )
+    no_dream: bool = flag("Dream nothing: without --data the weights alone decide.")
+
+    def __post_init__(self) -> None:
+        """Also take what is said of dreams without --data as --data dream."""
+        super().__post_init__()
+        first = next((n for n in ("dream", "dream_steps", "save_dreams") if getattr(self, n)), None)
+        if first and self.data is None:
+            object.__setattr__(self, "data", DREAM)
+        if self.no_dream and (first or self.data is not None):
+            other = grouped.dashed(first) if first else "--data"
+            raise UsageError(f"--no-dream and {other} exclude each other.", "leave one of them out.")
 
     def first_set(self) -> str | None:
         """The first of the options that was given, other than --data, as it is typed."""
@@ -105,7 +128,7 @@ class RunningOptions(ModelOptions):
 
         A network that is named is traced; the other options say what it is run on.
         """
-        traced = ("data", *(("model", "model_arg", "input_shape") if self.model else ()))
+        traced = ("data", "no_dream", *(("model", "model_arg", "input_shape") if self.model else ()))
         others = (f.name for f in fields(self) if f.name not in traced and getattr(self, f.name))
         return next(map(grouped.dashed, others), None)
 

@@ -6,7 +6,7 @@ labels are to be continued.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,38 @@ class CausalLM:
             hint = "causal-lm takes rows of two tokens or more, and an output for each token."
             raise _misfit(outputs, labels, "tokens", hint)
         return CrossEntropy()(outputs[:, :-1], labels[:, 1:])
+
+
+@dataclass(frozen=True)
+class ToParents:
+    """How far outputs are from the mean of the parents' own, which stands in place of labels.
+
+    Of scores of classes the Kullback-Leibler divergence from the parents' mean chances; of anything else the
+    squared error, over the variance of the parents' mean.
+    """
+
+    of_classes: bool
+    variance: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return "divergence from the parents" if self.of_classes else "squared error to the parents"
+
+    def targets(self, outputs: Sequence[Shaped[Tensor, "batch ..."]]) -> Shaped[Tensor, "batch ..."]:
+        """The labels: the mean of what the parents give."""
+        wide = [_wide(out).softmax(-1) if self.of_classes else _wide(out) for out in outputs]
+        return torch.stack(wide).mean(0)
+
+    def __call__(self, outputs: Shaped[Tensor, "batch ..."], labels: Shaped[Tensor, "batch ..."]) -> Total:
+        """Raises DataError where the shapes do not fit."""
+        if outputs.shape != labels.shape:
+            raise _misfit(outputs, labels)
+        outputs = _wide(outputs)
+        if not self.of_classes:
+            total, none, count = MeanSquare()(outputs, labels)
+            return total / self.variance, none, count
+        each = functional.kl_div(outputs.log_softmax(-1), labels.to(outputs.dtype), reduction="none").sum(-1)
+        return each.sum(dtype=torch.float64), None, each.numel()
 
 
 @dataclass(frozen=True)

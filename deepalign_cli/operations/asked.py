@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ class Asked:
         network: Network | None = None, inputs: Callable[[], Tensor | None] = lambda: None, *,
         implied: bool = False,
     ) -> None:  # fmt: skip
-        self.is_implied = implied
+        self.is_implied, self._is_given = implied, network is not None
         self.checkpoint, self.running, self.activation = checkpoint, running, activation
         self._inputs = inputs
         self.failure: DeepalignError | None = None
@@ -55,14 +56,17 @@ class Asked:
     @property
     def is_named(self) -> bool:
         """Whether the user says what the network is, beyond the checkpoint itself."""
-        return self.running.model is not None or ("network" in vars(self) and not self.is_implied)
+        return self.running.model is not None or (self._is_given and not self.is_implied)
 
     @cached_property
     def network(self) -> Network:
         """The network, opened. Raises DeepalignError where it cannot be."""
-        from deepalign_cli.models.lookup import network_for
+        from deepalign_cli.models.lookup import fit, network_for, open_module
 
-        running = self.running
+        running, path = self.running, self.checkpoint.path
+        if running.model is None and not running.design and self._is_folder:
+            with suppress(MissingExtra, UnknownNetwork, MismatchError):  # names and shapes may tell
+                return fit(self.checkpoint, open_module(str(path), {}))
         return network_for(
             self.checkpoint, running.model, args=running.arguments, options=running.design,
             activation=self.activation,
@@ -80,9 +84,8 @@ class Asked:
         Raises:
             DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
         """
-        path = self.checkpoint.path
         known = self.is_named or self.is_implied
-        if not known and not (path.is_dir() and (path / "config.json").is_file()):
+        if not known and not self._is_folder:
             return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
 
@@ -139,6 +142,11 @@ class Asked:
             if self.running.model
             else "name the network, --model FILE.py:FACTORY: deepalign traces it.",
         )
+
+    @property
+    def _is_folder(self) -> bool:
+        """Whether the checkpoint is a folder of transformers."""
+        return self.checkpoint.path.is_dir() and (self.checkpoint.path / "config.json").is_file()
 
     @property
     def _is_own_folder(self) -> bool:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+DREAM = "dream"  # in the place of data
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """The options; see the help of `deepalign barrier`. Without `data` nothing is measured.
+
+    `data` is a source, or `dream`. `dream` is how many inputs to dream and `dream_steps` in how many steps,
+    `save_dreams` where they are kept; with `no_dream` none are dreamed where there are no data.
 
     `samples` is how many training examples activation matching and repair look at, `batch_size` how many
     examples are run at a time; None leaves that to what they become in the network. `input_shape` is one
@@ -29,3 +35,7 @@ class RunSettings:
     grey: bool = False
     input_shape: str | None = None
     loss: str | Callable[..., Any] | None = None
+    dream: int | None = None
+    dream_steps: int | None = None
+    no_dream: bool = False
+    save_dreams: Path | None = None

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
+from deepalign_cli.aligners.evidence import Dreaming
 from deepalign_cli.aligners.methods import DEFAULT, METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
-from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deepalign_cli.models.lookup import Network
+    from deepalign_cli.operations.dreaming import Dreamer
     from deepalign_cli.operations.testbed import Testbed
 
 
@@ -62,6 +64,8 @@ class Session:
         if self.fit.is_partial and (saved or (running is not None and needs_data(running))):
             problem = "--partial goes neither with data nor with saved alignments."
             raise UsageError(problem, "leave one of them out.")
+        if isinstance(running, RunSettings) and running.save_dreams is not None:
+            self._check_saving(running.save_dreams)
 
     @property
     def reference(self) -> Checkpoint:
@@ -85,7 +89,9 @@ class Session:
         """A few examples of the data, if there are any: to trace a network with, and to try a spec on."""
         from deepalign_cli.models.input_shape import COUNT
 
-        return next(self.testbed.training.inputs(COUNT)) if self.testbed else None
+        if self._dreams_alone or not self.testbed:  # which need no trace, and may rest on one
+            return None
+        return next(self.testbed.training.inputs(COUNT))
 
     @cached_property
     def symmetry(self) -> Symmetry:
@@ -144,12 +150,40 @@ class Session:
     def testbed(self) -> Testbed | None:
         """The network and the data, opened; None where there are no data."""
         running = self._running
-        if isinstance(running, RunSettings):
-            return self._opened(running, self._measured) if running.data is not None else None
-        return running
+        if not isinstance(running, RunSettings):
+            return running
+        if running.data is None:
+            return None
+        return self.dreamer.testbed() if running.data == DREAM else self._opened(running, self._measured)
+
+    @property
+    def _dreams_alone(self) -> bool:
+        return isinstance(self._running, RunSettings) and self._running.data == DREAM
+
+    def _check_saving(self, path: Path) -> None:
+        from deepalign_cli.operations.dreaming import check_saving
+
+        spec = self.settings.spec
+        reads = [file for one in self.inputs for file in one.files] + list(self.saved)
+        reads += [spec] if isinstance(spec, Path) else []
+        check_saving(path, reads, force=self.settings.force)
+
+    @cached_property
+    def dreamer(self) -> Dreamer:
+        """What dreams inputs of all networks together, once."""
+        return self._dreamer(is_asked=self._dreams_alone)
+
+    def _dreamer(self, *, is_asked: bool) -> Dreamer:
+        from deepalign_cli.operations.dreaming import Dreamer
+
+        running = self._running if isinstance(self._running, RunSettings) else RunSettings()
+        self.check_finite()
+        return Dreamer(self.inputs, running, self.settings, lambda: self.asked.network, is_asked=is_asked)
 
     def repairing(self, data: str) -> Testbed:
         """The network and the data that a merge of the inputs is repaired on: the same where they are."""
+        if data == DREAM:
+            return (self.dreamer if self._dreams_alone else self._dreamer(is_asked=True)).testbed()
         if self._running is not None and not isinstance(self._running, RunSettings):
             return self._running
         running = self._running or RunSettings()
@@ -192,10 +226,11 @@ class Session:
     def _computed(self, method: str, progress: Progress) -> list[Alignment]:
         settings = replace(self.settings, method=method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
-        evidence = self.testbed.evidence if uses_data and self.testbed else None
+        dreaming = self._dreaming(settings)
+        evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
         whole = self._unmoved(settings) if method == NAIVE else self.whole
         symmetry = self._restricted(whole)
-        aligner = settings.aligner(evidence)
+        aligner = settings.aligner(evidence, dreaming)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
         making = {name: value for name, value in values.items() if value is not None}
@@ -207,7 +242,18 @@ class Session:
             if self.fit.is_partial:
                 alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
             alignments.append(self._exactly(alignment, place))
+        if isinstance(self._running, RunSettings) and self._running.save_dreams is not None:
+            self.dreamer.testbed(progress)  # which keeps what it dreams
         return alignments
+
+    def _dreaming(self, settings: Settings) -> Dreaming | None:
+        """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
+        running = self._running or RunSettings()
+        if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_partial:
+            return None
+        if running.data is None and not running.no_dream and self.dreamer.is_cheap:
+            return self.dreamer.evidence
+        return self.dreamer.evidence if running.data == DREAM else None
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

@@ -10,8 +10,8 @@ import torch
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Aligner
-from deepalign_cli.aligners.evidence import Evidence
-from deepalign_cli.aligners.methods import METHODS
+from deepalign_cli.aligners.evidence import Dreaming, Evidence
+from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
@@ -43,14 +43,22 @@ class Settings:
     key: str | None = None
     partial: bool = False
 
-    def aligner(self, evidence: Evidence | None = None) -> Aligner:
+    def aligner(self, evidence: Evidence | None = None, dreaming: Dreaming | None = None) -> Aligner:
         """The aligner that these settings ask for; `evidence` is a network to run and data.
+
+        `dreaming` dreams such evidence, for methods that do where there are no data.
 
         Raises:
             UsageError: there is no such method, an option may not be used, or data are needed.
             CheckpointError: its network cannot be had, or is no aligner.
         """
-        return METHODS.find(self.method).make(self.options, evidence)
+        return METHODS.find(self.method).make(self.options, evidence, dreaming)
+
+    @property
+    def may_dream(self) -> bool:
+        """Whether the method, with its options, makes use of dreams where there are no data."""
+        row = METHODS.find(self.method)
+        return row.dreams and row.data_use(self.options) is DataUse.OPTIONAL
 
     def rng(self) -> torch.Generator:
         """A generator seeded with `seed`."""

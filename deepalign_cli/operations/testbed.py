@@ -154,11 +154,13 @@ class _LossOnTraining:
 def open_testbed(
     reference: Checkpoint, running: RunSettings, activation: Activation | None = None, *,
     measured: bool = True, network: Network | None = None, data: Data | None = None,
+    loss: Loss | None = None,
 ) -> Testbed:  # fmt: skip
     """Find the architecture, open the data, and pick the loss by running the reference on a few examples.
 
     Where nothing is to be `measured`, data without labels will do; there is no loss then to judge by.
-    `network` and `data` are those of the settings, where they are open already.
+    `network` and `data` are those of the settings, where they are open already, and `loss` what the data are
+    made for.
 
     Raises:
         UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
@@ -172,8 +174,9 @@ def open_testbed(
     splits = tuple(dict.fromkeys(running.splits))
     first = data or load_inputs(running, splits[0] if splits else None, network.preparation)
     sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
-    loss, why, size = _fitting_loss(running.loss, network.run, reference, sets, needed=measured)
-    says = [f"run as {network.says}", *_prepared(first), f"loss: {loss.name}, {why}" if loss else why]
+    loss, why, size = _fitting_loss(running.loss, network.run, reference, sets, needed=measured, known=loss)
+    words = f"loss: {loss.name}{why and f', {why}'}" if loss else why
+    says = [f"run as {network.says}", *_prepared(first), words]
     training = first.training()
     size = running.batch_size or size
     statistics_size = running.batch_size or max(size, _STATISTICS_SIZE)
@@ -200,7 +203,7 @@ def load_inputs(running: RunSettings, split: str | None, declared: Preparation |
 
 def _fitting_loss(
     name: str | Callable[..., Any] | None, run: Run, reference: Checkpoint, sets: Sequence[Data], *,
-    needed: bool,
+    needed: bool, known: Loss | None = None,
 ) -> tuple[Loss | None, str, int]:  # fmt: skip
     """The loss, why it is this one, and how many examples to run at a time.
 
@@ -209,8 +212,9 @@ def _fitting_loss(
     Raises:
         DataError: the network's outputs do not fit the labels, or there are none and a loss is `needed`.
     """
-    loss: Loss | None = None
-    weights, size, why = dict(reference), MOST, "no loss: the data have no labels"
+    loss = None if name else known
+    weights, size = dict(reference), MOST
+    why = "" if loss else "no loss: the data have no labels"
     for data in sets:
         x, labels = next(_telling(data).batches(_TRIED + 2))
         outputs, most = run_and_size(run, weights, x)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deepalign_cli.aligners.choice import MOST_SLACK, Candidate, choose
+from deepalign_cli.aligners.choice import MOST_SLACK, Candidate, Judge, choose
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.symmetry.element import Element
 
@@ -21,10 +21,12 @@ class Made:
     before = 1.0
 
     def __init__(
-        self, slack: float = 0.0, names: tuple[str, ...] = NAMES, distance: float = 1.0, planted: bool = False
-    ) -> None:
+        self, slack: float = 0.0, names: tuple[str, ...] = NAMES, distance: float = 1.0,
+        planted: bool = False, dreams: tuple[str, Judge | None] | None = None,
+    ) -> None:  # fmt: skip
         self.asked: list[str] = []
         self._slack, self.names, self._distance, self._planted = slack, names, distance, planted
+        self._dreams = dreams
 
     def get(self, name: str) -> Candidate:
         self.asked.append(name)
@@ -35,6 +37,11 @@ class Made:
 
     def slack(self) -> float:
         return self._slack
+
+    def dream(self) -> tuple[str, Judge | None] | None:
+        if self._dreams:
+            self.names = (*NAMES, *SEEING)
+        return self._dreams
 
 
 def test_a_prediction_that_the_weights_bear_out_is_refined_as_a_prior() -> None:
@@ -104,3 +111,33 @@ def test_losses_that_are_not_numbers_are_the_worst() -> None:
 def test_evidence_without_a_judge_keeps_what_uses_it_all() -> None:
     choice = choose(Made(1.0, (*NAMES, *SEEING)))
     assert (choice.kept.name, choice.notes, choice.slack) == ("dual", [], None)
+
+
+def _prefers(name: str) -> Judge:
+    """A judge that likes one candidate, and the others the less the later they stand."""
+    places = [*NAMES, *SEEING]
+    return lambda element: 0.0 if places[int(element.perm["h"][0])] == name else 1.0
+
+
+@pytest.mark.parametrize("name", ["prior", *SEEING])
+def test_on_dreams_the_usual_candidate_and_those_that_look_are_judged(name: str) -> None:
+    made = Made(MOST_SLACK / 2, dreams=("8 blobs", _prefers(name)))
+    choice = choose(made)
+
+    assert choice.kept.name == name
+    assert set(made.asked) == {"prior", *SEEING}
+    assert "on dreams" in choice.why
+    assert "inputs were dreamed: 8 blobs" in choice.notes[0]
+
+
+def test_where_dreams_show_nothing_the_one_that_uses_it_all_is_kept() -> None:
+    made = Made(MOST_SLACK / 2, dreams=("8 classes", None))
+    choice = choose(made)
+
+    assert (choice.kept.name, made.asked) == ("dual", ["prior", "dual"])
+
+
+def test_nothing_is_dreamed_where_nothing_is_in_doubt() -> None:
+    for made in (Made(0.0, dreams=("x", _prefers("dual"))), Made(1.0, planted=True, dreams=("x", None))):
+        assert choose(made).kept.name in ("none", "weights")
+        assert len(made.asked) == 1

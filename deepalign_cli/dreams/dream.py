@@ -1,0 +1,109 @@
+"""Which inputs to dream: of statistics, of classes, in words, or plain noise, by what the networks are.
+
+Activation matching on inputs that were optimised to look, layer by layer, like what BatchNorm remembers is
+nearly as good as on real training images; on noise it is much worse (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from deepalign_cli.dreams.classes import dream_of_classes
+from deepalign_cli.dreams.ensemble import Ensemble
+from deepalign_cli.dreams.noise import pink_noise
+from deepalign_cli.dreams.statistics import dream_of_statistics, norms_in
+from deepalign_cli.dreams.writing import is_causal, random_tokens, written
+from deepalign_cli.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many inputs to dream, and in how many steps."""
+
+    count: int
+    steps: int
+
+
+QUICK = Budget(64, 20)  # enough to match units by; of large images half as many show as many places
+CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
+_LARGE = 400  # places of an image
+
+
+class Topic(StrEnum):
+    """What networks can dream of."""
+
+    STATISTICS = "what BatchNorm remembers"
+    TEXT = "text"
+    CLASSES = "classes"
+    TOKENS = "random tokens"
+    NOISE = "noise"
+
+    @property
+    def shows(self) -> bool:
+        """Whether outputs on such dreams show which of two alignments is better.
+
+        On classes they hardly do, since every network is sure of them, and on noise they mean nothing.
+        """
+        return self in (Topic.STATISTICS, Topic.TEXT)
+
+
+@dataclass(frozen=True)
+class Dreams:
+    """Inputs that networks dreamed; `says` of what, in words."""
+
+    inputs: Shaped[Tensor, "count ..."]
+    topic: Topic
+    says: str
+
+
+def topic_of(ensemble: Ensemble) -> Topic:
+    """What networks can dream of.
+
+    Raises:
+        DataError: they do not run on their inputs.
+    """
+    if not ensemble.like.is_floating_point():
+        return Topic.TEXT if is_causal(ensemble) else Topic.TOKENS
+    if norms_in(ensemble):
+        return Topic.STATISTICS
+    out = ensemble.outputs(ensemble.like)[0]
+    return Topic.CLASSES if out.ndim == 2 and out.shape[1] > 1 else Topic.NOISE
+
+
+def quick_budget(shape: tuple[int, ...]) -> Budget:
+    """What inputs of a shape need to match units by them."""
+    return Budget(QUICK.count // (2 if math.prod(shape[1:]) > _LARGE else 1), QUICK.steps)
+
+
+def dream(
+    ensemble: Ensemble, topic: Topic, budget: Budget = QUICK, seed: int = 0, progress: Progress = SILENT
+) -> Dreams:
+    """Dream some inputs; the same ones for the same networks, budget and seed.
+
+    Raises:
+        NonFiniteError: a network gives NaN or Inf on them. DataError: it does not run.
+    """
+    rng, count, steps = torch.Generator().manual_seed(seed), budget.count, budget.steps
+    stage = progress.part(1.0, "dreaming", 1 if topic in (Topic.TEXT, Topic.TOKENS) else steps)
+    what, words = f"{count} of {'x'.join(map(str, ensemble.shape))}", ""
+    if topic is Topic.TEXT:
+        inputs = written(ensemble, count, rng, stage)
+        words = f"{count} texts of {inputs.shape[1]} tokens, written by the networks"
+    elif topic is Topic.TOKENS:
+        inputs = random_tokens(ensemble, count, ensemble.shape, rng)
+        words = f"{count} of {math.prod(ensemble.shape)} random tokens"
+    else:
+        inputs = pink_noise(ensemble.shape, count, rng, ensemble.like.dtype)
+        if topic is Topic.STATISTICS:
+            inputs = dream_of_statistics(ensemble, inputs, steps, stage)
+        elif topic is Topic.CLASSES:
+            inputs = dream_of_classes(ensemble, inputs, steps, rng, stage)
+        words = f"{what} of {topic}" + ("" if topic is Topic.NOISE else f", in {steps} steps")
+    ensemble.outputs(inputs)
+    return Dreams(inputs, topic, words)

@@ -1,0 +1,65 @@
+"""Networks of one architecture that dream together, and how inputs descend on what they make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from deepalign_cli.errors import NonFiniteError
+from deepalign_cli.models.run import Run
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.symmetry import Weights
+
+_RATE = 0.12
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A network as a function of its weights, the weights of some, and a few inputs of the right shape."""
+
+    run: Run
+    networks: Sequence[Weights]
+    like: Shaped[Tensor, "few ..."]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One input's."""
+        return tuple(self.like.shape[1:])
+
+    @torch.no_grad()
+    def outputs(self, x: Shaped[Tensor, "batch ..."]) -> list[Tensor]:
+        """What every network gives.
+
+        Raises:
+            NonFiniteError: one gives NaN or Inf. DataError: it does not run.
+        """
+        outputs = [self.run(weights, x) for weights in self.networks]
+        for out in outputs:
+            if out.is_floating_point() and not torch.isfinite(out).all():
+                raise NonFiniteError(
+                    "a network gives NaN or Inf on dreamed inputs.",
+                    "give real examples, --data, or leave inputs out, --no-dream.",
+                )
+        return outputs
+
+
+def optimised(
+    loss: Callable[[Tensor], Tensor], start: Float[Tensor, "batch ..."], steps: int,
+    progress: Progress = SILENT,
+) -> Float[Tensor, "batch ..."]:  # fmt: skip
+    """The inputs after some steps of Adam (Kingma and Ba 2015) on the inputs alone, at a falling rate."""
+    x = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - 0.9 * step / max(1, steps))
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimiser.zero_grad()
+            torch.autograd.backward(loss(x))
+            optimiser.step()
+            schedule.step()
+            progress(1)
+    return x.detach()

@@ -1,0 +1,54 @@
+"""Dreams of BatchNorm: its running statistics remember what every layer saw in training."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.dreams.ensemble import Ensemble, optimised
+from deepalign_cli.models.calls import Calls, NormCall
+from deepalign_cli.models.run import Run
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.symmetry import Weights
+
+
+class Remembering(Calls):
+    """Runs a network and takes, at every BatchNorm, how far the batch is from what the norm remembers."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
+        self.apart: list[Tensor] = []
+
+    def batch_norm(self, call: NormCall) -> None:
+        """The distance of means and deviations, in running deviations; mean over the channels."""
+        var, mean = torch.var_mean(call.input, [d for d in range(call.input.ndim) if d != 1], correction=0)
+        deviation = (self.weights[call.var] + call.eps).sqrt()
+        level = (mean - self.weights[call.mean]) / deviation
+        spread = (var + call.eps).sqrt() / deviation - 1
+        self.apart.append(level.square().mean() + spread.square().mean())
+
+    def mismatch(self, run: Run, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
+        """The sum over all norms, through which gradients flow (Yin et al. 2020, DeepInversion, eq. 4)."""
+        self.apart.clear()
+        with self:
+            run(self.weights, x)
+        return torch.stack(self.apart).sum() if self.apart else x.new_zeros(())
+
+
+@torch.no_grad()
+def norms_in(ensemble: Ensemble) -> int:
+    """How many BatchNorms with running statistics one of the networks passes its inputs through."""
+    network = Remembering(ensemble.networks[0])
+    network.mismatch(ensemble.run, ensemble.like)
+    return len(network.apart)
+
+
+def dream_of_statistics(ensemble: Ensemble, start: Tensor, steps: int, progress: Progress = SILENT) -> Tensor:
+    """Inputs that look, layer by layer, like what all the networks were trained on."""
+    networks = [Remembering(weights) for weights in ensemble.networks]
+
+    def loss(x: Tensor) -> Tensor:
+        return torch.stack([network.mismatch(ensemble.run, x + 0) for network in networks]).sum()
+
+    return optimised(loss, start, steps, progress)
