@@ -107,15 +107,15 @@ def _without_data(candidates: Candidates) -> Choice:
         return Choice(
             candidates.get("none"), "weight matching would move no unit of the prediction", [], slack
         )
-    usual = _by_slack(candidates, slack)
     dreamt = candidates.dream()
     if dreamt is None:
-        return usual
+        return _by_slack(candidates, slack)
     says, judge = dreamt
     note = f"inputs were dreamed: {says} (--no-dream aligns by weights alone)"
     if judge is None:
         kept = candidates.get("dual")
         return Choice(kept, "activations on dreams and weights, beside the prediction", [note], slack)
+    usual = _by_slack(candidates, slack)
     made = {usual.kept.name: usual.kept} | {name: candidates.get(name) for name in _ON_DREAMS}
     losses = {name: _finite(judge(candidate.element)) for name, candidate in made.items()}
     best = min(made, key=losses.__getitem__)

@@ -20,13 +20,17 @@ class Remembering(Calls):
         super().__init__(weights)
         self.apart: list[Tensor] = []
 
-    def batch_norm(self, call: NormCall) -> None:
-        """The distance of means and deviations, in running deviations; mean over the channels."""
+    def batch_norm(self, call: NormCall) -> Tensor:
+        """Note the distance of means and deviations, in running deviations, as a mean over the channels.
+
+        The batch's own statistics are used, as in training: dreams are better for it, above all for repair.
+        """
         var, mean = torch.var_mean(call.input, [d for d in range(call.input.ndim) if d != 1], correction=0)
         deviation = (self.weights[call.var] + call.eps).sqrt()
         level = (mean - self.weights[call.mean]) / deviation
         spread = (var + call.eps).sqrt() / deviation - 1
         self.apart.append(level.square().mean() + spread.square().mean())
+        return call.in_training()
 
     def mismatch(self, run: Run, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """The sum over all norms, through which gradients flow (Yin et al. 2020, DeepInversion, eq. 4)."""

@@ -18,7 +18,7 @@ from deepalign_cli.checkpoint import Checkpoint, check_output
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
-from deepalign_cli.dreams.dream import CAREFUL, Budget, Dreams, Topic, dream, topic_of, quick_budget
+from deepalign_cli.dreams.dream import CAREFUL, Budget, Dreams, Topic, dream, quick_budget, topic_of
 from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import DataError, DeepalignError, MissingExtra, NonFiniteError, UsageError
 from deepalign_cli.measure.losses import ToParents

@@ -134,7 +134,7 @@ def test_where_dreams_show_nothing_the_one_that_uses_it_all_is_kept() -> None:
     made = Made(MOST_SLACK / 2, dreams=("8 classes", None))
     choice = choose(made)
 
-    assert (choice.kept.name, made.asked) == ("dual", ["prior", "dual"])
+    assert (choice.kept.name, made.asked) == ("dual", ["dual"])
 
 
 def test_nothing_is_dreamed_where_nothing_is_in_doubt() -> None:

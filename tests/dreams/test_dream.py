@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.dreams.networks import pair
 
 from deepalign_cli.dreams.dream import QUICK, Budget, Topic, dream, quick_budget, topic_of
 from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.models.designs.mlp import MLP
+from tests.dreams.networks import pair
 
 
 def _mlp(outputs: int) -> Ensemble:

@@ -1,8 +1,8 @@
 import torch
-from tests.dreams.networks import DESIGN, images, pair
 
 from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import Remembering, dream_of_statistics, norms_in
+from tests.dreams.networks import DESIGN, images, pair
 
 
 def test_what_a_network_was_trained_on_is_what_it_remembers() -> None:

@@ -1,0 +1,118 @@
+"""Dreams in the place of data, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deepalign_cli.models.designed import design_metadata
+from tests.dreams.networks import DESIGN, network
+from tests.operations.making import deepalign, metadata, tensors
+
+FEW = ("--dream", "12", "--dream-steps", "2")
+
+
+def _saved(weights: dict[str, Tensor], path: Path) -> Path:
+    save_file(weights, path, metadata=design_metadata(DESIGN))
+    return path
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> tuple[Path, Path]:
+    a, b = (_saved(network(seed), tmp_path / f"{name}.safetensors") for seed, name in enumerate("ab"))
+    return a, b
+
+
+def test_networks_with_batchnorm_dream_by_themselves(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "o.safetensors"
+    done = deepalign("align", *ends, "-o", out, "--json")
+
+    told = "inputs were dreamed: 64 of 1x8x8 of what BatchNorm remembers, in 20 steps"
+    assert any(note.startswith(told) for note in done.json["notes"])
+    assert "on dreams" in done.json["why"]
+    moved, x = tensors(out), torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(DESIGN(moved, x), DESIGN(tensors(ends[1]), x))
+    again = deepalign("align", *ends, "-o", tmp_path / "p.safetensors", "--json")
+    assert again.json["groups"] == done.json["groups"]
+
+
+def test_they_do_not_where_that_is_not_wanted(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    done = deepalign("align", *ends, "-o", tmp_path / "o.safetensors", "--no-dream", "--json")
+
+    assert not any("dream" in note for note in done.json["notes"])
+
+
+@pytest.mark.parametrize("method", ["activations", "dual", "sinkhorn"])
+def test_whatever_looks_at_data_looks_at_dreams(method: str, ends: tuple[Path, Path], tmp_path: Path) -> None:
+    steps = ("--steps", "2") if method == "sinkhorn" else ()
+    done = deepalign("align", *ends, "-m", method, *FEW, *steps, "-o", tmp_path / "o.safetensors", "--json")
+
+    assert done.json["method"] == method
+
+
+def test_the_barrier_on_dreams_is_how_far_the_path_is_from_the_parents(ends: tuple[Path, Path]) -> None:
+    told = deepalign("barrier", *ends, *FEW, "--points", "3", "--json").json
+
+    assert told["loss"] == "divergence from the parents"
+    assert told["data"] == ["dream, 12 examples"]
+    assert all(0 < loss < 1 for path in told["paths"] for loss in path["loss"])
+
+
+def test_a_merge_is_repaired_on_dreams(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    done = deepalign("merge", *ends, "-m", "weights", "--repair", "dream", *FEW, "-o", out, "--json")
+
+    assert any("2 BatchNorm layers were re-estimated" in note for note in done.json["notes"])
+    assert "dream" in metadata(out)["deepalign.repair"]
+    plain = tmp_path / "p.safetensors"
+    deepalign("merge", *ends, "-m", "weights", "-o", plain)
+    same = [name for name, w in tensors(out).items() if w.equal(tensors(plain)[name])]
+    assert {name for name in tensors(out) if name not in same} >= {"bn1.running_var", "bn2.running_mean"}
+
+
+def test_what_was_dreamed_is_kept_to_look_at(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    kept = tmp_path / "d.npz"
+    deepalign("align", *ends, *FEW, "--save-dreams", kept, "-o", tmp_path / "o.safetensors")
+
+    assert np.load(kept)["inputs"].shape == (12, 1, 8, 8)
+    assert (tmp_path / "d.png").read_bytes()[:4] == b"\x89PNG"
+    data = ("-m", "activations", "--data", kept)
+    assert deepalign("align", *ends, *data, "-o", tmp_path / "q.safetensors", "--json").json["unread"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence", "code"),
+    [
+        (["--data", "dream", "--grey"], "--grey has no effect on dreams", 2),
+        (["--no-dream", "--dream", "5"], "--no-dream and --dream exclude each other", 2),
+        (["-m", "weights", "--no-dream"], "--no-dream has no effect", 2),
+        (["-m", "weights", "--dream", "5"], "makes no use of --data", 2),
+        (["--save-dreams", "x.txt"], "would be an .npz file", 2),
+        (["--save-dreams", "a.safetensors"], "would be an .npz file", 2),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    options: list[str], sentence: str, code: int, ends: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "o.safetensors"
+    done = deepalign("align", *ends, *options, "-o", out)
+
+    assert done.code == code
+    assert sentence in done.err
+    assert not out.exists()
+
+
+def test_dreams_do_not_take_the_place_of_what_is_there(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    kept = tmp_path / "d.npz"
+    kept.write_bytes(b"mine")
+    done = deepalign("align", *ends, *FEW, "--save-dreams", kept, "-o", tmp_path / "o.safetensors")
+
+    assert done.code == 2
+    assert "exists" in done.err
+    assert kept.read_bytes() == b"mine"

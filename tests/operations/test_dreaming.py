@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepalign_cli.checkpoint.memory import MemoryCheckpoint
+from deepalign_cli.errors import NonFiniteError, SpecError, UsageError
+from deepalign_cli.models.designs.mlp import MLP
+from deepalign_cli.models.lookup import Network
+from deepalign_cli.models.run import Run
+from deepalign_cli.models.runnable import Runnable
+from deepalign_cli.operations.dreaming import Dreamer
+from deepalign_cli.operations.run_settings import DREAM, RunSettings
+from deepalign_cli.operations.settings import Settings
+from tests.dreams.networks import DESIGN, network
+
+
+def _dreamer(run: Run = DESIGN, *, is_asked: bool, **running: Any) -> Dreamer:
+    checkpoints = [MemoryCheckpoint(network(seed), name) for seed, name in enumerate("AB")]
+    settings = RunSettings(data=DREAM if is_asked else None, **running)
+    opened = Network(Runnable(run), "a test's network", DESIGN.input_shape)
+    return Dreamer(checkpoints, settings, Settings(), lambda: opened, is_asked=is_asked)
+
+
+def _nan(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return DESIGN(weights, x) * (torch.nan if len(x) > 2 else 1)
+
+
+def test_dreams_that_nobody_asks_for_are_quick_and_others_careful() -> None:
+    for is_asked, words in ((False, "64 of 1x8x8"), (True, "128 of 1x8x8")):
+        dreamt = _dreamer(is_asked=is_asked).evidence()
+        assert dreamt is not None
+        assert dreamt.says.startswith(words)
+        assert dreamt.shows
+
+
+def test_labels_are_what_the_parents_give_on_average() -> None:
+    dreamer = _dreamer(is_asked=True, dream=6, dream_steps=1)
+    x, labels = next(dreamer.testbed().training.batches(6))
+
+    with torch.no_grad():
+        expected = torch.stack([DESIGN(dict(one), x).softmax(1) for one in dreamer.checkpoints]).mean(0)
+    assert labels is not None
+    torch.testing.assert_close(labels, expected)
+    assert dreamer.testbed() is dreamer.testbed()
+
+
+def test_a_network_that_gives_nan_is_told_or_left_to_its_weights() -> None:
+    with pytest.raises(NonFiniteError, match="on dreamed inputs"):
+        _dreamer(_nan, is_asked=True).evidence()
+    assert _dreamer(_nan, is_asked=False).evidence() is None
+
+
+def test_where_dreams_show_nothing_nobody_dreams_without_being_asked() -> None:
+    design = MLP((6, 8, 3))
+    one = MemoryCheckpoint(design.init(torch.Generator().manual_seed(0)), "A")
+    opened = Network(Runnable(design), "an MLP", (6,))
+    asked, unasked = (
+        Dreamer([one, one], RunSettings(data=data, dream=4, dream_steps=1), Settings(), lambda: opened,
+                is_asked=data is not None)
+        for data in (DREAM, None)
+    )  # fmt: skip
+
+    assert unasked.evidence() is None
+    dreamt = asked.evidence()
+    assert dreamt is not None
+    assert not dreamt.shows
+
+
+def test_a_network_that_is_not_known_is_told_or_left_to_its_weights() -> None:
+    def unknown() -> Network:
+        raise SpecError("nobody knows this network.")
+
+    one = MemoryCheckpoint(network(0), "A")
+    asked, unasked = (
+        Dreamer([one, one], RunSettings(data=data), Settings(), unknown, is_asked=data is not None)
+        for data in (DREAM, None)
+    )
+    assert unasked.evidence() is None
+    with pytest.raises(SpecError, match="nobody knows"):
+        asked.evidence()
+
+
+def test_how_data_are_read_says_nothing_of_dreams() -> None:
+    with pytest.raises(UsageError, match="--split has no effect on dreams"):
+        _dreamer(is_asked=True, splits=("train",))
