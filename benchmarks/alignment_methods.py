@@ -13,13 +13,23 @@ from torch import Tensor
 from deepalign_cli.aligners.activations import ActivationMatching
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.deepalign import LearnedAligner
+from deepalign_cli.aligners.dual import DualMatching
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
+from deepalign_cli.checkpoint.memory import MemoryCheckpoint
+from deepalign_cli.data.dataset import Data, Part
+from deepalign_cli.data.preparation import Preparation
+from deepalign_cli.models.lookup import Network
+from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.similarity import similarities
+from deepalign_cli.operations.dreaming import Dreamer
+from deepalign_cli.operations.run_settings import RunSettings
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.testbed import open_testbed
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.tasks import Examples
@@ -58,6 +68,7 @@ def method_table(
         "none": lambda context: context.symmetry.identity(),
         "weights": aligner(WeightMatching(restarts=5)),
         "activations": activations,
+        "dual": lambda context: aligner(DualMatching(all_images(context)))(context),
         SLOW: lambda context: problem_of(context).rebasin(rebasin or Rebasin(), context.rng),
     }
     if dws is not None:
@@ -67,7 +78,9 @@ def method_table(
         table["universal"] = lambda context: predicted(network, context)
         table["universal + weights"] = lambda context: refined(network, context)
         table["prior"] = aligner(LearnedAligner(network, refine="prior"))
-        table["default"] = aligner(LearnedAligner(network))
+        table["no dreams"] = aligner(LearnedAligner(network))
+        table["default"] = lambda context: dreaming(network, context)
+        table["default, data"] = lambda context: with_data(network, context)
     return table
 
 
@@ -78,10 +91,38 @@ def aligner(method: Aligner) -> Method:
 
 def activations(context: Context) -> Element:
     """Activation matching on all training images of the task."""
-    method = ActivationMatching(
-        Evidence(context.family.design, lambda: context.examples.train_x.split(CHUNK))
-    )
-    return aligner(method)(context)
+    return aligner(ActivationMatching(all_images(context)))(context)
+
+
+def all_images(context: Context) -> Evidence:
+    """The network, and all training images to run it on."""
+    return Evidence(context.family.design, lambda: context.examples.train_x.split(CHUNK))
+
+
+def network_of(context: Context) -> Network:
+    """The family's network as the commands have it."""
+    design = context.family.design
+    return Network(Runnable(design, design.input_shape), "a network of the zoo", design.input_shape)
+
+
+def dreaming(network: DeepAlign, context: Context) -> Element:
+    """What `deepalign align A B` does."""
+    pair = [MemoryCheckpoint(weights, name) for weights, name in ((context.a, "A"), (context.b, "B"))]
+    opened = network_of(context)
+    dreamer = Dreamer(pair, RunSettings(), Settings(), lambda: opened, is_asked=False)
+    return aligner(LearnedAligner(network, dreaming=dreamer.evidence))(context)
+
+
+def with_data(network: DeepAlign, context: Context) -> Element:
+    """What `deepalign align A B --data D` does."""
+    examples, field = context.examples, context.family.task.field
+    labels = examples.train_y[context.member].unsqueeze(-1) if field else examples.train_y
+    part = Part(examples.train_x, labels)
+    data = Data("the task", "", {"": part}, torch.arange(len(part)), Preparation())
+    reference = MemoryCheckpoint(context.a, "A")
+    running = RunSettings(data="the task")
+    testbed = open_testbed(reference, running, network=network_of(context), data=data)
+    return aligner(LearnedAligner(network, evidence=testbed.evidence))(context)
 
 
 def problem_of(context: Context) -> Problem:

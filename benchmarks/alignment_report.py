@@ -14,9 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment_tables import FLOOR, SECTIONS, FamilyResult, Outcome, PairResult, mean, spread, summary
+from alignment_tables import (
+    FLOOR,
+    REFERENCES,
+    SECTIONS,
+    FamilyResult,
+    Outcome,
+    PairResult,
+    mean,
+    spread,
+    summary,
+)
 
-COLUMNS = ("none", "weights", "activations", "sinkhorn", "dws", "universal", "universal + weights", "default")
+COLUMNS = (
+    "none", "weights", "activations", "dual", "sinkhorn", "universal", "no dreams", "default", "default, data"
+)  # fmt: skip
 
 
 def read(paths: Sequence[Path]) -> list[FamilyResult]:
@@ -49,12 +61,14 @@ def table(results: Sequence[FamilyResult], value: Callable[[Outcome], float | No
 
 def ratios(results: Sequence[FamilyResult]) -> str:
     """Per section and method, the geometric means of the barriers' ratios."""
-    lines = ["| families | method | / weights | / activations | of |", "|---|---|---|---|---|"]
+    lines = [
+        f"| families | method | {' | '.join(f'/ {name}' for name in REFERENCES)} | of |",
+        "|---" * (len(REFERENCES) + 3) + "|",
+    ]
     for section, rows in summary(results).items():
         for method, row in rows.items():
-            cells = [f"{row[r]:.2f}" if r in row else "" for r in ("weights", "activations")]
-            count = f"{row['families']:.0f}"
-            lines.append(f"| {SECTIONS[section]} | {method} | {cells[0]} | {cells[1]} | {count} |")
+            cells = " | ".join(f"{row[r]:.2f}" if r in row else "" for r in REFERENCES)
+            lines.append(f"| {SECTIONS[section]} | {method} | {cells} | {row['families']:.0f} |")
     return "\n".join(lines)
 
 

@@ -24,7 +24,8 @@ def _saved(weights: dict[str, Tensor], path: Path) -> Path:
 
 @pytest.fixture
 def ends(tmp_path: Path) -> tuple[Path, Path]:
-    a, b = (_saved(network(seed), tmp_path / f"{name}.safetensors") for seed, name in enumerate("ab"))
+    pairs = zip((2, 3), "ab", strict=True)
+    a, b = (_saved(network(seed), tmp_path / f"{name}.safetensors") for seed, name in pairs)
     return a, b
 
 
