@@ -15,7 +15,7 @@ from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 
-_LENGTHS = (64, 32, 16)  # of what is written, the longest that runs
+_LENGTHS = (32, 16)  # of what is written, the longest that runs
 
 
 class _LookedUp(Calls):

@@ -117,3 +117,35 @@ def test_dreams_do_not_take_the_place_of_what_is_there(ends: tuple[Path, Path], 
     assert done.code == 2
     assert "exists" in done.err
     assert kept.read_bytes() == b"mine"
+
+
+def test_an_interrupted_dream_leaves_nothing(
+    ends: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deepalign_cli.dreams.dream.dream_of_statistics", interrupted)
+    before = set(tmp_path.iterdir())
+    options = ("--save-dreams", tmp_path / "d.npz", "-o", tmp_path / "o.safetensors")
+
+    assert deepalign("align", *ends, *FEW, *options).code == 130
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_shape_that_nobody_can_know_is_asked_for(tmp_path: Path) -> None:
+    factory = tmp_path / "net.py"
+    factory.write_text(
+        "import torch\nfrom torch import nn\n\n\ndef make():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(44, 3))\n"
+    )
+    layers = [torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
+    a, b = (tmp_path / f"{name}.pt" for name in "ab")
+    for path in (a, b):
+        torch.save(torch.nn.Sequential(*layers, torch.nn.Linear(44, 3)).state_dict(), path)
+    model = ("--model", f"{factory}:make", "-o", tmp_path / "o.safetensors")
+
+    lost = deepalign("align", a, b, *model)
+    assert lost.code == 2
+    assert "--input-shape 3x32x32" in lost.err
+    assert deepalign("align", a, b, *model, "--input-shape", "1x13x3").code == 0

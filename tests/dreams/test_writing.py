@@ -39,7 +39,7 @@ def test_a_network_that_sees_what_comes_later_is_not_causal() -> None:
 def test_networks_write_what_they_predict() -> None:
     text = written(_ensemble(), 6, torch.Generator().manual_seed(0))
 
-    assert text.shape == (6, 64)
+    assert text.shape == (6, 32)
     assert ((text[:, 1:] - text[:, :-1]) % 7 == 1).float().mean() > 0.95
 
 
