@@ -137,7 +137,8 @@ def test_a_shape_that_nobody_can_know_is_asked_for(tmp_path: Path) -> None:
     factory = tmp_path / "net.py"
     factory.write_text(
         "import torch\nfrom torch import nn\n\n\ndef make():\n"
-        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(44, 3))\n"
+        "    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]\n"
+        "    return nn.Sequential(*layers, nn.Linear(44, 3))\n"
     )
     layers = [torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
     a, b = (tmp_path / f"{name}.pt" for name in "ab")
