@@ -144,6 +144,11 @@ class Asked:
         )
 
     @property
+    def may_be_text(self) -> bool:
+        """Whether the network may be one of language: such are not known by names and shapes alone."""
+        return self.is_named or self.is_implied or self._is_folder
+
+    @property
     def _is_folder(self) -> bool:
         """Whether the checkpoint is a folder of transformers."""
         return self.checkpoint.path.is_dir() and (self.checkpoint.path / "config.json").is_file()

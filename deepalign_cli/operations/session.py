@@ -27,6 +27,7 @@ from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,7 +252,8 @@ class Session:
         running = self._running or RunSettings()
         if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_partial:
             return None
-        if running.data is None and not running.no_dream and self.dreamer.is_cheap:
+        may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
+        if running.data is None and not running.no_dream and may_show and self.dreamer.is_cheap:
             return self.dreamer.evidence
         return self.dreamer.evidence if running.data == DREAM else None
 
