@@ -2,8 +2,8 @@
 
 A layer is not found by its module's class or name but by the very tensor that it multiplies with, so this
 works for any `Run`: plain functions, `nn.Module`s under `torch.func.functional_call`, programs of
-`torch.export`. What cannot be read this way (recurrent layers, transposed convolutions, weights that were
-reshaped first) is passed over.
+`torch.export`. Of recurrent layers only what enters them is seen. What cannot be read this way (transposed
+convolutions, weights that were reshaped first) is passed over.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from deepalign_cli.models.recurrent_calls import RECURRENT, run_by_layers
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
@@ -141,6 +142,8 @@ class Calls(TorchFunctionMode):
             return self._norm(func, args, kwargs)
         if func is functional.multi_head_attention_forward:
             return self._attention(args, kwargs)
+        if func in RECURRENT and not kwargs:
+            return run_by_layers(func, args, self._projection)
         if func in _LOOK_UPS:
             for name in self._named(args, kwargs):
                 self.looked_up(name)
@@ -217,7 +220,7 @@ class Calls(TorchFunctionMode):
         return self._told(call), attention
 
     def _projection(self, weight: Tensor | None, x: Tensor) -> None:
-        """An input projection inside attention, of which only the input can be seen."""
+        """An input projection inside attention or a recurrent layer, of which only the input can be seen."""
         if weight is not None and (name := self._names.get(id(weight))) is not None:
             self.reads(Call(LayerKind.LINEAR, name, weight, x, lambda: functional.linear(x, weight)))
 
