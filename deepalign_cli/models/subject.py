@@ -59,8 +59,8 @@ def bare_subject(
     """
     weights = {name: w.detach() for name, w in module.state_dict().items() if isinstance(w, Tensor)}
     names = {name: name for name in weights}
-    if shape is None and inputs is None:
-        if example is None and hasattr(module, "main_input_name"):  # one of transformers
+    if shape is None:
+        if example is None and inputs is None and hasattr(module, "main_input_name"):  # one of transformers
             example = dummy_inputs(module)
         if example is not None:
             return Subject(module, names, example)

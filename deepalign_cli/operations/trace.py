@@ -20,6 +20,7 @@ from deepalign_cli.models.conversions import file_spec
 from deepalign_cli.models.input_shape import COUNT
 from deepalign_cli.models.lookup import Network, Opened, fit, network_for, open_module
 from deepalign_cli.models.renamed import Renamed
+from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.models.subject import Subject, bare_subject, subject_of
 from deepalign_cli.operations.inputs import open_network
@@ -253,12 +254,20 @@ def spec_check(
     Raises:
         SpecError: it cannot be run. UsageError: example inputs are missing.
     """
-    return check_spec(_subject(checkpoint, network, shape, inputs), symmetry, checkpoint, seed)
+    return check_spec(subject_of(_run(network), checkpoint, shape, inputs), symmetry, checkpoint, seed)
 
 
 def _subject(checkpoint: Checkpoint, network: Network, shape: str | None, inputs: Tensor | None) -> Subject:
-    run = network.run.run if isinstance(network.run, Runnable) else network.run
+    """What to trace: on inputs that come with the network, which were chosen for it, else on the data."""
+    run = _run(network)
+    if shape is None and getattr(run, "example", None) is not None:
+        inputs = None
     return subject_of(run, checkpoint, shape, inputs)
+
+
+def _run(network: Network) -> Run:
+    """The network itself, without the care for its users' inputs."""
+    return network.run.run if isinstance(network.run, Runnable) else network.run
 
 
 def write_spec(spec: Spec, path: Path, *, force: bool) -> None:

@@ -238,6 +238,22 @@ def test_models_are_given_as_on_the_command_line_too(tmp_path: Path) -> None:
         assert da.barrier(a, b, model=model, **more, **options).curve.losses == wanted.curve.losses
 
 
+def test_inputs_given_with_a_model_show_more_than_the_data() -> None:
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2, self.side = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(4, 8)
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor | None = None) -> Any:
+            h = self.fc1(x) if t is None else self.fc1(x) + self.side(t)
+            return self.fc2(h.relu())
+
+    a, b = Shortcut(), Shortcut()
+    x, t = torch.randn(5, 6), torch.randn(5, 4)
+    spec = da.align(a, b, model=(a, (x, t)), data=x, method="activations").symmetry.spec
+    assert str(spec.axes["side.weight"][0]) == str(spec.axes["fc1.weight"][0])
+
+
 def test_a_spec_is_a_file_or_a_spec(tmp_path: Path) -> None:
     a, b = net(0), net(1)
     spec = da.align(a, b, method="none").symmetry.spec
