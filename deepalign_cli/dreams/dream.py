@@ -30,9 +30,10 @@ class Budget:
     steps: int
 
 
-QUICK = Budget(64, 20)  # enough to match units by; of large images half as many show as many places
+QUICK = Budget(64, 20)  # enough to match units by; a large image shows as much as many small ones
 CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
-_LARGE = 400  # places of an image
+_PLACES = 25_600  # of all images together, and ...
+_FEWEST = 8  # ... images
 
 
 class Topic(StrEnum):
@@ -78,7 +79,8 @@ def topic_of(ensemble: Ensemble) -> Topic:
 
 def quick_budget(shape: tuple[int, ...]) -> Budget:
     """What inputs of a shape need to match units by them."""
-    return Budget(QUICK.count // (2 if math.prod(shape[1:]) > _LARGE else 1), QUICK.steps)
+    fitting = _PLACES // max(1, math.prod(shape[1:]))
+    return Budget(min(QUICK.count, max(_FEWEST, fitting)), QUICK.steps)
 
 
 def dream(

@@ -36,9 +36,10 @@ def test_dreams_say_what_they_are_of(outputs: int) -> None:
     assert dreams.says == {1: "4 of 6 of noise", 3: "4 of 6 of classes, in 2 steps"}[outputs]
 
 
-def test_large_images_show_enough_in_half_as_many() -> None:
-    assert quick_budget((3, 14, 14)) == QUICK
-    assert quick_budget((3, 64, 64)).count == QUICK.count // 2
+def test_fewer_large_images_show_as_many_places() -> None:
+    shapes = ((784,), (3, 14, 14), (1, 28, 28), (3, 64, 64), (3, 224, 224))
+    assert [quick_budget(shape).count for shape in shapes] == [64, 64, 32, 8, 8]
+    assert quick_budget((3, 224, 224)).steps == QUICK.steps
 
 
 def test_a_network_that_gives_nan_is_told() -> None:
