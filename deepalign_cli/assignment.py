@@ -25,10 +25,11 @@ _LEFT_OVER = 50  # pricing stops when one unit in this many is unassigned
 def assign(gain: Float[Tensor, "n n"]) -> Int64[Tensor, " n"]:
     """The permutation p that maximises sum_i gain[i, p[i]], exactly.
 
-    An auction prices the columns, then scipy's modified Jonker-Volgenant (Crouse 2016) solves the
-    reduced problem gain[i, j] - u[i] - v[j], whose optimum is the same for any u and v and which
-    starts almost solved. `benchmarks/assignment.py` compares this with scipy alone and with the LAP
-    packages on gain matrices of trained networks. Ties are broken the same way every time.
+    Where every row likes another column best, that is the answer. Else an auction prices the columns,
+    then scipy's modified Jonker-Volgenant (Crouse 2016) solves the reduced problem
+    gain[i, j] - u[i] - v[j], whose optimum is the same for any u and v and which starts almost solved.
+    `benchmarks/assignment.py` compares this with scipy alone and with the LAP packages on gain matrices
+    of trained networks. Ties are broken the same way every time.
 
     Raises:
         NonFiniteError: the gain holds NaN or Inf.
@@ -39,6 +40,9 @@ def assign(gain: Float[Tensor, "n n"]) -> Int64[Tensor, " n"]:
             "the weights are too large to be compared: products of theirs hold NaN or Inf.",
             "convert both checkpoints to float64.",
         )
+    favourites = dense.argmax(axis=1)
+    if len(np.unique(favourites)) == len(favourites):  # no two rows want the same column
+        return torch.from_numpy(favourites).long()
     cost = np.negative(dense, dtype=np.float64)
     if len(cost) >= _PRICED_FROM:
         prices = auction_prices(dense)

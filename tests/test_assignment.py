@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from deepalign_cli import assignment
 from deepalign_cli.assignment import assign, auction_prices, log_sinkhorn
 from deepalign_cli.errors import NonFiniteError
 from tests.symmetry.builders import seeded
@@ -162,3 +163,12 @@ def test_sharp_logits_give_nearly_the_assigned_permutation(dtype: torch.dtype) -
     assert torch.equal(assign(gains), planted)
     soft = log_sinkhorn(40 * gains).exp()
     assert torch.allclose(soft, torch.eye(12, dtype=dtype)[planted], atol=1e-3)
+
+
+def test_rows_that_all_like_another_column_best_need_no_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = torch.randperm(40, generator=seeded(1))
+    gains = torch.rand(40, 40, generator=seeded(2)) + torch.eye(40)[expected]
+    monkeypatch.setattr(assignment, "_solver", None)
+    assert torch.equal(assign(gains), expected)
+    with pytest.raises(TypeError):
+        assign(gains[:, :1].expand(40, 40))

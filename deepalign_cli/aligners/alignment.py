@@ -78,8 +78,8 @@ class Alignment:
             )
         if "kept" in self.details:
             network, sketches, kept, why = (self.details[k] for k in ("network", "sketches", "kept", "why"))
-            count = f"{sketches} sketch{'' if sketches == 1 else 'es'}"
-            notes.insert(0, f"{network}, {count}; kept {REFINEMENTS[str(kept)].keeps}: {why}")
+            count = f", {sketches} sketch{'' if sketches == 1 else 'es'}" if sketches else ""
+            notes.insert(0, f"{network}{count}; kept {REFINEMENTS[str(kept)].keeps}: {why}")
         return tuple(notes)
 
     @property

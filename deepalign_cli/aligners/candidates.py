@@ -5,12 +5,10 @@ Elements are between networks in canonical scales; `Prediction.get` carries them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
 from deepalign_cli.aligners.alignment import distance
@@ -19,6 +17,7 @@ from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
+from deepalign_cli.aligners.reading import Similarity
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.aligners.starts import planted_element
 from deepalign_cli.aligners.weights import WeightMatching, descend
@@ -29,8 +28,6 @@ from deepalign_cli.network.stacked import stacked
 from deepalign_cli.parameters import load
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
-
-Similarity = Mapping[str, Float[Tensor, "_ _"]]
 
 
 class Prediction:

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.aligners.candidates import Prediction, Similarity
+from deepalign_cli.aligners.candidates import Prediction
 from deepalign_cli.aligners.choice import Choice, Judge, choose, notes_on
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
-from deepalign_cli.aligners.pair import Pair, scales_of
+from deepalign_cli.aligners.pair import Pair
+from deepalign_cli.aligners.reading import Reading, Similarity, compared, is_clear
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
-from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import network_name, resolve_network
 from deepalign_cli.network.saved import load_network
-from deepalign_cli.network.signs import canonical_signs
-from deepalign_cli.network.similarity import directions
-from deepalign_cli.network.stacked import stacked
-from deepalign_cli.network.universal import Features
+from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import widened
 
-Directions = Mapping[str, Float[Tensor, "_ columns"]]
 AUTO = "auto"
-_UNITS_AT_ONCE = 2**17  # read under several sketches at once
-_MOST_UNITS = 2**15  # whose directions are kept in full precision
-_MOST_KEPT = 2**22  # similarities
 _PREDICTING = 0.5  # of the work
 
 
@@ -60,10 +49,11 @@ def learned_aligner(
 class LearnedAligner:
     """A pretrained aligner as a method.
 
-    `sketches` is how many random readings of the labelled axes are averaged. The reference's features are
-    kept from one call to the next, so that N networks cost N passes. `details` of the alignment name the
-    network, the candidate that was kept (`kept`) and the reason (`why`), and remarks for the user
-    (`notes`, a list).
+    `sketches` is how many random readings of the labelled axes are averaged, unless the first shows which
+    units belong together. The reference's features are kept from one call to the next, so that N networks
+    cost N passes. `details` of the alignment name the network, how many `sketches` were read (0 where
+    nothing was predicted), the candidate that was kept (`kept`) and the reason (`why`), and remarks for the
+    user (`notes`, a list).
 
     With `evidence`, a network to run and data, activations can decide beside the prediction. With a `judge`,
     which knows the loss (of this one pair; that of `evidence` makes one for any), `auto` keeps the candidate
@@ -82,13 +72,14 @@ class LearnedAligner:
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
         self.judge, self.evidence, self.dreaming = judge, evidence, dreaming
         self.making: Mapping[str, object] = {}
-        self._kept: tuple[Weights, Symmetry, list[int], Directions] | None = None
+        self._kept: tuple[Weights, Symmetry, list[int], Reading] | None = None
+        self._count = 0  # of the sketches that the last pair was read under
 
     def __call__(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
         progress: Progress = SILENT,
     ) -> Alignment:  # fmt: skip
-        started = time.perf_counter()
+        started, self._count = time.perf_counter(), 0
         pair = Pair(symmetry, reference, moving)
         predict = partial(self.similarity, symmetry, reference, moving, rng, progress)
         prediction = Prediction(self.network, pair, predict, self.evidence, rng, progress, self.dreaming)
@@ -103,7 +94,7 @@ class LearnedAligner:
             choice = Choice(asked, "as asked for", notes)
         kept = choice.kept
         details = {
-            "network": self.name, "sketches": self.sketches, "refine": self.refine,
+            "network": self.name, "sketches": self._count, "refine": self.refine,
             "kept": kept.name, "why": choice.why, "notes": choice.notes, "slack": choice.slack,
         }  # fmt: skip
         return Alignment(
@@ -117,70 +108,23 @@ class LearnedAligner:
     ) -> Similarity:  # fmt: skip
         """The mean over the sketches of every group's similarities, of large networks made when asked for."""
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
-        graph = Graph(symmetry)
+        own = self._reference(symmetry, reference, seeds)
+        other = Reading(self.network, own.graph, moving, own.sketches)
         stage = progress.part(_PREDICTING, "reading both networks", 2 * len(seeds))
-        own = self._reference_directions(symmetry, graph, reference, seeds, stage)
-        other = self._directions(graph, moving, seeds, stage)
-        small = sum(n * n for n in symmetry.sizes.values()) <= _MOST_KEPT
-        return Lazy(own, lambda g: _product(own[g], other[g]) / len(seeds), keeps=small)
+        for stop in sorted({1, len(seeds)}):
+            own.read(stop, stage)
+            other.read(stop, stage)
+            similarity = compared(own, other)
+            if stop < len(seeds) and is_clear(similarity):
+                break
+        self._count = other.count
+        return similarity
 
-    def _reference_directions(
-        self, symmetry: Symmetry, graph: Graph, reference: Weights, seeds: list[int], progress: Progress
-    ) -> Directions:
+    def _reference(self, symmetry: Symmetry, reference: Weights, seeds: list[int]) -> Reading:
+        """The reading of the reference that the last call has left, or a new one."""
         kept = self._kept
-        if kept and kept[0] is reference and kept[1] is symmetry and kept[2] == seeds:
-            return kept[3]
-        self._kept = None
-        own = self._directions(graph, reference, seeds, progress)
-        self._kept = (reference, symmetry, seeds, own)
-        return own
-
-    @torch.no_grad()
-    def _directions(self, graph: Graph, weights: Weights, seeds: list[int], progress: Progress) -> Directions:
-        """Every unit's directions under all sketches, side by side; of large networks in half precision."""
-        if not graph.names:
-            return {}
-        network = stacked(graph, Acted(graph.symmetry, scales_of(graph.symmetry, weights), weights))
-        self.network.to(network[graph.names[0]].dtype)
-        sizes, block = graph.symmetry.sizes, None  # one block, since many smaller ones leave holes in memory
-        units = sum(sizes.values())
-        for start, features in self._features(graph, network, seeds, max(1, _UNITS_AT_ONCE // units)):
-            end = 0
-            for g, n in sizes.items():
-                end, part = end + n, directions(features[g]).movedim(0, 1).flatten(1)
-                if block is None:
-                    dtype = torch.float16 if units > _MOST_UNITS else part.dtype
-                    block = part.new_empty(units, len(seeds) * features[g].shape[2], dtype=dtype)
-                first = start * features[g].shape[2]
-                block[end - n : end, first : first + part.shape[1]] = part
-            progress(features[next(iter(sizes))].shape[0])
-            del features
-        return (
-            {} if block is None else dict(zip(sizes, torch.split(block, list(sizes.values())), strict=True))
-        )
-
-    def _features(
-        self, graph: Graph, network: Weights, seeds: list[int], at_once: int
-    ) -> Iterator[tuple[int, Features]]:
-        """The features under some sketches at a time, and the number of the first."""
-        signed = bool(graph.symmetry.turning)
-        if not signed:
-            read = self.network.reader(graph, network)
-        for start in range(0, len(seeds), 1 if signed else at_once):
-            if signed:
-                read = self.network.reader(graph, _canonical(graph, network, seeds[start]))
-            yield start, read(seeds[start : start + (1 if signed else at_once)])
-
-
-def _canonical(
-    graph: Graph, network: Mapping[str, Float[Tensor, "1 ..."]], seed: int
-) -> Mapping[str, Float[Tensor, "1 ..."]]:
-    """The network under the canonical signs of a sketch."""
-    one = Lazy(network, lambda name: network[name][0])
-    view = Acted(graph.symmetry, canonical_signs(graph, one, seed), one)
-    return Lazy(network, lambda name: view[name].unsqueeze(0))
-
-
-def _product(a: Float[Tensor, "n columns"], b: Float[Tensor, "n columns"]) -> Float[Tensor, "n n"]:
-    """The product a b^T, in float32 at least."""
-    return widened(a) @ widened(b).T
+        if kept is None or kept[0] is not reference or kept[1] is not symmetry or kept[2] != seeds:
+            sketches = Sketches(seeds, orthogonal=True)
+            kept = reference, symmetry, seeds, Reading(self.network, Graph(symmetry), reference, sketches)
+            self._kept = kept
+        return kept[3]

@@ -107,8 +107,10 @@ REFINE = Parameter(
     no_data=frozenset(r.name for r in REFINEMENTS.values() if not r.data),
 )  # fmt: skip
 SKETCHES = Parameter(
-    "sketches", int, 8, "How many random readings of inputs and outputs to average; 8 by default.", 1, 64
-)
+    "sketches", int, 8,
+    "The most random readings of inputs and outputs to average; 8 by default. One is enough where it shows "
+    "which units belong together.", 1, 64,
+)  # fmt: skip
 SHARE = Parameter(
     "share", float, 0.5, "How much activations count beside weights, between 0 and 1; 0.5 by default.", 0, 1
 )

@@ -128,8 +128,8 @@ def _payload(report: Report, alignments: Sequence[Alignment], more: dict[str, ob
     """The JSON object; distances and what was kept are lists for several moving inputs."""
     details = [alignment.details for alignment in alignments]
     first = details[0]
-    prediction = {key: first[key] for key in ("network", "sketches", "refine") if key in first}
-    for key in ("kept", "why", "unread"):
+    prediction = {key: first[key] for key in ("network", "refine") if key in first}
+    for key in ("sketches", "kept", "why", "unread"):
         if key in first:
             prediction[key] = _one_or_all([one.get(key) for one in details])
     return {

@@ -13,7 +13,7 @@ standardised over the units of its own network, so that networks of a batch do n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -92,7 +92,7 @@ class Dws(nn.Module):
         # The last layer: only the biases' features are asked for, and no ReLU follows.
         self.leave = nn.ModuleList(nn.Linear(w, config.out) for w in _context_widths(config, channels[-1]))
 
-    def forward(self, graph: Graph, weights: Weights, seeds: list[int]) -> Features:
+    def forward(self, graph: Graph, weights: Weights, seeds: Sized) -> Features:
         """The features of a stack of networks.
 
         Nothing here is random: `seeds` only say how long the batch axis of the result is.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.refiner import Logits, Refiner
+from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.strengths import strengths
 from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.symmetry import Weights
@@ -42,10 +43,10 @@ class DeepAlign(nn.Module):
         made: Features = self.encoder(graph, weights, seeds)
         return made
 
-    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
-        """`encode` for any seeds, for encoders that can with what does not depend on them done once."""
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[Sketches], Features]:
+        """`encode` for any sketches, for encoders that can with what does not depend on them done once."""
         reader = getattr(self.encoder, "reader", None)
-        made: Callable[[list[int]], Features] = (
+        made: Callable[[Sketches], Features] = (
             reader(graph, weights) if reader else partial(self.encoder, graph, weights)
         )
         return made

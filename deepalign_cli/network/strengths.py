@@ -104,16 +104,18 @@ def _onward(
     drive, rows = dict(one), dict[int, Tensor]()
     number = {id(edge): i for i, edge in enumerate(graph.edges)}
     for level in graph.levels(graph.depth):
-        fresh = {}
+        fresh, settled = {}, {g for g in one if graph.depth[g] < graph.depth[level[0]]} | {""}
         for g in level:
-            found = []
+            means = []
             for edge in graph.writers[g]:
-                w = entries[number[id(edge)]]
-                found.append(_rms(w, drive.get(edge.source), dim=2))
-            fresh[g] = _combined(found, gamma[g] if g in graph.normed else None, one[g])
+                means.append(_rms(entries[number[id(edge)]], drive.get(edge.source), dim=2))
+                if edge.source in settled:
+                    rows[number[id(edge)]] = means[-1]
+            fresh[g] = _combined(means, gamma[g] if g in graph.normed else None, one[g])
         drive |= fresh
-    for i, edge in enumerate(graph.edges):  # with the settled drives
-        rows[i] = _rms(entries[i], drive.get(edge.source), dim=2)
+    for i, edge in enumerate(graph.edges):  # by the drives of groups that are not before the target's
+        if i not in rows:
+            rows[i] = _rms(entries[i], drive.get(edge.source), dim=2)
     return drive, rows
 
 
@@ -122,7 +124,7 @@ def _back(
     rows: dict[int, Tensor],
 ) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:  # fmt: skip
     """Each edge's pull by target unit, its root mean square by source unit, and how each group is read."""
-    read = dict(one)
+    read, columns = dict(one), dict[int, Tensor]()
     number = {id(edge): i for i, edge in enumerate(graph.edges)}
 
     def pull_of(i: int, edge: Edge) -> Tensor:
@@ -132,16 +134,18 @@ def _back(
         return read[g] * gamma[g] / rows[i] if g in graph.normed else read[g]
 
     for level in graph.levels(graph.height):
-        fresh = {}
+        fresh, settled = {}, {g for g in one if graph.height[g] < graph.height[level[0]]} | {""}
         for g in level:
-            found = []
+            means = []
             for edge in graph.readers[g]:
                 i = number[id(edge)]
-                found.append(_rms(entries[i], pull_of(i, edge), dim=1))
-            fresh[g] = _combined(found, None, one[g])
+                means.append(_rms(entries[i], pull_of(i, edge), dim=1))
+                if edge.target in settled:
+                    columns[i] = means[-1]
+            fresh[g] = _combined(means, None, one[g])
         read |= fresh
     pull = {i: pull_of(i, edge) for i, edge in enumerate(graph.edges)}
-    columns = {i: _rms(entries[i], pull[i], dim=1) for i in pull}
+    columns = {i: columns[i] if i in columns else _rms(entries[i], pull[i], dim=1) for i in pull}
     return pull, columns, read
 
 

@@ -15,13 +15,16 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from deepalign_cli.network.graph import Ends, Graph
+from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, strengths
-from deepalign_cli.network.waves import WAVES, sketch
+from deepalign_cli.network.waves import WAVES
 from deepalign_cli.symmetry.symmetry import Weights
 
 Features = Mapping[str, Float[Tensor, "batch n channels"]]
+Units = Float[Tensor, "nets _ sketches channels"]  # many networks under a sketch each, or one under many
 PLACE = 6  # facts of where a group stands
 
 
@@ -60,15 +63,15 @@ class Universal(nn.Module):
         Either one network and many seeds, or as many networks as seeds, or one seed for all; the batch
         axis of the result is the longer one.
         """
-        return self.reader(graph, weights)(seeds)
+        return self.reader(graph, weights)(Sketches(seeds))
 
-    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
-        """From seeds to features, with what does not depend on the seeds done once."""
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[Sketches], Features]:
+        """From sketches to features, with what does not depend on the sketches done once."""
         return partial(self._features, graph, strengths(graph, weights))
 
-    def _features(self, graph: Graph, read: Strengths, seeds: list[int]) -> Features:
-        state = self._enter(graph, read, seeds)
-        places = places_of(graph, next(iter(state.values())))
+    def _features(self, graph: Graph, read: Strengths, sketches: Sketches) -> Features:
+        places = places_of(graph, next(iter(read.drive.values())))
+        state = self._enter(graph, read, sketches, places)
         for onward, back in zip(self.onward, self.back, strict=True):
             for update, levels, ends in (
                 (onward, graph.levels(graph.depth), "target"),
@@ -76,18 +79,23 @@ class Universal(nn.Module):
             ):
                 for level in levels:
                     state |= {g: update(graph, read, state, places, g, ends) for g in level}
-        return {g: self.leave(self.norm(state.pop(g))) for g in list(state)}
+        made = {g: self.leave(self.norm(state.pop(g))) for g in list(state)}
+        return {g: x.movedim(2, 1).flatten(0, 1) for g, x in made.items()}
 
-    def _enter(self, graph: Graph, strengths: Strengths, seeds: list[int]) -> dict[str, Tensor]:
-        batch = max(len(seeds), len(next(iter(strengths.matrices.values())).w))
-        labels = _label_messages(graph, strengths, seeds, self.config.sketch)
+    def _enter(
+        self, graph: Graph, strengths: Strengths, sketches: Sketches, places: Mapping[str, Tensor]
+    ) -> dict[str, Units]:
+        columns = self.config.sketch
+        labels = _label_messages(graph, strengths, sketches, columns)
+        parts = torch.split(self.enter.weight, [columns, columns, 1 + VECTOR_FEATURES, PLACE], dim=1)
         state = {}
         for g in graph.symmetry.sizes:
             own = torch.cat([strengths.importance[g].unsqueeze(-1), strengths.vectors[g]], dim=2)
-            parts = [*labels[g], own.expand(batch, -1, -1)]
-            x = torch.cat([p.expand(batch, -1, -1) for p in parts], dim=2)
-            place = places_of(graph, x)[g].expand(batch, x.shape[1], -1)
-            state[g] = self.enter(torch.cat([x, place], dim=2))
+            x = linear(own, parts[2]) + linear(places[g], parts[3], self.enter.bias)
+            x = x.unsqueeze(2)
+            for message, weight in zip(labels[g].values(), parts[:2], strict=True):
+                x = x if message is None else x + linear(message, weight)
+            state[g] = x.expand(-1, -1, 1 if len(x) > 1 else len(sketches), -1)
         return state
 
 
@@ -103,94 +111,97 @@ class _Update(nn.Module):
         self.second = nn.Linear(config.hidden, c)
 
     def forward(
-        self, graph: Graph, strengths: Strengths, state: Mapping[str, Tensor],
+        self, graph: Graph, strengths: Strengths, state: Mapping[str, Units],
         places: Mapping[str, Tensor], group: str, ends: str,
-    ) -> Tensor:  # fmt: skip
+    ) -> Units:  # fmt: skip
         h = state[group]
-        normed = self.norm(h)
-        messages = []
-        for i, edge in enumerate(graph.edges):
-            if edge.ends is Ends.GROUPS and getattr(edge, ends) == group:
-                other = edge.source if ends == "target" else edge.target
-                messages.append(self._message(strengths, i, state[other], ends, other))
-        news = torch.stack(messages).sum(0) * len(messages) ** -0.5 if messages else torch.zeros_like(h)
-        parts = (normed, news, normed.mean(1, keepdim=True), places[group])  # the last two for all units
-        columns = torch.split(self.first.weight, [part.shape[2] for part in parts], dim=1)
-        x = self.first.bias + sum(p @ w.T for p, w in zip(parts[2:], columns[2:], strict=True))
-        x = x + parts[0] @ columns[0].T + parts[1] @ columns[1].T
-        made: Tensor = h + self.second(nn.functional.gelu(x))
-        return made
+        normed, c = self.norm(h), h.shape[3]
+        own, heard, mean, place = torch.split(self.first.weight, [c, c, c, PLACE], dim=1)
+        of_all = linear(normed.mean(1, keepdim=True), mean, self.first.bias) + linear(places[group], place)
+        x = linear(normed, own).add_(of_all)
+        messages = [
+            self._message(strengths, i, state, edge, ends)
+            for i, edge in enumerate(graph.edges)
+            if edge.ends is Ends.GROUPS and getattr(edge, ends) == group
+        ]
+        if messages:
+            x.add_(linear(_mean_of(messages), heard))
+        return self.second(nn.functional.gelu(x)).add_(h)  # type: ignore[no-any-return]
 
     def _message(
-        self, strengths: Strengths, index: int, h: Tensor, ends: str, other: str
-    ) -> Float[Tensor, "batch n channels"]:
+        self, strengths: Strengths, index: int, state: Mapping[str, Units], edge: Edge, ends: str
+    ) -> Units:
         matrix = strengths.matrices[index]
-        waves = matrix.w.shape[-1]
-        x = self.norm(h)
+        values = self.values[: matrix.w.shape[-1]]
         if ends == "target":
-            return matrix.down * onward(matrix, x * strengths.drive[other], self.values[:waves])
-        return matrix.up * back(matrix, x * matrix.pull, self.values[:waves])
+            x = self.norm(state[edge.source]).mul_(strengths.drive[edge.source].unsqueeze(2))
+            return onward(matrix, x, values).mul_(matrix.down.unsqueeze(2))
+        x = self.norm(state[edge.target]).mul_(matrix.pull.unsqueeze(2))
+        return back(matrix, x, values).mul_(matrix.up.unsqueeze(2))
 
 
 def onward(
-    matrix: Matrix, x: Float[Tensor, "batch source c"], values: Float[Tensor, "waves c d"]
-) -> Float[Tensor, "batch target d"]:
+    matrix: Matrix, x: Float[Tensor, "nets source sketches c"], values: Float[Tensor, "waves c d"]
+) -> Float[Tensor, "nets target sketches d"]:
     """Sum over sources and waves of w[t, s, k] (x[s] values[k])."""
-    b, t, s, k = matrix.w.shape
-    spread = torch.einsum("bsc,kcd->bskd", x, values).reshape(len(x), s * k, -1)
-    return _multiply(matrix.w.reshape(b, t, s * k), spread)
+    return _multiply(matrix.w, _in_waves(x, values))
 
 
 def back(
-    matrix: Matrix, x: Float[Tensor, "batch target c"], values: Float[Tensor, "waves c d"]
-) -> Float[Tensor, "batch source d"]:
+    matrix: Matrix, x: Float[Tensor, "nets target sketches c"], values: Float[Tensor, "waves c d"]
+) -> Float[Tensor, "nets source sketches d"]:
     """Sum over targets and waves of w[t, s, k] (x[t] values[k])."""
-    b, t, s, k = matrix.w.shape
-    spread = torch.einsum("btc,kcd->btkd", x, values).reshape(len(x), t * k, -1)
-    return _multiply(matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k), spread)
+    return _multiply(matrix.w.transpose(1, 2), _in_waves(x, values))
 
 
-def _multiply(w: Float[Tensor, "nets n m"], x: Float[Tensor, "sketches m d"]) -> Float[Tensor, "batch n d"]:
-    """The product w @ x, where either side may be one for all.
+def _in_waves(
+    x: Float[Tensor, "nets n sketches c"], values: Float[Tensor, "waves c d"]
+) -> Float[Tensor, "nets n waves sketches d"]:
+    if len(values) == 1:
+        return (x @ values[0]).unsqueeze(2)
+    return torch.einsum("bnqc,kcd->bnkqd", x, values)
 
-    One network under many sketches is a single product, in which w is read once.
-    """
-    if len(w) == 1 and len(x) > 1:
-        b, m, d = x.shape
-        return (w[0] @ x.movedim(0, 1).reshape(m, b * d)).reshape(-1, b, d).movedim(1, 0)
-    return w @ x
+
+def _multiply(
+    w: Float[Tensor, "nets n m waves"], x: Float[Tensor, "_ m waves sketches d"]
+) -> Float[Tensor, "nets n sketches d"]:
+    """The sum over m and the waves: a single product, in which w is read once for all sketches."""
+    product = w.flatten(2) @ x.flatten(1, 2).flatten(2)
+    return product.reshape(*product.shape[:2], *x.shape[3:])
+
+
+def _mean_of(messages: list[Units]) -> Units:
+    """The sum of messages, over the root of how many there are."""
+    if len(messages) == 1:
+        return messages[0]
+    mean: Tensor = torch.stack(messages).sum(0) * len(messages) ** -0.5
+    return mean
 
 
 def _label_messages(
-    graph: Graph, strengths: Strengths, seeds: list[int], channels: int
-) -> dict[str, list[Float[Tensor, "batch n channels"]]]:
+    graph: Graph, strengths: Strengths, sketches: Sketches, channels: int
+) -> dict[str, dict[Ends, Units | None]]:
     """For every group the sketched labelled inputs and outputs, unit by unit of about unit variance."""
-    found: dict[str, dict[Ends, list[Tensor]]] = {
+    messages: dict[str, dict[Ends, list[Tensor]]] = {
         g: {Ends.INPUTS: [], Ends.OUTPUTS: []} for g in graph.symmetry.sizes
     }
     for i, edge in enumerate(graph.edges):
-        matrix = strengths.matrices[i]
-        b, t, s, k = matrix.w.shape
-        if edge.ends is Ends.INPUTS:
-            z = torch.stack([sketch(seed, s, k, channels, matrix.w) for seed in seeds])
-            sum_ = _multiply(matrix.w.reshape(b, t, s * k), z.reshape(len(seeds), s * k, -1))
-            found[edge.target][edge.ends].append(matrix.down * sum_)
-        elif edge.ends is Ends.OUTPUTS:
-            z = torch.stack([sketch(seed, t, k, channels, matrix.w) for seed in seeds])
-            turned = matrix.w.permute(0, 2, 1, 3).reshape(b, s, t * k)
-            found[edge.source][edge.ends].append(
-                matrix.up * _multiply(turned, z.reshape(len(seeds), t * k, -1))
-            )
-    messages = {}
-    for g, ends in found.items():
-        nothing = strengths.drive[g].new_zeros(1, 1, channels).expand(1, graph.symmetry.sizes[g], -1)
-        messages[g] = [
-            torch.stack(parts).sum(0) * len(parts) ** -0.5 if parts else nothing for parts in ends.values()
-        ]
-    return messages
+        if edge.ends is Ends.GROUPS:
+            continue
+        matrix, reads = strengths.matrices[i], edge.ends is Ends.INPUTS
+        w = matrix.w if reads else matrix.w.transpose(1, 2)
+        z = sketches(w.shape[2], w.shape[3], channels, w)
+        z = z.unsqueeze(0) if len(w) == 1 else z.movedim(2, 0).unsqueeze(3)
+        messages[edge.target if reads else edge.source][edge.ends].append(
+            _multiply(w, z).mul_((matrix.down if reads else matrix.up).unsqueeze(2))
+        )
+    return {
+        g: {end: _mean_of(parts) if parts else None for end, parts in ends.items()}
+        for g, ends in messages.items()
+    }
 
 
-def places_of(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, "1 1 place"]]:
+def places_of(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, " place"]]:
     """What a group knows of where it stands."""
     made = {}
     for g, n in graph.symmetry.sizes.items():
@@ -199,5 +210,5 @@ def places_of(graph: Graph, like: Tensor) -> dict[str, Float[Tensor, "1 1 place"
             down / (down + up), 1 / down, 1 / up, float(g in graph.normed),
             len(graph.writers[g]) ** -0.5 if graph.writers[g] else 0.0, 10 / (10 + n**0.5),
         ]  # fmt: skip
-        made[g] = torch.tensor(facts, dtype=like.dtype, device=like.device).reshape(1, 1, -1)
+        made[g] = torch.tensor(facts, dtype=like.dtype, device=like.device)
     return made

@@ -50,11 +50,15 @@ def sketch(
     """
     rng = torch.Generator().manual_seed(seed * 1_000_003 + labels * 1009 + waves)
     drawn = torch.randn(labels, waves, channels, generator=rng)
-    side = _image_side(labels) if waves == 1 else 0
-    if side:
-        half = channels // 2
-        drawn[:, 0, half:] = _smoothed(drawn[:, 0, half:], side)
+    white = white_columns(labels, waves, channels)
+    if white < channels:
+        drawn[:, 0, white:] = _smoothed(drawn[:, 0, white:], _image_side(labels))
     return drawn.to(like.device, like.dtype)
+
+
+def white_columns(labels: int, waves: int, channels: int) -> int:
+    """How many of a sketch's columns, the first ones, are not smoothed."""
+    return channels // 2 if waves == 1 and _image_side(labels) else channels
 
 
 _LEAST_SIDE = 7

@@ -72,6 +72,10 @@ def test_an_alignment_moves_tensors_one_by_one_and_counts_what_moves() -> None:
             {"network": "n-v1", "sketches": 8, "kept": "weights", "why": "it is unsure", "notes": ["a", "b"]},
             ["n-v1, 8 sketches; kept weight matching from the prediction: it is unsure", "a", "b"],
         ),
+        (
+            {"network": "n-v1", "sketches": 0, "kept": "weights", "why": "a copy", "notes": []},
+            ["n-v1; kept weight matching from the prediction: a copy"],
+        ),
     ],
 )
 def test_remarks_tell_of_predictions(details: dict[str, object], expected: Sequence[str]) -> None:

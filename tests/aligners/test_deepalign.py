@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners import deepalign
+from deepalign_cli.aligners import reading
 from deepalign_cli.aligners.activations import ActivationMatching, total
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.choice import Judge
@@ -21,6 +21,7 @@ from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.network.refiner import Refiner, RefinerConfig
+from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.universal import Features
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, Spec, parse_spec
@@ -36,7 +37,7 @@ class Counting(DeepAlign):
 
     passes = 0
 
-    def reader(self, graph: Graph, weights: Weights) -> Callable[[list[int]], Features]:
+    def reader(self, graph: Graph, weights: Weights) -> Callable[[Sketches], Features]:
         self.passes += 1
         return super().reader(graph, weights)
 
@@ -207,7 +208,7 @@ def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
     network.refiner = Refiner(RefinerConfig())
     expected = aligner.similarity(symmetry, a, b, seeded(0))
     for name in ("_UNITS_AT_ONCE", "_MOST_UNITS", "_MOST_KEPT"):
-        monkeypatch.setattr(deepalign, name, 0)
+        monkeypatch.setattr(reading, name, 0)
     monkeypatch.setattr(strengths, "_MOST_KEPT", 0)
     aligner = LearnedAligner(network, sketches=4, refine="prior")
     similar = aligner.similarity(symmetry, a, b, seeded(0))

@@ -1,0 +1,122 @@
+"""One network as the learned aligner reads it: every unit's directions, one sketch after another.
+
+Two networks that are nearly equal up to the order of their units show it under a single sketch, and two
+others do not, however many are read. So a pair is read under one sketch, and under all of them if that has
+not told its units apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepalign_cli.aligners.pair import scales_of
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.lazy import Lazy
+from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.signs import canonical_signs
+from deepalign_cli.network.similarity import directions
+from deepalign_cli.network.sketches import Sketches
+from deepalign_cli.network.stacked import stacked
+from deepalign_cli.network.universal import Features
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.acted import Acted
+from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensors import widened
+
+Similarity = Mapping[str, Float[Tensor, "_ _"]]
+Block = Mapping[str, Float[Tensor, "_ columns"]]
+
+_UNITS_AT_ONCE = 2**17  # read under several sketches at once
+_MOST_UNITS = 2**15  # whose directions are kept in full precision
+_MOST_KEPT = 2**23  # similarities
+_CLEAR = 0.99  # of a group's units
+
+
+class Reading:
+    """Every unit's directions in one network, under the first `count` of some sketches."""
+
+    def __init__(self, network: DeepAlign, graph: Graph, weights: Weights, sketches: Sketches) -> None:
+        self.graph, self.sketches, self.count = graph, sketches, 0
+        self.blocks: list[Block] = []  # one for each call of `read`
+        self._network = network
+        self._stack = stacked(graph, Acted(graph.symmetry, scales_of(graph.symmetry, weights), weights))
+        self._read: Callable[[Sketches], Features] | None = None
+
+    @torch.no_grad()
+    def read(self, stop: int, progress: Progress = SILENT) -> None:
+        """Read on up to `stop` sketches; the directions of large networks are kept in half precision."""
+        start, self.count = self.count, max(self.count, stop)
+        if start >= stop or not self.graph.names:
+            return
+        self._network.to(self._stack[self.graph.names[0]].dtype)
+        units, block = sum(self.graph.symmetry.sizes.values()), None
+        at_once = 1 if self.graph.symmetry.turning else max(1, _UNITS_AT_ONCE // units)
+        for first in range(start, stop, at_once):
+            features = self._features(first, min(first + at_once, stop))
+            block = block or _room(features, stop - start)
+            for group, x in features.items():
+                columns, place = directions(x).movedim(0, 1).flatten(1), (first - start) * x.shape[2]
+                block[group][:, place : place + columns.shape[1]] = columns
+            progress(min(at_once, stop - first))
+            del features
+        if block is not None:
+            self.blocks.append(block)
+
+    def _features(self, start: int, stop: int) -> Features:
+        sketches = self.sketches.part(start, stop)
+        if self.graph.symmetry.turning:  # every sketch has signs of its own
+            return self._network.reader(self.graph, self._canonical(start))(sketches)
+        self._read = self._read or self._network.reader(self.graph, self._stack)
+        return self._read(sketches)
+
+    def _canonical(self, number: int) -> Mapping[str, Float[Tensor, "1 ..."]]:
+        """The network under the canonical signs of a sketch."""
+        one = Lazy(self._stack, lambda name: self._stack[name][0])
+        signs = canonical_signs(self.graph, one, self.sketches.seeds[number])
+        view = Acted(self.graph.symmetry, signs, one)
+        return Lazy(self._stack, lambda name: view[name].unsqueeze(0))
+
+
+def compared(own: Reading, other: Reading) -> Similarity:
+    """The mean over the sketches that both have read of every group's similarities.
+
+    Those of large networks are made each time they are asked for.
+    """
+    sizes, count = own.graph.symmetry.sizes, min(own.count, other.count)
+    blocks = list(zip(own.blocks, other.blocks, strict=False))
+    keeps = sum(n * n for n in sizes.values()) <= _MOST_KEPT
+
+    def product(group: str) -> Float[Tensor, "n n"]:
+        """The product a b^T, in float32 at least."""
+        first, *others = ((widened(a[group]), widened(b[group])) for a, b in blocks)
+        total = first[0] @ first[1].T
+        for a, b in others:
+            total.addmm_(a, b.T)
+        return total.div_(count)
+
+    return Lazy(sizes if blocks else (), product, keeps=keeps)
+
+
+def is_clear(similarity: Similarity) -> bool:
+    """Whether in every group nearly all units of the two networks are each other's nearest.
+
+    So it is where one is nearly a copy of the other; of trained networks half of the units are not.
+    """
+    for similar in similarity.values():
+        nearest, back = similar.argmax(1), similar.argmax(0)
+        mutual = back[nearest] == torch.arange(len(nearest), device=nearest.device)
+        if float(mutual.float().mean()) < _CLEAR:
+            return False
+    return True
+
+
+def _room(features: Features, sketches: int) -> Block:
+    """Room for the directions of all groups: one tensor, since many smaller ones leave holes in memory."""
+    sizes, x = [f.shape[1] for f in features.values()], next(iter(features.values()))
+    dtype = torch.float16 if sum(sizes) > _MOST_UNITS else x.dtype
+    room = torch.split(x.new_empty(sum(sizes), sketches * x.shape[2], dtype=dtype), sizes)
+    return dict(zip(features, room, strict=True))
