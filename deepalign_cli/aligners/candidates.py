@@ -17,8 +17,8 @@ from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
-from deepalign_cli.aligners.reading import Similarity
 from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.sketched import Similarity
 from deepalign_cli.aligners.starts import planted_element
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign

@@ -13,8 +13,8 @@ from deepalign_cli.aligners.candidates import Prediction
 from deepalign_cli.aligners.choice import Choice, Judge, choose, notes_on
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.reading import Reading, Similarity, compared, is_clear
 from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.sketched import Similarity, Sketched, compared, is_clear
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.graph import Graph
@@ -72,7 +72,7 @@ class LearnedAligner:
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
         self.judge, self.evidence, self.dreaming = judge, evidence, dreaming
         self.making: Mapping[str, object] = {}
-        self._kept: tuple[Weights, Symmetry, list[int], Reading] | None = None
+        self._kept: tuple[Weights, Symmetry, list[int], Sketched] | None = None
         self._count = 0  # of the sketches that the last pair was read under
 
     def __call__(
@@ -109,7 +109,7 @@ class LearnedAligner:
         """The mean over the sketches of every group's similarities, of large networks made when asked for."""
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
         own = self._reference(symmetry, reference, seeds)
-        other = Reading(self.network, own.graph, moving, own.sketches)
+        other = Sketched(self.network, own.graph, moving, own.sketches)
         stage = progress.part(_PREDICTING, "reading both networks", 2 * len(seeds))
         for stop in sorted({1, len(seeds)}):
             own.read(stop, stage)
@@ -120,11 +120,11 @@ class LearnedAligner:
         self._count = other.count
         return similarity
 
-    def _reference(self, symmetry: Symmetry, reference: Weights, seeds: list[int]) -> Reading:
+    def _reference(self, symmetry: Symmetry, reference: Weights, seeds: list[int]) -> Sketched:
         """The reading of the reference that the last call has left, or a new one."""
         kept = self._kept
         if kept is None or kept[0] is not reference or kept[1] is not symmetry or kept[2] != seeds:
             sketches = Sketches(seeds, orthogonal=True)
-            kept = reference, symmetry, seeds, Reading(self.network, Graph(symmetry), reference, sketches)
+            kept = reference, symmetry, seeds, Sketched(self.network, Graph(symmetry), reference, sketches)
             self._kept = kept
         return kept[3]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepalign_cli.aligners.deepalign import LearnedAligner
-from deepalign_cli.aligners.reading import Reading, compared, is_clear
+from deepalign_cli.aligners.sketched import Sketched, compared, is_clear
 from deepalign_cli.network.encoders import make_encoder
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
@@ -27,7 +27,7 @@ def network() -> DeepAlign:
 def test_reading_on_is_reading_at_once(network: DeepAlign) -> None:
     symmetry, a, b = trained()
     graph, sketches = Graph(symmetry), Sketches(SEEDS)
-    own, other = (Reading(network, graph, w, sketches) for w in (a, b))
+    own, other = (Sketched(network, graph, w, sketches) for w in (a, b))
     for stop in (1, 1, 4):
         for reading in (own, other):
             reading.read(stop)
@@ -42,7 +42,7 @@ def test_reading_on_is_reading_at_once(network: DeepAlign) -> None:
 def test_what_both_have_read_is_compared(network: DeepAlign) -> None:
     symmetry, a, b = trained()
     graph, sketches = Graph(symmetry), Sketches(SEEDS)
-    own, other, brief = (Reading(network, graph, w, sketches) for w in (a, b, a))
+    own, other, brief = (Sketched(network, graph, w, sketches) for w in (a, b, a))
     for reading, stops in ((own, (1, 4)), (other, (1,)), (brief, (1,))):
         for stop in stops:
             reading.read(stop)

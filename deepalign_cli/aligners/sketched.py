@@ -36,7 +36,7 @@ _MOST_KEPT = 2**23  # similarities
 _CLEAR = 0.99  # of a group's units
 
 
-class Reading:
+class Sketched:
     """Every unit's directions in one network, under the first `count` of some sketches."""
 
     def __init__(self, network: DeepAlign, graph: Graph, weights: Weights, sketches: Sketches) -> None:
@@ -81,7 +81,7 @@ class Reading:
         return Lazy(self._stack, lambda name: view[name].unsqueeze(0))
 
 
-def compared(own: Reading, other: Reading) -> Similarity:
+def compared(own: Sketched, other: Sketched) -> Similarity:
     """The mean over the sketches that both have read of every group's similarities.
 
     Those of large networks are made each time they are asked for.
