@@ -12,8 +12,10 @@ import torch
 from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.models.designs import DESIGNS, Design, config_of
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.conv1d import Conv1d
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.rnn import RNN
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.recipes import make
@@ -98,7 +100,27 @@ def _cnn(ranges: Ranges, task: Task, rng: random.Random) -> Design:
         (1 if task.grey else 3, *widths), task.side,
         norm=_choice(ranges, "norm", (False, True), rng),
         average=_choice(ranges, "average", (False, True), rng), pools=pools,
+        activation=_choice_if_asked(ranges, "activation", "relu", rng),
+        separable=_choice_if_asked(ranges, "separable", False, rng),
     )  # fmt: skip
+
+
+def _conv1d(ranges: Ranges, task: Task, rng: random.Random) -> Design:
+    depth = rng.randint(*_range(ranges, "depth", (2, 4)))
+    low, high = _range(ranges, "width", (16, 64))
+    return Conv1d(
+        tuple(_log_uniform(low, high, rng) for _ in range(depth)),
+        _choice(ranges, "kernel", (3, 5), rng), task.side, 1 if task.grey else 3,
+        norm=_choice(ranges, "norm", (False, True), rng),
+        activation=_choice(ranges, "activation", ("relu",), rng),
+    )  # fmt: skip
+
+
+def _recurrent(ranges: Ranges, task: Task, rng: random.Random) -> Design:
+    low, high = _range(ranges, "width", (24, 64))
+    units, layers = _log_uniform(low, high, rng), rng.randint(*_range(ranges, "layers", (1, 2)))
+    cell = _choice(ranges, "cell", ("gru", "lstm"), rng)
+    return RNN(units, layers, cell, task.side, 1 if task.grey else 3)
 
 
 def _resnet(ranges: Ranges, task: Task, rng: random.Random) -> Design:
@@ -108,7 +130,12 @@ def _resnet(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     if widths[0] == widths[-1]:  # whose shapes do not tell norms before from norms after
         widths = (*widths[:-1], widths[-1] + 4)
     blocks = rng.randint(*_range(ranges, "blocks", (1, 2)))
-    return ResNet(widths, blocks, task.side, 1 if task.grey else 3, stride=2 if task.side > 16 else 1)
+    return ResNet(
+        widths, blocks, task.side, 1 if task.grey else 3,
+        stride=2 if task.side > 16 else 1,
+        squeeze=_choice_if_asked(ranges, "squeeze", 1, rng),
+        activation=_choice_if_asked(ranges, "activation", "relu", rng),
+    )  # fmt: skip
 
 
 def _transformer(ranges: Ranges, task: Task, rng: random.Random) -> Design:
@@ -139,6 +166,11 @@ def _choice(ranges: Ranges, key: str, usual: tuple[Any, ...], rng: random.Random
     return rng.choice(tuple(value))
 
 
+def _choice_if_asked(ranges: Ranges, key: str, usual: Any, rng: random.Random) -> Any:
+    """One of an entry's values; without the entry nothing is drawn, as before there was such an entry."""
+    return _choice(ranges, key, (usual,), rng) if key in ranges else usual
+
+
 def _log_uniform(low: float, high: float, rng: random.Random) -> int:
     """A multiple of 4 near a number whose logarithm is uniform."""
     return max(4, 4 * round(math.exp(rng.uniform(math.log(low), math.log(high))) / 4))
@@ -147,13 +179,17 @@ def _log_uniform(low: float, high: float, rng: random.Random) -> int:
 _DESIGN_HINT = 'write design = { kind = "mlp", sizes = [784, 128, 10] } and no ranges.'
 _RANGES: Mapping[str, set[str]] = {
     "mlp": {"depth", "width", "activation"},
-    "cnn": {"depth", "width", "norm", "average"},
-    "resnet": {"stages", "width", "blocks"},
+    "cnn": {"depth", "width", "norm", "average", "activation", "separable"},
+    "conv1d": {"depth", "width", "kernel", "norm", "activation"},
+    "resnet": {"stages", "width", "blocks", "squeeze", "activation"},
+    "recurrent": {"width", "layers", "cell"},
     "transformer": {"heads", "head_width", "layers"},
 }
 _DRAWS: Mapping[str, Callable[[Ranges, Task, random.Random], Design]] = {
     "mlp": _mlp,
     "cnn": _cnn,
+    "conv1d": _conv1d,
     "resnet": _resnet,
+    "recurrent": _recurrent,
     "transformer": _transformer,
 }

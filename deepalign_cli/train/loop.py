@@ -23,6 +23,7 @@ from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import CheckpointError, UsageError, one_line
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.pretrained import load_pretrained, network_name
 from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.similarity import similarities
 from deepalign_cli.train.log import append, finite, forget_after, mean
@@ -55,8 +56,10 @@ _LEAST = {"steps": 10, "networks": 2, "images": 1, "planted_every": 1, "validate
 class Plan:
     """How an encoder is trained. `weights` are those of the planted, distance and path losses.
 
-    `planted_every`: the planted loss is only taken every so many steps; it is soon zero. `hard` is the
-    share of steps in the second half whose path is taken at the rounded permutation (straight-through).
+    `start` names a trained aligner whose weights the run begins with. `planted_every`: the planted loss is
+    only taken every so many steps, for it is soon zero; of networks with a common parent, whose partners
+    are known, at every step. `hard` is the share of steps whose path is taken at the rounded permutation
+    (straight-through), from the share `hard_from` of the run on. `half`: the path is run in bfloat16.
     """
 
     steps: int = 4000
@@ -67,6 +70,9 @@ class Plan:
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     planted_every: int = 4
     hard: float = 0.5
+    hard_from: float = 0.5
+    half: bool = False
+    start: str = ""
     validate_every: int = 500
     seed: int = 0
     families: Mapping[str, float] = field(default_factory=dict)  # name's beginning -> how often
@@ -77,7 +83,7 @@ class Plan:
             raise ValueError(f"weights must be three numbers, not {self.weights!r}")
         if not isinstance(self.families, Mapping):
             raise ValueError(f"families must be a table, not {self.families!r}")
-        numbers = {"rate": self.rate, "decay": self.decay, "hard": self.hard}
+        numbers = {name: getattr(self, name) for name in ("rate", "decay", "hard", "hard_from")}
         numbers |= {f"weights[{i}]": w for i, w in enumerate(self.weights)}
         numbers |= {f"families.{name}": share for name, share in self.families.items()}
         for name, number in numbers.items():
@@ -112,10 +118,11 @@ def read_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
 
 
 def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
-    """A fresh run: weights drawn from the plan's seed, AdamW under a one-cycle rate.
+    """A fresh run: weights drawn from the plan's seed or a trained aligner's, AdamW under a one-cycle rate.
 
     Raises:
-        UsageError: the encoder's table is not usable.
+        UsageError: the encoder's table is not usable, or the trained aligner has another one.
+        CheckpointError: the trained aligner is none.
     """
     name = network.get("encoder", "universal")
     if not isinstance(name, str) or name not in ENCODERS:
@@ -133,9 +140,23 @@ def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
                 f"[network] of the recipe is not usable: {error}.",
                 "docs/training.md has the entries of each encoder.",
             ) from None
+    if plan.start:
+        _warm(model, plan.start)
     optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, plan.steps + 1, pct_start=0.05)
     return TrainingRun(model, optimiser, schedule)
+
+
+def _warm(model: DeepAlign, reference: str) -> None:
+    """Give a model the encoder and the temperature of a trained aligner."""
+    trained = load_pretrained(reference)
+    if encoder_table(trained.encoder) != encoder_table(model.encoder):
+        raise UsageError(
+            f"'{network_name(reference)}', which [train] starts with, has another encoder than [network].",
+            f"write [network] with {encoder_table(trained.encoder)}.",
+        )
+    trained.refiner = None
+    model.load_state_dict(trained.state_dict())
 
 
 def check_pool(pool: Sequence[PoolEntry], plan: Plan) -> None:
@@ -232,18 +253,21 @@ def pair_losses(
     weights = entry.stack(nets)
     features = model.encode(entry.graph, weights, seed)
     parts: dict[str, Tensor] = {}
-    if plan.weights[0] and step % plan.planted_every == 0:
+    similar = similarities(*({g: f[side] for g, f in features.items()} for side in (first, second)))
+    logs = _projected(model, similar)
+    if entry.family.common:
+        parts["planted"] = planted_loss(logs)
+    elif plan.weights[0] and step % plan.planted_every == 0:
         copies = model.encode(entry.graph, noisy(weights, rng), seed)
         parts["planted"] = planted_loss(_projected(model, similarities(features, copies)))
-    similar = similarities(*({g: f[side] for g, f in features.items()} for side in (first, second)))
-    soft = {g: log.exp() for g, log in _projected(model, similar).items()}
+    soft = {g: log.exp() for g, log in logs.items()}
     a, b = ({n: w[side] for n, w in weights.items()} for side in (first, second))
     moved = carried(entry.graph.symmetry, soft, b)
     parts["distance"] = distance_loss(a, b, moved)
-    if step >= plan.steps // 2 and float(torch.rand(1, generator=rng)) < plan.hard:
+    if step >= int(plan.hard_from * plan.steps) and float(torch.rand(1, generator=rng)) < plan.hard:
         moved = carried(entry.graph.symmetry, {g: straight_through(p) for g, p in soft.items()}, b)
     member = entry.family.member[nets][first]
-    parts["path"] = path_loss(entry.family, entry.examples, a, moved, member, rng, plan.images)
+    parts["path"] = path_loss(entry.family, entry.examples, a, moved, member, rng, plan.images, plan.half)
     return parts
 
 

@@ -55,7 +55,7 @@ def distance_loss(a: Stack, b: Stack, moved: Stack) -> Float[Tensor, ""]:
 
 def path_loss(
     family: Family, examples: Examples, a: Stack, moved: Stack, member: Int64[Tensor, " batch"],
-    rng: torch.Generator, images: int,
+    rng: torch.Generator, images: int, half: bool = False,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """The task's loss on a random batch at a random place of the path, alpha uniform in [.2, .8]."""
     count = len(member)
@@ -63,7 +63,7 @@ def path_loss(
     mixed = {n: a[n] + alpha.reshape(-1, *[1] * (a[n].ndim - 1)) * (moved[n] - a[n]) for n in a}
     rows = torch.randint(len(examples.train_x), (count, images), generator=rng)
     x, y = batch_of(examples, family.task, rows, member)
-    return losses(family.design, family.task, mixed, x, y).mean()
+    return losses(family.design, family.task, mixed, x, y, half).mean()
 
 
 def carried(symmetry: Symmetry, matrices: Projected, b: Stack) -> dict[str, Tensor]:

@@ -18,18 +18,29 @@ from deepalign_cli.train.tasks import Task
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the networks of a zoo are trained: Adam with a cosine-shaped rate, own data order each."""
+    """How the networks of a zoo are trained: Adam with a cosine-shaped rate, own data order each.
+
+    Each network sees its own `share` of the images. For the first `common` of the steps there is one
+    network, the parent of all. `half`: convolutions and products in bfloat16.
+    """
 
     networks: int = 16
     epochs: float = 4.0
     batch: int = 100
     rate: float = 1e-3
     members: int = 1  # how many images there are, for fields: networks of one image can be merged
+    share: float = 1.0
+    common: float = 0.0
+    half: bool = False
 
     def __post_init__(self) -> None:
         check_integers(self, {"networks": 1, "batch": 1, "members": 1})
         if not (0 < self.epochs < math.inf and 0 < self.rate < math.inf):
             raise ValueError("epochs and rate must be above 0")
+        if not (0 < self.share <= 1 and 0 <= self.common < 1):
+            raise ValueError("share must be above 0 and at most 1, and common at least 0 and below 1")
+        if self.common and self.members > 1:
+            raise ValueError("networks of several members have no common parent")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Family:
     """Some trained networks of one design on one task, stacked along the first axis.
 
     `member` says which networks belong together (the image of a field; else 0), `score` is the test
-    accuracy (for a field, minus its mean squared error).
+    accuracy (for a field, minus its mean squared error). `common` is the share of the steps that their
+    common parent was trained for: where it is not 0, unit k of one network is by origin unit k of all.
     """
 
     design: Design
@@ -33,6 +34,7 @@ class Family:
     weights: Mapping[str, Float[Tensor, "networks ..."]]
     score: Float[Tensor, " networks"]
     member: Int64[Tensor, " networks"]
+    common: float = 0.0
 
     def network(self, index: int) -> dict[str, Tensor]:
         """The weights of one network."""
@@ -48,6 +50,7 @@ def save_family(path: Path, family: Family) -> None:
     tensors = {f"weights/{name}": w for name, w in family.weights.items()}
     tensors |= {"score": family.score, "member": family.member}
     subject = {"design": json.dumps(config_of(family.design)), "task": json.dumps(asdict(family.task))}
+    subject |= {"common": str(family.common)} if family.common else {}
     write_tensors(path, tensors, {ZOO_KEY: FORMAT, **subject})
 
 
@@ -60,7 +63,11 @@ def load_family(path: Path) -> Family:
     file = open_family(path)
     design, task = subject_of(file, path)
     weights = {n.removeprefix("weights/"): file[n].clone() for n in file if n.startswith("weights/")}
-    return Family(design, task, weights, file["score"].clone(), file["member"].clone())
+    try:
+        common = float(file.metadata.get("common", 0))
+    except ValueError as error:
+        raise CheckpointError(f"'{path}' is not a complete zoo file: {error}.", _HINT) from None
+    return Family(design, task, weights, file["score"].clone(), file["member"].clone(), common)
 
 
 def open_family(path: Path) -> Checkpoint:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -86,36 +87,63 @@ def train_family(
     design: Design, task: Task, examples: Examples, schedule: Schedule, seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Family:  # fmt: skip
-    """Train `schedule.networks` networks at once, each from its own initialisation, in its own data order."""
+    """Train `schedule.networks` networks at once, each from its own initialisation, in its own data order.
+
+    Where they have a common parent, it is trained first, on all images.
+    """
     rng = torch.Generator().manual_seed(seed)
-    count = schedule.networks
-    fresh = [design.init(rng) for _ in range(count)]
+    count, common = schedule.networks, schedule.common
+    fresh = [design.init(rng) for _ in range(1 if common else count)]
     weights = {name: torch.stack([net[name] for net in fresh]) for name in fresh[0]}
+    steps = max(1, round(schedule.epochs * schedule.share * len(examples.train_x) / schedule.batch))
+    if common:
+        past = max(1, round(common * steps))
+        _train(design, task, examples, replace(schedule, share=1.0), weights, past, rng, lambda _: None)
+        weights = {name: w.detach().repeat(count, *[1] * (w.ndim - 1)) for name, w in weights.items()}
+        steps = max(1, steps - past)
+    _train(design, task, examples, schedule, weights, steps, rng, progress)
+    settled = {n: w.detach() for n, w in weights.items()}
+    settled |= statistics_of(design, settled, examples)
+    member = _members(task, schedule, count)
+    score = scores(design, task, settled, examples, member)
+    return Family(design, task, settled, score, member, common)
+
+
+def _train(
+    design: Design, task: Task, examples: Examples, schedule: Schedule, weights: Mapping[str, Tensor],
+    steps: int, rng: torch.Generator, progress: Callable[[float], None],
+) -> None:  # fmt: skip
+    """Train a stack of networks in place for so many steps."""
     trained = {n: w.requires_grad_() for n, w in weights.items() if not is_statistic(n)}
-    member = torch.arange(count) % schedule.members if task.field else torch.zeros(count, dtype=torch.long)
+    member = _members(task, schedule, len(next(iter(weights.values()))))
     optimiser = torch.optim.Adam(trained.values(), lr=schedule.rate, fused=True)
-    steps = max(1, round(schedule.epochs * len(examples.train_x) / schedule.batch))
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=schedule.rate / 50)
-    for step, rows in enumerate(_orders(len(examples.train_x), count, schedule.batch, steps, rng)):
+    for step, rows in enumerate(_orders(len(examples.train_x), len(member), schedule, steps, rng)):
         x, y = batch_of(examples, task, rows, member)
         optimiser.zero_grad()
-        torch.autograd.backward(losses(design, task, trained, x, y).sum())
+        torch.autograd.backward(losses(design, task, trained, x, y, schedule.half).sum())
         optimiser.step()
         rate.step()
         if step % 20 == 0:
             progress(step / steps)
-    settled = {n: trained.get(n, w).detach() for n, w in weights.items()}
-    settled |= statistics_of(design, settled, examples)
-    return Family(design, task, settled, scores(design, task, settled, examples, member), member)
+
+
+def _members(task: Task, schedule: Schedule, count: int) -> Int64[Tensor, " networks"]:
+    return torch.arange(count) % schedule.members if task.field else torch.zeros(count, dtype=torch.long)
 
 
 def _orders(
-    examples: int, networks: int, batch: int, steps: int, rng: torch.Generator
+    examples: int, networks: int, schedule: Schedule, steps: int, rng: torch.Generator
 ) -> Iterator[Int64[Tensor, "networks batch"]]:
-    """Rows of examples, every network in its own order, reshuffled every epoch."""
-    batch = min(batch, examples)
+    """Rows of examples, every network's own share in its own order, reshuffled every epoch."""
+    count = max(1, round(schedule.share * examples))
+    batch = min(schedule.batch, count)
+    shares = [
+        torch.randperm(examples, generator=rng)[:count] if count < examples else torch.arange(examples)
+        for _ in range(networks)
+    ]
     for step in range(steps):
-        start = step % (examples // batch) * batch
+        start = step % (count // batch) * batch
         if not start:
-            order = torch.stack([torch.randperm(examples, generator=rng) for _ in range(networks)])
+            order = torch.stack([rows[torch.randperm(count, generator=rng)] for rows in shares])
         yield order[:, start : start + batch]

@@ -8,8 +8,10 @@ import pytest
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs import Design, config_of
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.conv1d import Conv1d
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.rnn import RNN
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.families import FAMILIES
@@ -18,7 +20,10 @@ from deepalign_cli.train.draws import draw_design
 from deepalign_cli.train.tasks import Task
 from tests.symmetry.builders import seeded, shapes_of
 
-KINDS = {"mlp": MLP, "cnn": CNN, "resnet": ResNet, "transformer": Transformer}
+KINDS = {
+    "mlp": MLP, "cnn": CNN, "conv1d": Conv1d, "resnet": ResNet, "recurrent": RNN,
+    "transformer": Transformer,
+}  # fmt: skip
 GREY, COLOUR = Task("x", side=14), Task("x", side=28, grey=False)
 
 
@@ -92,6 +97,34 @@ def test_streams_are_told_from_tokens_pixels_and_classes() -> None:
     assert width(2, 8, COLOUR) == 24  # 16 tokens
     assert width(7, 7, GREY) == 77  # 49 pixels a patch
     assert width(2, 5, GREY) == 18  # 10 classes
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranges", "options"),
+    [
+        ("cnn", {"activation": ["gelu"]}, {"activation": "gelu"}),
+        ("cnn", {"separable": [True], "norm": [True]}, {"separable": True}),
+        ("resnet", {"squeeze": [4], "activation": ["silu"]}, {"squeeze": 4, "activation": "silu"}),
+        ("recurrent", {"cell": ["lstm"], "layers": [3, 3]}, {"cell": "lstm", "layers": 3}),
+        ("conv1d", {"kernel": [7], "norm": [True]}, {"kernel": 7, "norm": True}),
+    ],
+)
+def test_what_is_asked_for_is_drawn(kind: str, ranges: dict[str, object], options: dict[str, object]) -> None:
+    design = draw_design(kind, {"width": [8, 16], **ranges}, COLOUR, random.Random(1))
+    assert config_of(design).items() >= options.items()
+
+
+@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+def test_entries_that_came_later_leave_what_is_drawn_without_them(kind: str) -> None:
+    usual, rng = {"cnn": "relu", "resnet": "relu"}[kind], random.Random(1)
+    bare, asked = random.Random(1), {"activation": [usual]}
+    assert draw_design(kind, asked, GREY, rng) == draw_design(kind, {}, GREY, bare)
+    assert rng.getstate() != bare.getstate()
+
+
+def test_a_depthwise_convolution_on_grey_images_is_ambiguous() -> None:
+    with pytest.raises(UsageError, match="cannot be used: 'conv2' may convolve each channel"):
+        draw_design("cnn", {"separable": [True]}, GREY, random.Random(1))
 
 
 def test_other_kinds_are_designs_as_they_are_written() -> None:

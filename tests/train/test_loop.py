@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.network.saved import load_network
 from deepalign_cli.train import loop
 from deepalign_cli.train.loop import (
@@ -25,9 +26,11 @@ from deepalign_cli.train.loop import (
     train,
 )
 from deepalign_cli.train.pool import PoolEntry
+from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.workers import Workers
 from tests.train.runs import NETWORK, STEPS, log_of, read_pool, write_zoo
 
+ROOT = Path(__file__).parents[2]
 PLAN = Plan(**STEPS)  # type: ignore[arg-type]
 
 
@@ -300,6 +303,8 @@ def test_a_gradient_that_is_not_finite_is_not_followed(pool: list[PoolEntry], tm
         ({"seed": 2**63}, "seed must be an integer"),
         ({"rate": "fast"}, "rate"),
         ({"decay": -0.1}, "decay must be a number of at least 0, not -0.1"),
+        ({"hard_from": -1.0}, "hard_from must be a number of at least 0, not -1.0"),
+        ({"start": 3}, "start must be a string, not 3"),
         ({"hard": float("nan")}, "hard must be a number of at least 0, not nan"),
         ({"weights": [1.0, 1.0]}, "weights"),
         ({"weights": [1.0, 1.0, -1.0]}, r"weights\[2\] must be a number of at least 0, not -1.0"),
@@ -349,6 +354,54 @@ def test_families_that_do_not_do_are_refused(pool: list[PoolEntry], tmp_path: Pa
         refused([pool[1], entry], {}, "'narrow' has too few networks")
     refused(pool, {"cnn": 2}, "begins with 'cnn'")
     refused(pool, {"narrow": 0, "wide": 0.0}, "no family to draw")
+
+
+def test_a_run_may_begin_with_a_trained_aligner(unbroken: Path) -> None:
+    best = str(unbroken / "best.safetensors")
+    plan = dataclasses.replace(PLAN, start=best)
+    run = start(NETWORK, plan)
+    assert equal(dict(run.model.state_dict()), dict(load_network(Path(best)).state_dict()))
+    assert all(w.requires_grad for w in run.model.parameters())
+    with pytest.raises(UsageError, match=r"'best.safetensors', which \[train\] starts with, has another enc"):
+        start({**NETWORK, "channels": 9}, plan)
+    with pytest.raises(UsageError, match="no network is called 'univers'"):
+        start(NETWORK, dataclasses.replace(PLAN, start="univers"))
+
+
+def test_a_start_leaves_the_refiner_behind() -> None:
+    network = read_recipe(ROOT / "pretrained" / "universal-v1.toml")["network"]
+    model = start(network, dataclasses.replace(PLAN, start="universal-v1")).model
+    shipped = load_pretrained("universal-v1")
+    assert shipped.refiner is not None
+    assert model.refiner is None
+    assert torch.equal(model.log_temperature, shipped.log_temperature)
+
+
+def test_rounded_paths_begin_when_the_plan_says(
+    pool: list[PoolEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounded = []
+    monkeypatch.setattr(loop, "straight_through", lambda p: rounded.append(p) or p)
+    run = start(NETWORK, PLAN)
+
+    def is_rounded(hard_from: float, step: int) -> bool:
+        rounded.clear()
+        plan = dataclasses.replace(PLAN, hard=1.0, hard_from=hard_from)
+        loop.pair_losses(run.model, plan, pool[0], loop._rng(0, step), step)
+        return bool(rounded)
+
+    assert [is_rounded(0.0, 0), is_rounded(0.5, 5), is_rounded(0.5, 6)] == [True, False, True]
+
+
+def test_networks_of_one_parent_are_planted_in_each_other(pool: list[PoolEntry]) -> None:
+    run, entry = start(NETWORK, PLAN), pool[0]
+    related = dataclasses.replace(entry, family=dataclasses.replace(entry.family, common=0.5))
+
+    def planted(entry: PoolEntry, step: int) -> bool:
+        return "planted" in loop.pair_losses(run.model, PLAN, entry, loop._rng(0, step), step)
+
+    assert [planted(entry, 0), planted(entry, 1)] == [True, False]
+    assert [planted(related, 0), planted(related, 1)] == [True, True]
 
 
 def test_the_seed_gives_the_first_weights_and_leaves_the_global_generator() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from deepalign_cli.train.plans import Schedule
 from deepalign_cli.train.tasks import Examples, Task
 from deepalign_cli.train.zoo_files import Family, load_family, save_family
 from deepalign_cli.train.zoo_losses import batch_of, losses
-from deepalign_cli.train.zoo_training import train_family, train_zoo
+from deepalign_cli.train.zoo_training import _orders, train_family, train_zoo
 from tests.symmetry.builders import seeded
 from tests.train.builders import QUICK, bytes_of, same_weights, separable, waves, write_data
 
@@ -342,3 +343,70 @@ def test_examples_stay_as_they_are() -> None:
     kept = examples.train_x.clone()
     train_family(CNN((1, 4, 4), 4), TASK, examples, QUICK, 1)
     assert torch.equal(examples.train_x, kept)
+
+
+# --- shares, parents and bfloat16 -------------------------------------------------------------------
+
+
+def seen_rows(share: float) -> list[set[int]]:
+    """The rows that each of three networks is trained on in some epochs."""
+    schedule = Schedule(networks=3, batch=10, share=share)
+    batches = list(_orders(80, 3, schedule, 20, seeded(1)))
+    assert all(rows.shape == (3, 10) for rows in batches)
+    return [{int(row) for rows in batches for row in rows[k]} for k in range(3)]
+
+
+def test_a_share_is_each_networks_own() -> None:
+    shares = seen_rows(0.5)
+    assert [len(rows) for rows in shares] == [40, 40, 40]
+    assert shares[0] != shares[1] != shares[2]
+    assert all(rows == set(range(80)) for rows in seen_rows(1.0))
+
+
+def test_children_are_nearer_than_strangers() -> None:
+    design = MLP((16, 12, 10))
+
+    def apart(family: Family) -> float:
+        w = family.weights["fc1.weight"]
+        return float((w[0] - w[1]).norm() / w[0].norm())
+
+    children = quick(design, schedule=replace(QUICK, common=0.5))
+    assert apart(children) < 0.5 * apart(quick(design))
+    assert apart(children) > 0.01
+
+
+def test_children_say_that_they_are(tmp_path: Path) -> None:
+    family = quick(MLP((16, 4, 10)), schedule=replace(QUICK, common=0.25))
+    save_family(tmp_path / "a.safetensors", family)
+    save_family(tmp_path / "b.safetensors", quick(MLP((16, 4, 10))))
+    assert load_family(tmp_path / "a.safetensors").common == 0.25
+    assert load_family(tmp_path / "b.safetensors").common == 0.0
+    metadata = {"deepalign.zoo": "1", "design": '{"kind": "mlp", "sizes": [16, 4, 10]}'}
+    metadata |= {"task": '{"data": "t"}', "common": "often"}
+    save_file(load_file(tmp_path / "a.safetensors"), tmp_path / "c.safetensors", metadata)
+    with pytest.raises(CheckpointError, match="often"):
+        load_family(tmp_path / "c.safetensors")
+
+
+def test_half_is_about_the_same_loss() -> None:
+    for design in (MLP((16, 6, 10)), CNN((1, 4, 4), 4, norm=True)):
+        family = quick(design)
+        x, y = batch_of(separable(), TASK, torch.arange(60).reshape(3, 20), family.member)
+        whole, half = (losses(design, TASK, family.weights, x, y, half) for half in (False, True))
+        assert half.dtype == torch.float32
+        assert not torch.equal(whole, half)
+        assert torch.allclose(whole, half, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"share": 0.0}, "share"),
+        ({"share": 1.5}, "share"),
+        ({"common": 1.0}, "common"),
+        ({"common": 0.5, "members": 2}, "common parent"),
+    ],
+)
+def test_shares_and_parents_that_cannot_be(table: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Schedule(**table)  # type: ignore[arg-type]

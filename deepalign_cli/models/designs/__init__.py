@@ -10,14 +10,17 @@ from typing import Any, get_type_hints
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs.base import Design, Statistics
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.conv1d import Conv1d
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.rnn import RNN
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.spelling import british
 
 DESIGNS: Mapping[str, type[Design]] = {
-    "mlp": MLP, "cnn": CNN, "resnet": ResNet, "siren": Siren, "transformer": Transformer
+    "mlp": MLP, "cnn": CNN, "conv1d": Conv1d, "resnet": ResNet, "recurrent": RNN, "siren": Siren,
+    "transformer": Transformer,
 }  # fmt: skip
 
 

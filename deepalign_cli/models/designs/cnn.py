@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,7 +26,8 @@ from deepalign_cli.symmetry.symmetry import Weights
 class CNN:
     """`conv1`, (`bn1`), activation, ...; a max-pool of 2 behind the layers in `pools` (from 1), then `fc`.
 
-    `channels` begins with the input's. The head reads the flattened image, or (`average`) its mean.
+    `channels` begins with the input's. The head reads the flattened image, or (`average`) its mean. In a
+    `separable` network every convolution but the first is two: one on each channel by itself, then 1x1.
     """
 
     channels: tuple[int, ...]
@@ -35,6 +37,7 @@ class CNN:
     average: bool = False
     pools: tuple[int, ...] = (1, 2)
     activation: str = "relu"
+    separable: bool = False
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -48,16 +51,25 @@ class CNN:
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
-        for i, (c_in, c_out) in enumerate(pairwise(self.channels), 1):
-            weights |= conv_init(rng, f"conv{i}", c_out, c_in, 3, bias=not self.norm)
-            weights |= norm_init(f"bn{i}", c_out) if self.norm else {}
+        for number, (c_in, c_out, kernel, _) in enumerate(self._convolutions(), 1):
+            weights |= conv_init(rng, f"conv{number}", c_out, c_in, kernel, bias=not self.norm)
+            weights |= norm_init(f"bn{number}", c_out) if self.norm else {}
         side = 1 if self.average else self.size // 2 ** len(self.pools)
         return weights | linear_init(rng, "fc", self.classes, self.channels[-1] * side**2)
 
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        for i in range(1, len(self.channels)):
-            x = functional.conv2d(x, weights[f"conv{i}.weight"], weights.get(f"conv{i}.bias"), padding=1)
-            x = batch_norm(weights, f"bn{i}", x, statistics) if self.norm else x
+        for number, (c_in, _, kernel, pooled) in enumerate(self._convolutions(), 1):
+            w, bias = weights[f"conv{number}.weight"], weights.get(f"conv{number}.bias")
+            x = functional.conv2d(x, w, bias, padding=kernel // 2, groups=x.shape[1] // c_in)
+            x = batch_norm(weights, f"bn{number}", x, statistics) if self.norm else x
             x = ACTIVATIONS[self.activation](x)
-            x = functional.max_pool2d(x, 2) if i in self.pools else x
+            x = functional.max_pool2d(x, 2) if pooled else x
         return linear(weights, "fc", x.mean((2, 3)) if self.average else x.flatten(1))
+
+    def _convolutions(self) -> Iterator[tuple[int, int, int, bool]]:
+        """Channels in (of one group) and out, kernel, and whether a pool follows, of every convolution."""
+        for layer, (c_in, c_out) in enumerate(pairwise(self.channels), 1):
+            split = self.separable and layer > 1
+            if split:
+                yield 1, c_in, 3, False
+            yield c_in, c_out, 1 if split else 3, layer in self.pools

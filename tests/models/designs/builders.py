@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from deepalign_cli.models.designs import Design
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.conv1d import Conv1d
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
+from deepalign_cli.models.designs.rnn import RNN
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.families import FAMILIES
@@ -24,8 +26,14 @@ ALL: dict[str, Design] = {
     "cnn_norm": CNN((3, 8, 12, 12), 8, norm=True, pools=(1, 3), activation="leaky_relu"),
     "cnn_average": CNN((3, 8, 12), 12, norm=True, average=True),
     "cnn_average_bias": CNN((1, 8, 8), 8, average=True, pools=(2,)),
+    "cnn_separable": CNN((3, 8, 12), 12, norm=True, average=True, activation="silu", separable=True),
+    "conv1d": Conv1d((8, 12), size=9),
+    "conv1d_norm": Conv1d((8, 12), kernel=3, size=6, colours=3, norm=True, activation="gelu"),
     "resnet": ResNet((8, 12), blocks=2),
     "resnet_stride": ResNet((4, 6, 8), size=32, colours=3, stride=2),
+    "resnet_bottleneck": ResNet((8, 12), blocks=2, squeeze=2, activation="silu"),
+    "recurrent_gru": RNN(12, size=6),
+    "recurrent_lstm": RNN(12, layers=2, cell="lstm", size=5, colours=3),
     "siren": Siren((2, 16, 16, 1), w0=3.0),
     "transformer": Transformer(16, 4, 24),
     "transformer_colour": Transformer(12, 2, 20, layers=1, size=16, patch=4, colours=3),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from torch import nn
 
@@ -12,18 +14,25 @@ DESIGNS = [
     CNN((3, 8, 12, 12), 8, norm=True, pools=(1, 3), activation="leaky_relu"),
     CNN((3, 8, 12), 12, norm=True, average=True),
     CNN((1, 8, 8), 8, average=True, pools=()),
+    CNN((3, 8, 12), 12, norm=True, pools=(2,), activation="gelu", separable=True),
 ]
 
 
 def module_of(design: CNN) -> nn.Module:
     """The same network of PyTorch's layers."""
     body = nn.Sequential()
-    for i in range(1, len(design.channels)):
-        c_in, c_out = design.channels[i - 1], design.channels[i]
-        body.add_module(f"conv{i}", nn.Conv2d(c_in, c_out, 3, padding=1, bias=not design.norm))
-        if design.norm:
-            body.add_module(f"bn{i}", nn.BatchNorm2d(c_out))
-        body.add_module(f"activation{i}", nets.ACTIVATIONS[design.activation]())
+    number = 0
+    for i, (c_in, c_out) in enumerate(pairwise(design.channels), 1):
+        convs = [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not design.norm)]
+        if design.separable and i > 1:
+            depthwise = nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=not design.norm)
+            convs = [depthwise, nn.Conv2d(c_in, c_out, 1, bias=not design.norm)]
+        for conv in convs:
+            number += 1
+            body.add_module(f"conv{number}", conv)
+            if design.norm:
+                body.add_module(f"bn{number}", nn.BatchNorm2d(conv.out_channels))
+            body.add_module(f"activation{number}", nets.ACTIVATIONS[design.activation]())
         if i in design.pools:
             body.add_module(f"pool{i}", nn.MaxPool2d(2))
     side = 1 if design.average else design.size // 2 ** len(design.pools)
