@@ -36,8 +36,8 @@ def test_its_words_list_its_options(tmp_path: Path) -> None:
     design = CNN((1, 4, 6), 8, average=True, pools=())
     network = network_for(stored(tmp_path, weights_of(design), design_metadata(design)))
     assert network.says == (
-        "cnn channels=1,4,6 size=8 classes=10 norm=false average=true pools=none activation=relu, "
-        "from the checkpoint's metadata"
+        "cnn channels=1,4,6 size=8 classes=10 norm=false average=true pools=none activation=relu "
+        "separable=false, from the checkpoint's metadata"
     )
 
 
