@@ -30,7 +30,7 @@ class Budget:
     steps: int
 
 
-QUICK = Budget(64, 20)  # enough to match units by; a large image shows as much as many small ones
+QUICK = Budget(64, 40)  # enough to match units by; a large image shows as much as many small ones
 CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
 _PLACES = 25_600  # of all images together, and ...
 _FEWEST = 8  # ... images
