@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners import reading
+from deepalign_cli.aligners import sketched
 from deepalign_cli.aligners.activations import ActivationMatching, total
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.choice import Judge
@@ -208,7 +208,7 @@ def test_wide_networks_are_read_a_sketch_at_a_time_in_half_precision(
     network.refiner = Refiner(RefinerConfig())
     expected = aligner.similarity(symmetry, a, b, seeded(0))
     for name in ("_UNITS_AT_ONCE", "_MOST_UNITS", "_MOST_KEPT"):
-        monkeypatch.setattr(reading, name, 0)
+        monkeypatch.setattr(sketched, name, 0)
     monkeypatch.setattr(strengths, "_MOST_KEPT", 0)
     aligner = LearnedAligner(network, sketches=4, refine="prior")
     similar = aligner.similarity(symmetry, a, b, seeded(0))
