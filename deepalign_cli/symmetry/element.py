@@ -1,4 +1,4 @@
-"""An element of the symmetry group: for every group of units a permutation and, perhaps, scales."""
+"""An element of the symmetry group: for every group of units a permutation, perhaps scales, or a rotation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from deepalign_cli.symmetry.rotations import Turn
+
+Vectors = Mapping[str, Tensor]  # by the tensor's name
+
 
 @dataclass(frozen=True)
 class Element:
     """Place i of the result holds unit `perm[i]` of the input, times `scale[i]`.
 
-    Groups that `perm` does not name stay as they are; `scale` names only groups whose kind multiplies.
-    Which power of a unit's scale, and whether its sign, meets an entry is for the spec's marks to say.
+    Groups that `perm` does not name stay as they are; `scale` names only groups whose kind multiplies, and
+    `turn` only those that it mixes, which are not permuted. Which power of a unit's scale, and whether its
+    sign, meets an entry is for the spec's marks to say.
+
+    Streams turn only where their norms have no gains, so an element that turns one goes from networks with
+    the gains `enter`, which are first taken into the layers behind the norms, to such with the gains
+    `leave`, which are taken out of these. A gain that is not named is 1.
 
     >>> g = Element({"k": torch.tensor([2, 0, 1])}, {"k": torch.tensor([1.0, 2.0, 1.0]).double()})
     >>> (g @ g.inverse()).perm["k"]
@@ -26,9 +35,12 @@ class Element:
 
     perm: Mapping[str, Int64[Tensor, " _"]]
     scale: Mapping[str, Float64[Tensor, " _"]] = field(default_factory=dict)
+    turn: Mapping[str, Turn] = field(default_factory=dict)
+    enter: Vectors = field(default_factory=dict)
+    leave: Vectors = field(default_factory=dict)
 
     def __matmul__(self, other: Element) -> Element:
-        """The element that acts as `other` first and `self` second."""
+        """The element that acts as `other` first and `self` second, from the gains that `other` leaves."""
         perm = dict(other.perm)
         scale = dict(other.scale)
         for group, index in self.perm.items():
@@ -37,16 +49,22 @@ class Element:
                 scale[group] = other.scale[group][index]
         for group, factor in self.scale.items():
             scale[group] = factor * scale[group] if group in scale else factor
-        return Element(perm, scale)
+        turn = {group: one.moved_by(self.perm.get(one.within)) for group, one in other.turn.items()}
+        for group, one in self.turn.items():
+            turn[group] = one @ turn[group] if group in turn else one
+        return Element(perm, scale, turn, other.enter, self.leave)
 
     def inverse(self) -> Element:
         """The element that undoes this one."""
         perm = {group: torch.argsort(index) for group, index in self.perm.items()}
         scale = {g: 1.0 / (factor[perm[g]] if g in perm else factor) for g, factor in self.scale.items()}
-        return Element(perm, scale)
+        turn = {group: one.transposed.moved_by(perm.get(one.within)) for group, one in self.turn.items()}
+        return Element(perm, scale, turn, self.leave, self.enter)
 
     def moved(self, group: str) -> int:
-        """How many units of `group` leave their place or change their sign or scale."""
+        """How many units of `group` leave their place, change their sign or scale, or turn."""
+        if group in self.turn:
+            return self.turn[group].moved
         size = len(self.perm[group]) if group in self.perm else len(self.scale.get(group, ()))
         still = torch.ones(size, dtype=torch.bool)
         if group in self.perm:

@@ -1,7 +1,8 @@
 """What a group may do to its units besides permuting them: a table with a row for each kind.
 
 A kind says how its factors are drawn and which are valid. A factor c acts on an axis as |c|^e sgn(c)^f, where
-the spec's mark on the axis gives e (+, - or neither) and f (~). Everything else (acting, composing,
+the spec's mark on the axis gives e (+, - or neither) and f (~). A kind that mixes turns its units by an
+orthogonal matrix, on every axis alike, in the place of permuting them. Everything else (acting, composing,
 inverting) is the same for all kinds.
 """
 
@@ -13,9 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.parameters import load
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from deepalign_cli.symmetry.rotations import Nearest
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Kind:
 
     `turns` says that a unit may change its sign, `stretches` that it may change its size. `factors` makes
     random factors of uniform numbers in [0, 1), `allows` tells whether factors read from a file are of this
-    kind. Both are None where units only change places.
+    kind. Both are None where units only change places. `rotation` names, as "module:name", what finds the
+    kind's orthogonal matrix that is nearest to a given one; it is empty where units are not mixed.
     """
 
     name: str
@@ -32,6 +37,18 @@ class Kind:
     stretches: bool = False
     factors: Callable[[Tensor], Tensor] | None = None
     allows: Callable[[Tensor], bool] | None = None
+    rotation: str = ""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether units turn into one another by an orthogonal matrix."""
+        return bool(self.rotation)
+
+    @property
+    def nearest(self) -> Nearest:
+        """What finds the nearest orthogonal matrix of the kind; of kinds that mix only."""
+        found: Nearest = load(self.rotation)
+        return found
 
     @property
     def multiplies(self) -> bool:
@@ -75,15 +92,23 @@ SIGNED_SCALE = Kind(
     "signed scale", turns=True, stretches=True, factors=_signed_scales, allows=_are_signed_scales
 )
 
+ORTHOGONAL = Kind("orthogonal", rotation="deepalign_cli.symmetry.rotations:polar")
+CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.rotations:centred_polar")
+ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.rotations:planar")
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE)}
+    {
+        kind.name: kind
+        for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)
+    }
 )
 MOVABLE = (SCALE, SIGN)  # what `--kinds` may name; both together are SIGNED_SCALE
 
 
 def kind_that(*, turns: bool, stretches: bool) -> Kind:
     """The kind whose units may change their sign, their size, both or neither."""
-    return next(kind for kind in KINDS.values() if (kind.turns, kind.stretches) == (turns, stretches))
+    plain = (kind for kind in KINDS.values() if not kind.mixes)
+    return next(kind for kind in plain if (kind.turns, kind.stretches) == (turns, stretches))
 
 
 def parse_kinds(text: str) -> frozenset[Kind]:

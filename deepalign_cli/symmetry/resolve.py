@@ -117,7 +117,7 @@ def _without_prefix(spec: Spec, checkpoint: Checkpoint) -> Spec:
     """Names in a spec may be written as they stand in the file."""
     stored = {info.stored_name: name for name, info in checkpoint.infos.items()}
     names = {name: name if name in checkpoint.infos else stored.get(name, name) for name in spec.axes}
-    return replace(spec, axes={names[name]: axes for name, axes in spec.axes.items()})
+    return spec.renamed(lambda name: names.get(name, stored.get(name, name)))
 
 
 def _family(checkpoint: Checkpoint, heads: int | None) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -53,7 +53,9 @@ class Spec:
 
     `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
-    follow, which no sign may pass. `source` and `basis` say where the spec comes from and what it rests
+    follow, which no sign may pass. `gains` names, for the gain of each norm on a group that turns, the tensors
+    that undo it: vectors, as the norm's bias, which are multiplied by it, and the weights of the layers that
+    read the norm, which are divided by it. `source` and `basis` say where the spec comes from and what it rests
     on, `assumptions` what it takes for granted and `stays` what might move and does not, a line for each
     thing; two specs that differ in no more than these three are equal.
     """
@@ -66,6 +68,7 @@ class Spec:
     stays: tuple[str, ...] = field(default=(), compare=False)
     pooled: frozenset[str] = frozenset()
     basis: Basis = Basis.GIVEN
+    gains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -109,6 +112,8 @@ class Spec:
         """
         kind = KINDS[kind] if isinstance(kind, str) else kind
         atoms = self._marked_atoms()
+        if kind.mixes:
+            return frozenset(self.groups())
         scaled = frozenset(atom.name for atom in atoms if atom.exponent)
         turned = self._tilded | (scaled if not self.basis.knows_marks else frozenset())
         groups = frozenset(self.groups())
@@ -171,7 +176,9 @@ class Spec:
         groups = {g for one in axes.values() for axis in one for g in axis.groups()}
         sizes = {g: n for g, n in self.sizes.items() if g in groups}
         kinds = {g: kind for g, kind in self.kinds.items() if g in groups}
-        return replace(self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups)
+        turning = {n for n, one in axes.items() if self.mixing & {g for axis in one for g in axis.groups()}}
+        gains = {n: others for n, others in self.gains.items() if turning >= {*others}}
+        return replace(self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains)
 
     def holding(self, sizes: Mapping[str, int]) -> Spec:
         """The spec in which the groups in `sizes`, which has their sizes, stay in place."""
@@ -180,9 +187,16 @@ class Spec:
             {n: new for n, new in axes.items() if any(True for a in new for _ in a.groups())}
         )
 
-    def with_prefix(self, prefix: str) -> Spec:
-        """The same spec for tensors whose names begin with `prefix`."""
-        return replace(self, axes={prefix + name: axes for name, axes in self.axes.items()})
+    def renamed(self, name_of: Callable[[str], str]) -> Spec:
+        """The same spec for tensors of other names."""
+        axes = {name_of(name): axes for name, axes in self.axes.items()}
+        gains = {name_of(n): tuple(map(name_of, others)) for n, others in self.gains.items()}
+        return replace(self, axes=axes, gains=gains)
+
+    @property
+    def mixing(self) -> frozenset[str]:
+        """The groups that turn by orthogonal matrices."""
+        return frozenset(group for group, kind in self.kinds.items() if kind.mixes)
 
 
 def read_spec(path: str | Path) -> Spec:
@@ -214,10 +228,10 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
-    unknown = sorted(set(table) - {"format", "basis", "axes", "kinds", "sizes", "pooled"})
+    unknown = sorted(set(table) - {"format", "basis", "axes", "kinds", "sizes", "pooled", "gains"})
     if unknown:
         message = f"the spec '{source}' has an unknown entry '{unknown[0]}'."
-        raise SpecError(message, "it may hold format, basis, axes, kinds, sizes and pooled.")
+        raise SpecError(message, "it may hold format, basis, axes, kinds, sizes, pooled and gains.")
     if (number := table.get("format", FORMAT)) != FORMAT:
         raise SpecError(f"the spec '{source}' has format {number!r}; this version reads {FORMAT}.", _HINT)
     axes = {
@@ -226,11 +240,10 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
     }
     kinds = {name: _kind(value, name, source) for name, value in _table(table, "kinds", source).items()}
     sizes = {name: _size(value, name, source) for name, value in _table(table, "sizes", source).items()}
-    pooled = table.get("pooled", [])
-    if not isinstance(pooled, list) or not all(isinstance(g, str) for g in pooled):
-        raise SpecError(f"'pooled' in the spec '{source}' is not a list of group names.", _HINT)
+    pooled = _names(table.get("pooled", []), "'pooled'", source)
+    gains = {n: _names(v, f"'{n}' of 'gains'", source) for n, v in _table(table, "gains", source).items()}
     basis = _basis(table.get("basis", Basis.GIVEN), source)
-    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis)
+    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis, gains=gains)
     _check_names(spec)
     return spec
 
@@ -247,6 +260,9 @@ def format_spec(spec: Spec) -> str:
     for title, table in (("kinds", kinds), ("sizes", spec.sizes)):
         if table:
             lines += ["", f"[{title}]", *(f"{_quoted(k)} = {json.dumps(v)}" for k, v in table.items())]
+    if spec.gains:
+        lists = {name: ", ".join(map(_quoted, others)) for name, others in spec.gains.items()}
+        lines += ["", "[gains]", *(f"{_quoted(name)} = [{others}]" for name, others in lists.items())]
     lines += ["", "[axes]"]
     lines += [f"{_quoted(name)} = {json.dumps(format_axes(axes))}" for name, axes in spec.axes.items()]
     return "\n".join(lines) + "\n"
@@ -268,6 +284,12 @@ def _table(table: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]
     if not isinstance(value, dict):
         raise SpecError(f"'{key}' in the spec '{source}' is not a table.", _HINT)
     return value
+
+
+def _names(value: object, what: str, source: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise SpecError(f"{what} in the spec '{source}' is not a list of names.", _HINT)
+    return tuple(value)
 
 
 def _text(value: object, name: str, source: str) -> str:

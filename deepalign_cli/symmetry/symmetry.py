@@ -15,6 +15,8 @@ from deepalign_cli.symmetry.axes import Atom
 from deepalign_cli.symmetry.blocks import Block, blocks, order
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
+from deepalign_cli.symmetry.norm_gains import NormGains
+from deepalign_cli.symmetry.rotations import Turn, random_rotations
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensors import narrowed, widened
@@ -65,6 +67,8 @@ class Symmetry:
         self.occurrences: dict[str, tuple[Occurrence, ...]] = dict.fromkeys(self.sizes, ())
         for name in spec.axes:
             self._index(name)
+        self.within = {g: self._outer(g) for g, kind in self.kinds.items() if kind.mixes}
+        self.norms = NormGains(spec, self.shapes)
 
     def __repr__(self) -> str:
         return f"Symmetry({self.spec.source}: {len(self.sizes)} groups, {sum(self.sizes.values())} units)"
@@ -80,8 +84,8 @@ class Symmetry:
         return tuple(group for group, kind in self.kinds.items() if kind.stretches)
 
     def moves(self, name: str) -> bool:
-        """Whether any group moves this tensor."""
-        return bool(self.groups_of(name))
+        """Whether any group moves this tensor, or it is a gain that an element replaces."""
+        return bool(self.groups_of(name)) or name in self.spec.gains
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """The groups that move this tensor."""
@@ -98,6 +102,11 @@ class Symmetry:
         >>> symmetry.act(g, "bias", torch.tensor([10.0, 11.0, 12.0]))
         tensor([12., 10., 11.])
         """
+        if g.enter or g.leave or g.turn:
+            return self._turned(g, name, w)
+        return self._moved(g, name, w)
+
+    def _moved(self, g: Element, name: str, w: Tensor) -> Tensor:
         factors = []
         for number, parts in enumerate(self.blocks.get(name, ())):
             if (index := _permutation(parts, g)) is not None:
@@ -105,6 +114,16 @@ class Symmetry:
             if (factor := self._factor(parts, g)) is not None:
                 factors.append((number, factor))
         return _scaled(w, factors, name) if factors else w
+
+    def _turned(self, g: Element, name: str, w: Tensor) -> Tensor:
+        """The same where units turn: out of the gains of one network, and into those of the other."""
+        if not self.moves(name) or not w.is_floating_point():
+            return w
+        wide = self.norms.taken_in(name, widened(w), g.enter)
+        wide = self._moved(g, name, wide)
+        for number, parts in enumerate(self.blocks.get(name, ())):
+            wide = turned(wide, number, parts, g.turn)
+        return narrowed(self.norms.given_back(name, wide, g.leave), w.dtype, name)
 
     def apply(self, g: Element, weights: Weights) -> dict[str, Tensor]:
         """All tensors after the element has acted."""
@@ -123,19 +142,47 @@ class Symmetry:
 
     def identity(self) -> Element:
         """The element that leaves every unit in its place."""
-        return Element({g: torch.arange(n) for g, n in self.sizes.items()})
+        return Element({g: torch.arange(n) for g, n in self.sizes.items() if g not in self.within})
 
     def random(self, rng: torch.Generator) -> Element:
-        """A random element: uniform permutations, and factors as each group's kind draws them."""
-        perm = {g: torch.randperm(n, generator=rng) for g, n in self.sizes.items()}
-        draws = {g: torch.rand(n, generator=rng, dtype=torch.float64) for g, n in self.sizes.items()}
-        scale = {g: factors(draws[g]) for g, kind in self.kinds.items() if (factors := kind.factors)}
-        return Element(perm, scale)
+        """A random element: uniform permutations, and factors and rotations as each group's kind draws them.
+
+        It acts on networks whose norms on turning groups have no gains.
+        """
+        placed = {g: n for g, n in self.sizes.items() if g not in self.within}
+        perm = {g: torch.randperm(n, generator=rng) for g, n in placed.items()}
+        draws = {g: torch.rand(n, generator=rng, dtype=torch.float64) for g, n in placed.items()}
+        scale = {g: factors(draws[g]) for g in placed if (factors := self.kinds[g].factors)}
+        turn = {}
+        for group, outer in self.within.items():
+            heads = self.sizes[outer] if outer else 1
+            nearest = self.kinds[group].nearest
+            turn[group] = Turn(random_rotations(nearest, heads, self.sizes[group], rng), outer)
+        return Element(perm, scale, turn)
+
+    def without_gains(self, weights: Weights) -> Element:
+        """The element that takes the gains of a network's norms into the layers behind them.
+
+        Raises:
+            MismatchError: a gain is 0, or so small that dividing by it would lose digits.
+        """
+        return Element({}, enter=self.norms.of(weights))
 
     def only(self, g: Element, groups: Iterable[str]) -> Element:
         """The part of an element that acts on `groups`."""
         keep = set(groups)
-        return Element(*({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale)))
+        parts = ({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale, g.turn))
+        return Element(*parts, g.enter, g.leave)
+
+    def _outer(self, group: str) -> str:
+        """The group whose units each have their own rotation of this one; empty where there is one for all.
+
+        It stands before the group wherever that stands.
+        """
+        places = self.occurrences[group]
+        before = [{a.name for a, _, _ in p.block.factors[: p.number] if a.name} for p in places]
+        shared = set[str].intersection(*before) if before else set()
+        return next((a.name for a, _, _ in places[0].block.factors if a.name in shared), "")
 
     def _index(self, name: str) -> None:
         places = (
@@ -171,6 +218,31 @@ class Symmetry:
         size = scale.abs() if atom.exponent else torch.ones_like(scale)
         size = 1.0 / size if atom.exponent < 0 else size
         return size * scale.sign() if self.spec.flips(atom) else size
+
+
+def turned(w: Tensor, axis: int, parts: Sequence[Block], turns: Mapping[str, Turn]) -> Tensor:
+    """The tensor with an axis' turning units multiplied by their matrices."""
+    for block in parts:
+        for number, (atom, _, _) in enumerate(block.factors):
+            if atom.name in turns:
+                w = _one_turned(w, axis, block, number, turns[atom.name])
+    return w
+
+
+def _one_turned(w: Tensor, axis: int, block: Block, number: int, turn: Turn) -> Tensor:
+    """The same for one factor of one block: x[h, .., j, ..] becomes sum_j Q[h, i, j] x[h, .., j, ..]."""
+    matrix = turn.matrix.to(w)
+    part = block.cut(w.movedim(axis, 0), 0)
+    x = part.reshape(*block.sizes, *part.shape[1:])
+    names = [atom.name for atom, _, _ in block.factors]
+    if turn.within:
+        x = x.movedim((names.index(turn.within), number), (0, 1))
+        new = (matrix @ x.flatten(2)).reshape(x.shape) if x.ndim > 2 else (matrix @ x[:, :, None])[:, :, 0]
+        new = new.movedim((0, 1), (names.index(turn.within), number))
+    else:
+        new = torch.tensordot(matrix[0], x, ([1], [number])).movedim(0, number)
+    places = block.places().flatten().to(w.device)
+    return w.index_copy(axis, places, new.reshape(part.shape).movedim(0, axis))
 
 
 def _permutation(parts: Sequence[Block], g: Element) -> Tensor | None:

@@ -154,6 +154,8 @@ class Trial:
 
     def _act(self, symmetry: Symmetry, g: Element) -> None:
         """Move the state's units, a tensor at a time: no two copies of the network are held at once."""
+        own = symmetry.without_gains(self.state)
+        g = own.inverse() @ g @ own
         tied: dict[int, list[str]] = {}
         for name, w in self.state.items():
             tied.setdefault(id(w), []).append(name)

@@ -25,7 +25,7 @@ def match(layout: Layout) -> Spec | None:
     """
     prefix = common_prefix(list(layout.shapes))
     net = read(layout.within(prefix))
-    return _write(net).with_prefix(prefix) if net else None
+    return _write(net).renamed(lambda name: prefix + name) if net else None
 
 
 def _write(net: Net) -> Spec:
