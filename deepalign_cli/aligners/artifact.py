@@ -13,6 +13,7 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.rotations import Turn, is_rotation
 from deepalign_cli.symmetry.stored_spec import spec_metadata, stored_spec
 from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
 
@@ -35,6 +36,9 @@ def save_alignment(
     element = alignment.element
     tensors: dict[str, Tensor] = {f"perm/{g}": p.to(torch.int32) for g, p in element.perm.items()}
     tensors |= {f"scale/{g}": s for g, s in element.scale.items()}
+    tensors |= {f"turn/{g}": one.matrix.contiguous() for g, one in element.turn.items()}
+    tensors |= {f"enter/{name}": gain for name, gain in element.enter.items()}
+    tensors |= {f"leave/{name}": gain for name, gain in element.leave.items()}
     codes = {torch.int32: "I32", torch.float64: "F64"}
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
@@ -71,7 +75,8 @@ def load_alignment(path: Path, shapes: Shapes) -> Alignment:
     except (KeyError, ValueError):
         raise CheckpointError(f"the alignment '{path}' lacks part of its description.", _HINT) from None
     making = {key: file.metadata[_MAKING + key] for key in _makings() if _MAKING + key in file.metadata}
-    symmetry, element = Symmetry(spec, shapes), _read_element(path, file)
+    symmetry = Symmetry(spec, shapes)
+    element = _read_element(path, file, symmetry)
     check_element(element, symmetry)
     return Alignment(symmetry, element, method, 0.0, *distances, making=making, hashes=hashes)
 
@@ -86,13 +91,16 @@ def check_element(element: Element, symmetry: Symmetry) -> None:
     """Check that an element read from a file is one of this symmetry.
 
     Raises:
-        MismatchError: a group is missing, of another size, or not permuted, or its scales are not allowed.
+        MismatchError: a group is missing, of another size, or not permuted, or its scales, rotations or
+            gains are not allowed.
     """
-    for group, size in symmetry.sizes.items():
+    _check_turns(element, symmetry)
+    placed = {group: size for group, size in symmetry.sizes.items() if group not in symmetry.within}
+    for group, size in placed.items():
         index = element.perm.get(group)
         if index is None or len(index) != size or not torch.equal(index.sort().values, torch.arange(size)):
             raise MismatchError(f"the alignment does not permute the {size} units of '{group}'.", _HINT)
-    if set(element.perm) - set(symmetry.sizes):
+    if set(element.perm) - set(placed):
         raise MismatchError("the alignment permutes groups that the checkpoints do not have.", _HINT)
     for group, scale in element.scale.items():
         allows = symmetry.kinds[group].allows if group in symmetry.kinds else None
@@ -102,18 +110,43 @@ def check_element(element: Element, symmetry: Symmetry) -> None:
             )
 
 
-def _read_element(path: Path, file: Checkpoint) -> Element:
-    perm, scale = {}, {}
+def _check_turns(element: Element, symmetry: Symmetry) -> None:
+    for group, outer in symmetry.within.items():
+        turn, size = element.turn.get(group), symmetry.sizes[group]
+        shape = (symmetry.sizes[outer] if outer else 1, size, size)
+        wrong = turn is None or tuple(turn.matrix.shape) != shape
+        if wrong or not is_rotation(symmetry.kinds[group].nearest, turn.matrix):  # type: ignore[union-attr]
+            raise MismatchError(
+                f"the alignment does not turn the units of '{group}' as its kind wants.", _HINT
+            )
+    if set(element.turn) - set(symmetry.within):
+        raise MismatchError("the alignment turns groups that may not turn.", _HINT)
+    for gains in (element.enter, element.leave):
+        sizes = {name: tuple(gain.shape) for name, gain in gains.items()}
+        wanted = {name: symmetry.shapes[name] for name in symmetry.spec.gains}
+        if sizes != wanted or not all(bool((g.isfinite() & (g != 0)).all()) for g in gains.values()):
+            raise MismatchError("the alignment's gains are not those of the checkpoints.", _HINT)
+
+
+def _read_element(path: Path, file: Checkpoint, symmetry: Symmetry) -> Element:
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
     for name, info in file.infos.items():
         part, _, group = name.partition("/")
-        wanted = {"perm": "I32", "scale": "F64"}.get(part)
-        if wanted != info.dtype or len(info.shape) != 1:
+        if _PARTS.get(part) != (info.dtype, len(info.shape)):
             raise CheckpointError(f"'{name}' in '{path}' is not part of an alignment.", _HINT)
-        if part == "perm":
-            perm[group] = file[name].long()
-        else:
-            scale[group] = file[name].clone()
-    return Element(perm, scale)
+        parts[part][group] = file[name].long() if part == "perm" else file[name].clone()
+    turn = {group: Turn(q, symmetry.within.get(group, "")) for group, q in parts["turn"].items()}
+    return Element(parts["perm"], parts["scale"], turn, parts["enter"], parts["leave"])
+
+
+# What an alignment's file holds of each kind: the type, and how many axes.
+_PARTS = {
+    "perm": ("I32", 1),
+    "scale": ("F64", 1),
+    "turn": ("F64", 3),
+    "enter": ("F64", 1),
+    "leave": ("F64", 1),
+}
 
 
 def _number(metadata: Mapping[str, str], which: str) -> float:

@@ -21,19 +21,25 @@ _ROUNDED = 3e-7
 
 
 def canonical_scales(symmetry: Symmetry, weights: Weights) -> Element:
-    """The element that balances every unit whose size may change, by positive scales; empty without any."""
-    groups = symmetry.stretching
+    """The element that balances every unit whose size may change, by positive scales; empty without any.
+
+    It takes the gains of norms on groups that turn into the layers behind them.
+
+    Raises:
+        MismatchError: such a gain is too small for that.
+    """
+    groups, gains = symmetry.stretching, symmetry.without_gains(weights).enter
     scale = {g: torch.ones(symmetry.sizes[g], dtype=torch.float64) for g in groups}
     settled = max((_settled(symmetry, weights, g) for g in groups), default=_ROUNDED)
     for _ in range(_SWEEPS if groups else 0):
         change = 0.0
         for group in groups:
-            step = _balance(symmetry, weights, Element({}, scale), group)
+            step = _balance(symmetry, weights, Element({}, scale, enter=gains), group)
             scale[group] = scale[group] * step
             change = max(change, float(step.log().abs().max()))
         if change < settled:
             break
-    return Element({}, scale)
+    return Element({}, scale, enter=gains)
 
 
 def _settled(symmetry: Symmetry, weights: Weights, group: str) -> float:

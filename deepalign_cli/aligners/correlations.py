@@ -46,14 +46,18 @@ class PairMoments:
         self._squares += torch.stack([x.square().sum(1) for x in (a, b)])
         self._products += a @ b.T
 
+    def covariances(self) -> Float[Tensor, "n n"]:
+        """Units of the first network by units of the second, not standardised."""
+        mean = self._sums / self.count
+        return self._products / self.count - mean[0][:, None] * mean[1]
+
     def correlations(self) -> Float[Tensor, "n n"]:
         """Units of the first network by units of the second; 0 for a unit that never changes."""
         mean = self._sums / self.count
         variance = self._squares / self.count - mean.square()
         changes = variance > _ROUNDING * (variance + (mean + self._shift.squeeze(2)).square())
         inverse = torch.where(changes, variance.clamp(min=1e-300).rsqrt(), 0.0)
-        covariance = self._products / self.count - mean[0][:, None] * mean[1]
-        return inverse[0][:, None] * covariance * inverse[1]
+        return inverse[0][:, None] * self.covariances() * inverse[1]
 
 
 class _Reading(Calls):
@@ -90,6 +94,8 @@ def _rows(place: Occurrence, call: Call) -> Float[Tensor, "n samples"]:
 @dataclass(frozen=True)
 class Correlations:
     """For every group that is read, the sum over its readers of two networks' correlations.
+
+    Of groups that turn they are covariances: a rotation mixes units, and those that vary more count more.
 
     Those of readers that flip with a unit's sign are `flipping`. `samples` counts the examples, and
     `unread` names the groups that no layer reads, `open` those and the ones with units that never change.
@@ -147,8 +153,9 @@ def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], sampl
         parts: dict[bool, Tensor] = {}
         for place in symmetry.occurrences[group]:
             if place in moments:
-                before = parts.get(place.flips, torch.zeros(()))
-                parts[place.flips] = before + moments[place].correlations()
+                before, found = parts.get(place.flips, torch.zeros(())), moments[place]
+                turns = group in symmetry.within
+                parts[place.flips] = before + (found.covariances() if turns else found.correlations())
         if parts:
             plain = parts.get(False, torch.zeros(n, n, dtype=torch.float64))
             groups[group] = Matrices(plain, parts.get(True), symmetry.identity())

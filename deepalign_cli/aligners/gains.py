@@ -184,7 +184,10 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
     a descent are few.
     """
     symmetry, old = problem.symmetry, kept.element
-    changed = {h: c for h in problem.neighbours[group] if len(c := _changed(old, g, h))}
+    if symmetry.within and any(old.turn.get(h) is not g.turn.get(h) for h in problem.neighbours[group]):
+        return None
+    permuted = problem.neighbours[group] - symmetry.within.keys()
+    changed = {h: c for h in permuted if len(c := _changed(old, g, h))}
     cost = sum(len(c) / symmetry.sizes[h] for h, c in changed.items())
     if (
         kept.age >= _MOST_UPDATES
@@ -243,7 +246,7 @@ def _only_units(g: Element, source: Element, h: str, units: Tensor) -> Element:
     scale = {k: v for k, v in g.scale.items() if k != h}
     if h in source.scale:
         scale[h] = source.scale[h][units]
-    return Element({**g.perm, h: source.perm[h][units]}, scale)
+    return Element({**g.perm, h: source.perm[h][units]}, scale, g.turn)
 
 
 def _is_simple(problem: Gains, group: str, changed: Iterable[str]) -> bool:

@@ -39,7 +39,8 @@ class Method:
 
     `loads` names, as "module:name", what is called with the values of `parameters` and, where data are of
     use, with `evidence` (which may be None where they are optional); it returns an `Aligner`. `seeded` says
-    that the method draws random numbers, `dreams` that it dreams inputs by itself where there are no data.
+    that the method draws random numbers, `dreams` that it dreams inputs by itself where there are no data,
+    `turns` that it rotates groups that may turn.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     data: DataUse = DataUse.NONE
     seeded: bool = False
     dreams: bool = False
+    turns: bool = False
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the parameters, by name.
@@ -120,6 +122,11 @@ RESTARTS = Parameter(
 )  # fmt: skip
 
 STEPS = Parameter("steps", int, 200, "How many steps to train; 200 by default.", 1)
+PATH_STEPS = Parameter(
+    "path_steps", int, 150,
+    "How many steps to turn heads and streams along the gradient of the loss half-way; 150 by default, 0 for "
+    "none.", 0,
+)  # fmt: skip
 TEMPERATURE = Parameter(
     "temperature", float, 1.0,
     "What logits are divided by; 1 by default. Lower brings soft permutations nearer to hard ones.",
@@ -161,6 +168,12 @@ METHODS: Table[Method] = Table(
             "Sinkhorn re-basin (Pena et al. 2023, arXiv 2212.12042)",
             "deepalign_cli.aligners.sinkhorn:SinkhornRebasin", (STEPS, TEMPERATURE, START),
             DataUse.REQUIRED, seeded=True,
+        ),
+        Method(
+            "rotations", "turn heads and residual streams of transformers, besides permuting units",
+            "Generalized LMC for transformers (Theus et al. 2025, arXiv 2506.22712)",
+            "deepalign_cli.aligners.rotations:RotationMatching", (PATH_STEPS,), DataUse.OPTIONAL, seeded=True,
+            dreams=True, turns=True,
         ),
         Method("none", "leave B as it is: the baseline", "", "deepalign_cli.aligners.none:NoAlignment"),
     ),

@@ -7,6 +7,8 @@ share little of it: for them this is no more than a start.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Num
@@ -29,7 +31,7 @@ def profile_element(problem: Gains) -> Element:
         perm[group] = profile_match(problem, group)[0]
     g = Element(perm)
     for group in problem.symmetry.turning:
-        flipping = problem.matrices(group, Element(g.perm, dict(scale))).flipping
+        flipping = problem.matrices(group, replace(g, scale=dict(scale))).flipping
         if flipping is not None:
             scale[group] = torch.where(flipping.diagonal() < 0, -1.0, 1.0).double()
     return Element(perm, scale)

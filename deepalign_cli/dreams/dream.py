@@ -34,6 +34,7 @@ QUICK = Budget(64, 40)  # enough to match units by; a large image shows as much 
 CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
 _PLACES = 25_600  # of all images together, and ...
 _FEWEST = 8  # ... images
+_NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
 
 
 class Topic(StrEnum):
@@ -81,6 +82,12 @@ def quick_budget(shape: tuple[int, ...]) -> Budget:
     """What inputs of a shape need to match units by them."""
     fitting = _PLACES // max(1, math.prod(shape[1:]))
     return Budget(min(QUICK.count, max(_FEWEST, fitting)), QUICK.steps)
+
+
+def noise_budget(shape: tuple[int, ...]) -> Budget:
+    """How much noise: it costs nothing to make, and what is trained on little of it learns that by heart."""
+    fitting = _NUMBERS // max(1, math.prod(shape))
+    return Budget(min(_MOST_NOISE, max(QUICK.count, fitting)), 0)
 
 
 def dream(

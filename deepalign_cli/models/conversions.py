@@ -38,13 +38,35 @@ def file_spec(model: nn.Module, spec: Spec) -> tuple[Spec, dict[str, Shape]] | N
     stored = _converted(model, numbers)
     if stored is None:
         return None
-    symmetry = Symmetry(spec, {name: tuple(w.shape) for name, w in state.items()})
+    shaped = {name: tuple(w.shape) for name, w in state.items()}
+    symmetry = Symmetry(replace(spec, kinds={}, gains={}), shaped)  # that groups turn is none of its business
     axes = {name: _axes(w.long(), numbers, symmetry) for name, w in stored.items()}
     shapes = {name: tuple(w.shape) for name, w in stored.items()}
     known = {name: one for name, one in axes.items() if one is not None}
     moving = {name: one for name, one in known.items() if any(True for axis in one for _ in axis.groups())}
-    result = replace(spec, axes=moving, sizes=symmetry.sizes)
-    return (result, shapes) if _agrees(model, numbers, stored, symmetry, result, shapes) else None
+    bare = replace(symmetry.spec, axes=moving, sizes=symmetry.sizes)
+    if not _agrees(model, numbers, stored, symmetry, bare, shapes):
+        return None
+    return replace(bare, kinds=spec.kinds, gains=_gains(spec, numbers, stored)), shapes
+
+
+def _gains(
+    spec: Spec, numbers: Mapping[str, Tensor], stored: Mapping[str, Tensor]
+) -> dict[str, tuple[str, ...]]:
+    """The gains of norms and what undoes them, in the names of the file's tensors."""
+    pieces: dict[str, list[str]] = {}
+    for name, w in stored.items():
+        pieces.setdefault(_source(w.long(), numbers), []).append(name)
+    return {
+        pieces[gain][0]: tuple(piece for name in others for piece in pieces.get(name, ()))
+        for gain, others in spec.gains.items()
+    }
+
+
+def _source(numbers: Int64[Tensor, " ..."], state: Mapping[str, Tensor]) -> str:
+    """The tensor in memory that a file's tensor is of; empty where there is none."""
+    first = int(numbers.flatten()[0]) if numbers.numel() else 0
+    return next((n for n, w in state.items() if w.numel() and w.flatten()[0] <= first <= w.flatten()[-1]), "")
 
 
 def _numbered(state: Mapping[str, Tensor]) -> dict[str, Float64[Tensor, " ..."]]:
@@ -71,8 +93,7 @@ def _axes(
     numbers: Int64[Tensor, " ..."], state: Mapping[str, Tensor], symmetry: Symmetry
 ) -> tuple[Axis, ...] | None:
     """The axes of a file's tensor; None where they are not pieces of axes in memory."""
-    first = int(numbers.flatten()[0]) if numbers.numel() else 0
-    name = next((n for n, w in state.items() if w.numel() and w.flatten()[0] <= first <= w.flatten()[-1]), "")
+    name = _source(numbers, state)
     if name not in symmetry.spec.axes:
         return tuple(Axis(((Atom(size=n),),)) for n in numbers.shape)
     start, shape = int(state[name].flatten()[0]), state[name].shape

@@ -78,8 +78,10 @@ class Asked:
         known = not isinstance(self.failure, MissingExtra | UnknownNetwork)
         return "model_type" in self.checkpoint.config and known
 
-    def spec(self, progress: Progress = SILENT) -> Spec | None:
+    def spec(self, progress: Progress = SILENT, *, turns: bool = False) -> Spec | None:
         """The spec by tracing; None where there is no network to trace, or it cannot be traced.
+
+        With `turns` the one in which all that may turn does.
 
         Raises:
             DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
@@ -91,11 +93,11 @@ class Asked:
 
         try:
             if not known or self._is_own_folder:
-                traced = trace_folder(self.checkpoint, progress)
+                traced = trace_folder(self.checkpoint, progress, turns=turns)
             else:
                 shape, inputs = self.running.input_shape, self._inputs()
                 traced = trace_checkpoint(
-                    self.checkpoint, self.network, shape=shape, inputs=inputs, progress=progress
+                    self.checkpoint, self.network, shape=shape, inputs=inputs, turns=turns, progress=progress
                 )
         except (MissingExtra, MismatchError, SpecError, UsageError) as error:
             if isinstance(error, UsageError | MismatchError) and self.is_named:
@@ -103,7 +105,9 @@ class Asked:
             self.failure = error
             return None
         self.traced = traced is not None
-        return None if traced is None else traced.spec
+        if traced is None:
+            return None
+        return traced.turned if turns else traced.spec
 
     def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
         """Random elements tried on the network; None where there is none to run.

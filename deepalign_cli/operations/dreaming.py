@@ -18,7 +18,16 @@ from deepalign_cli.checkpoint import Checkpoint, check_output
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
-from deepalign_cli.dreams.dream import CAREFUL, Budget, Dreams, Topic, dream, quick_budget, topic_of
+from deepalign_cli.dreams.dream import (
+    CAREFUL,
+    Budget,
+    Dreams,
+    Topic,
+    dream,
+    noise_budget,
+    quick_budget,
+    topic_of,
+)
 from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import DataError, DeepalignError, MissingExtra, NonFiniteError, UsageError
 from deepalign_cli.measure.losses import ToParents
@@ -72,15 +81,19 @@ class Dreamer:
         """
         return self._dreamt(progress)[0]
 
-    def evidence(self, progress: Progress = SILENT) -> Dreamt | None:
+    def evidence(self, progress: Progress = SILENT, *, of_anything: bool = False) -> Dreamt | None:
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
+
+        `of_anything`: to the method every kind of dream is of use.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
         """
-        if not self.is_asked and not self._is_useful:
+        if not self.is_asked and not of_anything and not self._is_useful:
             return None
         try:
+            if of_anything and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
+                self._topic = Topic.NOISE
             testbed, dreams = self._dreamt(progress)
         except (DataError, NonFiniteError, UsageError):
             if self.is_asked:
@@ -105,7 +118,9 @@ class Dreamer:
     @property
     def _budget(self) -> Budget:
         """As the user says; who asks for dreams gets careful ones."""
-        usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape)
+        shape = self._ensemble.shape
+        usual = noise_budget(shape) if self._topic is Topic.NOISE else quick_budget(shape)
+        usual = CAREFUL if self.is_asked and self._topic is not Topic.NOISE else usual
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.exact_scales import exact_scales
-from deepalign_cli.symmetry.resolve import shapes_of
+from deepalign_cli.symmetry.resolve import shapes_of, turning_spec
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -115,6 +115,30 @@ class Session:
         symmetry = self.resolved
         if self.asked.require(symmetry):  # nothing is left to be taken for granted
             symmetry = Symmetry(replace(symmetry.spec, assumptions=()), symmetry.shapes)
+        if self.settings.strict:
+            refuse_assumptions(symmetry.spec)
+        return symmetry
+
+    @cached_property
+    def turned(self) -> Symmetry:
+        """What may move where groups that may turn do; checked on the network where it was not traced.
+
+        Raises:
+            SpecError: nothing says what may turn. UsageError: the inputs differ in their tensors.
+        """
+        if self.fit.is_partial:
+            problem = "--partial and -m rotations exclude each other."
+            raise UsageError(problem, "leave --partial out, or use another method.")
+        asked, reference = self.asked, self.reference
+        try:
+            spec = turning_spec(reference, self.settings.spec, lambda: asked.spec(turns=True))
+        except SpecError:
+            if asked.failure is not None:
+                raise asked.failure from None
+            raise
+        symmetry = Symmetry(spec, shapes_of(reference))
+        if asked.require(symmetry):
+            symmetry = Symmetry(replace(spec, assumptions=()), symmetry.shapes)
         if self.settings.strict:
             refuse_assumptions(symmetry.spec)
         return symmetry
@@ -229,7 +253,7 @@ class Session:
         uses_data = METHODS.find(method).data is not DataUse.NONE
         dreaming = self._dreaming(settings)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
-        whole = self._unmoved(settings) if method == NAIVE else self.whole
+        whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
         symmetry = self._restricted(whole)
         aligner = settings.aligner(evidence, dreaming)
         self.check_finite()
@@ -247,15 +271,22 @@ class Session:
             self.dreamer.testbed(progress)  # which keeps what it dreams
         return alignments
 
+    def _whole_for(self, method: str) -> Symmetry:
+        return self.turned if METHODS.find(method).turns else self.whole
+
     def _dreaming(self, settings: Settings) -> Dreaming | None:
         """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
-        running = self._running or RunSettings()
+        running, turns = self._running or RunSettings(), METHODS.find(settings.method).turns
         if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_partial:
             return None
-        may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if running.data is None and not running.no_dream and may_show and self.dreamer.is_cheap:
+        if running.data == DREAM:
             return self.dreamer.evidence
-        return self.dreamer.evidence if running.data == DREAM else None
+        if running.data is not None or running.no_dream or not self.dreamer.is_cheap:
+            return None
+        may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
+        if turns and self.asked.may_be_text:
+            return partial(self.dreamer.evidence, of_anything=True)
+        return self.dreamer.evidence if may_show else None
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

@@ -37,6 +37,7 @@ from deepalign_cli.tracing.write import Traced
 from deepalign_cli.version import __version__
 
 _CONFIG = "config.json"
+_TURNS = {False: (), True: ("turns",)}  # in the names of traces in the cache
 _UNIMPORTANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
@@ -136,20 +137,21 @@ def _first(running: RunSettings, declared: Preparation | None = None) -> Tensor 
 
 def trace_checkpoint(
     checkpoint: Checkpoint, network: Network, *, shape: str | None = None, inputs: Tensor | None = None,
-    progress: Progress = SILENT,
+    turns: bool = False, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
-    """The spec of a checkpoint by its network, in the checkpoint's names.
+    """The spec of a checkpoint by its network, in the checkpoint's names; `turns`: and what may turn.
 
     Raises:
         SpecError: it cannot be traced, or not be run for the check. UsageError: example inputs are missing.
     """
     subject = _subject(checkpoint, network, shape, inputs)
-    return in_names(trace_subject(subject, network.says, checkpoint, progress=progress), subject.names)
+    traced = trace_subject(subject, network.says, checkpoint, turns=turns, progress=progress)
+    return in_names(traced, subject.names)
 
 
 def trace_subject(
     subject: Subject, says: str, weights: Mapping[str, Tensor] | None = None, *,
-    outputs: Sequence[str] = (), progress: Progress = SILENT,
+    outputs: Sequence[str] = (), turns: bool = False, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The trace of a module, from the cache where it is there.
 
@@ -157,19 +159,31 @@ def trace_subject(
     `weights` are real ones, by the names of `subject.names`; without them those of the module are used.
     `outputs` are the names of those that count.
     """
-    key = key_of((__version__, *outputs, *fingerprint(subject.module, subject.example)))
+    about = (*outputs, *_TURNS[turns], *fingerprint(subject.module, subject.example))
+    key = key_of((__version__, *about))
     given = None if weights is None else Renamed(weights, {own: name for name, own in subject.names.items()})
     source = f"a trace of {says}"
     if (traced := cached(key)) is not None:
         traced = replace(traced, spec=replace(traced.spec, source=source))
         result = check(traced.spec, subject.module, subject.example, names=outputs, weights=given)
-        if not result.failed:
+        if not result.failed and _still_turns(traced, subject, outputs, given):
             return after_check(traced, result)
     traced = trace(
-        subject.module, subject.example, outputs=outputs, source=source, weights=given, progress=progress
-    )
+        subject.module, subject.example, outputs=outputs, source=source, turns=turns, weights=given,
+        progress=progress,
+    )  # fmt: skip
     keep(key, traced)
     return traced
+
+
+def _still_turns(
+    traced: Traced, subject: Subject, outputs: Sequence[str], weights: Mapping[str, Tensor] | None
+) -> bool:
+    """Whether what may turn by a trace from the cache may still."""
+    if traced.turned is None:
+        return True
+    trial = Trial(subject.module, subject.example, outputs, weights=weights)
+    return not trial.of(Symmetry(traced.turned, trial.shapes))[1]
 
 
 def in_names(traced: Traced, names: Mapping[str, str]) -> Traced:
@@ -180,10 +194,13 @@ def in_names(traced: Traced, names: Mapping[str, str]) -> Traced:
         reason: [(own.get(full, full), axis) for full, axis in places]
         for reason, places in traced.stays.items()
     }
-    return replace(traced, spec=traced.spec.with_axes(axes), stays=stays)
+    turned = traced.turned and traced.turned.renamed(lambda full: own.get(full, full))
+    if turned:
+        turned = turned.with_axes({name: one for name, one in turned.axes.items() if name in names})
+    return replace(traced, spec=traced.spec.with_axes(axes), stays=stays, turned=turned)
 
 
-def folder_key(checkpoint: Checkpoint) -> str | None:
+def folder_key(checkpoint: Checkpoint, *, turns: bool = False) -> str | None:
     """A name for a folder of transformers: its config, its tensors, and the versions that build them.
 
     The code is the library's, so its version stands for it, and the trace need not be checked again. None
@@ -201,26 +218,30 @@ def folder_key(checkpoint: Checkpoint) -> str | None:
         return None  # it is there, but no version stands for its code
     config = {k: v for k, v in checkpoint.config.items() if k not in _UNIMPORTANT}
     tensors = [f"{name} {info.shape}" for name, info in checkpoint.infos.items()]
-    return key_of((__version__, *versions, repr(sorted(config.items())), *tensors))
+    return key_of((__version__, *_TURNS[turns], *versions, repr(sorted(config.items())), *tensors))
 
 
-def trace_folder(checkpoint: Checkpoint, progress: Progress = SILENT) -> Traced | None:
+def trace_folder(
+    checkpoint: Checkpoint, progress: Progress = SILENT, *, turns: bool = False
+) -> Traced | None:
     """The spec of a folder with a config.json of transformers, from the cache where it is there; else None.
+
+    `turns`: and what may turn.
 
     Raises:
         MissingExtra: transformers is not installed. SpecError: it does not know the network, or it cannot
             be traced.
     """
-    key = folder_key(checkpoint)
+    key = folder_key(checkpoint, turns=turns)
     if key is None:
         return None
     if (traced := cached(key)) is not None:
         return traced
     one = open_module(str(checkpoint.path), {})
     try:
-        traced = trace_checkpoint(checkpoint, fit(checkpoint, one), progress=progress)
+        traced = trace_checkpoint(checkpoint, fit(checkpoint, one), turns=turns, progress=progress)
     except MismatchError:
-        converted = _trace_converted(checkpoint, one, progress)
+        converted = _trace_converted(checkpoint, one, progress, turns=turns)
         if converted is None:
             raise
         traced = converted
@@ -228,21 +249,25 @@ def trace_folder(checkpoint: Checkpoint, progress: Progress = SILENT) -> Traced 
     return traced
 
 
-def _trace_converted(checkpoint: Checkpoint, one: Opened, progress: Progress) -> Traced | None:
+def _trace_converted(
+    checkpoint: Checkpoint, one: Opened, progress: Progress, *, turns: bool = False
+) -> Traced | None:
     """The trace of a folder whose files name tensors as transformers' tables of conversions say.
 
     The check is on the model in memory, with weights of its own.
     """
     subject = bare_subject(one.module, None)
-    traced = trace_subject(subject, one.says, progress=progress)
+    traced = trace_subject(subject, one.says, turns=turns, progress=progress)
     found = file_spec(one.module, traced.spec)
+    turned = file_spec(one.module, traced.turned) if traced.turned else None
     logical = {info.stored_name: name for name, info in checkpoint.infos.items()}
     if found is None or not found[1].keys() >= logical.keys():
         return None
     spec, shapes = found
     if any(shapes[stored] != checkpoint.infos[name].shape for stored, name in logical.items()):
         return None
-    return in_names(replace(traced, spec=spec, stays={}), {name: stored for stored, name in logical.items()})
+    traced = replace(traced, spec=spec, stays={}, turned=turned and turned[0])
+    return in_names(traced, {name: stored for stored, name in logical.items()})
 
 
 def spec_check(

@@ -7,6 +7,8 @@ as no weight leaves the range of its type; a unit with one that would keeps its 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from deepalign_cli.symmetry.element import Element
@@ -27,7 +29,7 @@ def exact_scales(symmetry: Symmetry, g: Element, moving: Weights) -> Element:
     if not groups:
         return g
     scale = {name: _powers(factors) if name in groups else factors for name, factors in g.scale.items()}
-    g = Element(g.perm, scale)
+    g = replace(g, scale=scale)
     while _reset(symmetry, g, moving, names):
         pass
     return g

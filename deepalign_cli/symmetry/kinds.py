@@ -97,10 +97,7 @@ CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.rotations:
 ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.rotations:planar")
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)
-    }
+    {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)}
 )
 MOVABLE = (SCALE, SIGN)  # what `--kinds` may name; both together are SIGNED_SCALE
 

@@ -50,7 +50,7 @@ class NormGains:
             size = gain.abs()
             if not bool(size.min() > _SMALLEST * size.max()):
                 raise MismatchError(
-                    f"the gain '{name}' is as small as {float(size.min()):.2g}, so its stream cannot be turned.",
+                    f"the gain '{name}' is as small as {float(size.min()):.2g}, so its stream cannot turn.",
                     "align by permutations: another method than rotations.",
                 )
         return gains

@@ -16,6 +16,7 @@ from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.layout import Layout
+from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Activation, Spec, read_spec
 from deepalign_cli.symmetry.stored_spec import stored_spec
 from deepalign_cli.symmetry.tensor_names import place_of
@@ -53,13 +54,44 @@ def resolve_spec(
         AmbiguousError: two readings fit.
         UsageError: `heads` is given where no template and no family asks for it, or does not fit.
     """
-    spec = _given(checkpoint, given) or ask() or known_models.match(checkpoint, heads)
-    spec = spec or _family(checkpoint, heads)
+    spec = _given(checkpoint, given)
+    if spec and spec.mixing and given is None:
+        spec = ask() or spec  # a file that was turned says more than methods that do not turn can use
+    spec = spec or ask() or known_models.match(checkpoint, heads)
+    spec = _still(spec or _family(checkpoint, heads), checkpoint)
     _check_tied(checkpoint, spec)
     spec = spec.with_activation(activation, kinds)
     if spec.basis is Basis.READ and any(kind.stretches for kind in spec.kinds.values()):
         return replace(spec, assumptions=(*spec.assumptions, _BARE_NORMS))
     return spec
+
+
+def turning_spec(checkpoint: Checkpoint, given: Path | Spec | None = None, ask: Ask = no_network) -> Spec:
+    """The spec of a checkpoint in which groups turn: given, in the metadata, or told by the network (`ask`).
+
+    Raises:
+        SpecError: nothing says what may turn.
+    """
+    spec = _given(checkpoint, given)
+    if spec is None or not (spec.mixing or given):
+        spec = ask() or spec
+    if spec is None:
+        raise SpecError(
+            f"nothing says what may turn in '{checkpoint.path}'.",
+            "name the network, --model FILE.py:FACTORY, or give a transformers folder with its config.json.",
+        )
+    _check_tied(checkpoint, spec)
+    return spec
+
+
+def _still(spec: Spec, checkpoint: Checkpoint) -> Spec:
+    """The spec for methods that turn nothing: groups that could only turn stay in place."""
+    if not spec.mixing:
+        return spec
+    sizes = solve_sizes(spec, shapes_of(checkpoint))
+    line = f"{listed(sorted(spec.mixing), _SHOWN)} could only turn, by -m rotations"
+    held = spec.holding({group: sizes[group] for group in spec.mixing})
+    return replace(held, stays=(*held.stays, line))
 
 
 def blank_spec(checkpoint: Checkpoint) -> Spec:

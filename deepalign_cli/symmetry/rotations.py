@@ -1,8 +1,8 @@
 """The rotations that a group's kind allows, each found as the one nearest to a matrix.
 
-A kind of rotation is a closed set of orthogonal matrices Q, given by the map C -> argmax_Q <Q, C>, from which
-all else follows: a random element is the nearest to a Gaussian, and Q is of the kind if it is its own nearest.
-Everything is done in float64.
+A kind of rotation is a closed set of orthogonal matrices Q, given by the map C -> argmax_Q <Q, C>, from
+which all else follows: a random element is the nearest to a Gaussian, and Q is of the kind if it is its own
+nearest. Everything is done in float64.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 Nearest = Callable[[Float64[Tensor, "m n n"]], Float64[Tensor, "m n n"]]
 
+_STILL = 1e-6  # of an entry: less is what float32 makes of the identity
 ROUNDING = 1e-9  # by which a stored rotation may miss its kind
 
 
@@ -48,15 +49,16 @@ class Turn:
 
     @property
     def moved(self) -> int:
-        """How many units are not left as they are, in any head."""
+        """How many units are not left as they are, but for rounding, in any head."""
         eye = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype)
-        return int((self.matrix != eye).any(2).any(0).sum())
+        return int(((self.matrix - eye).abs() > _STILL).any(2).any(0).sum())
 
 
 def polar(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:
     """The orthogonal matrix nearest to C (Schönemann 1966): U V^T of C = U S V^T."""
     u, _, vh = torch.linalg.svd(c)
-    return u @ vh
+    nearest: Tensor = u @ vh
+    return nearest
 
 
 def centred_polar(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:

@@ -53,11 +53,11 @@ class Spec:
 
     `axes` maps a tensor's name to its axes; a tensor that is not named does not move. `sizes` is only
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
-    follow, which no sign may pass. `gains` names, for the gain of each norm on a group that turns, the tensors
-    that undo it: vectors, as the norm's bias, which are multiplied by it, and the weights of the layers that
-    read the norm, which are divided by it. `source` and `basis` say where the spec comes from and what it rests
-    on, `assumptions` what it takes for granted and `stays` what might move and does not, a line for each
-    thing; two specs that differ in no more than these three are equal.
+    follow, which no sign may pass. `gains` names, for the gain of each norm on a group that turns, the
+    tensors that undo it: vectors, as the norm's bias, which are multiplied by it, and the weights of the
+    layers that read the norm, which are divided by it. `source` and `basis` say where the spec comes from
+    and what it rests on, `assumptions` what it takes for granted and `stays` what might move and does not, a
+    line for each thing; two specs that differ in no more than these three are equal.
     """
 
     axes: Mapping[str, Axes]

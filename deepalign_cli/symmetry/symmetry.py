@@ -171,8 +171,9 @@ class Symmetry:
     def only(self, g: Element, groups: Iterable[str]) -> Element:
         """The part of an element that acts on `groups`."""
         keep = set(groups)
-        parts = ({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale, g.turn))
-        return Element(*parts, g.enter, g.leave)
+        perm, scale = ({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale))
+        turn = {group: one for group, one in g.turn.items() if group in keep}
+        return Element(perm, scale, turn, g.enter, g.leave)
 
     def _outer(self, group: str) -> str:
         """The group whose units each have their own rotation of this one; empty where there is one for all.

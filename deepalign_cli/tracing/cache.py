@@ -15,7 +15,7 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.spec import format_spec, parse_spec
 from deepalign_cli.tracing.write import Traced
 
-FORMAT = 1
+FORMAT = 2
 _MOST = 64 * 2**20
 
 
@@ -44,7 +44,9 @@ def cached(key: str) -> Traced | None:
         table = json.loads(path.read_text(encoding="utf-8"))
         source, spec = table.pop("source"), table.pop("spec")
         stays = {why: [(str(n), int(axis)) for n, axis in at] for why, at in table.pop("stays").items()}
-        return Traced(replace(parse_spec(spec), source=source), stays, **table)
+        turned = parse_spec(text) if (text := table.pop("turned")) else None
+        turned = turned and replace(turned, source=source, stays=tuple(map(str, table.pop("turned_stays"))))
+        return Traced(replace(parse_spec(spec), source=source), stays, turned=turned, **table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SpecError, RecursionError):
         return None
 
@@ -53,6 +55,8 @@ def keep(key: str, traced: Traced) -> None:
     """Write a trace into the cache; a cache that cannot be written to is no error."""
     table = {f.name: getattr(traced, f.name) for f in fields(traced)}
     table |= {"spec": format_spec(traced.spec), "source": traced.spec.source}
+    if traced.turned:
+        table |= {"turned": format_spec(traced.turned), "turned_stays": list(traced.turned.stays)}
     path = _path(key)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

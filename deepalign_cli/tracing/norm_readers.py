@@ -1,7 +1,7 @@
 """Where the gain of a norm goes: which bias is added behind it, and which layers read it.
 
-A gain can be taken into the layers behind its norm where nothing else sees what it multiplies. So every use is
-followed through operations that leave channels alone, up to products with a weight.
+A gain can be taken into the layers behind its norm where nothing else sees what it multiplies. So every use
+is followed through operations that leave channels alone, up to products with a weight.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch.fx import Node
 from deepalign_cli.tracing.program import Program, Role
 
 # Operations that leave the channels of what they read where they are.
-_PASSES = frozenset(
+_PASSES_TEXT = (
     "view reshape _unsafe_view expand permute transpose t unsqueeze squeeze slice select clone alias detach"
-    " _to_copy index mean sum contiguous".split()
+    " _to_copy index mean sum contiguous"
 )
-_PRODUCTS = frozenset("linear addmm mm matmul bmm convolution".split())
+_PASSES = frozenset(_PASSES_TEXT.split())
+_PRODUCTS = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "convolution"})
 _CHECKS = "_assert_tensor_metadata"
 
 
@@ -33,38 +34,39 @@ class Readers:
 
 def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Readers:
     """The readers of the norms whose gains are among `names`: a tensor's name, and all it is tied to."""
-    placed = {program.source(n).name: n for n in program.nodes if n.op == "placeholder" and _is_state(program, n)}
+    placed = {program.source(n).name: n for n in program.nodes if _is_state(program, n)}
     undone: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     reads: Counter[str] = Counter()
-    for gain in names:
-        if gain not in placed:
-            continue
-        followed = _Followed(program, gain)
+    for gain in sorted(names.keys() & placed.keys()):
+        followed = _Followed(program)
         if followed.follow(placed[gain]):
             undone[gain] = followed.result
             reads.update(followed.weights)
         elif followed.norms:
             seen[gain] = followed.seen
-    for gain, others in list(undone.items()):
-        for name in others:
-            uses = _products(placed[name]) if name in placed else None
-            if uses is None or (uses and uses != reads[name]):
-                seen[gain] = f"'{name}' is used elsewhere, too"
-                undone.pop(gain, None)
-    tied = {gain: tuple(t for name in others for t in names.get(name, (name,))) for gain, others in undone.items()}
+    for gain, name in [(gain, name) for gain, others in undone.items() for name in others]:
+        uses = _products(placed[name])
+        owners = sum(name in others for others in undone.values())
+        if uses is None or owners > 1 or (uses and uses != reads[name]):
+            seen[gain] = f"'{name}' is used elsewhere, too"
+    tied = {
+        gain: tuple(same for name in others for same in names.get(name, (name,)))
+        for gain, others in undone.items()
+        if gain not in seen
+    }
     return Readers(tied, seen)
 
 
 def _is_state(program: Program, node: Node) -> bool:
-    return program.source(node).role is Role.STATE
+    return node.op == "placeholder" and program.source(node).role is Role.STATE
 
 
 class _Followed:
     """What a gain's product is followed to."""
 
-    def __init__(self, program: Program, gain: str) -> None:
-        self._program, self._gain = program, gain
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self.norms, self.seen = 0, ""
         self.biases: list[str] = []
         self.weights: list[str] = []
@@ -119,8 +121,7 @@ class _Followed:
     def _state(self, node: Node) -> str:
         while node.op == "call_function" and _name(node) in _PASSES and isinstance(node.args[0], Node):
             node = node.args[0]
-        is_state = node.op == "placeholder" and _is_state(self._program, node)
-        return self._program.source(node).name if is_state else ""
+        return self._program.source(node).name if _is_state(self._program, node) else ""
 
 
 def _users(node: Node) -> Iterator[Node]:

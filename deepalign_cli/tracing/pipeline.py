@@ -11,22 +11,23 @@ from torch import nn
 from deepalign_cli.models.example import Example
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.tracing.check import Checked, check
+from deepalign_cli.tracing.check import Checked, Trial, check
 from deepalign_cli.tracing.program import Program, export
+from deepalign_cli.tracing.turning import turning
 from deepalign_cli.tracing.walk import Walk
 from deepalign_cli.tracing.write import Traced, write
 
 
 def trace(
     module: nn.Module, example: Example, *, outputs: Sequence[str] = (), source: str = "a trace",
-    checked: bool = True, weights: Weights | None = None, progress: Progress = SILENT,
+    checked: bool = True, turns: bool = False, weights: Weights | None = None, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The symmetry of a module in evaluation mode, by what its operations demand.
 
     `outputs` names those that count, where the module returns several by name. The spec is sound for the
     path that the example takes; with `checked` random elements of it are tried in float64 besides, and
     groups that fail stay in place. It is run with `weights` (by the module's names), or with its own, made
-    random; on "meta" with fresh ones.
+    random; on "meta" with fresh ones. With `turns` what may turn is found, too.
 
     Raises:
         SpecError: the module cannot be exported with these inputs, or not be run for the check.
@@ -39,8 +40,12 @@ def trace(
         if not checked:
             return traced
         result = check(traced.spec, module, example, names=outputs, weights=weights)
-    progress(0.3)
-    return after_check(traced, result)
+        traced = after_check(traced, result)
+        progress(0.3)
+        if turns:
+            trial = Trial(module, example, outputs, weights=weights)
+            traced = replace(traced, turned=turning(program, traced.spec, trial).spec)
+    return traced
 
 
 def label(program: Program, source: str = "a trace") -> Traced:

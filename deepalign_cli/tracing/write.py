@@ -31,7 +31,8 @@ class Traced:
 
     `unknown` counts operations without a rule, by operation and module; `unreached` are the tensors that
     nothing read. `residual` is the largest change of an output, relative to their spread, that random
-    elements made in `runs` runs in float64.
+    elements made in `runs` runs in float64. `turned` is the spec in which what may turn does, where that was
+    asked for.
     """
 
     spec: Spec
@@ -41,6 +42,7 @@ class Traced:
     nodes: int = 0
     residual: float | None = None
     runs: int = 0
+    turned: Spec | None = None
 
     def __repr__(self) -> str:
         units = sum(self.spec.sizes.values())

@@ -1,0 +1,85 @@
+"""The best move of heads: which head is which, and how the dimensions inside each turn.
+
+For matched heads h and h' the best rotation of the dimensions of group e gains max_Q <Q, C_e[h, h']>, the
+sum of the singular values where Q may be any orthogonal matrix, so the assignment of heads is solved on the
+sum of these over the groups inside (Theus et al. 2025). Either alone would be stuck: heads cannot be told
+apart before their dimensions are turned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.assignment import assign
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.kinds import ORTHOGONAL, Kind
+from deepalign_cli.symmetry.rotations import Turn
+from deepalign_cli.symmetry.symmetry import Occurrence
+
+Blocks = Float64[Tensor, "m m n n"]
+
+
+def best_heads(
+    problem: Gains, heads: str, inner: Sequence[str], g: Element, names: set[str] | None = None
+) -> tuple[Element, float]:
+    """The best relative move of a group of heads and of the groups inside, and by how much it gains.
+
+    `names` are the tensors to look at; by default all.
+    """
+    symmetry = problem.symmetry
+    size = symmetry.sizes[heads]
+    value = torch.zeros(size, size, dtype=torch.float64)
+    before, blocks = 0.0, {}
+    for group in inner:
+        blocks[group] = block_gains(problem, heads, group, g, names)
+        value += _best(symmetry.kinds[group], blocks[group])
+        before += float(blocks[group].diagonal(dim1=0, dim2=1).diagonal(dim1=0, dim2=1).sum())
+    others = [
+        name for name in problem.names[heads]
+        if not {*inner} & {*symmetry.groups_of(name)} and (names is None or name in names)
+    ]  # fmt: skip
+    if others:
+        plain = problem.partial(heads, g, others).plain.double()
+        value, before = value + plain, before + float(plain.trace())
+    perm = assign(value)
+    units = torch.arange(size)
+    turns = {group: Turn(symmetry.kinds[group].nearest(c[units, perm]), heads) for group, c in blocks.items()}
+    return Element({heads: perm}, turn=turns), float(value[units, perm].sum()) - before
+
+
+def block_gains(problem: Gains, heads: str, group: str, g: Element, names: set[str] | None = None) -> Blocks:
+    """C[h, h', i, j]: what matching dimension i of head h with dimension j of head h' gains."""
+    symmetry = problem.symmetry
+    m, n = symmetry.sizes[heads], symmetry.sizes[group]
+    total = torch.zeros(m * n, m * n, dtype=torch.float64)
+    for name in problem.names[group]:
+        if names is not None and name not in names:
+            continue
+        a, b = problem.acted(name, g)
+        for place in symmetry.occurrences[group]:
+            if place.name == name:
+                total += (_rows(place, heads, a) @ _rows(place, heads, b).T).double()
+    return total.reshape(m, n, m, n).movedim(1, 2)
+
+
+def _rows(place: Occurrence, heads: str, w: Tensor) -> Tensor:
+    """A tensor's entries by head and dimension: one row for each dimension of each head."""
+    part = place.block.cut(w.movedim(place.axis, 0), 0)
+    x = part.reshape(*place.block.sizes, -1)
+    outer = next(i for i, (atom, _, _) in enumerate(place.block.factors) if atom.name == heads)
+    x = x.movedim((outer, place.number), (0, 1))
+    return x.reshape(x.shape[0] * x.shape[1], -1)
+
+
+def _best(kind: Kind, blocks: Blocks) -> Float64[Tensor, "m m"]:
+    """The largest gain of every pair of heads by a rotation of the kind."""
+    if kind is ORTHOGONAL:
+        values: Tensor = torch.linalg.svdvals(blocks)
+        return values.sum(-1)
+    flat = blocks.flatten(0, 1)
+    return (kind.nearest(flat) * flat).sum((1, 2)).reshape(blocks.shape[:2])

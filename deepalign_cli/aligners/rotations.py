@@ -1,0 +1,102 @@
+"""Matching that turns heads and residual streams besides permuting units (Theus et al. 2025).
+
+By weights alone it is a descent of assignments and rotations. Where the networks can be run, on data or on
+inputs that they dream, a second start turns streams by how they respond, the better of both is kept, and
+gradients of the loss half-way turn it further.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.canonical import canonical_scales
+from deepalign_cli.aligners.choice import Judge
+from deepalign_cli.aligners.evidence import Dreaming, Evidence
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.turned_paths import refined_turns
+from deepalign_cli.aligners.turning_descent import descend_turning
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.acted import Acted
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.rotations import Turn
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+
+_DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
+
+
+class RotationMatching:
+    """Alternating assignments and rotations, and where networks can be run, the loss half-way.
+
+    `path_steps` are those of gradients on the rotations. `details` hold the steps of matching, what the start
+    was found by, and the loss half-way before and after the gradients.
+    """
+
+    def __init__(
+        self, path_steps: int = 150, evidence: Evidence | None = None, dreaming: Dreaming | None = None
+    ) -> None:
+        self.path_steps, self.evidence, self.dreaming = path_steps, evidence, dreaming
+
+    def __call__(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, *, rng: torch.Generator,
+        progress: Progress = SILENT,
+    ) -> Alignment:  # fmt: skip
+        started = time.perf_counter()
+        details: dict[str, object] = {}
+        evidence = self._evidence(details, progress)
+        judge = evidence.judge(symmetry, reference, moving) if evidence else None
+        stage = progress.part(_MATCHING if judge else 1.0, "matching")
+        element, objective = self._matched(symmetry, reference, moving, evidence, judge, details, stage)
+        if judge and evidence and evidence.loss and self.path_steps and element.turn:
+            refined = refined_turns(
+                symmetry, reference, moving, element, evidence.loss, judge, self.path_steps, rng, progress
+            )
+            element = refined.element
+            details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
+        before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
+        seconds = time.perf_counter() - started
+        return Alignment(symmetry, element, "rotations", seconds, before, after, tuple(objective), details)
+
+    def _evidence(self, details: dict[str, object], progress: Progress) -> Evidence | None:
+        """The data, or what the networks dream in their place."""
+        dreamt = self.dreaming(progress.part(_DREAMING)) if self.dreaming else None
+        if dreamt is None:
+            return self.evidence
+        details["notes"] = [f"inputs were dreamed: {dreamt.says} (--no-dream aligns by weights alone)"]
+        return dreamt.evidence
+
+    def _matched(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, evidence: Evidence | None,
+        judge: Judge | None, details: dict[str, object], progress: Progress,
+    ) -> tuple[Element, list[float]]:  # fmt: skip
+        """By weights alone, or with streams as their readers see them, whichever the judge prefers."""
+        own, other = (canonical_scales(symmetry, weights) for weights in (reference, moving))
+        views = Acted(symmetry, own, reference), Acted(symmetry, other, moving)
+        starts: dict[str, dict[str, Turn]] = {"weights": {}}
+        if judge and evidence and (seen := streams_seen(symmetry, views, evidence, progress.part(0.3))):
+            starts["activations"] = seen
+        found = {}
+        for by, fixed in starts.items():
+            match, objective = descend_turning(Gains(symmetry, *views), fixed, progress.part(1 / len(starts)))
+            found[by] = own.inverse() @ match @ other, objective
+        losses = {by: judge(one[0]) if judge else 0.0 for by, one in found.items()}
+        best = min(losses, key=losses.__getitem__)
+        details |= {"start": best, "steps": len(found[best][1]) - 1}
+        return found[best]
+
+
+def streams_seen(
+    symmetry: Symmetry, views: tuple[Weights, Weights], evidence: Evidence, progress: Progress = SILENT
+) -> dict[str, Turn]:
+    """How streams turn by the covariances of what their readers see in networks without gains."""
+    if not any(not outer for outer in symmetry.within.values()):
+        return {}
+    a, b = (dict(view) for view in views)  # which are run many times
+    found = evidence.correlations(symmetry, a, b, progress)
+    return {
+        group: Turn(symmetry.kinds[group].nearest(found.groups[group].plain[None]))
+        for group, outer in symmetry.within.items()
+        if not outer and group in found.groups
+    }
