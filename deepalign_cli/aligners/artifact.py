@@ -13,9 +13,9 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.rotations import Turn, is_rotation
 from deepalign_cli.symmetry.stored_spec import spec_metadata, stored_spec
 from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
+from deepalign_cli.symmetry.turns import Turn, is_rotation
 
 FORMAT = "1"
 ALIGNMENT_KEY = "deepalign.alignment"

@@ -18,8 +18,8 @@ from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import ORTHOGONAL, Kind
-from deepalign_cli.symmetry.rotations import Turn
 from deepalign_cli.symmetry.symmetry import Occurrence
+from deepalign_cli.symmetry.turns import Turn
 
 Blocks = Float64[Tensor, "m m n n"]
 

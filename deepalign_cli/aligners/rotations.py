@@ -21,8 +21,8 @@ from deepalign_cli.aligners.turning_descent import descend_turning
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.rotations import Turn
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.turns import Turn
 
 _DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
 

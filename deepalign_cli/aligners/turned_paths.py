@@ -19,9 +19,9 @@ from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.evidence import TrainingLoss
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.rotations import Turn
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.turns import Turn
 
 _RATE = 0.003  # of Adam; falls as half a cosine. .01 does as well on data and worse on dreams
 _EXAMPLES = 200  # in a step

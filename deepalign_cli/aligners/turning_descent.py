@@ -13,8 +13,8 @@ from deepalign_cli.aligners.gains import Gains, best_step
 from deepalign_cli.aligners.head_steps import best_heads
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.rotations import Turn
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.turns import Turn
 
 _SWEEPS = 30
 _RESOLUTION = 1e-7  # of |A| |B|: a smaller rise is rounding

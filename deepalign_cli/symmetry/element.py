@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from deepalign_cli.symmetry.rotations import Turn
+from deepalign_cli.symmetry.turns import Turn
 
 Vectors = Mapping[str, Tensor]  # by the tensor's name
 

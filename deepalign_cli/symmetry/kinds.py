@@ -19,7 +19,7 @@ from deepalign_cli.parameters import load
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deepalign_cli.symmetry.rotations import Nearest
+    from deepalign_cli.symmetry.turns import Nearest
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ SIGNED_SCALE = Kind(
     "signed scale", turns=True, stretches=True, factors=_signed_scales, allows=_are_signed_scales
 )
 
-ORTHOGONAL = Kind("orthogonal", rotation="deepalign_cli.symmetry.rotations:polar")
-CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.rotations:centred_polar")
-ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.rotations:planar")
+ORTHOGONAL = Kind("orthogonal", rotation="deepalign_cli.symmetry.turns:polar")
+CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.turns:centred_polar")
+ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.turns:planar")
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)}

@@ -16,10 +16,10 @@ from deepalign_cli.symmetry.blocks import Block, blocks, order
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.norm_gains import NormGains
-from deepalign_cli.symmetry.rotations import Turn, random_rotations
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensors import narrowed, widened
+from deepalign_cli.symmetry.turns import Turn, random_rotations
 
 Weights = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -49,9 +49,11 @@ class Checked:
 
 def check(
     spec: Spec, module: nn.Module, example: Example, *, names: Sequence[str] = (),
-    weights: Weights | None = None, seed: int = 0,
+    weights: Weights | None = None, seed: int = 0, trial: Trial | None = None,
 ) -> Checked:  # fmt: skip
     """Try random elements with permutations, scales and signs, as far as the spec allows them.
+
+    On a `trial` of this network, if there is one.
 
     `weights` are the tensors to run with, by the module's names, in place of its own; they are made random
     all the same. `names` are the outputs that count.
@@ -60,7 +62,7 @@ def check(
         SpecError: the network cannot be run in float64, its outputs are not finite, or do not depend on
             its inputs.
     """
-    trial = Trial(module, example, names, weights=weights, seed=seed)
+    trial = trial or Trial(module, example, names, weights=weights, seed=seed)
     failed: dict[str, float] = {}
     worst, bad = trial.of(Symmetry(spec.with_kinds(scale=True, sign=True), trial.shapes))
     for scale, sign in WAYS.values() if bad else ():

@@ -26,10 +26,14 @@ _CHECKS = "_assert_tensor_metadata"
 
 @dataclass(frozen=True)
 class Readers:
-    """The tensors that undo each gain; and for each that cannot be taken in, what sees it besides."""
+    """The tensors that undo each gain; and for each that cannot be taken in, what sees it besides.
+
+    `centring` are the gains of norms that subtract the mean.
+    """
 
     undone_by: Mapping[str, tuple[str, ...]]
     seen_by: Mapping[str, str]
+    centring: frozenset[str]
 
 
 def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Readers:
@@ -38,8 +42,10 @@ def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Read
     undone: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     reads: Counter[str] = Counter()
+    centring = set()
     for gain in sorted(names.keys() & placed.keys()):
         followed = _Followed(program)
+        centring |= {gain} if any(_name(user) == "layer_norm" for user in placed[gain].users) else set()
         if followed.follow(placed[gain]):
             undone[gain] = followed.result
             reads.update(followed.weights)
@@ -55,7 +61,7 @@ def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Read
         for gain, others in undone.items()
         if gain not in seen
     }
-    return Readers(tied, seen)
+    return Readers(tied, seen, frozenset(centring))
 
 
 def _is_state(program: Program, node: Node) -> bool:

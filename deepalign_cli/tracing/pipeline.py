@@ -39,11 +39,10 @@ def trace(
         progress(0.1)
         if not checked:
             return traced
-        result = check(traced.spec, module, example, names=outputs, weights=weights)
-        traced = after_check(traced, result)
+        trial = Trial(module, example, outputs, weights=weights)
+        traced = after_check(traced, check(traced.spec, module, example, trial=trial))
         progress(0.3)
         if turns:
-            trial = Trial(module, example, outputs, weights=weights)
             traced = replace(traced, turned=turning(program, traced.spec, trial).spec)
     return traced
 

@@ -42,7 +42,10 @@ def turning(program: Program, spec: Spec, trial: Trial) -> Turning:
         if not failed:
             return Turning(proposed, residual)
         for group in (proposed.mixing & failed.keys()) or proposed.mixing:
-            barred[group] = CENTRED if proposed.kinds[group] is ORTHOGONAL and group not in barred else None
+            is_wide = proposed.kinds[group] is ORTHOGONAL and group not in barred
+            barred[group] = (
+                CENTRED if is_wide and not Symmetry(proposed, trial.shapes).within[group] else None
+            )
 
 
 def proposal(program: Program, spec: Spec, shapes: Shapes, barred: Mapping[str, Kind | None]) -> Spec:
@@ -115,7 +118,7 @@ def _with_streams(program: Program, spec: Spec, shapes: Shapes, barred: Mapping[
             spec = replace(spec, stays=(*spec.stays, f"{group} does not turn: of '{gain}', {why}"))
         elif found.undone_by or group.rpartition(".")[2] == _STREAM:
             axes = {n: one for n, one in spec.axes.items() if n not in found.undone_by}
-            kind = barred.get(group) or ORTHOGONAL
+            kind = barred.get(group) or (CENTRED if found.centring else ORTHOGONAL)
             turned = _of_kinds(replace(spec, axes=axes), {group: kind})
             spec = replace(turned, gains={**spec.gains, **found.undone_by})
     return spec

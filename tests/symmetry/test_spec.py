@@ -57,7 +57,7 @@ def test_odd_names_and_all_tables_survive_toml() -> None:
         ("axes = 3", "'axes' in the spec 'x' is not a table"),
         ("[axes]\nw = 3", "the axes of 'w' .* are not a string"),
         ("[axes]\nfc.weight = '3 h'", "the axes of 'fc' .* are not a string"),
-        (CHAIN + "[kinds]\nh = 'orthogonal'", "kind of 'h' .* is 'orthogonal'"),
+        (CHAIN + "[kinds]\nh = 'unitary'", "kind of 'h' .* is 'unitary'"),
         (CHAIN + "[kinds]\nh = ['sign']", "kind of 'h'"),
         (CHAIN + "[kinds]\nk = 'sign'", "carries the group 'k'"),
         (CHAIN + "[sizes]\nk = 3", "carries the group 'k'"),
