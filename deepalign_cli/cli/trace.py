@@ -39,6 +39,9 @@ class TraceOptions:
         "The outputs that count, by name, where the network returns several; repeat it for more.",
         metavar="NAME",
     )
+    turns: bool = flag(
+        "Also find what may turn: residual streams, and the dimensions of heads (what -m rotations uses)."
+    )
     check: bool = flag("Also draw new random elements of each kind, and say what they change in float64.")
 
 
@@ -52,7 +55,7 @@ def trace(a: Reference = None, *, model: ModelOptions, how: TraceOptions, common
     Example:
         deepalign trace --model net.py:make
         deepalign trace --model net.py:make --input-shape 3x32x32 -o spec.toml
-        deepalign trace path/to/transformers-folder
+        deepalign trace path/to/transformers-folder --turns
     """
     out = common.sink("trace")
     if a is None and model.model is None:
@@ -65,11 +68,12 @@ def trace(a: Reference = None, *, model: ModelOptions, how: TraceOptions, common
         check_output(how.output, force=common.force, inputs=[*([a] if a else []), *running.files()])
     with out.progress("tracing") as progress:
         report = trace_source(
-            running.subject(), a, tuple(how.outputs or ()), checked=how.check, progress=progress
-        )
+            running.subject(), a, tuple(how.outputs or ()), checked=how.check, turns=how.turns,
+            progress=progress,
+        )  # fmt: skip
     if how.output is not None:
-        write_spec(report.traced.spec, how.output, force=common.force)
-    out.notes(report.notes)
+        write_spec(report.spec, how.output, force=common.force)
+    out.notes((*report.notes, *report.spec.stays))
     payload = _payload(report, how.output)
     out.result(payload, lambda console: _show(console, report, payload, how), how.output)
 
@@ -77,15 +81,19 @@ def trace(a: Reference = None, *, model: ModelOptions, how: TraceOptions, common
 def _payload(report: TraceReport, output: Path | None) -> dict[str, Any]:
     from deepalign_cli.symmetry.axes import format_axes
     from deepalign_cli.symmetry.kinds import SCALE, SIGN
+    from deepalign_cli.symmetry.sizes import solve_sizes
     from deepalign_cli.symmetry.spec import format_spec
 
-    traced, spec = report.traced, report.traced.spec
+    traced, spec = report.traced, report.spec
+    sizes = {**spec.sizes, **solve_sizes(spec, report.shapes)}
     allowed = {kind.name: set(spec.allowed(kind)) for kind in (SCALE, SIGN)}
     carried = [{g for axis in axes for g in axis.groups()} for axes in spec.axes.values()]
     groups = {
         g: {
-            "size": spec.sizes[g],
-            "kinds": ["permutation", *(name for name, names in allowed.items() if g in names)],
+            "size": sizes[g],
+            "kinds": [spec.kinds[g].name]
+            if g in spec.mixing
+            else ["permutation", *(name for name, names in allowed.items() if g in names)],
             "tensors": sum(g in c for c in carried),
         }
         for g in spec.groups()
@@ -124,7 +132,7 @@ def _show(console: Console, report: TraceReport, payload: Mapping[str, Any], how
         rows = [[name, residual] for name, residual in report.checks.items()]
         console.print(TextTable(["random", "change of the outputs"], rows))
     if groups:
-        rows = [[g, v["size"], " ".join(v["kinds"]), v["tensors"]] for g, v in groups.items()]
+        rows = [[g, v["size"], ", ".join(v["kinds"]), v["tensors"]] for g, v in groups.items()]
         console.print(TextTable(["group", "units", "kinds", "tensors"], rows))
     for line in _tree(payload["axes"], report.shapes):
         console.print(line)

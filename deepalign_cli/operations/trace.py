@@ -55,14 +55,20 @@ class TraceReport:
     notes: tuple[str, ...] = ()
     checks: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def spec(self) -> Spec:
+        """What may move: with what may turn, where that was asked for."""
+        return self.traced.turned or self.traced.spec
+
 
 def trace_source(
     running: RunSettings, a: Path | None = None, outputs: Sequence[str] = (), *, checked: bool = False,
-    progress: Progress = SILENT,
+    turns: bool = False, progress: Progress = SILENT,
 ) -> TraceReport:  # fmt: skip
     """The trace of what `running.model` names, in the names of the checkpoint `a` where there is one.
 
-    A folder with weights is its own checkpoint. With `checked` every kind is tried by itself, too.
+    A folder with weights is its own checkpoint. With `checked` every kind is tried by itself, too, and with
+    `turns` what may turn is found.
 
     Raises:
         UsageError: nothing names a network, or example inputs are missing. DeepalignError: it cannot be
@@ -72,7 +78,7 @@ def trace_source(
     path = a or (Path(running.model) if running.model and Path(running.model).is_dir() else None)
     checkpoint = _checkpoint(path, required=a is not None)
     if checkpoint is None:
-        return _trace_module(running, outputs, checked, started, progress)
+        return _trace_module(running, outputs, checked, turns, started, progress)
     source = running.model or (str(checkpoint.path) if checkpoint.path.is_dir() else None)
     one = open_module(source, running.arguments) if source else None
     shapes = {n: info.shape for n, info in checkpoint.infos.items() if info.is_float}
@@ -80,13 +86,13 @@ def trace_source(
         network = fit(checkpoint, one) if one else network_for(checkpoint, options=running.design)
     except MismatchError:
         own = one if path == checkpoint.path else None
-        traced = _trace_converted(checkpoint, own, progress) if own else None
+        traced = _trace_converted(checkpoint, own, progress, turns=turns) if own else None
         if traced is None:
             raise
         return TraceReport(traced, traced.spec.source, shapes, time.perf_counter() - started)
     inputs = _first(running, network.preparation)
     subject = _subject(checkpoint, network, running.input_shape, inputs)
-    traced = trace_subject(subject, network.says, checkpoint, outputs=outputs, progress=progress)
+    traced = trace_subject(subject, network.says, checkpoint, outputs=outputs, turns=turns, progress=progress)
     checks = _tried(traced.spec, subject, outputs) if checked else {}
     seconds = time.perf_counter() - started
     return TraceReport(
@@ -95,13 +101,14 @@ def trace_source(
 
 
 def _trace_module(
-    running: RunSettings, outputs: Sequence[str], checked: bool, started: float, progress: Progress
-) -> TraceReport:
+    running: RunSettings, outputs: Sequence[str], checked: bool, turns: bool, started: float,
+    progress: Progress,
+) -> TraceReport:  # fmt: skip
     if running.model is None:
         raise UsageError("nothing says what to trace.", "deepalign trace --model net.py:make")
     one = open_module(running.model, running.arguments)
     subject = bare_subject(one.module, one.example, running.input_shape, _first(running))
-    traced = trace_subject(subject, one.says, outputs=outputs, progress=progress)
+    traced = trace_subject(subject, one.says, outputs=outputs, turns=turns, progress=progress)
     checks = _tried(traced.spec, subject, outputs) if checked else {}
     shapes = {n: tuple(w.shape) for n, w in one.module.state_dict().items() if w.is_floating_point()}
     return TraceReport(traced, one.says, shapes, time.perf_counter() - started, checks=checks)

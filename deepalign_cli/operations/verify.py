@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.rotations import RotationMatching
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.errors import DeepalignError
 from deepalign_cli.measure.spec_check import SpecCheck
 from deepalign_cli.operations.malloc import return_large_blocks
 from deepalign_cli.operations.session import Session
@@ -17,10 +19,12 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions
+from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import real_view, widened
 
 _ROUNDINGS = 16.0
 _SCALES = 1e-8  # to which scales are recovered: canonicalisation iterates
+_TURNED = 8  # times as much rounding: every entry is a sum over a stream, twice
 _UNSCALED = "only permutations were tried; --activation or --kinds also tries signs or scales"
 
 
@@ -82,16 +86,32 @@ def verify_session(
     limit = default_tolerance(a, b) if tolerance is None else tolerance
     if tolerance is None and alignment.symmetry.stretching:
         limit = max(4 * limit, _SCALES)
+    turned = _turned(session) if residual > limit else None
+    if turned is not None:
+        found = RotationMatching()(turned, a, b, rng=settings.rng())
+        lower, where = _residual(a, b, found)
+        if lower < residual:
+            symmetry, alignment, residual, worst = turned, found, lower, where
+            limit = _TURNED * limit if tolerance is None else limit
     spec = session.asked.tried(symmetry, settings.seed)
     if session.settings.strict and not (spec and spec.passed):
         refuse_assumptions(symmetry.spec)
     bare = settings.activation is None and not alignment.symmetry.spec.kinds
     could = any(alignment.symmetry.spec.allowed(kind) for kind in MOVABLE)
-    hints = [_UNSCALED] if residual > limit and bare and could else []
+    hints = [_UNSCALED] if residual > limit and bare and could and turned is None else []
     notes = tuple(dict.fromkeys((*a.notes, *b.notes, *alignment.symmetry.spec.notes, *hints)))
     seconds = time.perf_counter() - started
     answer = (residual <= limit, residual, limit, worst, seconds, alignment.groups, spec, notes)
     return Verdict(*answer, symmetry.spec)
+
+
+def _turned(session: Session) -> Symmetry | None:
+    """The symmetry in which groups turn, where the network tells of any."""
+    try:
+        turned = session.turned
+    except DeepalignError:
+        return None
+    return turned if turned.within else None
 
 
 def default_tolerance(*checkpoints: Checkpoint) -> float:
