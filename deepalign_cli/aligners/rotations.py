@@ -13,10 +13,10 @@ import torch
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.canonical import canonical_scales
-from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.gains import Gains
-from deepalign_cli.aligners.turned_paths import refined_turns
+from deepalign_cli.aligners.parents import Parents
+from deepalign_cli.aligners.turned_paths import RATE, RATE_ON_DREAMS, midpoint, refined_turns
 from deepalign_cli.aligners.turning_descent import descend_turning
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
@@ -46,12 +46,13 @@ class RotationMatching:
         started = time.perf_counter()
         details: dict[str, object] = {}
         evidence = self._evidence(details, progress)
-        judge = evidence.judge(symmetry, reference, moving) if evidence else None
-        stage = progress.part(_MATCHING if judge else 1.0, "matching")
-        element, objective = self._matched(symmetry, reference, moving, evidence, judge, details, stage)
-        if judge and evidence and evidence.loss and self.path_steps and element.turn:
+        parents = Parents(evidence.run, reference, moving, evidence.batches) if evidence else None
+        stage = progress.part(_MATCHING if parents else 1.0, "matching")
+        element, objective = self._matched(symmetry, reference, moving, evidence, parents, details, stage)
+        if parents and self.path_steps and element.turn:
+            rate = RATE_ON_DREAMS if "notes" in details else RATE
             refined = refined_turns(
-                symmetry, reference, moving, element, evidence.loss, judge, self.path_steps, rng, progress
+                symmetry, reference, moving, element, parents, self.path_steps, rng, progress, rate=rate
             )
             element = refined.element
             details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
@@ -69,20 +70,23 @@ class RotationMatching:
 
     def _matched(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, evidence: Evidence | None,
-        judge: Judge | None, details: dict[str, object], progress: Progress,
+        parents: Parents | None, details: dict[str, object], progress: Progress,
     ) -> tuple[Element, list[float]]:  # fmt: skip
-        """By weights alone, or with streams as their readers see them, whichever the judge prefers."""
+        """By weights alone or with streams as their readers see them: what leaves the midpoint the nearer."""
         own, other = (canonical_scales(symmetry, weights) for weights in (reference, moving))
         views = Acted(symmetry, own, reference), Acted(symmetry, other, moving)
         starts: dict[str, dict[str, Turn]] = {"weights": {}}
-        if judge and evidence and (seen := streams_seen(symmetry, views, evidence, progress.part(0.3))):
+        if evidence and (seen := streams_seen(symmetry, views, evidence, progress.part(0.3))):
             starts["activations"] = seen
         found = {}
         for by, fixed in starts.items():
             match, objective = descend_turning(Gains(symmetry, *views), fixed, progress.part(1 / len(starts)))
             found[by] = own.inverse() @ match @ other, objective
-        losses = {by: judge(one[0]) if judge else 0.0 for by, one in found.items()}
-        best = min(losses, key=losses.__getitem__)
+        best = "weights"
+        if parents and len(found) > 1:
+            means = {by: midpoint(symmetry, reference, moving, one[0]) for by, one in found.items()}
+            losses = {by: parents.judge(mean) for by, mean in means.items()}
+            best = min(losses, key=losses.__getitem__)
         details |= {"start": best, "steps": len(found[best][1]) - 1}
         return found[best]
 

@@ -15,15 +15,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.choice import Judge
-from deepalign_cli.aligners.evidence import TrainingLoss
+from deepalign_cli.aligners.parents import Parents
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import widened
 from deepalign_cli.symmetry.turns import Turn
 
-_RATE = 0.003  # of Adam; falls as half a cosine. .01 does as well on data and worse on dreams
+RATE, RATE_ON_DREAMS = 0.01, 0.003  # of Adam; falls as half a cosine. Dreams are soon known by heart
 _EXAMPLES = 200  # in a step
 _JUDGED = 10  # times
 
@@ -38,29 +37,29 @@ class Refined:
 
 
 def refined_turns(
-    symmetry: Symmetry, reference: Weights, moving: Weights, start: Element, loss: TrainingLoss, judge: Judge,
-    steps: int, rng: torch.Generator, progress: Progress = SILENT,
+    symmetry: Symmetry, reference: Weights, moving: Weights, start: Element, parents: Parents, steps: int,
+    rng: torch.Generator, progress: Progress = SILENT, *, rate: float = RATE,
 ) -> Refined:  # fmt: skip
-    """The element with its rotations moved downhill on the loss of the mean of both networks."""
+    """The element with its rotations moved downhill on how far the midpoint is from both networks."""
     a, b = (_floats(weights) for weights in (reference, moving))
     stage = progress.part(1.0, "turning by gradients", steps)
-    element, best, least = start, start, judge(start)
-    first, count = least, min(_EXAMPLES, len(loss))
+    element, best, least = start, start, parents.judge(midpoint(symmetry, a, b, start))
+    first, count = least, min(_EXAMPLES, parents.batch, len(parents))
     moves = {group: torch.zeros_like(turn.matrix, requires_grad=True) for group, turn in start.turn.items()}
     if not moves:
         return Refined(start, first, first)
-    optimiser = torch.optim.Adam(moves.values(), lr=_RATE)
+    optimiser = torch.optim.Adam(moves.values(), lr=rate)
     for step in range(1, steps + 1):
-        places = torch.randint(len(loss), (count,), generator=rng)
-        value = loss(_midpoint(symmetry, a, b, _after(element, moves)), places)
+        places = torch.randint(len(parents), (count,), generator=rng)
+        value = parents(midpoint(symmetry, a, b, _after(element, moves)), places)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.param_groups[0]["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
         element = _stepped(symmetry, element, moves, optimiser)
         if step % max(1, steps // _JUDGED) == 0 or step == steps:
-            midpoint = judge(element)
-            if midpoint < least:
-                best, least = element, midpoint
+            loss = parents.judge(midpoint(symmetry, a, b, element))
+            if loss < least:
+                best, least = element, loss
         stage()
     return Refined(best, first, least)
 
@@ -69,7 +68,8 @@ def _floats(weights: Weights) -> dict[str, Tensor]:
     return {name: widened(w) if w.is_floating_point() else w for name, w in weights.items()}
 
 
-def _midpoint(symmetry: Symmetry, a: Weights, b: Weights, g: Element) -> dict[str, Tensor]:
+def midpoint(symmetry: Symmetry, a: Weights, b: Weights, g: Element) -> dict[str, Tensor]:
+    """The mean of A and B under an element."""
     return {
         name: torch.lerp(w, symmetry.act(g, name, b[name]).to(w.dtype), 0.5) if w.is_floating_point() else w
         for name, w in a.items()

@@ -35,6 +35,7 @@ CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
 _PLACES = 25_600  # of all images together, and ...
 _FEWEST = 8  # ... images
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
+_TEXTS = 256
 
 
 class Topic(StrEnum):
@@ -84,8 +85,10 @@ def quick_budget(shape: tuple[int, ...]) -> Budget:
     return Budget(min(QUICK.count, max(_FEWEST, fitting)), QUICK.steps)
 
 
-def noise_budget(shape: tuple[int, ...]) -> Budget:
-    """How much noise: it costs nothing to make, and what is trained on little of it learns that by heart."""
+def ample_budget(topic: Topic, shape: tuple[int, ...]) -> Budget:
+    """How much to train on, of what takes no optimising: little of it would be learnt by heart."""
+    if topic is Topic.TEXT:
+        return Budget(_TEXTS, 0)
     fitting = _NUMBERS // max(1, math.prod(shape))
     return Budget(min(_MOST_NOISE, max(QUICK.count, fitting)), 0)
 

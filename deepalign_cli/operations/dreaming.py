@@ -24,7 +24,6 @@ from deepalign_cli.dreams.dream import (
     Dreams,
     Topic,
     dream,
-    noise_budget,
     quick_budget,
     topic_of,
 )
@@ -59,6 +58,7 @@ class Dreamer:
         self._network = network
         self._check()
         self._testbed: tuple[Testbed, Dreams] | None = None
+        self._is_trained_on = False
 
     def _check(self) -> None:
         """Refuse what says how data are read. Raises UsageError."""
@@ -84,7 +84,7 @@ class Dreamer:
     def evidence(self, progress: Progress = SILENT, *, of_anything: bool = False) -> Dreamt | None:
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
 
-        `of_anything`: to the method every kind of dream is of use.
+        `of_anything`: to the method every kind of dream is of use, and it trains on them.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
@@ -92,6 +92,7 @@ class Dreamer:
         if not self.is_asked and not of_anything and not self._is_useful:
             return None
         try:
+            self._is_trained_on = of_anything
             if of_anything and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
                 self._topic = Topic.NOISE
             testbed, dreams = self._dreamt(progress)
@@ -118,9 +119,9 @@ class Dreamer:
     @property
     def _budget(self) -> Budget:
         """As the user says; who asks for dreams gets careful ones."""
-        shape = self._ensemble.shape
-        usual = noise_budget(shape) if self._topic is Topic.NOISE else quick_budget(shape)
-        usual = CAREFUL if self.is_asked and self._topic is not Topic.NOISE else usual
+        usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape)
+        if self._is_trained_on and self._topic in (Topic.NOISE, Topic.TEXT):
+            usual = ample_budget(self._topic, self._ensemble.shape)
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)
 
     @cached_property
