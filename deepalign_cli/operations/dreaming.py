@@ -23,6 +23,7 @@ from deepalign_cli.dreams.dream import (
     Budget,
     Dreams,
     Topic,
+    ample_budget,
     dream,
     quick_budget,
     topic_of,
