@@ -39,10 +39,9 @@ class Ingredient:
 class Facts:
     """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
-    `library` is what loads the folder; `moved` are the units that were moved, and all units, `basis` is what
-    the spec rests on; `networks` are
-    the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of
-    them beside the card.
+    `library` is what loads the folder; `moved` are the units that were moved, and all units, `turned` tells
+    the groups that were turned, `basis` is what the spec rests on; `networks` are the losses of the inputs
+    and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
     """
 
     title: str
@@ -58,6 +57,7 @@ class Facts:
     networks: Sequence[Measured] = ()
     curves: Sequence[Curve] = field(default=())
     picture: str | None = None
+    turned: str = ""
 
 
 def card(facts: Facts) -> str:
@@ -142,7 +142,8 @@ def _inputs(inputs: Sequence[Ingredient]) -> str:
 def _making(facts: Facts) -> str:
     moved, units = facts.moved
     rows = [["method", code(facts.method)], *([escaped(key), code(v)] for key, v in facts.making.items())]
-    return _table(["", ""], [*rows, ["units moved", f"{moved:,} of {units:,}"]])
+    turned = [["turned", escaped(facts.turned)]] if facts.turned else []
+    return _table(["", ""], [*rows, ["units moved", f"{moved:,} of {units:,}"], *turned])
 
 
 def _command(command: Sequence[str]) -> str:

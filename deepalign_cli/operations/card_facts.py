@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.operations.card import Facts, Ingredient
 from deepalign_cli.operations.job import Report
 from deepalign_cli.operations.merge_cost import Cost
+from deepalign_cli.symmetry.symmetry import Symmetry
 
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
 # Entries of the metadata that the card has elsewhere or leaves out.
@@ -41,6 +43,7 @@ def facts_for(
         command=[*command, *options],
         library="transformers" if isinstance(reference.config.get("model_type"), str) else "pytorch",
         moved=(units["moved"], units["size"]),
+        turned=_turned(report.alignments[0].symmetry),
         basis=metadata["spec.basis"],
         notes=_without_folders(report.notes, inputs),
         networks=cost.networks if cost else (),
@@ -58,6 +61,15 @@ def _ingredients(metadata: Mapping[str, str], report: Report, base: bool) -> lis
         distances = report.distances[i - 1] if i else None
         ingredients.append(Ingredient(name, metadata[f"sha256.{i}"], share, repository, distances))
     return ingredients
+
+
+def _turned(symmetry: Symmetry) -> str:
+    """The groups that were turned by rotations, by what they are, and how many there are of each."""
+    kinds = Counter(
+        f"{symmetry.kinds[group]}{' in heads' if outer else ', the stream'}"
+        for group, outer in symmetry.within.items()
+    )
+    return "; ".join(f"{count} {what}" for what, count in kinds.items())
 
 
 def _without_folders(notes: Sequence[str], inputs: Sequence[Path]) -> tuple[str, ...]:
