@@ -178,7 +178,7 @@ def exact(place: Path) -> Iterator[list[str]]:
 def barriers(pairs: Path) -> Iterator[list[str]]:
     """For each pair the barrier by each way of aligning, and the accuracy half-way."""
     ways: Mapping[str, Callable[[Any, Any, Path], Weights]] = {
-        "none": lambda a, b, data: b,
+        "none": lambda a, b, data: _aligned(a, b, "none"),
         "permutations, by weights": lambda a, b, data: _aligned(a, b, "weights"),
         "the default": lambda a, b, data: _aligned(a, b, "deepalign"),
         "rotations, by weights": lambda a, b, data: _aligned(a, b, "rotations", no_dream=True),
