@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from typing import Protocol, runtime_checkable
@@ -101,6 +101,18 @@ class Alignment:
     def moved(self) -> int:
         """How many units leave their place or change their sign or scale."""
         return sum(group["moved"] for group in self.groups.values())
+
+    def between(self, reference: Weights, moving: Weights) -> Alignment:
+        """The same for networks whose norms have other gains than those that it was found for.
+
+        Raises:
+            MismatchError: a gain is too small for streams to turn.
+        """
+        if not self.symmetry.spec.gains:
+            return self
+        norms = self.symmetry.norms
+        element = replace(self.element, enter=norms.of(moving), leave=norms.of(reference))
+        return replace(self, element=element)
 
     def act(self, name: str, w: Tensor) -> Tensor:
         """One tensor of the moving network, in the reference's units."""

@@ -303,7 +303,9 @@ class Session:
         return replace(alignment, element=element, distance_after=after)
 
     def _loaded(self) -> list[Alignment]:
-        alignments = [load_alignment(path, shapes_of(self.reference)) for path in self.saved]
+        found = (load_alignment(path, shapes_of(self.reference)) for path in self.saved)
+        pairs = zip(found, self.moving, strict=True)
+        alignments = [alignment.between(self.reference, moving) for alignment, moving in pairs]
         for alignment in alignments if self.settings.strict else ():
             refuse_assumptions(alignment.symmetry.spec)
         self.asked.require(alignments[0].symmetry)
