@@ -22,7 +22,7 @@ from deepalign_cli.user_code import value_of
 _HINT = "describe it with --design kind=..., or give it as code with --model file.py:factory."
 
 # Designs that have no such option have this activation.
-_ACTIVATIONS: Mapping[str, str] = {"siren": "sin", "resnet": "relu", "transformer": "gelu"}
+_ACTIVATIONS: Mapping[str, str] = {"siren": "sin", "resnet": "relu", "recurrent": "tanh"}
 
 
 def stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -65,8 +65,7 @@ def read_design(
 
 def activation_of(design: Design) -> str:
     """The activation of a design."""
-    table = config_of(design)
-    return str(table.get("activation") or _ACTIVATIONS[table["kind"]])
+    return str(getattr(design, "activation", None) or _ACTIVATIONS[config_of(design)["kind"]])
 
 
 def _typed(kind: str, name: str, text: str) -> object:

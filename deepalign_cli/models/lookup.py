@@ -13,6 +13,7 @@ from deepalign_cli.checkpoint.keys import PREPARATION_KEY
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designed import activation_of, read_design, stored_config
+from deepalign_cli.models.designs import reads_tokens
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.exported import load_program
 from deepalign_cli.models.from_shapes import read_family
@@ -29,8 +30,8 @@ from deepalign_cli.symmetry.resolve import shapes_of
 class Network:
     """A network to run; `says` tells the user what it is and where that comes from.
 
-    `input_shape` is one example's, where the architecture tells it; `preparation` is how the checkpoint's
-    metadata say that raw images are prepared.
+    `input_shape` is one example's, where the architecture tells it and does not read tokens; `preparation`
+    is how the checkpoint's metadata say that raw images are prepared.
     """
 
     run: Run
@@ -132,7 +133,8 @@ def _from_checkpoint(
     origin = "--design" if "kind" in options else "the checkpoint's metadata"
     if activation is not None:
         _check_agree(activation, activation_of(design), f"{origin}: activation=")
-    return design, f"{words}, from {origin}", design.input_shape
+    shape = None if reads_tokens(design) else design.input_shape
+    return design, f"{words}, from {origin}", shape
 
 
 def _check_use(source: str | None, args: Mapping[str, str], options: Mapping[str, str]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs import Design, examples_of
 from deepalign_cli.models.dummy_inputs import dummy_inputs
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.fitting import Shape
@@ -44,7 +45,7 @@ def subject_of(run: Run, weights: Weights, shape: str | None = None, inputs: Ten
     if shape is not None or not isinstance(run, ModuleRun):
         rng = torch.Generator().manual_seed(0)
         if isinstance(run, Design) and shape is None:
-            return Subject(module, names, Example((torch.randn(COUNT, *run.input_shape, generator=rng),)))
+            return Subject(module, names, Example((examples_of(run, COUNT, rng),)))
         return Subject(module, names, Example((example_inputs(run, weights, rng, shape),)))
     return Subject(module, names, run.example or _example(run, weights))
 
@@ -72,7 +73,7 @@ def _module(run: Run, weights: Weights) -> tuple[nn.Module, Mapping[str, str]]:
     if isinstance(run, ModuleRun):
         return run.module, run.names
     module = RunModule(run, {name: tuple(w.shape) for name, w in weights.items() if w.is_floating_point()})
-    return module, {name: f"tensors.{key}" for name, key in module.keys.items()}
+    return module, module.names
 
 
 def _example(run: ModuleRun, weights: Weights) -> Example:
@@ -83,15 +84,39 @@ def _example(run: ModuleRun, weights: Weights) -> Example:
 
 
 class RunModule(nn.Module):
-    """A network that is a function of weights by name, as a module with parameters on "meta"."""
+    """A network that is a function of weights by name, as a module with parameters on "meta".
+
+    They stand where their names say, so that a trace names groups for layers. `names` has these places.
+    """
 
     def __init__(self, run: Run, shapes: Mapping[str, Shape]) -> None:
         super().__init__()
         self.run = run
-        self.keys = {name: str(i) for i, name in enumerate(shapes)}
-        empty = {self.keys[name]: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-        self.tensors = nn.ParameterDict({key: nn.Parameter(w) for key, w in empty.items()})
+        self.names = _attributes(shapes)
+        for name, shape in shapes.items():
+            *path, last = self.names[name].split(".")
+            part: nn.Module = self
+            for word in path:
+                if word not in part._modules:
+                    part.add_module(word, nn.Module())
+                part = part.get_submodule(word)
+            part.register_parameter(last, nn.Parameter(torch.empty(shape, device="meta")))
 
     def forward(self, x: Tensor) -> Any:
         """The outputs."""
-        return self.run({name: self.tensors[key] for name, key in self.keys.items()}, x)
+        return self.run({name: attrgetter(own)(self) for name, own in self.names.items()}, x)
+
+
+def _attributes(names: Collection[str]) -> dict[str, str]:
+    """Names that parameters can have: a `_` is put behind words that modules use otherwise.
+
+    >>> _attributes(["fc.weight", "half.weight", "fc"])
+    {'fc.weight': 'fc.weight', 'half.weight': 'half_.weight', 'fc': 'fc_'}
+    """
+    taken = {"", "run", "names", *dir(nn.Module())}
+    paths = {name[:i] for name in names for i, character in enumerate(name) if character == "."}
+    words = {
+        name: [f"{word}_" if word in taken or word.endswith("_") else word for word in name.split(".")]
+        for name in names
+    }
+    return {name: ".".join(parts) + ("_" if name in paths else "") for name, parts in words.items()}

@@ -13,6 +13,7 @@ from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.models.designs import DESIGNS, Design, config_of
 from deepalign_cli.models.designs.cnn import CNN
 from deepalign_cli.models.designs.conv1d import Conv1d
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.rnn import RNN
@@ -146,7 +147,20 @@ def _transformer(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     taken = ((task.side // patch) ** 2, colours * patch**2, Transformer.classes)
     while width in taken:  # whose shapes do not tell the stream from tokens, pixels or classes
         width += 4 * heads
-    return Transformer(width, heads, 2 * width, layers, task.side, colours=colours)
+    asked = {key: _choice_if_asked(ranges, key, usual, rng) for key, (usual, *_) in _STYLES.items()}
+    return Transformer(width, heads, 2 * width, layers, task.side, colours=colours, **asked)
+
+
+def _decoder(ranges: Ranges, task: Task, rng: random.Random) -> Design:
+    if not task.context:
+        raise ValueError('a decoder reads text, which task = { data = "python", context = 64 } would be')
+    heads = _choice(ranges, "heads", (2, 4), rng)
+    width = heads * _choice(ranges, "head_width", (8, 12), rng)
+    layers = rng.randint(*_range(ranges, "layers", (1, 3)))
+    while width in (task.context, Decoder.tokens):  # whose shapes do not tell the stream from these
+        width += 4 * heads
+    style = {key: _choice(ranges, key, values, rng) for key, values in _STYLES.items()}
+    return Decoder(width, heads, 2 * width, layers, context=task.context, **style)
 
 
 def _range(ranges: Ranges, key: str, usual: tuple[int, int]) -> tuple[int, int]:
@@ -177,13 +191,21 @@ def _log_uniform(low: float, high: float, rng: random.Random) -> int:
 
 
 _DESIGN_HINT = 'write design = { kind = "mlp", sizes = [784, 128, 10] } and no ranges.'
+_STYLES: Mapping[str, tuple[Any, ...]] = {  # of transformers; the usual choice is first
+    "norm": ("layer", "rms"),
+    "positions": ("learned", "rotary"),
+    "feed_forward": ("gelu", "swiglu"),
+    "queries": (1, 2),
+    "bias": (True, False),
+}
 _RANGES: Mapping[str, set[str]] = {
     "mlp": {"depth", "width", "activation"},
     "cnn": {"depth", "width", "norm", "average", "activation", "separable"},
     "conv1d": {"depth", "width", "kernel", "norm", "activation"},
     "resnet": {"stages", "width", "blocks", "squeeze", "activation"},
     "recurrent": {"width", "layers", "cell"},
-    "transformer": {"heads", "head_width", "layers"},
+    "transformer": {"heads", "head_width", "layers", *_STYLES},
+    "decoder": {"heads", "head_width", "layers", *_STYLES},
 }
 _DRAWS: Mapping[str, Callable[[Ranges, Task, random.Random], Design]] = {
     "mlp": _mlp,
@@ -192,4 +214,5 @@ _DRAWS: Mapping[str, Callable[[Ranges, Task, random.Random], Design]] = {
     "resnet": _resnet,
     "recurrent": _recurrent,
     "transformer": _transformer,
+    "decoder": _decoder,
 }

@@ -11,7 +11,9 @@ from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designed import design_metadata
 from deepalign_cli.models.designs import Design
+from deepalign_cli.symmetry.stored_spec import spec_metadata
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.train.known import is_traced, traced_spec
 from deepalign_cli.train.tasks import Task, load_examples
 from deepalign_cli.train.zoo_files import Family, load_family
 
@@ -55,22 +57,26 @@ def export_network(
 ) -> None:
     """Write a design's weights as a checkpoint that says what computes with them, and what it reads.
 
+    Where names and shapes do not tell what may move, it says that, too.
+
     Raises:
         UsageError: the file is there and `force` is not given. OutputError: it cannot be written.
     """
     metadata = {"format": "pt", **design_metadata(design)}
+    if is_traced(design):
+        metadata |= spec_metadata(traced_spec(design))
     if preparation is not None:
         metadata[PREPARATION_KEY] = preparation.to_json()
     write_tensors(path, weights, metadata, force=force)
 
 
 def preparation_of(task: Task, data: Path) -> Preparation | None:
-    """What is made of raw images for a task's networks; None for a field, which reads coordinates.
+    """What is made of raw images for a task's networks; None for coordinates and text.
 
     Raises:
         UsageError: the data cannot be used.
     """
-    if task.field:
+    if task.field or task.context:
         return None
     examples = load_examples(task, data)
     return Preparation(task.side, task.grey, (examples.mean,), (examples.deviation,))

@@ -1,4 +1,4 @@
-"""What zoo networks are trained on: images with labels, or one image as a function of its pixels' places."""
+"""What zoo networks are trained on: images with labels, an image as a function of places, text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from deepalign_cli.data.preparation import Preparation, channels_first
 from deepalign_cli.errors import UsageError
 from deepalign_cli.train.recipes import check_integers
+from deepalign_cli.train.texts import characters_of, in_rows, text_of
 
 _HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."
+_TEXT_HINT = "it is cut in blocks of 10,000 characters, every tenth of which is for testing."
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Task:
 
     `side` is the side of the images after mean-pooling; `images` and `test` how many are taken, evenly
     spaced. A `field` is not classification: network k of a family learns training image k as a map from
-    pixel coordinates in [-1, 1] to brightness in [-1, 1].
+    pixel coordinates in [-1, 1] to brightness in [-1, 1]. With a `context` above 0 the data are text, read in
+    rows of so many characters, after each of which comes one that is to be told.
     """
 
     data: str
@@ -33,25 +36,28 @@ class Task:
     images: int = 20000
     test: int = 2000
     field: bool = False
+    context: int = 0
 
     def __post_init__(self) -> None:
-        check_integers(self, {"side": 1, "images": 1, "test": 1})
+        check_integers(self, {"side": 1, "images": 1, "test": 1, "context": 0})
         if self.field and not self.grey:
             raise ValueError("a field has brightness only: field = true needs grey = true")
+        if self.field and self.context:
+            raise ValueError("a field is no text: leave field or context out")
 
 
 @dataclass(frozen=True)
 class Examples:
     """Inputs and answers, for training and for testing.
 
-    The answers are labels (one an example) or, for a field, values (a row of all examples for each image).
-    Images are pixels in [0, 1] less `mean` over `deviation`.
+    The answers are labels (one an example); for a field, values (a row of all examples for each image); for
+    text, the character after each. Images are pixels in [0, 1] less `mean` over `deviation`.
     """
 
-    train_x: Float[Tensor, "n ..."]
-    train_y: Shaped[Tensor, "*images n"]
-    test_x: Float[Tensor, "m ..."]
-    test_y: Shaped[Tensor, "*images m"]
+    train_x: Shaped[Tensor, "n ..."]
+    train_y: Shaped[Tensor, ...]
+    test_x: Shaped[Tensor, "m ..."]
+    test_y: Shaped[Tensor, ...]
     mean: float = 0.0
     deviation: float = 1.0
 
@@ -60,8 +66,11 @@ def load_examples(task: Task, folder: Path) -> Examples:
     """Read a task's examples from `folder`, normalised by the training pixels' mean and deviation.
 
     Raises:
-        UsageError: there is no such data set, or its images are smaller than `side` or lack the colours.
+        UsageError: there is no such data set, its images are smaller than `side` or lack the colours, or its
+            text is too short.
     """
+    if task.context:
+        return _text(task, folder)
     path = folder / f"{task.data}.npz"
     try:
         with path.open("rb") as file, np.load(file) as stored:
@@ -108,3 +117,16 @@ def _field(images: Float[Tensor, "n 1 side side"]) -> Examples:
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
     values = images.flatten(1) * 2 - 1
     return Examples(places, values, places, values)
+
+
+def _text(task: Task, folder: Path) -> Examples:
+    """Rows of characters, and of those that come next."""
+    parts = in_rows(characters_of(text_of(task.data, folder)), task.context + 1)
+    train, test = (_evenly(rows, count) for rows, count in zip(parts, (task.images, task.test), strict=True))
+    if not len(train) or not len(test):
+        raise UsageError(f"the text '{task.data}' is too short for a context of {task.context}.", _TEXT_HINT)
+    return Examples(train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:])
+
+
+def _evenly(rows: Int64[Tensor, "n t"], count: int) -> Int64[Tensor, "m t"]:
+    return rows[:: max(1, len(rows) // count)][:count]

@@ -31,13 +31,17 @@ def losses(
 ) -> Float[Tensor, " networks"]:
     """The training loss of every network on its own batch: cross-entropy, or a field's squared error.
 
+    The cross-entropy of text is the mean over all places.
+
     With `half`, convolutions and products are computed in bfloat16.
     """
 
     def one(w: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             out = design(w, x, {}).float()
-        return functional.mse_loss(out[:, 0], y) if task.field else functional.cross_entropy(out, y)
+        if task.field:
+            return functional.mse_loss(out[:, 0], y)
+        return functional.cross_entropy(out.flatten(0, -2), y.flatten())
 
     if all(w.ndim <= _STACKED_MATRIX for w in weights.values()):
         return torch.as_tensor(vmap(one)(dict(weights), x, y))
@@ -69,12 +73,12 @@ def statistics_of(design: Design, weights: Mapping[str, Tensor], examples: Examp
 def scores(
     design: Design, task: Task, weights: Mapping[str, Tensor], examples: Examples, member: Tensor
 ) -> Float[Tensor, " networks"]:
-    """Every network's test accuracy; for a field, minus its mean squared error."""
+    """Every network's test accuracy (of text, over all places); for a field, minus its mean squared error."""
 
     def score(out: Tensor, image: Tensor) -> Tensor:
         if task.field:
             return -(out[:, 0] - examples.test_y[image]).square().mean()
-        return (out.argmax(1) == examples.test_y).float().mean()
+        return (out.argmax(-1) == examples.test_y).float().mean()
 
     networks = zip(unstacked(weights), member, strict=True)
     return torch.stack([score(design(network, examples.test_x), image) for network, image in networks])

@@ -72,11 +72,11 @@ def _is_there(plan: FamilyPlan, path: Path) -> bool:
 
 def _check_fits(plan: FamilyPlan, examples: Examples) -> None:
     """Raise UsageError unless a design takes the task's inputs and has an output for each label."""
-    hint = "compare the design with side, grey and field of the task."
+    hint = "compare the design with side, grey, field and context of the task."
     try:
-        outputs = plan.design(plan.design.init(torch.Generator()), examples.train_x[:2], {}).shape[1]
+        outputs = plan.design(plan.design.init(torch.Generator()), examples.train_x[:2], {}).shape[-1]
     except (RuntimeError, ValueError, LookupError) as error:
-        message = f"the design of '{plan.name}' does not take its images: {one_line(error)}."
+        message = f"the design of '{plan.name}' does not take its inputs: {one_line(error)}."
         raise UsageError(message, hint) from None
     needed = 1 if plan.task.field else int(max(examples.train_y.max(), examples.test_y.max())) + 1
     if outputs < needed or (plan.task.field and outputs > 1):

@@ -21,6 +21,7 @@ from tests.symmetry.builders import seeded
 
 TINY = Task("tiny", side=8, images=200, test=100)
 FIELD = Task("tiny", side=8, images=4, test=4, field=True)
+TEXT = Task("abc", images=200, test=50, context=12)
 QUICK = Schedule(networks=3, epochs=4, batch=20, rate=1e-2)
 
 
@@ -37,6 +38,14 @@ def write_data(
             image[:, 2 * label : 2 * label + 2] += 150
         arrays |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": labels.astype(np.uint8)}
     np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+    return folder
+
+
+def write_text(folder: Path, name: str = "abc") -> Path:
+    """A text in which every letter tells the next but one that is drawn."""
+    draw = np.random.default_rng(4)
+    words = ["abc", "def", "ghi", "jkl"]
+    (folder / f"{name}.txt").write_text("".join(words[i] for i in draw.integers(0, 4, 36_000)))
     return folder
 
 

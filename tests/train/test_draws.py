@@ -9,6 +9,7 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs import Design, config_of
 from deepalign_cli.models.designs.cnn import CNN
 from deepalign_cli.models.designs.conv1d import Conv1d
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.rnn import RNN
@@ -17,14 +18,16 @@ from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.families import FAMILIES
 from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.train.draws import draw_design
+from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.tasks import Task
+from deepalign_cli.train.texts import ALPHABET
 from tests.symmetry.builders import seeded, shapes_of
 
 KINDS = {
     "mlp": MLP, "cnn": CNN, "conv1d": Conv1d, "resnet": ResNet, "recurrent": RNN,
     "transformer": Transformer,
 }  # fmt: skip
-GREY, COLOUR = Task("x", side=14), Task("x", side=28, grey=False)
+GREY, COLOUR, TEXT = Task("x", side=14), Task("x", side=28, grey=False), Task("x", context=16)
 
 
 @pytest.mark.slow
@@ -39,6 +42,20 @@ def test_draws_fit_the_task_and_have_a_known_symmetry(kind: str, task: Task) -> 
         assert math.prod(design.input_shape) == task.side**2 * (1 if task.grey else 3)
         layout = Layout(shapes_of(design.init(seeded(0))), getattr(design, "heads", None), ordered=True)
         assert next(s for match in FAMILIES if (s := match(layout)) is not None).groups()
+
+
+@pytest.mark.slow
+def test_decoders_are_drawn_in_every_style() -> None:
+    rng, styles = random.Random(1), []
+    for _ in range(8):
+        design = draw_design("decoder", {"layers": [1, 1]}, TEXT, rng)
+        assert isinstance(design, Decoder)
+        assert design.context == TEXT.context
+        assert design.tokens == len(ALPHABET)
+        assert design.width not in (design.context, design.tokens)
+        styles.append((design.norm, design.positions, design.feed_forward, design.queries, design.bias))
+        assert {"stream"} < symmetry_of(design, design.init(seeded(0))).sizes.keys()
+    assert all(len(set(choices)) == 2 for choices in zip(*styles, strict=True))
 
 
 @pytest.mark.slow
@@ -107,17 +124,24 @@ def test_streams_are_told_from_tokens_pixels_and_classes() -> None:
         ("resnet", {"squeeze": [4], "activation": ["silu"]}, {"squeeze": 4, "activation": "silu"}),
         ("recurrent", {"cell": ["lstm"], "layers": [3, 3]}, {"cell": "lstm", "layers": 3}),
         ("conv1d", {"kernel": [7], "norm": [True]}, {"kernel": 7, "norm": True}),
+        ("transformer", {"norm": ["rms"], "bias": [False]}, {"norm": "rms", "bias": False}),
+        (
+            "transformer",
+            {"queries": [2], "feed_forward": ["swiglu"]},
+            {"queries": 2, "feed_forward": "swiglu"},
+        ),
     ],
 )
 def test_what_is_asked_for_is_drawn(kind: str, ranges: dict[str, object], options: dict[str, object]) -> None:
-    design = draw_design(kind, {"width": [8, 16], **ranges}, COLOUR, random.Random(1))
+    width = {"layers": [1, 1]} if kind == "transformer" else {"width": [8, 16]}
+    design = draw_design(kind, {**width, **ranges}, COLOUR, random.Random(1))
     assert config_of(design).items() >= options.items()
 
 
-@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+@pytest.mark.parametrize("kind", ["cnn", "resnet", "transformer"])
 def test_entries_that_came_later_leave_what_is_drawn_without_them(kind: str) -> None:
-    usual, rng = {"cnn": "relu", "resnet": "relu"}[kind], random.Random(1)
-    bare, asked = random.Random(1), {"activation": [usual]}
+    entry, usual = ("norm", "layer") if kind == "transformer" else ("activation", "relu")
+    rng, bare, asked = random.Random(1), random.Random(1), {entry: [usual]}
     assert draw_design(kind, asked, GREY, rng) == draw_design(kind, {}, GREY, bare)
     assert rng.getstate() != bare.getstate()
 
@@ -184,6 +208,9 @@ def test_unusable_designs_are_refused(kind: str, ranges: dict[str, object], name
         ("resnet", {"layers": [1, 1]}, "'layers'"),
         ("transformer", {"heads": ["two"]}, "heads must be "),
         ("transformer", {"layers": [0, 0]}, "layers must be "),
+        ("transformer", {"norm": ["batch"]}, "norm must be one of layer, rms, not 'batch'"),
+        ("transformer", {"queries": [3]}, "queries do not divide heads"),
+        ("decoder", {}, "a decoder reads text"),
     ],
 )
 def test_unusable_ranges_are_refused(kind: str, ranges: dict[str, object], named: str) -> None:

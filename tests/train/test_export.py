@@ -11,12 +11,16 @@ from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import CheckpointError, UsageError
 from deepalign_cli.models.designs import Design
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.models.lookup import network_for
+from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.resolve import resolve_spec
 from deepalign_cli.train.export import export_family, export_network, export_zoo, preparation_of
+from deepalign_cli.train.known import traced_spec
 from deepalign_cli.train.tasks import Task, load_examples
 from deepalign_cli.train.zoo_files import Family, save_family
 from tests.models.designs.builders import weights_of
@@ -84,6 +88,20 @@ def test_a_field_reads_coordinates_and_needs_no_preparation(tmp_path: Path) -> N
     network = network_for(open_checkpoint(tmp_path / "out" / "00.safetensors"))
     assert network.preparation is None
     assert network.input_shape == (2,)
+
+
+def test_a_network_whose_names_do_not_tell_says_what_moves(tmp_path: Path) -> None:
+    task, design = Task("python", context=6), Decoder(8, 2, 8, layers=1, context=6, positions="rotary")
+    assert preparation_of(task, tmp_path) is None
+    trained = family(design, task)
+    export_family(tmp_path / "out", trained, None)
+    checkpoint = open_checkpoint(tmp_path / "out" / "01.safetensors")
+    spec = resolve_spec(checkpoint)
+    assert spec == traced_spec(design)
+    assert spec.basis is Basis.TRACED
+    network, x = network_for(checkpoint), torch.tensor([[3, 1, 4, 1, 5, 9]])
+    assert network.input_shape is None
+    assert torch.equal(network.run(weights(checkpoint), x), design(trained.network(1), x))
 
 
 def test_the_families_of_a_zoo_are_exported_and_again(tmp_path: Path) -> None:

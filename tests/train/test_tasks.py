@@ -9,7 +9,8 @@ import torch
 
 from deepalign_cli.errors import UsageError
 from deepalign_cli.train.tasks import Task, load_examples
-from tests.train.builders import FIELD, TINY, write_data
+from deepalign_cli.train.texts import characters_of
+from tests.train.builders import FIELD, TEXT, TINY, write_data, write_text
 
 
 def test_pixels_are_normalised_by_the_training_images(tmp_path: Path) -> None:
@@ -62,6 +63,27 @@ def test_a_field_maps_places_to_brightness(tmp_path: Path) -> None:
         images = torch.from_numpy(stored["train_images"][::50])
     assert torch.allclose(found.train_y.reshape(4, 8, 8), images / 127.5 - 1, atol=1e-6)
     assert torch.equal(found.test_y, found.train_y)
+
+
+def test_text_is_rows_and_what_comes_next(tmp_path: Path) -> None:
+    found = load_examples(TEXT, write_text(tmp_path))
+    assert found.train_x.shape == found.train_y.shape == (200, 12)
+    assert found.test_x.shape == found.test_y.shape == (50, 12)
+    assert torch.equal(found.train_x[:, 1:], found.train_y[:, :-1])
+    text = (tmp_path / "abc.txt").read_text()
+    assert found.train_x[0].tolist() == characters_of(text[:12]).tolist()
+    assert found.train_y[0, -1] == characters_of(text[12])[0]
+    assert found.test_x[0].tolist() == characters_of(text[90_000:90_012]).tolist()
+    step = (len(text) - 10_000) // 13 // 200
+    start = 13 * step
+    assert found.train_x[1].tolist() == characters_of(text[start : start + 12]).tolist()
+
+
+def test_a_short_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "abc.txt").write_text("abc" * 20_000)  # no tenth block
+    with pytest.raises(UsageError, match="too short for a context of 12") as caught:
+        load_examples(TEXT, tmp_path)
+    assert "10,000 characters" in caught.value.hint
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -136,8 +158,12 @@ def test_oblong_images_are_made_square(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"side": 0}, {"images": -1}, {"test": True}, {"field": True, "grey": False}]
-)
+    "options",
+    [
+        {"side": 0}, {"images": -1}, {"test": True}, {"field": True, "grey": False}, {"context": -1},
+        {"field": True, "context": 8},
+    ],
+)  # fmt: skip
 def test_an_unusable_task_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Task("tiny", **options)

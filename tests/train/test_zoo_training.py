@@ -11,18 +11,28 @@ from safetensors.torch import load_file, save_file
 from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError
 from deepalign_cli.models.designs import Design
 from deepalign_cli.models.designs.cnn import CNN
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.plans import Schedule
-from deepalign_cli.train.tasks import Examples, Task
+from deepalign_cli.train.tasks import Examples, Task, load_examples
 from deepalign_cli.train.zoo_files import Family, load_family, save_family
 from deepalign_cli.train.zoo_losses import batch_of, losses
 from deepalign_cli.train.zoo_training import _orders, train_family, train_zoo
 from tests.symmetry.builders import seeded
-from tests.train.builders import QUICK, bytes_of, same_weights, separable, waves, write_data
+from tests.train.builders import (
+    QUICK,
+    TEXT,
+    bytes_of,
+    same_weights,
+    separable,
+    waves,
+    write_data,
+    write_text,
+)
 
 TASK = Task("tiny", side=4, images=80, test=40)
 RECIPE = """
@@ -86,6 +96,19 @@ def test_training_beats_chance(design: Design) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("style", [{}, {"norm": "rms", "positions": "rotary", "feed_forward": "swiglu"}])
+def test_text_is_learned(style: dict[str, str], tmp_path: Path) -> None:
+    examples = load_examples(TEXT, write_text(tmp_path))
+    design = Decoder(16, 2, 24, layers=1, context=12, **style)  # type: ignore[arg-type]
+    family = train_family(design, TEXT, examples, Schedule(2, 20, 20, 1e-2), 1)
+    assert float(family.score.min()) > 0.6  # of three letters two are told by those before
+    for index in range(2):
+        out = design(family.network(index), examples.test_x)
+        accuracy = (out.argmax(-1) == examples.test_y).float().mean()
+        assert float(accuracy) == pytest.approx(float(family.score[index]), abs=1e-3)
+
+
+@pytest.mark.slow
 def test_a_seed_means_the_same_networks() -> None:
     design = CNN((1, 4, 4), 4, norm=True)
     first, again, other = (dict(quick(design, seed).weights) for seed in (1, 1, 2))
@@ -123,6 +146,15 @@ def test_losses_of_a_stack_are_those_of_each_network() -> None:
             out = design(family.network(index), x[index], {})
             expected = torch.nn.functional.cross_entropy(out, y[index])
             assert torch.allclose(found[index], expected, atol=1e-5)
+
+
+def test_the_loss_of_text_is_the_mean_over_its_places() -> None:
+    design = Decoder(8, 2, 8, layers=1, context=6, tokens=5)
+    weights = {name: w[None] for name, w in design.init(seeded(1)).items()}
+    x, y = (torch.randint(5, (1, 4, 6), generator=seeded(s)) for s in (2, 3))
+    chances = design({n: w[0] for n, w in weights.items()}, x[0]).log_softmax(-1)
+    expected = -chances.gather(2, y[0, :, :, None]).mean()
+    assert torch.allclose(losses(design, TEXT, weights, x, y), expected, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -281,7 +313,7 @@ task = { data = "DATA", side = 4, images = 100 }
     ("data", "sizes", "named"),
     [
         ("other", "[16, 4, 10]", "other.npz"),
-        ("tiny", "[25, 4, 10]", "the design of 'late-00' does not take its images"),
+        ("tiny", "[25, 4, 10]", "the design of 'late-00' does not take its inputs"),
         ("tiny", "[16, 4, 3]", "the design of 'late-00' has 3 outputs but needs 4"),
     ],
 )
@@ -292,6 +324,25 @@ def test_the_last_sets_data_are_checked_before_the_first_is_trained(
     with pytest.raises(UsageError, match=named):
         train_zoo(recipe(tmp_path, text), write_data(tmp_path), tmp_path / "zoo", quiet)
     assert not (tmp_path / "zoo").exists()
+
+
+DECODER = 'kind = "decoder", width = 8, heads = 2, hidden = 8'
+
+
+@pytest.mark.parametrize(
+    ("design", "context", "named"),
+    [
+        ('kind = "mlp", sizes = [12, 4, 96]', 12, "does not take its inputs"),
+        (f"{DECODER}, context = 11", 12, "does not take its inputs: The size of tensor"),
+        (f"{DECODER}, context = 12, tokens = 9", 12, "does not take its inputs: index out of range"),
+        (f"{DECODER}, context = 12", 0, "there is no data set"),
+    ],
+)
+def test_text_and_designs_must_fit(tmp_path: Path, design: str, context: int, named: str) -> None:
+    text = f'[[set]]\ndesign = {{ {design} }}\ntask = {{ data = "abc", context = {context} }}\n'
+    with pytest.raises(UsageError, match=named) as caught:
+        train_zoo(recipe(tmp_path, text), write_text(tmp_path), tmp_path / "zoo", quiet)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

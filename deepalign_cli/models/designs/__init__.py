@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from deepalign_cli.errors import UsageError
-from deepalign_cli.models.designs.base import Design, Statistics
+from deepalign_cli.models.designs.base import Design, Statistics, examples_of, reads_tokens
 from deepalign_cli.models.designs.cnn import CNN
 from deepalign_cli.models.designs.conv1d import Conv1d
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.rnn import RNN
@@ -20,7 +21,7 @@ from deepalign_cli.spelling import british
 
 DESIGNS: Mapping[str, type[Design]] = {
     "mlp": MLP, "cnn": CNN, "conv1d": Conv1d, "resnet": ResNet, "recurrent": RNN, "siren": Siren,
-    "transformer": Transformer,
+    "transformer": Transformer, "decoder": Decoder,
 }  # fmt: skip
 
 
@@ -62,4 +63,4 @@ def config_of(design: Design) -> dict[str, Any]:
     return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}}
 
 
-__all__ = ["DESIGNS", "Design", "Statistics", "config_of", "design_of"]
+__all__ = ["DESIGNS", "Design", "Statistics", "config_of", "design_of", "examples_of", "reads_tokens"]

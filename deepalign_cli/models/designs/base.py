@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +19,8 @@ Statistics = dict[str, Tensor]
 class Design(Protocol):
     """An architecture: how its weights begin, and what it computes with them."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
@@ -29,10 +31,26 @@ class Design(Protocol):
         ...
 
     def __call__(
-        self, weights: Weights, x: Float[Tensor, "batch ..."], statistics: Statistics | None = None
-    ) -> Float[Tensor, "batch out"]:
-        """The outputs. With `statistics`, norms use the batch's, and write them into the tensors it holds."""
+        self, weights: Weights, x: Shaped[Tensor, "batch ..."], statistics: Statistics | None = None
+    ) -> Float[Tensor, "batch *places out"]:
+        """The outputs; of text, at every place.
+
+        With `statistics`, norms use the batch's, and write them into the tensors it holds.
+        """
         ...
+
+
+def reads_tokens(design: Design) -> bool:
+    """Whether a design reads whole numbers, of which it has `tokens`."""
+    return hasattr(design, "tokens")
+
+
+def examples_of(design: Design, count: int, rng: torch.Generator) -> Shaped[Tensor, "count ..."]:
+    """Random examples that a design reads: normal numbers, or tokens."""
+    shape = (count, *design.input_shape)
+    if reads_tokens(design):
+        return torch.randint(design.tokens, shape, generator=rng)  # type: ignore[attr-defined]
+    return torch.randn(shape, generator=rng)
 
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {

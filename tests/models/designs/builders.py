@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deepalign_cli.models.designs import Design
+from deepalign_cli.models.designs import Design, examples_of
 from deepalign_cli.models.designs.cnn import CNN
 from deepalign_cli.models.designs.conv1d import Conv1d
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.designs.resnet import ResNet
 from deepalign_cli.models.designs.rnn import RNN
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.models.designs.transformer import Transformer
-from deepalign_cli.symmetry.families import FAMILIES
-from deepalign_cli.symmetry.layout import Layout
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.train import known
 from tests.nets import randomise_
-from tests.symmetry.builders import seeded, shapes_of
+from tests.symmetry.builders import seeded
 
+LLAMA = Decoder(
+    16, 4, 24, layers=1, context=8, tokens=11,
+    norm="rms", positions="rotary", feed_forward="swiglu", queries=2, bias=False,
+)  # fmt: skip
 ALL: dict[str, Design] = {
     "mlp": MLP((12, 16, 20, 5)),
     "mlp_deep_tanh": MLP((6, *[10] * 11, 4), "tanh"),
@@ -37,6 +41,10 @@ ALL: dict[str, Design] = {
     "siren": Siren((2, 16, 16, 1), w0=3.0),
     "transformer": Transformer(16, 4, 24),
     "transformer_colour": Transformer(12, 2, 20, layers=1, size=16, patch=4, colours=3),
+    "transformer_rms": Transformer(16, 2, 24, layers=1, norm="rms", bias=False),
+    "transformer_rotary": Transformer(16, 2, 24, layers=1, positions="rotary", feed_forward="swiglu"),
+    "decoder": Decoder(16, 4, 24, context=8, tokens=11),
+    "decoder_llama": LLAMA,
 }
 
 
@@ -51,14 +59,14 @@ def weights_of(design: Design, seed: int = 0) -> dict[str, Tensor]:
 
 
 def inputs_of(design: Design, count: int = 5) -> Tensor:
-    return torch.randn(count, *design.input_shape, generator=seeded(9), dtype=torch.float64)
+    """Numbers in float64, or tokens."""
+    x = examples_of(design, count, seeded(9))
+    return x.double() if x.is_floating_point() else x
 
 
 def symmetry_of(design: Design) -> Symmetry:
-    """The symmetry as it is read off names and shapes."""
-    shapes = shapes_of(design.init(seeded(0)))
-    layout = Layout(shapes, getattr(design, "heads", None), ordered=True)
-    return Symmetry(next(spec for match in FAMILIES if (spec := match(layout)) is not None), shapes)
+    """The symmetry as it is read off names and shapes, or traced."""
+    return known.symmetry_of(design, design.init(seeded(0)))
 
 
 def loaded(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
