@@ -98,8 +98,8 @@ class Plan:
 PLANS: Mapping[str, Plan] = {
     "vit-mnist": Plan(_vit, 2, "mnist", 4_800, 125, 2e-3),
     "llama-2": Plan(_llama, 2, "text", 1_500, 48, 5e-3),
-    "gpt2-2": Plan(_gpt2, 2, "text", 1_200, 48, 5e-3),
-    "vit-fashion": Plan(_vit, 3, "fashion", 3_360, 125, 2e-3),
+    "vit-fashion": Plan(_vit, 3, "fashion", 2_400, 125, 2e-3),
+    "gpt2-2": Plan(_gpt2, 2, "text", 1_000, 48, 5e-3),
 }
 
 

@@ -323,9 +323,10 @@ def test_every_designs_entries_are_documented() -> None:
 
 
 def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
-    zoo, written, training, searched = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    zoo, written, text, training, searched = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
     plans = family_plans({k: v for k, v in tomllib.loads(zoo + written).items() if k != "format"})
     assert len(plans) == 11 + 3
+    assert [plan.task.context for plan in family_plans(tomllib.loads(text))] == [64, 64]
     assert make(Search, tomllib.loads(searched)["search"], "").trials == 240
     assert set(tomllib.loads(zoo)) == {"format", "seed", "schedule", "set"}
     table = tomllib.loads(training)
@@ -338,7 +339,7 @@ def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
 
 def test_the_shipped_refiner_is_what_its_recipe_asks_for() -> None:
     table = read_recipe(ROOT / "pretrained" / "universal-v1-refiner.toml")
-    page_table = tomllib.loads(re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)[3])
+    page_table = tomllib.loads(re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)[-1])
     made, shipped = start({}, Plan()).model, load_network(ROOT / "pretrained" / "universal-v1.safetensors")
 
     assert set(table) == {"refiner", "search"}

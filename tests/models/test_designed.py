@@ -142,7 +142,9 @@ def test_a_broken_design_names_the_file(tmp_path: Path) -> None:
         ({"kind": "mlp", "sizes": [2, 2], "activation": "gelu"}, "gelu"),
         ({"kind": "siren"}, "sin"),
         ({"kind": "resnet", "widths": [2]}, "relu"),
+        ({"kind": "recurrent", "units": 2}, "tanh"),
         ({"kind": "transformer", "width": 2, "heads": 1, "hidden": 2}, "gelu"),
+        ({"kind": "decoder", "width": 2, "heads": 1, "hidden": 2, "feed_forward": "swiglu"}, "silu"),
     ],
 )
 def test_every_design_has_an_activation(config: dict[str, Any], activation: str) -> None:
