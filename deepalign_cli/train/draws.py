@@ -153,7 +153,8 @@ def _transformer(ranges: Ranges, task: Task, rng: random.Random) -> Design:
 
 def _decoder(ranges: Ranges, task: Task, rng: random.Random) -> Design:
     if not task.context:
-        raise ValueError('a decoder reads text, which task = { data = "python", context = 64 } would be')
+        hint = 'write task = { data = "python", context = 64 }.'
+        raise UsageError("a 'decoder' reads text, and the task has no context.", hint)
     heads = _choice(ranges, "heads", (2, 4), rng)
     width = heads * _choice(ranges, "head_width", (8, 12), rng)
     layers = rng.randint(*_range(ranges, "layers", (1, 3)))

@@ -210,7 +210,7 @@ def test_unusable_designs_are_refused(kind: str, ranges: dict[str, object], name
         ("transformer", {"layers": [0, 0]}, "layers must be "),
         ("transformer", {"norm": ["batch"]}, "norm must be one of layer, rms, not 'batch'"),
         ("transformer", {"queries": [3]}, "queries do not divide heads"),
-        ("decoder", {}, "a decoder reads text"),
+        ("decoder", {}, " reads text, and the task has no context"),
     ],
 )
 def test_unusable_ranges_are_refused(kind: str, ranges: dict[str, object], named: str) -> None:
