@@ -114,7 +114,14 @@ def _options(row: Any) -> str:
 
 
 def _inputs(row: Any) -> str:
-    return ("at most " + str(row.most) if row.most else "any number") + (" and `--base`" if row.base else "")
+    if row.most == row.least:
+        count = str(row.most)
+    else:
+        count = (
+            f"at most {row.most}" if row.most else f"{row.least} or more" if row.least > 1 else "any number"
+        )
+    base = " and `--base`" if row.needs_base else ", with or without `--base`" if row.base else ""
+    return count + base
 
 
 def _classes(template: Template) -> str:

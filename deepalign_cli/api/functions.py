@@ -25,6 +25,7 @@ from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.combiners import table as combiners
+from deepalign_cli.combiners.combiner import Weighing
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.subject import bare_subject
@@ -95,7 +96,8 @@ def merge(
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
     """
-    if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < 2:
+    least = 2 if base is None else 1
+    if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < least:
         raise UsageError("merge takes a list of two networks or more.", "da.merge([a, b])")
     merging = _merging(len(networks), alpha, weights, combine, base is not None, options)
     if repair and repair != DREAM and data is None:
@@ -203,17 +205,24 @@ def _merging(
     options: Mapping[str, Any],
 ) -> Merging:  # fmt: skip
     row = combiners.COMBINERS.find(combine)
-    if alpha is not None and (weights is not None or count != 2 or has_base):
-        raise UsageError("alpha is for two networks, without weights.", "give weights, one for each network.")
-    if row.base != has_base:
-        needs = "needs the base that the networks were trained from" if row.base else "makes no use of base"
-        raise UsageError(f"combine='{combine}' {needs}.", "give base=..." if row.base else "leave it out.")
+    if row.needs_base and not has_base:
+        problem = f"combine='{combine}' needs the base that the networks were trained from."
+        raise UsageError(problem, "give base=...")
+    options_of_all = {p.name: p for one in combiners.COMBINERS.values() for p in one.parameters}
+    idle = [name for name, p in options_of_all.items() if name in options and p not in row.parameters]
+    idle += ["base"] if has_base and not row.base else []
+    idle += ["weights"] if weights is not None and not row.weighed else []
+    if idle:
+        raise UsageError(f"combine='{combine}' makes no use of {idle[0]}.", "leave it out.")
+    if alpha is not None and (weights is not None or count != 2 or row.weighing is not Weighing.SHARES):
+        hint = "give weights, one for each network."
+        raise UsageError("alpha is for two networks that have shares, without weights.", hint)
     if alpha is not None and not 0 <= alpha <= 1:
         raise UsageError(f"alpha is {alpha:g}.", "it must be between 0 and 1.")
     if weights is None:
-        weights = [1 / count] * count if alpha is None else [1 - alpha, alpha]
+        weights = row.equal(count) if alpha is None else [1 - alpha, alpha]
     own = {p.name: options[p.name] for p in row.parameters if p.name in options}
-    merging = Merging(tuple(weights), combine, own)
+    merging = Merging(tuple(weights), combine, own, has_base, options.get("seed", 0))
     merging.check(count + has_base)
     return merging
 

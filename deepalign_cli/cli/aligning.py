@@ -27,22 +27,26 @@ else:
 
 
 def make_settings(
-    names: Sequence[str] | None, how: AligningOptions, *, force: bool = False, partial: bool = False
-) -> Settings:
+    names: Sequence[str] | None, how: AligningOptions, *, force: bool = False, partial: bool = False,
+    seeded: bool = False,
+) -> Settings:  # fmt: skip
     """The settings of the first of the methods, or of the default one; others differ in their method only.
+
+    `seeded` says that the command draws random numbers besides finding the alignment.
 
     Raises:
         UsageError: an option has no effect, or its value is not allowed.
     """
     values = {name: value for name, value in vars(how).items() if value is not None and name != "alignment"}
     methods = names or [table.DEFAULT]
-    options = [*(["method"] if names else []), *(name for name in values if name not in _READING)]
+    elsewhere = {*_READING, *(["seed"] if seeded else [])}
+    options = [*(["method"] if names else []), *(name for name in values if name not in elsewhere)]
     if how.alignment and options:
         hint = "leave one out: a saved alignment holds the order of the units and its spec."
         if options[0] == "activation":
             hint += " To say what the networks compute, use --design activation=..."
         raise UsageError(f"--alignment and {dashed(options[0])} exclude each other.", hint)
-    check_used("-m", methods, values, METHODS)
+    check_used("-m", methods, [name for name in values if name not in elsewhere], METHODS)
     from deepalign_cli.operations.settings import Settings
 
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}

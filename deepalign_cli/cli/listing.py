@@ -11,6 +11,7 @@ from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.cli.options import ShowOptions
 from deepalign_cli.cli.output import TextTable
 from deepalign_cli.combiners import table as combiner_table
+from deepalign_cli.combiners.combiner import Combiner
 from deepalign_cli.combiners.table import COMBINERS
 
 
@@ -28,7 +29,7 @@ def methods(*, show: ShowOptions) -> None:
     payload = {
         "methods": [{**_row(row, method_table.DEFAULT), "data": row.data.value} for row in METHODS.values()],
         "combiners": [
-            {**_row(row, combiner_table.DEFAULT), "most": row.most, "base": row.base}
+            {**_row(row, combiner_table.DEFAULT), "least": row.least, "most": row.most, "base": _base(row)}
             for row in COMBINERS.values()
         ],
     }
@@ -41,6 +42,10 @@ def _row(row: Any, default: str) -> dict[str, Any]:
         "name": row.name, "default": row.name == default, "help": row.help, "paper": row.paper,
         "options": parameters,
     }  # fmt: skip
+
+
+def _base(row: Combiner) -> str:
+    return "required" if row.needs_base else "optional" if row.base else "none"
 
 
 def _show(console: Console, payload: dict[str, list[dict[str, Any]]]) -> None:

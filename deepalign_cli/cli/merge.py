@@ -1,4 +1,4 @@
-"""`deepalign merge`: align all inputs to the first and combine them."""
+"""`deepalign merge`: align all inputs to the first, or to a base, and combine them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method, check_used, described, known, options_of
+from deepalign_cli.combiners.combiner import Combiner, Weighing
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
 
@@ -26,14 +27,16 @@ class CombineOptions:
     """How aligned networks become one, whatever the combiner."""
 
     alpha: float | None = option(
-        "The share of B, from 0 (A) to 1 (aligned B); 0.5 by default. For two inputs.", MERGING,
-        min=0.0, max=1.0,
+        "The share of B, from 0 (A) to 1 (aligned B); 0.5 by default. For two inputs whose weights are "
+        "shares.", MERGING, min=0.0, max=1.0,
     )  # fmt: skip
     weights: str | None = option(
-        "The share of each input, divided by their sum; equal by default.", MERGING, metavar="W1,W2,..."
-    )
+        "The weight of each input, or one for all. linear, slerp, nuslerp and karcher divide them by their "
+        "sum; others multiply task vectors by them, 1 by default, and sce and model_stock find their own.",
+        MERGING, metavar="W1,W2,...",
+    )  # fmt: skip
     base: Path | None = option(
-        "The checkpoint that the inputs were fine-tuned from, for combiners that need it; all inputs are "
+        "The checkpoint that the inputs were fine-tuned from, for combiners of task vectors; all inputs are "
         "aligned to it.", MERGING, metavar="BASE",
     )  # fmt: skip
     combine: str | None = option(
@@ -70,11 +73,11 @@ def merge(
     inputs: Inputs, *, merging: MergingOptions, method: Method = None, aligning: AligningOptions,
     running: RunningOptions, sharing: SharingOptions, common: MergeOptions,
 ) -> None:  # fmt: skip
-    """Align checkpoints to the first and average them.
+    """Align checkpoints to the first, or to --base, and combine them.
 
-    Two inputs give (1 - alpha) A + alpha aligned(B). Integer buffers come from A. BatchNorm statistics
-    are averaged too, with a note; --repair re-estimates them on data. Without -o the output is A's name
-    with '.merged.safetensors', in this folder.
+    By default they are averaged: two inputs give (1 - alpha) A + alpha aligned(B). Integer buffers come from
+    the first. BatchNorm statistics are averaged too, with a note; --repair re-estimates them on data.
+    Without -o the output is A's name with '.merged.safetensors', in this folder.
 
     A folder, -o OUT/, is ready for a hub: model.safetensors, config.json and the tokenizer's files where A
     has them, and a README.md that tells how it was made, with --data also what it costs. --push uploads it.
@@ -82,6 +85,7 @@ def merge(
     Example:
         deepalign merge a.pt b.pt --alpha 0.5 -o merged.safetensors
         deepalign merge a.pt b.pt c.pt --weights 2,1,1
+        deepalign merge b.pt c.pt --base a.pt --combine ties --density 0.4
         deepalign merge a.pt b.pt --repair mnist.npz --normalise standard --activation relu
         deepalign merge hf://org/a hf://org/b -o merged/
     """
@@ -89,10 +93,11 @@ def merge(
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
-    weighed = _merging(inputs, merging)
+    weighed = _merging(inputs, merging, aligning.seed or 0)
     settings = make_settings(
-        [method] if method else None, aligning, force=common.force, partial=common.partial
-    )
+        [method] if method else None, aligning, force=common.force, partial=common.partial,
+        seeded=weighed.row.seeded,
+    )  # fmt: skip
     running = running if running.data else replace(running, data=common.repair)
     sharing.check()
     default = default_output(inputs[0], "merged")
@@ -113,10 +118,10 @@ def merge(
             report = merge_folder(job, title, options, weighed, progress)
         else:
             report = merge_files(job, weighed, progress)
-    shares = weighed.row.shares(weighed.weights)
-    by_alpha = merging.weights is None and len(shares) == 2
-    more: dict[str, object] = {"alpha": shares[1]} if by_alpha else {"weights": weighed.weights}
-    more |= {"combine": weighed.combiner}
+    more: dict[str, object] = {"combine": weighed.combiner}
+    if weighed.row.weighed:
+        by_alpha = merging.weights is None and _takes_alpha(weighed.row, inputs)
+        more |= {"alpha": weighed.weights[1]} if by_alpha else {"weights": weighed.weights}
     more |= {"files": report.files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}
     show(out, report, more)
@@ -132,7 +137,7 @@ def _command(
     return words({**how, "-m": method, **typed(aligning), **typed(running), "-o": f"{title}/"})
 
 
-def _merging(inputs: Sequence[Path], how: MergingOptions) -> Merging:
+def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int) -> Merging:
     """The combiner, its options and the weights.
 
     Raises:
@@ -145,26 +150,32 @@ def _merging(inputs: Sequence[Path], how: MergingOptions) -> Merging:
     values = {name: v for name, v in vars(how).items() if name not in common and v is not None}
     if how.path is not None and how.combine is not None:
         raise UsageError("--path is the old name of --combine.", "leave it out.")
-    if row.base and how.base is None:
+    if row.needs_base and how.base is None:
         problem = f"--combine {row.name} needs the base that the inputs were fine-tuned from."
         raise UsageError(problem, f"deepalign merge B C --base A --combine {row.name}")
-    base = ["base"] if how.base is not None else []
-    check_used("--combine", [row.name], [*base, *values], COMBINERS)
-    merging = Merging(tuple(_weights(inputs, how)), row.name, values)
-    merging.check(len(inputs) + row.base)
+    used = [name for name in ("base", "weights") if getattr(how, name) is not None]
+    check_used("--combine", [row.name], [*used, *values], COMBINERS)
+    has_base = how.base is not None
+    merging = Merging(_weights(inputs, how, row), row.name, values, has_base, seed)
+    merging.check(len(inputs) + has_base)
     return merging
 
 
-def _weights(inputs: Sequence[Path], how: MergingOptions) -> list[float]:
+def _weights(inputs: Sequence[Path], how: MergingOptions, row: Combiner) -> tuple[float, ...]:
     """A weight for each input."""
-    is_pair = len(inputs) == 2 and how.base is None
-    if how.alpha is not None and (how.weights is not None or not is_pair):
-        hint = "give every input its share: --weights 2,1,1"
-        raise UsageError("--alpha is for two inputs, without --weights.", hint)
+    if how.alpha is not None:
+        if how.weights is not None or not _takes_alpha(row, inputs):
+            hint = "give every input its weight: --weights 2,1,1"
+            raise UsageError("--alpha is for two inputs that have shares, without --weights.", hint)
+        return 1 - how.alpha, how.alpha
     if how.weights is None:
-        share = 0.5 if how.alpha is None else how.alpha
-        return [1 - share, share] if is_pair else [1 / len(inputs)] * len(inputs)
+        return row.equal(len(inputs))
     try:
-        return [float(part) for part in how.weights.split(",")]
+        weights = tuple(float(part) for part in how.weights.split(","))
     except ValueError:
         raise UsageError(f"'{how.weights}' is not a list of numbers.", "write --weights 2,1,1") from None
+    return weights * len(inputs) if len(weights) == 1 else weights
+
+
+def _takes_alpha(row: Combiner, inputs: Sequence[Path]) -> bool:
+    return row.weighing is Weighing.SHARES and len(inputs) == 2

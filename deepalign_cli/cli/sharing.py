@@ -112,6 +112,8 @@ def typed(group: object) -> dict[str, object]:
     for name, value in vars(group).items():
         if isinstance(value, str):
             value = network_name(value) if name == "network" else without_folder(value)
+        elif isinstance(value, tuple):  # a number for each input
+            value = ",".join(map(str, value))
         values[dashed(name)] = value
     return values
 

@@ -53,7 +53,7 @@ def check_used(prefix: str, names: Sequence[str], values: Iterable[str], rows: M
 
 
 def _uses(row: Any, name: str) -> bool:
-    trait = {"seed": "seeded", "base": "base"}.get(name, "")
+    trait = {"seed": "seeded", "base": "base", "weights": "weighed"}.get(name, "")
     return getattr(row, trait, False) or any(parameter.name == name for parameter in row.parameters)
 
 
@@ -72,24 +72,30 @@ def options_of(name: str, rows: Iterable[Any], prefix: str, panel: str, base: ty
     fields = [
         (
             parameter.name,
-            parameter.type | None,
-            _option(parameter, panel, [f"{prefix} {one}" for one in users]),
+            (object if parameter.each else parameter.type) | None,
+            _option(parameter, panel, f"{prefix} {_enumerated(users)}"),
         )
         for parameter, users in parameters_of(rows).values()
     ]
     return make_dataclass(name, fields, bases=(base,), frozen=True)
 
 
-def _option(parameter: Parameter, panel: str, users: Iterable[str]) -> Any:
+def _enumerated(names: Sequence[str]) -> str:
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
+
+
+def _option(parameter: Parameter, panel: str, users: str) -> Any:
     how: dict[str, Any] = {}
-    if parameter.type is not str:
+    if parameter.each:
+        how |= {"metavar": "X[,X...]", "parser": parameter.read}
+    elif parameter.type is not str:
         bounds = {"min": parameter.least, "max": parameter.most}
         how |= {key: parameter.type(bound) for key, bound in bounds.items() if bound is not None}
     if metavar := parameter.metavar or "|".join(parameter.choices):
         how["metavar"] = metavar
     if parameter.choices:
         how["parser"] = _checked(parameter)
-    return option(f"{parameter.help} For {' and '.join(users)}.", panel, **how)
+    return option(f"{parameter.help} For {users}.", panel, **how)
 
 
 def _checked(parameter: Parameter) -> Callable[[str], str]:

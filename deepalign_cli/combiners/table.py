@@ -1,93 +1,37 @@
-"""The table of combiners: the one place where a combiner is registered. Importing it loads no torch.
-
-A combiner makes one tensor of the aligned networks' tensors of the same name. Its row says what it is called,
-which options it has, how many inputs it takes and whether the first of them is a base; the command line, the
-card of a merged network, `deepalign methods`, and the tables of the documents are made from the rows.
-"""
+"""The table of combiners: the one place where a combiner is registered. Importing it loads no torch."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
-from deepalign_cli.errors import UsageError
-from deepalign_cli.parameters import Parameter, load, values_of
+from deepalign_cli.combiners.combiner import Combiner, Weighing
+from deepalign_cli.parameters import Parameter
 from deepalign_cli.registry import Table
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 DEFAULT = "linear"
-
-# The tensor of a name, from that tensor in every input, all in the reference's units.
-Combine = Callable[[str, "Sequence[Tensor]"], "Tensor"]
-
-
-@dataclass(frozen=True)
-class Combiner:
-    """One combiner.
-
-    `loads` names, as "module:name", what is called with `weights` (one for each input, or for each but the
-    base) and the values of `parameters`, and returns a `Combine`. `most` is how many inputs it takes,
-    `base` whether the first of them is the base that the others were trained from. `sentence` is what a card
-    says of the result, of "{count} networks".
-    """
-
-    name: str
-    help: str
-    paper: str
-    loads: str
-    sentence: str
-    parameters: tuple[Parameter, ...] = ()
-    most: int | None = None
-    base: bool = False
-
-    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the parameters, by name.
-
-        Raises:
-            UsageError: a value that was given may not be used.
-        """
-        return values_of(self.parameters, given)
-
-    def make(self, weights: Sequence[float], given: Mapping[str, Any]) -> Combine:
-        """The function that combines tensors.
-
-        Raises:
-            UsageError: the weights or an option's value may not be used.
-        """
-        combine: Combine = load(self.loads)(weights=self.shares(weights), **self.values(given))
-        return combine
-
-    def shares(self, weights: Sequence[float]) -> tuple[float, ...]:
-        """The weights over their sum.
-
-        Raises:
-            UsageError: one is negative or not finite, all are zero, or there are too many.
-        """
-        if self.most is not None and len(weights) > self.most:
-            raise UsageError(
-                f"{self.name} combines {self.most} networks, not {len(weights)}.",
-                "merge more with --combine linear.",
-            )
-        total = math.fsum(weights)
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or total <= 0:
-            raise UsageError(
-                "weights must be finite, not negative, and not all zero.", "for example --weights 2,1,1."
-            )
-        return tuple(w / total for w in weights)
-
-    def goals(self, weights: Sequence[float]) -> tuple[float, ...]:
-        """The share of each input, base first, in the statistics that repair aims at."""
-        return (*((0.0,) if self.base else ()), *self.shares(weights))
-
+_AT = "deepalign_cli.combiners"
+_TIES = "TIES (Yadav et al. 2023, arXiv 2306.01708)"
+_DARE = "DARE (Yu et al. 2024, arXiv 2311.03099)"
+_BREADCRUMBS = "Model Breadcrumbs (Davari and Belilovsky 2024, arXiv 2312.06795)"
+_DELLA = "DELLA (Deep et al. 2024, arXiv 2406.11617)"
+_on_base = partial(Combiner, base=True, weighing=Weighing.FACTORS)
 
 DENSITY = Parameter(
-    "density", float, 0.2, "The share of entries to keep of each task vector; 0.2 by default.", 0, 1
+    "density", float, 1.0,
+    "The share of the entries of each task vector to keep, of sce of those that differ; 1, all, by default.",
+    above=0, most=1, each=True,
+)  # fmt: skip
+LAMBDA = Parameter(
+    "lambda_", float, 1.0, "What the combined task vector is multiplied by; 1 by default.", each=True
 )
-LAMBDA = Parameter("lambda_", float, 1.0, "What the combined task vector is multiplied by; 1 by default.")
+GAMMA = Parameter(
+    "gamma", float, 0.01, "The share of largest entries to drop; 0.01 by default.", 0, 1, each=True
+)
+EPSILON = Parameter(
+    "epsilon", float, 0.15,
+    "How far the probability to keep an entry is from the density, below at the smallest of its row and "
+    "above at the largest; 0.15 by default.", 0, 0.5, each=True,
+)  # fmt: skip
 
 COMBINERS: Table[Combiner] = Table(
     "combiner",
@@ -95,17 +39,85 @@ COMBINERS: Table[Combiner] = Table(
     (
         Combiner(
             "linear", "the weighted average", "Model soups (Wortsman et al. 2022, arXiv 2203.05482)",
-            "deepalign_cli.combiners.linear:WeightedMean", "The average of {count} networks.",
+            f"{_AT}.linear:WeightedMean", "The average of {count} networks.",
         ),
         Combiner(
-            "slerp", "the arc between two networks, tensor by tensor", "Shoemake 1985",
-            "deepalign_cli.combiners.slerp:Slerp", "A point on the arc between {count} networks.", most=2,
+            "slerp",
+            "the arc between two networks, tensor by tensor; the line where it is shorter than 1.8 degrees",
+            "Shoemake 1985", f"{_AT}.slerp:Slerp", "A point on the arc between {count} networks.",
+            most=2, least=2,
         ),
         Combiner(
-            "ties", "what networks trained from one base agree on, added to the base",
-            "TIES (Yadav et al. 2023, arXiv 2306.01708)", "deepalign_cli.combiners.ties:Ties",
-            "What {count} networks, the first of them the base, agree on (TIES).",
-            (DENSITY, LAMBDA), base=True,
+            "nuslerp", "the arc however short it is; with a base, the arc between task vectors",
+            "Shoemake 1985; mergekit (Goddard et al. 2024, arXiv 2403.13257)", f"{_AT}.nuslerp:NuSlerp",
+            "A point on the arc between two networks ({count} inputs).",
+            most=2, least=2, base=True, optional_base=True,
+        ),
+        Combiner(
+            "karcher", "the mean direction on the sphere, times the mean norm",
+            "Karcher 1977; Buss and Fillmore 2001", f"{_AT}.karcher:KarcherMean",
+            "The mean direction of {count} networks (Karcher mean).",
+        ),
+        _on_base(
+            "task_arithmetic", "the base plus all task vectors (network minus base)",
+            "Task arithmetic (Ilharco et al. 2023, arXiv 2212.04089)",
+            f"{_AT}.task_arithmetic:TaskArithmetic",
+            "What {count} networks, the first of them the base, have learned, added to the base.",
+            (LAMBDA,),
+        ),
+        _on_base(
+            "ties", "the largest entries of task vectors, averaged where signs agree", _TIES,
+            f"{_AT}.ties:Ties", "What {count} networks, the first of them the base, agree on (TIES).",
+            (DENSITY, LAMBDA),
+        ),
+        _on_base(
+            "dare_linear", "a random part of task vectors, scaled up, and summed", _DARE,
+            f"{_AT}.dare:DareLinear",
+            "A random part of what {count} networks, the first of them the base, have learned (DARE).",
+            (DENSITY, LAMBDA), seeded=True,
+        ),
+        _on_base(
+            "dare_ties", "a random part of task vectors, scaled up, and summed where signs agree",
+            f"{_DARE}; {_TIES}", f"{_AT}.dare:DareTies",
+            "A random part of what {count} networks, the first of them the base, agree on (DARE, TIES).",
+            (DENSITY, LAMBDA), seeded=True,
+        ),
+        _on_base(
+            "breadcrumbs", "task vectors without their smallest and largest entries, summed", _BREADCRUMBS,
+            f"{_AT}.breadcrumbs:Breadcrumbs",
+            "What {count} networks, the first of them the base, have learned, without the extremes "
+            "(Model Breadcrumbs).",
+            (DENSITY, GAMMA, LAMBDA),
+        ),
+        _on_base(
+            "breadcrumbs_ties", "what breadcrumbs keeps, summed where signs agree",
+            f"{_BREADCRUMBS}; {_TIES}", f"{_AT}.breadcrumbs:BreadcrumbsTies",
+            "What {count} networks, the first of them the base, agree on, without the extremes "
+            "(Model Breadcrumbs, TIES).",
+            (DENSITY, GAMMA, LAMBDA),
+        ),
+        _on_base(
+            "della", "a random part of task vectors, large entries rather than small ones, scaled up, and "
+            "averaged where signs agree", _DELLA, f"{_AT}.della:Della",
+            "A random part of what {count} networks, the first of them the base, agree on (DELLA).",
+            (DENSITY, EPSILON, LAMBDA), seeded=True,
+        ),
+        _on_base(
+            "della_linear", "what della keeps, summed", _DELLA, f"{_AT}.della:DellaLinear",
+            "A random part of what {count} networks, the first of them the base, have learned (DELLA).",
+            (DENSITY, EPSILON, LAMBDA), seeded=True,
+        ),
+        Combiner(
+            "sce", "the entries in which networks differ most, weighed by size, averaged where signs agree",
+            "SCE (FuseChat, Wan et al. 2024, arXiv 2408.07990)", f"{_AT}.sce:Sce",
+            "What {count} networks, the first of them the base, differ in, added to the base (SCE).",
+            (DENSITY,), base=True, weighing=Weighing.NONE,
+        ),
+        Combiner(
+            "model_stock", "from the base towards the average, further the more alike task vectors are",
+            "Model Stock (Jang et al. 2024, arXiv 2403.19522)", f"{_AT}.model_stock:ModelStock",
+            "Of {count} networks the first, the base, moved towards the average of the others (Model Stock).",
+            base=True, least=2, weighing=Weighing.NONE,
         ),
     ),
 )  # fmt: skip

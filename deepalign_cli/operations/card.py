@@ -22,7 +22,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|~!&$@])")
 
 @dataclass(frozen=True)
 class Ingredient:
-    """One input: what it is called, and its share of the result (None for a base).
+    """One input: what it is called, and its weight in the result (None for a base, or where it has none).
 
     `repository` is its name on the Hub where it came from there; `distances` are those to the first input
     before and after it was aligned.
@@ -33,6 +33,7 @@ class Ingredient:
     share: float | None
     repository: str | None = None
     distances: tuple[float, float] | None = None
+    is_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _inputs(inputs: Sequence[Ingredient]) -> str:
     rows = []
     for one in inputs:
         before, after = (f"{d:.4g}" for d in one.distances) if one.distances else ("-", "-")
-        share = "base" if one.share is None else f"{one.share:.4g}"
+        share = "base" if one.is_base else "-" if one.share is None else f"{one.share:.4g}"
         rows.append([code(one.name), share, before, after, code(one.sha256)])
     return _table(["network", "share", "distance to the first", "after alignment", "sha256"], rows)
 

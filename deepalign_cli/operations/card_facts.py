@@ -11,7 +11,6 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
-from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.operations.card import Facts, Ingredient
 from deepalign_cli.operations.job import Report
 from deepalign_cli.operations.merge_cost import Cost
@@ -19,7 +18,18 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
 # Entries of the metadata that the card has elsewhere or leaves out.
-_ELSEWHERE = ("method", "command", "weights", "spec", "tied", "design", "preparation", "input.", "sha256.")
+_ELSEWHERE = (
+    "method",
+    "command",
+    "weights",
+    "base",
+    "spec",
+    "tied",
+    "design",
+    "preparation",
+    "input.",
+    "sha256.",
+)
 
 
 def facts_for(
@@ -29,7 +39,7 @@ def facts_for(
     """The facts of a merge; `options` follow the inputs in the command that makes it again."""
     prefix = "deepalign."
     metadata = {k.removeprefix(prefix): v for k, v in report.metadata.items() if k.startswith(prefix)}
-    base = COMBINERS.find(metadata["combine"]).base
+    base = "base" in metadata
     ingredients = _ingredients(metadata, report, base)
     names = [one.name for one in ingredients]
     units = {key: sum(group[key] for group in report.groups.values()) for key in ("moved", "size")}
@@ -53,13 +63,15 @@ def facts_for(
 
 
 def _ingredients(metadata: Mapping[str, str], report: Report, base: bool) -> list[Ingredient]:
-    shares = [*([None] if base else []), *json.loads(metadata["weights"])]
+    weights = json.loads(metadata["weights"]) if "weights" in metadata else []
+    shares = dict(enumerate(weights, int(base)))
     ingredients = []
-    for i, share in enumerate(shares):
+    for i in range(1 + len(report.distances)):
         name = metadata[f"input.{i}"]
         repository = parse_reference(name).repo if is_reference(name) else None
         distances = report.distances[i - 1] if i else None
-        ingredients.append(Ingredient(name, metadata[f"sha256.{i}"], share, repository, distances))
+        hashed, is_base = metadata[f"sha256.{i}"], base and i == 0
+        ingredients.append(Ingredient(name, hashed, shares.get(i), repository, distances, is_base))
     return ingredients
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.combiners import table as combiners
-from deepalign_cli.combiners.table import COMBINERS, Combine, Combiner
+from deepalign_cli.combiners.combiner import Combine, Combiner
+from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.job import Job, Report, check_outputs
@@ -35,12 +36,20 @@ BATCHNORM_HINT = (
 class Merging:
     """How aligned networks become one: a combiner with its options, and a weight for each input.
 
-    Where the combiner needs a base, that is the first input and has no weight.
+    Where the combiner needs a base, or may have one and `base` says that there is, that is the first input
+    and has no weight. `seed` is for those that draw random numbers.
     """
 
     weights: tuple[float, ...] = (0.5, 0.5)
     combiner: str = combiners.DEFAULT
     options: Mapping[str, object] = field(default_factory=dict)
+    base: bool = False
+    seed: int = 0
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the first input is the base."""
+        return self.row.needs_base or (self.row.base and self.base)
 
     @cached_property
     def row(self) -> Combiner:
@@ -50,7 +59,7 @@ class Merging:
     @cached_property
     def combine(self) -> Combine:
         """What combines tensors. Raises UsageError where a weight or an option may not be used."""
-        return self.row.make(self.weights, self.options)
+        return self.row.make(self.weights, self.options, self.seed)
 
     def check(self, inputs: int) -> None:
         """Check, before any work, that the weights fit the inputs and the options are allowed.
@@ -58,7 +67,7 @@ class Merging:
         Raises:
             UsageError: they do not, or are not.
         """
-        weighed = inputs - self.row.base
+        weighed = inputs - self.has_base
         if len(self.weights) != weighed:
             problem = f"{len(self.weights)} weights are given for {weighed} inputs."
             raise UsageError(problem, "give one weight to each input.")
@@ -67,7 +76,17 @@ class Merging:
     def facts(self) -> dict[str, object]:
         """What an output's metadata say about it."""
         values = {k: v for k, v in self.row.values(self.options).items() if v is not None}
-        return {"weights": list(self.row.shares(self.weights)), "combine": self.combiner, **values}
+        weights = {"weights": list(self.row.shares(self.weights))} if self.row.weighed else {}
+        base = {"base": True} if self.has_base else {}
+        return {**weights, "combine": self.combiner, **base, **values}
+
+    def notes(self) -> list[str]:
+        """What the user should know about it."""
+        if DENSITY not in self.row.parameters or self.options.get(DENSITY.name) is not None:
+            return []
+        return [
+            f"{self.combiner} kept all entries of the task vectors: add {DENSITY.option} 0.5 to keep half"
+        ]
 
 
 class Merge:
@@ -99,14 +118,15 @@ class Merge:
         moved = (dict(alignment.apply(other)) for alignment, other in pairs)
         parents = [dict(self.session.reference), *moved]
         merged = {name: self.merging.combine(name, [p[name] for p in parents]) for name in parents[0]}
-        shares = self.merging.row.goals(self.merging.weights)
+        shares = self.merging.row.goals(self.merging.weights, has_base=self.merging.has_base)
         testbed = self.session.repairing(data)
         return repaired(testbed, self.alignments[0].symmetry, parents, merged, shares)
 
     def notes(self, alignments: Sequence[Alignment]) -> list[str]:
         """What the user should know about it."""
         inputs = self.session.inputs
-        notes = [*notes_of_pairs(inputs, alignments), *notes_on_parts(inputs), *self.repaired.notes]
+        notes = [*notes_of_pairs(inputs, alignments), *notes_on_parts(inputs), *self.merging.notes()]
+        notes += self.repaired.notes
         statistics = filter(is_statistic, self.session.reference)
         averaged = [name for name in statistics if name not in self.repaired.tensors]
         if averaged:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint, Entry, write_safetensors
-from deepalign_cli.combiners.table import Combine
+from deepalign_cli.combiners.combiner import Combine
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.operations.finite import is_finite
 from deepalign_cli.operations.provenance import provenance, with_hashes

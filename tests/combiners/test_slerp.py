@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -23,11 +25,25 @@ def test_slerp_goes_along_the_arc(alpha: float) -> None:
     assert float(torch.acos((on * a).sum() / a.norm())) == pytest.approx(alpha * float(angle))
 
 
-def test_slerp_falls_back_to_the_line_where_there_is_no_arc() -> None:
+def test_slerp_takes_the_line_where_there_is_no_arc() -> None:
     a = drawn(1)[0]
-    for b in (2 * a, -a, torch.zeros_like(a), a):
+    for b in (2 * a, -a, a):
         for pair in ([a, b], [b, a]):
             assert torch.allclose(HALF("w", pair), (a + b) / 2, atol=1e-6)
+
+
+def test_slerp_takes_the_line_up_to_a_cosine_of_0_9995() -> None:
+    # As mergekit does; nuslerp stays on the arc.
+    a = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for degrees, norm in ((1.8, math.cos(math.radians(0.9))), (1.82, 1.0)):
+        b = torch.tensor([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]).double()
+        assert float(HALF("w", [a, b]).norm()) == pytest.approx(norm, abs=1e-7)
+
+
+def test_a_tensor_of_zeros_counts_as_at_right_angles() -> None:
+    a = drawn(1)[0]
+    assert torch.allclose(HALF("w", [a, torch.zeros_like(a)]), a * math.sqrt(0.5))
+    assert torch.equal(HALF("w", [0 * a, 0 * a]), 0 * a)
 
 
 def test_half_types_do_not_overflow_on_the_way() -> None:

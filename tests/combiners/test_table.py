@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deepalign_cli.combiners.table import COMBINERS, DEFAULT, Combine
+from deepalign_cli.combiners.combiner import Combine
+from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
 from tests.combiners.builders import HALVES, drawn
 
-OF_TWO = [name for name, row in COMBINERS.items() if not row.base]
+OF_TWO = [name for name, row in COMBINERS.items() if not row.needs_base]
 HALF = (0.5, 0.5)
 
 
@@ -54,13 +55,40 @@ def test_slerp_takes_two_networks() -> None:
         combine("slerp", 1.0, 1.0, 1.0)
 
 
+def test_factors_stay_as_they_are() -> None:
+    ties = COMBINERS["ties"]
+    assert ties.shares([2, -0.5]) == (2, -0.5)
+    assert (ties.equal(3), COMBINERS[DEFAULT].equal(2)) == ((1, 1, 1), (0.5, 0.5))
+    for bad in ([], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]):
+        with pytest.raises(UsageError, match="finite and not all zero"):
+            ties.make(bad, {})
+
+
 def test_a_base_has_no_share_in_what_repair_aims_at() -> None:
-    linear = COMBINERS[DEFAULT]
+    linear, ties = COMBINERS[DEFAULT], COMBINERS["ties"]
     assert linear.goals((1, 3)) == (0.25, 0.75)
-    assert replace(linear, base=True).goals((1, 3)) == (0.0, 0.25, 0.75)
+    assert ties.goals((1, 3), has_base=True) == (0.0, 0.25, 0.75)
+    assert ties.goals((1, -3), has_base=True) == (0.0, 1.0, 0.0)
+    assert ties.goals((-1, -3), has_base=True) == (1.0, 0.0, 0.0)
+
+
+def test_a_value_is_for_all_networks_or_for_each() -> None:
+    ties = COMBINERS["ties"]
+    assert replace(ties.make((1, 2), {"density": 0.5})) == ties.make((1, 2), {"density": (0.5, 0.5)})
+    with pytest.raises(UsageError, match="3 values of --density are given for 2 inputs"):
+        ties.make((1, 2), {"density": [0.5, 0.3, 0.1]})
 
 
 def test_there_are_these_combiners() -> None:
-    assert {"linear", "slerp"} <= set(COMBINERS)
+    assert list(COMBINERS)[:14] == [
+        "linear", "slerp", "nuslerp", "karcher", "task_arithmetic", "ties", "dare_linear", "dare_ties",
+        "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="there is no combiner 'cubic'"):
         COMBINERS.find("cubic")
+
+
+def test_every_row_has_its_paper_and_a_sentence_for_a_card() -> None:
+    for row in COMBINERS.values():
+        assert row.paper
+        assert "3" in row.sentence.format(count=3)

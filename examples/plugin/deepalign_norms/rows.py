@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepalign_cli.aligners.methods import Method
-from deepalign_cli.combiners.table import Combiner
+from deepalign_cli.combiners.combiner import Combiner
 from deepalign_cli.parameters import Parameter
 
 ORDER = Parameter("order", float, 2.0, "Which norm of a unit's weights to sort by; 2 by default.", 1, 100)
