@@ -141,6 +141,19 @@ def test_results_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert deepalign("verify", a, b, "--json").json["residual"] == da.verify(a, b).residual
 
 
+def test_networks_are_merged_on_a_base_as_by_the_command_line(tmp_path: Path) -> None:
+    base, b, c = (save(net(seed), tmp_path / f"{seed}.safetensors") for seed in range(3))
+    out, words = tmp_path / "m.safetensors", ["--base", base, "--density", "0.5,0.3", "--lambda", "0.7"]
+    words += ["--combine", "dare_ties", "--weights", "1,-0.5", "--seed", "3", "-m", "none"]
+    assert deepalign("merge", b, c, *words, "-o", out).code == 0
+    options: dict[str, Any] = {"weights": [1, -0.5], "density": [0.5, 0.3], "lambda_": 0.7, "seed": 3}
+    merged = da.merge([b, c], base=base, combine="dare_ties", method="none", **options)
+    assert same(merged, load_file(out))
+
+    one = da.merge([net(1)], base=net(0), combine="task_arithmetic", method="none")
+    assert all(torch.allclose(w, one[name], atol=1e-6) for name, w in net(1).state_dict().items())
+
+
 @pytest.mark.slow
 def test_out_writes_what_is_returned_with_its_making(tmp_path: Path) -> None:
     a, b = save(net(0), tmp_path / "a.pt"), net(1)
@@ -378,6 +391,10 @@ ODD = {"strange": torch.ones(3, 4, 5)}
 X, Y = examples()
 
 
+def on_base(combine: str, **options: Any) -> Any:
+    return da.merge([A, B], base=A, combine=combine, **options)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
@@ -403,6 +420,15 @@ X, Y = examples()
         (lambda: da.merge([A, B], weights=[-1, 1]), UsageError, "not negative"),
         (lambda: da.merge([A, B], combine="mix"), UsageError, "no combiner 'mix'"),
         (lambda: da.merge([A, B], base=A), UsageError, "combine='linear' makes no use of base"),
+        (lambda: da.merge([A, B], combine="ties"), UsageError, "combine='ties' needs the base"),
+        (lambda: da.merge([A, B], density=0.5), UsageError, "combine='linear' makes no use of density"),
+        (lambda: on_base("sce", lambda_=2), UsageError, "combine='sce' makes no use of lambda_"),
+        (lambda: on_base("sce", weights=[1, 1]), UsageError, "combine='sce' makes no use of weights"),
+        (lambda: on_base("ties", alpha=0.5), UsageError, "alpha is for two networks"),
+        (lambda: on_base("ties", density=0), UsageError, "--density is 0"),
+        (lambda: on_base("ties", density="half"), UsageError, "--density is 'half'"),
+        (lambda: on_base("ties", density=[0.5]), UsageError, "1 values of --density are given for 2"),
+        (lambda: on_base("della", density=0.1), UsageError, "do not go together"),
         (lambda: da.merge([A, B], repair=True), UsageError, "repair needs data"),
         (lambda: da.merge([A, B], out="x.pt"), UsageError, "x.pt"),
         (lambda: da.barrier(A, B), UsageError, "measured on data"),

@@ -88,7 +88,7 @@ def test_help_says_who_uses_an_option(capsys: pytest.CaptureFixture[str]) -> Non
     code, told = run("--help", capsys=capsys)
     told = " ".join(told.split())
     assert code == 0
-    assert "How wide. For -x one and -x two." in told
+    assert "How wide. For -x one and two." in told
     assert "--mood calm|wild" in told
     assert "--place PATH" in told
     assert "--lambda X" in told

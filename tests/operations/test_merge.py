@@ -62,6 +62,28 @@ def test_the_output_says_which_combiner_made_it(tmp_path: Path) -> None:
         merge_files(job, Merging(combiner="cubic"))
 
 
+def test_a_base_is_the_first_input_where_there_is_one(tmp_path: Path) -> None:
+    ties, arc = Merging((1, 1), "ties", {"density": 0.5}), Merging((1, 1), "nuslerp")
+    assert (ties.has_base, arc.has_base, Merging((1, 1), "nuslerp", base=True).has_base) == (
+        True,
+        False,
+        True,
+    )
+    ties.check(3)
+    arc.check(2)
+    with pytest.raises(UsageError, match="2 weights are given for 1 inputs"):
+        ties.check(2)
+    assert ties.facts() == {
+        "combine": "ties",
+        "weights": [1, 1],
+        "base": True,
+        "density": 0.5,
+        "lambda_": 1.0,
+    }
+    assert Merging((1, 1), "model_stock").facts() == {"combine": "model_stock", "base": True}
+    assert (ties.notes(), len(Merging((1, 1), "ties").notes())) == ([], 1)
+
+
 @pytest.mark.slow
 def test_forced_onto_other_inputs_their_own_distance_is_reported(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
