@@ -24,7 +24,7 @@ class Case:
     options: Sequence[str]
     networks: Sequence[str] = NETWORKS
     base: bool = True
-    each: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    each: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     shared: Mapping[str, Any] = field(default_factory=dict)
     base_first: bool = False
     dtype: str = "float32"
@@ -63,6 +63,10 @@ def _case(name: str, options: str = "", **how: Any) -> Case:
     return Case(name, how.pop("method", method), ["--combine", method, *options.split()], **how)
 
 
+def _by_layer(attention: Sequence[float], mlp: Sequence[float], rest: float) -> list[dict[str, Any]]:
+    return [{"filter": "self_attn", "value": attention}, {"filter": "mlp", "value": mlp}, {"value": rest}]
+
+
 _W, _D = " ".join(WEIGHTS), " ".join(DENSITY)
 EXACT = (
     _case("linear", _W, base=False, each={"weight": W}),
@@ -87,6 +91,13 @@ EXACT = (
     _case("sce at density 1"),
     _case("model_stock"),
     _case("model_stock of two", networks="bc"),
+    _case("slerp by layer", "--alpha 0.3 --weights-for self_attn=0,0.2,0.5,1 --weights-for mlp=1,0.5",
+          networks="bc", base=False, base_first=True,
+          shared={"t": _by_layer([0, 0.2, 0.5, 1], [1, 0.5], 0.3)}),
+    _case("task_arithmetic by layer",
+          f"{_W} --weights-for self_attn=1/0.2,0.4/0 --weights-for mlp=1,-0.5/0,1,0/0.3",
+          each={"weight": (_by_layer([1, 1], [1, -0.5], 1.0), _by_layer([0.2, 0.4], [0, 1, 0], 0.5),
+                           _by_layer([0, 0], [0.3, 0.3], 0.3))}),
 )  # fmt: skip
 RANDOM = (
     _case("dare_linear", "--density 0.3", networks="b", each={"weight": (1.0,), "density": (0.3,)}),

@@ -28,7 +28,7 @@ RESERVED = frozenset((
     "json", "key", "kinds", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg",
     "networks", "normalise", "o", "offline", "out", "output", "partial", "path", "plot", "points", "pool",
     "private", "push", "q", "quiet", "repair", "samples", "save_alignment", "seed", "side", "spec",
-    "split", "splits", "strict", "tolerance", "weights", "y", "yes",
+    "split", "splits", "strict", "tolerance", "weights", "weights_for", "y", "yes",
 ))  # fmt: skip
 
 

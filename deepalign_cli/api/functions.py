@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.combiners import table as combiners
-from deepalign_cli.combiners.combiner import Weighing
+from deepalign_cli.combiners.combiner import Combiner, Weighing
+from deepalign_cli.combiners.rules import WeightRule, parse_rule
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.subject import bare_subject
@@ -85,13 +87,16 @@ def align(
 def merge(
     networks: Sequence[Source], *, alpha: float | None = None, weights: Sequence[float] | None = None,
     combine: str = combiners.DEFAULT, base: Source | None = None, method: str = methods.DEFAULT,
-    model: Any = None, data: Any = None, repair: bool | str = False, out: Out = None, **options: Any,
+    model: Any = None, data: Any = None, repair: bool | str = False, out: Out = None,
+    weights_for: Mapping[str, str | Sequence[float]] | None = None, **options: Any,
 ) -> Merged:  # fmt: skip
     """The state dict of the network that all are merged into, aligned to the first (or to `base`).
 
-    Two networks give (1 - alpha) A + alpha aligned(B); `weights` are one for each of more. With `repair`,
-    statistics are put right on `data`, or on what the networks dream (`repair="dream"`). `out` names a file
-    to write, too; the other options are those of `align`, and the combiner's.
+    Two networks give (1 - alpha) A + alpha aligned(B); `weights` are one for each of more. `weights_for` says
+    others for tensors by their names: `{"self_attn": [0, .5, 1]}` is B's share from the first layer to the
+    last, `{"mlp": "1,.5/0,.5"}` has a list for each network. With `repair`, statistics are put right on
+    `data`, or on what the networks dream (`repair="dream"`). `out` names a file to write, too; the other
+    options are those of `align`, and the combiner's.
 
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
@@ -100,6 +105,7 @@ def merge(
     if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < least:
         raise UsageError("merge takes a list of two networks or more.", "da.merge([a, b])")
     merging = _merging(len(networks), alpha, weights, combine, base is not None, options)
+    merging = replace(merging, rules=_rules(weights_for or {}, merging.row, len(networks)))
     if repair and repair != DREAM and data is None:
         raise UsageError("repair needs data.", "give data=(inputs, labels), a DataLoader, or repair='dream'.")
     repaired_on = None if not repair else DREAM if repair == DREAM else "data"
@@ -225,6 +231,15 @@ def _merging(
     merging = Merging(tuple(weights), combine, own, has_base, options.get("seed", 0))
     merging.check(count + has_base)
     return merging
+
+
+def _rules(
+    given: Mapping[str, str | Sequence[float]], row: Combiner, count: int
+) -> tuple[WeightRule, ...]:  # fmt: skip
+    if given and not row.weighed:
+        raise UsageError(f"combine='{row.name}' makes no use of weights_for.", "leave it out.")
+    texts = [(p, w if isinstance(w, str) else ",".join(map(str, w))) for p, w in given.items()]
+    return tuple(parse_rule(f"{pattern}={text}", row, count) for pattern, text in texts)
 
 
 def _own(w: Tensor, name: str, session: Session) -> Tensor:

@@ -15,6 +15,7 @@ from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method, check_used, described, known, options_of
 from deepalign_cli.combiners.combiner import Combiner, Weighing
+from deepalign_cli.combiners.rules import parse_rule
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
 
@@ -34,6 +35,12 @@ class CombineOptions:
         "The weight of each input, or one for all. linear, slerp, nuslerp and karcher divide them by their "
         "sum; others multiply task vectors by them, 1 by default, and sce and model_stock find their own.",
         MERGING, metavar="W1,W2,...",
+    )  # fmt: skip
+    weights_for: list[str] | None = option(
+        "Other weights for tensors in whose name REGEX is found, from the first layer to the last: B's share "
+        "of two inputs, or a list for each input, W,.../W,.... Repeat it for more; the first that fits "
+        "counts.",
+        MERGING, metavar="REGEX=W,...",
     )  # fmt: skip
     base: Path | None = option(
         "The checkpoint that the inputs were fine-tuned from, for combiners of task vectors; all inputs are "
@@ -153,10 +160,11 @@ def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int) -> Merging:
     if row.needs_base and how.base is None:
         problem = f"--combine {row.name} needs the base that the inputs were fine-tuned from."
         raise UsageError(problem, f"deepalign merge B C --base A --combine {row.name}")
-    used = [name for name in ("base", "weights") if getattr(how, name) is not None]
+    used = [name for name in ("base", "weights", "weights_for") if getattr(how, name)]
     check_used("--combine", [row.name], [*used, *values], COMBINERS)
     has_base = how.base is not None
-    merging = Merging(_weights(inputs, how, row), row.name, values, has_base, seed)
+    rules = tuple(parse_rule(text, row, len(inputs)) for text in how.weights_for or ())
+    merging = Merging(_weights(inputs, how, row), row.name, values, has_base, seed, rules)
     merging.check(len(inputs) + has_base)
     return merging
 

@@ -53,7 +53,7 @@ def check_used(prefix: str, names: Sequence[str], values: Iterable[str], rows: M
 
 
 def _uses(row: Any, name: str) -> bool:
-    trait = {"seed": "seeded", "base": "base", "weights": "weighed"}.get(name, "")
+    trait = {"seed": "seeded", "base": "base", "weights": "weighed", "weights_for": "weighed"}.get(name, "")
     return getattr(row, trait, False) or any(parameter.name == name for parameter in row.parameters)
 
 

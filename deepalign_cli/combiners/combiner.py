@@ -98,11 +98,11 @@ class Combiner:
         Raises:
             UsageError: one may not be used, or there are too many or too few.
         """
-        finite, some = all(map(math.isfinite, weights)), any(weights)
+        finite = all(map(math.isfinite, weights))
         if self.weighing is Weighing.FACTORS:
-            if not (finite and some):
-                raise UsageError("weights must be finite and not all zero.", "for example --weights 1,0.5.")
-        elif not (finite and some and min(weights) >= 0):
+            if not finite:
+                raise UsageError("weights must be finite.", "for example --weights 1,-0.5.")
+        elif not (finite and any(weights) and min(weights) >= 0):
             raise UsageError(
                 "weights must be finite, not negative, and not all zero.", "for example --weights 2,1,1."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.combiners.combiner import Combine, Combiner
+from deepalign_cli.combiners.rules import WeightRule, ruled
 from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
@@ -37,7 +38,8 @@ class Merging:
     """How aligned networks become one: a combiner with its options, and a weight for each input.
 
     Where the combiner needs a base, or may have one and `base` says that there is, that is the first input
-    and has no weight. `seed` is for those that draw random numbers.
+    and has no weight. `seed` is for those that draw random numbers. `rules` are for tensors that have weights
+    of their own.
     """
 
     weights: tuple[float, ...] = (0.5, 0.5)
@@ -45,6 +47,7 @@ class Merging:
     options: Mapping[str, object] = field(default_factory=dict)
     base: bool = False
     seed: int = 0
+    rules: tuple[WeightRule, ...] = ()
 
     @property
     def has_base(self) -> bool:
@@ -59,7 +62,15 @@ class Merging:
     @cached_property
     def combine(self) -> Combine:
         """What combines tensors. Raises UsageError where a weight or an option may not be used."""
-        return self.row.make(self.weights, self.options, self.seed)
+        return self.with_weights(self.weights)
+
+    def with_weights(self, weights: Sequence[float]) -> Combine:
+        """The same, with other weights."""
+        return self.row.make(weights, self.options, self.seed)
+
+    def of(self, names: Iterable[str]) -> Combine:
+        """What combines the tensors of these names. Raises UsageError where a rule is for none of them."""
+        return ruled(self.rules, names, self.with_weights, self.combine) if self.rules else self.combine
 
     def check(self, inputs: int) -> None:
         """Check, before any work, that the weights fit the inputs and the options are allowed.
@@ -78,7 +89,8 @@ class Merging:
         values = {k: v for k, v in self.row.values(self.options).items() if v is not None}
         weights = {"weights": list(self.row.shares(self.weights))} if self.row.weighed else {}
         base = {"base": True} if self.has_base else {}
-        return {**weights, "combine": self.combiner, **base, **values}
+        rules = {"weights_for": [str(rule) for rule in self.rules]} if self.rules else {}
+        return {**weights, **rules, "combine": self.combiner, **base, **values}
 
     def notes(self) -> list[str]:
         """What the user should know about it."""
@@ -97,10 +109,11 @@ class Merge:
     ) -> None:
         self.session, self.merging, self.repair = session, merging, repair
         check_mergeable(session.inputs)
+        self.combine = merging.of(session.fit.wholes[0])
         self.alignments = session.alignments(progress=progress)
         if repair is not None:
             progress.part(0.0, "repairing")
-        self.stream = Stream(session.inputs, self.alignments, session.fit.wholes[0], merging.combine)
+        self.stream = Stream(session.inputs, self.alignments, session.fit.wholes[0], self.combine)
         if session.fit.is_partial:
             self.stream.spec = session.fit.symmetry_of(0, self.alignments[0].symmetry.spec).spec
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
@@ -117,7 +130,7 @@ class Merge:
         pairs = zip(self.alignments, self.session.moving, strict=True)
         moved = (dict(alignment.apply(other)) for alignment, other in pairs)
         parents = [dict(self.session.reference), *moved]
-        merged = {name: self.merging.combine(name, [p[name] for p in parents]) for name in parents[0]}
+        merged = {name: self.combine(name, [p[name] for p in parents]) for name in parents[0]}
         shares = self.merging.row.goals(self.merging.weights, has_base=self.merging.has_base)
         testbed = self.session.repairing(data)
         return repaired(testbed, self.alignments[0].symmetry, parents, merged, shares)

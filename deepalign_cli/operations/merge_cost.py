@@ -51,7 +51,7 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     for name, weights in networks:
         total = testbed.tally(dict(weights), data)
         measured.append(Measured(name, data.name, total.mean, total.accuracy))
-    if len(session.inputs) > 2 or merging.has_base:
+    if len(session.inputs) > 2 or merging.has_base or merging.rules:
         return Cost(tuple(measured), notes=tuple(testbed.says))
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
     report = barrier_of(session, question, progress, _along(merging))
@@ -65,4 +65,4 @@ def _along(merging: Merging) -> Along | None:
     """The path of a combiner of two networks; None for the straight line."""
     if merging.combiner == combiners.DEFAULT:
         return None
-    return lambda alpha: merging.row.make((1 - alpha, alpha), merging.options, merging.seed)
+    return lambda alpha: merging.with_weights((1 - alpha, alpha))

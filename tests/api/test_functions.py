@@ -150,6 +150,12 @@ def test_networks_are_merged_on_a_base_as_by_the_command_line(tmp_path: Path) ->
     merged = da.merge([b, c], base=base, combine="dare_ties", method="none", **options)
     assert same(merged, load_file(out))
 
+    words = ["--weights-for", "weight=1/0.5,0", "-m", "none", "--weights", "2,1"]
+    assert deepalign("merge", b, c, *words, "-o", out, "--force").code == 0
+    for lists in ("1/0.5,0", "1.0/.5,0"):
+        merged = da.merge([b, c], weights=[2, 1], weights_for={"weight": lists}, method="none")
+        assert same(merged, load_file(out))
+
     one = da.merge([net(1)], base=net(0), combine="task_arithmetic", method="none")
     assert all(torch.allclose(w, one[name], atol=1e-6) for name, w in net(1).state_dict().items())
 
@@ -424,6 +430,8 @@ def on_base(combine: str, **options: Any) -> Any:
         (lambda: da.merge([A, B], density=0.5), UsageError, "combine='linear' makes no use of density"),
         (lambda: on_base("sce", lambda_=2), UsageError, "combine='sce' makes no use of lambda_"),
         (lambda: on_base("sce", weights=[1, 1]), UsageError, "combine='sce' makes no use of weights"),
+        (lambda: on_base("sce", weights_for={"0": [1]}), UsageError, "makes no use of weights_for"),
+        (lambda: da.merge([A, B], weights_for={"0": [2]}), UsageError, "not negative"),
         (lambda: on_base("ties", alpha=0.5), UsageError, "alpha is for two networks"),
         (lambda: on_base("ties", density=0), UsageError, "--density is 0"),
         (lambda: on_base("ties", density="half"), UsageError, "--density is 'half'"),

@@ -84,6 +84,21 @@ def test_values_are_for_each_input_or_for_all(family: Path) -> None:
     assert (told["deepalign.weights"], told["deepalign.density"]) == ("[1.0, -0.5]", "[0.5, 1.0]")
 
 
+def test_tensors_have_weights_by_their_names_and_layers(family: Path) -> None:
+    done = deepalign(
+        "merge", "b.pt", "c.pt", "--alpha", "0.5", "--weights-for", "fc1=0", "--weights-for", "weight=1",
+        "-m", "none", "-o", "m/",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    b, c = (torch.load(family / f"{one}.pt") for one in "bc")
+    for n, w in tensors(family / "m" / "model.safetensors").items():
+        expected = b[n] if "fc1" in n else c[n] if "weight" in n else (b[n] + c[n]) / 2
+        assert torch.allclose(w, expected, atol=1e-6), n
+    told = metadata(family / "m" / "model.safetensors")
+    assert told["deepalign.weights_for"] == '["fc1=1.0/0.0", "weight=0.0/1.0"]'
+    assert "--weights-for fc1=0 --weights-for weight=1" in (family / "m" / "README.md").read_text()
+
+
 def test_a_seed_is_of_use_to_what_draws_numbers(family: Path) -> None:
     use = ["merge", "b.pt", "--base", "base.pt", "-m", "none", "--density", "0.5", "--force", "-q"]
     made = []
@@ -149,7 +164,10 @@ def test_the_card_has_the_weights_the_base_and_the_command(family: Path) -> None
         ("b c --combine ties --base base.pt --gamma 0.1", "--combine ties makes no use of --gamma"),
         ("b c --combine ties --base base.pt --alpha 0.3", "--alpha is for two inputs"),
         ("b c --combine ties --base base.pt --weights 1,1,1", "3 weights are given for 2 inputs"),
-        ("b c --combine ties --base base.pt --weights 0", "weights must be finite and not all zero"),
+        ("b c --combine ties --base base.pt --weights inf", "weights must be finite"),
+        ("b c --combine sce --base base.pt --weights-for fc=1", "sce makes no use of --weights-for"),
+        ("b c --weights-for fc", "--weights-for 'fc' has no list of numbers"),
+        ("b c --weights-for conv=0,1", "--weights-for 'conv' is for no tensor"),
         ("b c --combine ties --base base.pt --density 1.5", "--density is 1.5"),
         ("b c --combine ties --base base.pt --density 0", "--density is 0"),
         ("b c --combine ties --base base.pt --density 0.5,0", "--density is 0"),

@@ -41,9 +41,9 @@ def test_every_combiner_is_described() -> None:
 
 @pytest.mark.slow
 def test_its_commands_run(folder: Path) -> None:
-    (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    assert len(block.splitlines()) == 5
-    for line in block.splitlines():
+    lines = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).splitlines()
+    assert len(lines) == 7
+    for line in lines:
         done = deepalign(*shlex.split(line)[1:], "--force")
         assert done.code == 0, done.err
 
