@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
-from deepalign_cli.cli.grouped import option
+from deepalign_cli.cli.dry_run import show_plan
+from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
@@ -55,6 +56,11 @@ class CombineOptions:
 @dataclass(frozen=True)
 class MergeOptions(AlignedOptions):
     """What else is done with the merged network."""
+
+    dry_run: bool = flag(
+        "Say what would be done, of which weights of which tensors, from headers alone; write nothing.",
+        OUTPUT,
+    )
 
     repair: str | None = option(
         "Repair the merged network on training examples of this data (given as for --data, and instead of "
@@ -118,6 +124,11 @@ def merge(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, (*running.files(), *RunningOptions(data=common.repair).files()),
     )  # fmt: skip
+    if common.dry_run:
+        from deepalign_cli.operations.dry_run import plan_merge
+
+        show_plan(out, plan_merge(job, weighed, is_folder=is_folder))
+        return
     with out.progress("aligning") as progress:
         if is_folder:
             title = sharing.push.split("/")[1] if sharing.push else target.resolve().name

@@ -99,6 +99,25 @@ def test_tensors_have_weights_by_their_names_and_layers(family: Path) -> None:
     assert "--weights-for fc1=0 --weights-for weight=1" in (family / "m" / "README.md").read_text()
 
 
+def test_a_dry_run_says_what_would_be_done(family: Path) -> None:
+    use = ["merge", "b.pt", "c.pt", "--base", "base.pt", "-m", "weights", "-o", "m.safetensors", "--dry-run"]
+    done = deepalign(*use, "--combine", "ties", "--weights", "1,0.5", "--weights-for", "fc1=0.1/0.2")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("would write m.safetensors (")
+    assert [line.partition(": ")[2] for line in lines[1:4]] == ["the base", "weight 1", "weight 0.5"]
+    assert lines[4].startswith("align to base.pt by weights: ")
+    assert lines[5:7] == [
+        "combine them by ties: density 1.0, lambda 1.0",
+        "2 tensors have weights of their own; --json lists them",
+    ]
+    told = deepalign(*use, "--combine", "sce", "--density", "0.5", "--json").json
+    assert (told["dry_run"], told["combine"], told["density"], "weights" in told) == (True, "sce", 0.5, False)
+    assert deepalign(*use, "-q", "--combine", "sce", "--density", "1").out == "m.safetensors\n"
+    assert "its weight is found by the combiner" in deepalign(*use, "--combine", "model_stock").out
+    assert not (family / "m.safetensors").exists()
+
+
 def test_a_seed_is_of_use_to_what_draws_numbers(family: Path) -> None:
     use = ["merge", "b.pt", "--base", "base.pt", "-m", "none", "--density", "0.5", "--force", "-q"]
     made = []

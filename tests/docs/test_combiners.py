@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "combiners.md").read_text(encoding="utf-8")
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A base a.pt, and b.pt to d.pt, trained from it."""
-    base = generic(nets.named_mlp, 0).state_dict()
+    base = generic(nets.mlp, 0).state_dict()
     for seed, name in enumerate("abcd"):
         step = {n: w + 0.1 * seed * torch.randn(w.shape, generator=seeded(seed)) for n, w in base.items()}
         save(step, tmp_path / f"{name}.pt")

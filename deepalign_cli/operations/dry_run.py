@@ -1,0 +1,91 @@
+"""`merge --dry-run`: what a merge would do, from the inputs' headers alone; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepalign_cli.combiners.rules import weights_of
+from deepalign_cli.operations.job import Job, check_outputs
+from deepalign_cli.operations.merge import Merging
+from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
+from deepalign_cli.operations.merged_folder import CARD
+from deepalign_cli.operations.output_folder import WEIGHTS, check_folder
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.settings import NAIVE
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the output, and the networks' weights; None where it is not combined by weights."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    weights: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """What a merge would do.
+
+    `inputs` are the inputs' names and their bytes, the base first if there is one. `groups` are the sizes of
+    the groups of units that may move; None where the networks stay as they are, or move by saved alignments.
+    """
+
+    output: Path
+    inputs: tuple[tuple[str, int], ...]
+    has_base: bool
+    method: str
+    groups: Mapping[str, int] | None
+    facts: Mapping[str, object]
+    tensors: tuple[PlannedTensor, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """How large the output's tensors are."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergePlan:
+    """What `merge` would do with these options: it checks all that can be checked without reading weights.
+
+    Raises:
+        DeepalignError: the merge would be refused.
+    """
+    merging.check(len(job.inputs))
+    if is_folder:
+        check_folder(job, (WEIGHTS, CARD))
+    else:
+        check_outputs(job, [job.output])
+    job, session = job.open()
+    check_mergeable(session.inputs)
+    merging.of(session.fit.wholes[0])
+    groups = None
+    if session.settings.method != NAIVE and not job.alignments:
+        groups = dict(session.symmetry.sizes)
+    return MergePlan(
+        output=job.output,
+        inputs=tuple((one.called, sum(i.nbytes for i in one.infos.values())) for one in session.inputs),
+        has_base=merging.has_base,
+        method="saved alignments" if job.alignments else session.settings.method,
+        groups=groups,
+        facts=merging.facts(),
+        tensors=_tensors(session, merging),
+        notes=tuple(dict.fromkeys([*notes_on_parts(session.inputs), *merging.notes()])),
+    )
+
+
+def _tensors(session: Session, merging: Merging) -> tuple[PlannedTensor, ...]:
+    own = weights_of(merging.rules, session.fit.wholes[0])
+    usual = merging.row.shares(merging.weights)
+    tensors = []
+    for name, info in session.fit.wholes[0].infos.items():
+        is_combined = name in session.inputs[0] and (info.is_float or info.is_complex)
+        weights = own.get(name, usual) if is_combined and merging.row.weighed else None
+        if not info.is_implied:
+            tensors.append(PlannedTensor(info.stored_name, info.dtype, info.shape, info.nbytes, weights))
+    return tuple(tensors)
