@@ -14,6 +14,7 @@ from tests.operations.making import deepalign, generic, metadata, planted, save,
 from tests.symmetry.builders import seeded
 
 ON_BASE = [name for name, row in COMBINERS.items() if row.base]
+DRY = {"dry_run", "groups", "inputs", "bytes", "tensors", "base"}  # as docs/cli.md has them
 OWN = {"density": 0.5, "gamma": 0.1, "epsilon": 0.2, "lambda_": 0.7}
 
 
@@ -112,6 +113,7 @@ def test_a_dry_run_says_what_would_be_done(family: Path) -> None:
         "2 tensors have weights of their own; --json lists them",
     ]
     told = deepalign(*use, "--combine", "sce", "--density", "0.5", "--json").json
+    assert told.keys() - DRY == {"schema", "command", "output", "method", "combine", "density"}
     assert (told["dry_run"], told["combine"], told["density"], "weights" in told) == (True, "sce", 0.5, False)
     assert deepalign(*use, "-q", "--combine", "sce", "--density", "1").out == "m.safetensors\n"
     assert "its weight is found by the combiner" in deepalign(*use, "--combine", "model_stock").out
