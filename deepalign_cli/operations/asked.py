@@ -81,18 +81,19 @@ class Asked:
     def spec(self, progress: Progress = SILENT, *, turns: bool = False) -> Spec | None:
         """The spec by tracing; None where there is no network to trace, or it cannot be traced.
 
-        With `turns` the one in which all that may turn does.
+        With `turns` the one in which all that may turn does; a network that the checkpoint itself tells is
+        asked, too.
 
         Raises:
             DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
         """
         known = self.is_named or self.is_implied
-        if not known and not self._is_folder:
+        if not (known or turns or self._is_folder):
             return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
 
         try:
-            if not known or self._is_own_folder:
+            if (self._is_folder and not known) or self._is_own_folder:
                 traced = trace_folder(self.checkpoint, progress, turns=turns)
             else:
                 shape, inputs = self.running.input_shape, self._inputs()

@@ -29,7 +29,7 @@ from deepalign_cli.dreams.dream import (
     topic_of,
 )
 from deepalign_cli.dreams.ensemble import Ensemble
-from deepalign_cli.errors import DataError, DeepalignError, MissingExtra, NonFiniteError, UsageError
+from deepalign_cli.errors import DeepalignError, MissingExtra, UsageError
 from deepalign_cli.measure.losses import ToParents
 from deepalign_cli.models.lookup import Network
 from deepalign_cli.models.runnable import Runnable
@@ -97,7 +97,7 @@ class Dreamer:
             if of_anything and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
                 self._topic = Topic.NOISE
             testbed, dreams = self._dreamt(progress)
-        except (DataError, NonFiniteError, UsageError):
+        except DeepalignError:
             if self.is_asked:
                 raise
             return None

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.dreaming import Dreamer
     from deepalign_cli.operations.testbed import Testbed
 
+_FAR = 0.5  # of the distance before: less is left of networks that are nearly copies of one another
+_TURN = (
+    "heads and residual streams of transformers may turn, besides moving: -m rotations (docs/rotations.md)"
+)
+
 
 class Session:
     """Checkpoints of one architecture, of which the others move onto the first; those named are opened.
@@ -263,7 +268,7 @@ class Session:
         for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
             alignment = aligner(symmetry, self.reference, other, rng=settings.rng(), progress=stage)
-            alignment = replace(alignment, making=making)
+            alignment = _with_hint(replace(alignment, making=making), method)
             if self.fit.is_partial:
                 alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
             alignments.append(self._exactly(alignment, place))
@@ -284,7 +289,7 @@ class Session:
         if running.data is not None or running.no_dream or not self.dreamer.is_cheap:
             return None
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if turns and self.asked.may_be_text:
+        if turns:
             return partial(self.dreamer.evidence, of_anything=True)
         return self.dreamer.evidence if may_show else None
 
@@ -310,6 +315,17 @@ class Session:
             refuse_assumptions(alignment.symmetry.spec)
         self.asked.require(alignments[0].symmetry)
         return alignments
+
+
+def _with_hint(alignment: Alignment, method: str) -> Alignment:
+    """The same with a word on rotations, where a transformer's heads stay far apart without them."""
+    heads = any(group.rpartition(".")[2] == "heads" for group in alignment.symmetry.sizes)
+    is_far = alignment.distance_after > _FAR * alignment.distance_before
+    if method == NAIVE or METHODS.find(method).turns or not (heads and is_far):
+        return alignment
+    listed = alignment.details.get("notes")
+    notes = [*(listed if isinstance(listed, list | tuple) else []), _TURN]
+    return replace(alignment, details={**alignment.details, "notes": notes})
 
 
 def needs_data(running: RunSettings | Testbed) -> bool:
