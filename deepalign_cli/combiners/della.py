@@ -80,6 +80,9 @@ def sampled(
 
 def ranks(rows: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """The rank of every entry's magnitude in its row, from 0 to 1; 0.5 where a row has one entry."""
-    places = rows.abs().argsort(1).argsort(1)
     last = rows.shape[1] - 1
-    return places / last if last else torch.full_like(rows, 0.5)
+    if not last:
+        return torch.full_like(rows, 0.5)
+    order = rows.abs().argsort(1)
+    shares = torch.arange(last + 1, dtype=rows.dtype) / last
+    return torch.empty_like(rows).scatter_(1, order, shares.expand_as(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from deepalign_cli.combiners.ranked import largest
 from deepalign_cli.combiners.task_vectors import column, from_base
 from deepalign_cli.errors import UsageError
 
+_PIECE = 2**20  # numbers of each network that are in float64 at a time
 _TINY = 1e-6  # mean squares that sum to less weigh all networks alike
 
 
@@ -49,8 +51,21 @@ def selected(vectors: Float[Tensor, "n ..."], density: float) -> Float[Tensor, "
     """The entries whose variance over the networks is largest, 0 elsewhere."""
     if density >= 1:
         return vectors
-    variance = vectors.var(0, unbiased=False)
-    return vectors * largest(variance, int(int(variance.count_nonzero()) * density))
+    spread = variance(vectors)
+    return vectors * largest(spread, int(int(spread.count_nonzero()) * density))
+
+
+def variance(vectors: Float[Tensor, "n ..."]) -> Float[Tensor, " ..."]:
+    """The variance over the networks, exactly 0 where all are equal (Welford 1962), in pieces."""
+    pieces = []
+    for rows in torch.split(vectors.flatten(1), _PIECE, dim=1):
+        mean, squares = rows[0].double(), torch.zeros(rows.shape[1], dtype=torch.float64)
+        for count, row in enumerate(rows[1:], 2):
+            change = row - mean
+            mean = mean + change / count
+            squares += change * (row - mean)
+        pieces.append((squares / len(rows)).to(vectors.dtype))
+    return torch.cat(pieces).reshape(vectors.shape[1:])
 
 
 def mean_squares(vectors: Float[Tensor, "n ..."]) -> list[float]:

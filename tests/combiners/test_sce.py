@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deepalign_cli.combiners.sce import mean_squares, selected
+from deepalign_cli.combiners.sce import mean_squares, selected, variance
 from deepalign_cli.errors import UsageError
 from tests.combiners.builders import drawn, made
+from tests.symmetry.builders import seeded
 
 
 def test_the_entries_are_selected_that_vary_most_of_those_that_vary() -> None:
@@ -14,6 +17,14 @@ def test_the_entries_are_selected_that_vary_most_of_those_that_vary() -> None:
     assert selected(vectors, 0.5).tolist() == [[0, 2, 0, 3, 0], [0, 5, 0, -4, 0]]
     assert selected(vectors, 0.2).count_nonzero() == 0
     assert torch.equal(selected(vectors, 1.0), vectors)
+
+
+@given(st.integers(1, 5), st.integers(1, 9))
+def test_the_variance_is_torchs_and_0_where_all_are_equal(count: int, seed: int) -> None:
+    vectors = torch.randn(count, 7, 3, generator=seeded(seed))
+    vectors[:, 2] = vectors[0, 2].clone()
+    assert torch.allclose(variance(vectors), vectors.var(0, unbiased=False), rtol=1e-6, atol=0)
+    assert variance(vectors)[2].tolist() == [0.0] * 3
 
 
 def test_weights_are_mean_squares_and_equal_where_these_are_tiny() -> None:
