@@ -23,7 +23,7 @@ from deepalign_cli.parameters import Parameter
 # What commands that align, and the Python face, have as options of their own: no row may call its so.
 RESERVED = frozenset((
     "a", "activation", "alignment", "alpha", "arguments", "b", "base", "batch_size", "combine", "csv",
-    "dream", "dream_steps", "dry_run", "no_dream", "save_dreams",
+    "dream", "dream_steps", "dry_run", "no_dream", "onto", "save_dreams",
     "data", "design", "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs",
     "json", "key", "kinds", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg",
     "networks", "normalise", "o", "offline", "out", "output", "partial", "path", "plot", "points", "pool",

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 DEFAULT = "deepalign"
 
 
+class Onto(StrEnum):
+    """What networks are moved onto."""
+
+    FIRST = "first"
+    UNIVERSE = "universe"
+
+
 class DataUse(StrEnum):
     """What a method does with data (and a network to run on them)."""
 

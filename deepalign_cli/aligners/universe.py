@@ -1,8 +1,9 @@
 """Many networks moved onto one another at once, so that no one of them is the reference.
 
-Of N networks, sum over all pairs <g_i W_i, g_j W_j> is what cycle-consistent matching maximises (Crisostomi et
-al. 2024). With all others held it is weight matching of network i to their sum, so every visit raises it: what
-MergeMany does with the mean (Ainsworth et al. 2023, algorithm 3). It begins from alignments to one network.
+Of N networks, sum over all pairs <g_i W_i, g_j W_j> is what cycle-consistent matching maximises (Crisostomi
+et al. 2024, arXiv 2405.17897). With all others held it is weight matching of network i to their sum, so every
+visit raises it: what MergeMany does with the mean (Ainsworth et al. 2023, algorithm 3). It begins from
+alignments to one network.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def universal(
     stage = progress.part(1.0, "aligning all at once", _ROUNDS * len(networks))
     for _ in range(_ROUNDS):
         for i, view in enumerate(views):
-            others = {name: w - symmetry.act(found[i], name, widened(view[name])) for name, w in total.items()}
+            others = {
+                name: w - symmetry.act(found[i], name, widened(view[name])) for name, w in total.items()
+            }
             found[i] = descend(Gains(symmetry, others, view), found[i], rng, list(symmetry.sizes))[0]
             total = {
                 name: w + symmetry.act(found[i], name, widened(view[name])) for name, w in others.items()

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deepalign_cli.aligners.methods import METHODS
+from deepalign_cli.aligners.methods import METHODS, Onto
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.data.dataset import Contents, Data
@@ -22,6 +22,7 @@ from deepalign_cli.models.example import example_of
 from deepalign_cli.models.lookup import Network, network_for
 from deepalign_cli.models.module import run_module
 from deepalign_cli.models.runnable import Runnable
+from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import Settings
@@ -86,6 +87,8 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
         row.values(own)
     if isinstance(common.get("activation"), str):
         common["activation"] = _activation(common["activation"])
+    if "onto" in common:
+        common["onto"] = _onto(common["onto"])
     if "kinds" in common:
         common["kinds"] = _kinds(common["kinds"])
     if isinstance(common.get("spec"), str | os.PathLike):
@@ -101,6 +104,12 @@ def _activation(name: str) -> Activation:
     if name not in list(Activation):
         raise UsageError(f"there is no activation '{name}'.", f"it is one of {', '.join(Activation)}.")
     return Activation(name)
+
+
+def _onto(name: str) -> Onto:
+    if name not in list(Onto):
+        raise UsageError(f"onto is {name!r}.", f"it is one of {', '.join(Onto)}.")
+    return Onto(name)
 
 
 def _kinds(given: str | Iterable[str] | None) -> frozenset[Kind]:
@@ -162,9 +171,7 @@ def testbed_of(
             raise UsageError(f"without data, '{idle[0]}' has no effect.", "give data=(inputs, labels).")
         return None
     running = replace(running, data="data")
-    network = network or network_for(
-        opened[0], None, options=running.design, activation=activation.value if activation else None
-    )
+    network = network or Asked(opened[0], running, activation.value if activation else None).network
     split = running.splits[0] if running.splits else None
     wanted = Wanted(running.normalise, running.side, running.grey)
     return open_testbed(

@@ -46,13 +46,14 @@ def make_settings(
         if options[0] == "activation":
             hint += " To say what the networks compute, use --design activation=..."
         raise UsageError(f"--alignment and {dashed(options[0])} exclude each other.", hint)
+    onto = {"onto": values.pop("onto")} if "onto" in values else {}
     check_used("-m", methods, [name for name in values if name not in elsewhere], METHODS)
     from deepalign_cli.operations.settings import Settings
 
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}
     for name in methods:
         METHODS.find(name).values(values)
-    return Settings(methods[0], values, force=force, partial=partial, **shared)
+    return Settings(methods[0], values, force=force, partial=partial, **shared, **onto)
 
 
 def check_data(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deepalign_cli.aligners.methods import Onto
 from deepalign_cli.checkpoint.hub import set_offline
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
@@ -130,4 +131,8 @@ class AlignmentOptions(SpecOptions):
     alignment: list[Path] | None = option(
         "Use this saved alignment instead of computing one; repeat it for each input after the first.",
         ALIGNING, metavar="FILE",
+    )  # fmt: skip
+    onto: Onto | None = option(
+        "What more than two networks are moved onto: the first (the default), or one another until nothing "
+        "moves, so that their order does not matter (universe).", ALIGNING,
     )  # fmt: skip

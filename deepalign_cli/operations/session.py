@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.evidence import Dreaming
-from deepalign_cli.aligners.methods import DEFAULT, METHODS, DataUse
+from deepalign_cli.aligners.methods import DEFAULT, METHODS, DataUse, Onto
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.onto_universe import aligned_at_once
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
@@ -255,6 +256,8 @@ class Session:
 
     def _computed(self, method: str, progress: Progress) -> list[Alignment]:
         settings = replace(self.settings, method=method)
+        if settings.onto is Onto.UNIVERSE:
+            self._check_universal(method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
         dreaming = self._dreaming(settings)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
@@ -264,6 +267,9 @@ class Session:
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
         making = {name: value for name, value in values.items() if value is not None}
+        if settings.onto is Onto.UNIVERSE and method != NAIVE and len(self.moving) > 1:
+            found = aligned_at_once(symmetry, self.inputs, aligner, settings, making, progress)
+            return [self._exactly(one, place) for place, one in enumerate(found, 1)]
         alignments = []
         for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
@@ -275,6 +281,11 @@ class Session:
         if isinstance(self._running, RunSettings) and self._running.save_dreams is not None:
             self.dreamer.testbed(progress)  # which keeps what it dreams
         return alignments
+
+    def _check_universal(self, method: str) -> None:
+        if METHODS.find(method).turns or self.fit.is_partial:
+            what = f"-m {method}" if METHODS.find(method).turns else "--partial"
+            raise UsageError(f"--onto universe and {what} exclude each other.", "leave one of them out.")
 
     def _whole_for(self, method: str) -> Symmetry:
         return self.turned if METHODS.find(method).turns else self.whole

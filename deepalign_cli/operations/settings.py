@@ -11,7 +11,7 @@ import torch
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
-from deepalign_cli.aligners.methods import METHODS, DataUse
+from deepalign_cli.aligners.methods import METHODS, DataUse, Onto
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
@@ -28,6 +28,7 @@ class Settings:
 
     `strict` refuses a spec that takes something for granted. `key` says which state dict to take of files
     that hold several; `partial` that tensors may differ in classes or vocabulary, which stay as they are.
+    `onto` says what more than two networks are moved onto: the first, or one another.
     `options` are those of methods, by name; each method takes its own.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     strict: bool = False
     key: str | None = None
     partial: bool = False
+    onto: Onto = Onto.FIRST
 
     def aligner(self, evidence: Evidence | None = None, dreaming: Dreaming | None = None) -> Aligner:
         """The aligner that these settings ask for; `evidence` is a network to run and data.

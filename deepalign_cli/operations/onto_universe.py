@@ -1,0 +1,53 @@
+"""All inputs aligned at once, whatever their order: the hashes of the files order the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from deepalign_cli.aligners.alignment import Aligner, Alignment, distance
+from deepalign_cli.aligners.universe import universal
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.symmetry import Symmetry
+
+_STARTING = 0.6  # of the work
+
+
+def aligned_at_once(
+    symmetry: Symmetry, inputs: Sequence[Checkpoint], aligner: Aligner, settings: Settings,
+    making: Mapping[str, object], progress: Progress = SILENT,
+) -> list[Alignment]:  # fmt: skip
+    """An alignment onto the first input for each of the others, by what all have in common.
+
+    They begin from a method's alignments onto the input of the smallest hash, and are visited in the order
+    of the hashes, so that the order in which they are given changes the first's frame and nothing else.
+    """
+    started = time.perf_counter()
+    order = sorted(range(len(inputs)), key=lambda place: inputs[place].sha256())
+    pivot, *others = (inputs[place] for place in order)
+    stage = progress.part(_STARTING)
+    starts = [
+        aligner(symmetry, pivot, one, rng=settings.rng(), progress=stage.part(1 / len(others)))
+        for one in others
+    ]
+    elements, objective = universal(
+        symmetry, [pivot, *others], [symmetry.identity(), *(one.element for one in starts)],
+        settings.rng(), progress,
+    )  # fmt: skip
+    onto_pivot = dict(zip(order, elements, strict=True))
+    back, seconds = onto_pivot[0].inverse(), (time.perf_counter() - started) / len(others)
+    alignments = []
+    for place, one in enumerate(inputs[1:], 1):
+        g = back @ onto_pivot[place]
+        before, after = (distance(symmetry, inputs[0], one, element) for element in (None, g))
+        alignments.append(
+            replace(
+                starts[0], element=g, seconds=seconds, distance_before=before, distance_after=after,
+                objective=tuple(objective), details={"rounds": len(objective) - 1},
+                making={**making, "onto": str(settings.onto)},
+            )
+        )  # fmt: skip
+    return alignments
