@@ -52,7 +52,13 @@ class Element:
         turn = {group: one.moved_by(self.perm.get(one.within)) for group, one in other.turn.items()}
         for group, one in self.turn.items():
             turn[group] = one @ turn[group] if group in turn else one
-        return Element(perm, scale, turn, other.enter, self.leave)
+        enter = other.enter if other._meets_gains else self.enter
+        return Element(perm, scale, turn, enter, self.leave if self._meets_gains else other.leave)
+
+    @property
+    def _meets_gains(self) -> bool:
+        """Whether it acts on what stands behind norms, so that gains would be in its way."""
+        return bool(self.turn or self.enter or self.leave)
 
     def inverse(self) -> Element:
         """The element that undoes this one."""

@@ -29,7 +29,8 @@ class Kind:
     `turns` says that a unit may change its sign, `stretches` that it may change its size. `factors` makes
     random factors of uniform numbers in [0, 1), `allows` tells whether factors read from a file are of this
     kind. Both are None where units only change places. `rotation` names, as "module:name", what finds the
-    kind's orthogonal matrix that is nearest to a given one; it is empty where units are not mixed.
+    kind's orthogonal matrix that is nearest to a given one; it is empty where units are not mixed. `pairs`
+    says that it mixes two units at a time, so that their number must be even.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Kind:
     factors: Callable[[Tensor], Tensor] | None = None
     allows: Callable[[Tensor], bool] | None = None
     rotation: str = ""
+    pairs: bool = False
 
     @property
     def mixes(self) -> bool:
@@ -94,7 +96,7 @@ SIGNED_SCALE = Kind(
 
 ORTHOGONAL = Kind("orthogonal", rotation="deepalign_cli.symmetry.turns:polar")
 CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.turns:centred_polar")
-ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.turns:planar")
+ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.turns:planar", pairs=True)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)}

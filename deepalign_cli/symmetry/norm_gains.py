@@ -26,7 +26,8 @@ class NormGains:
     """Which tensors a spec's gains meet, and on which axis.
 
     Raises:
-        SpecError: a gain is no vector of the checkpoint, or does not fit an axis of a tensor that undoes it.
+        SpecError: a gain is no vector of the checkpoint, nothing undoes it, or it does not fit an axis of a
+            tensor that does.
     """
 
     def __init__(self, spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -36,8 +37,14 @@ class NormGains:
             shape = shapes.get(gain, ())
             if len(shape) != 1:
                 raise SpecError(f"the gain '{gain}' of the spec is no vector of the checkpoint.", _HINT)
+            if not others:
+                raise SpecError(f"the gain '{gain}' of the spec has no tensor that undoes it.", _HINT)
             for name in others:
                 self._of.setdefault(name, []).append((gain, _axis(spec, gain, name, shape[0], shapes)))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a tensor is a gain, or undoes one."""
+        return name in self._names or name in self._of
 
     def of(self, weights: Mapping[str, Tensor]) -> Gains:
         """The gains of a network, in float64.
@@ -76,8 +83,11 @@ class NormGains:
 
 
 def _axis(spec: Spec, gain: str, name: str, size: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """The axis of a tensor that a gain meets: the one with nothing on it but a turning group of that size."""
-    for axis, one in enumerate(spec.axes.get(name, ())):
+    """The axis of a tensor that a gain meets: the one with nothing on it but a turning group of that size.
+
+    Of several the last: layers that write into the stream that they read have that on the first one, too.
+    """
+    for axis, one in reversed([*enumerate(spec.axes.get(name, ()))]):
         alone = len(one.terms) == 1 and len(one.terms[0]) == 1
         if alone and set(one.groups()) & spec.mixing and shapes[name][axis] == size:
             return axis

@@ -169,6 +169,9 @@ class Spec:
     def with_axes(self, axes: Mapping[str, Axes]) -> Spec:
         r"""The spec of other axes: what is said of groups that are no longer there is left out.
 
+        So are the gains of streams that no tensor has any more. Where one lacks only some of the tensors that
+        undo it, it stays, so that this is found when the spec is bound to shapes.
+
         >>> spec = Spec.parse('[sizes]\nk = 2\nm = 3\n[axes]\na = "k"\nb = "m"')
         >>> dict(spec.with_axes({"a": spec.axes["a"]}).sizes)
         {'k': 2}
@@ -176,8 +179,8 @@ class Spec:
         groups = {g for one in axes.values() for axis in one for g in axis.groups()}
         sizes = {g: n for g, n in self.sizes.items() if g in groups}
         kinds = {g: kind for g, kind in self.kinds.items() if g in groups}
-        turning = {n for n, one in axes.items() if self.mixing & {g for axis in one for g in axis.groups()}}
-        gains = {n: others for n, others in self.gains.items() if turning >= {*others}}
+        streams = {n for n, one in axes.items() if (self.mixing & groups) & {*map(str, one)}}
+        gains = {n: others for n, others in self.gains.items() if streams & {*others}}
         return replace(self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains)
 
     def holding(self, sizes: Mapping[str, int]) -> Spec:

@@ -52,7 +52,7 @@ class Symmetry:
 
     Raises:
         SpecError: the spec names a tensor that is not there, or does not fit a shape; where two
-            tensors give a group two sizes, both are named.
+            tensors give a group two sizes, both are named; or a group whose units turn in pairs is odd.
     """
 
     def __init__(self, spec: Spec, shapes: Shapes) -> None:
@@ -67,6 +67,9 @@ class Symmetry:
         self.occurrences: dict[str, tuple[Occurrence, ...]] = dict.fromkeys(self.sizes, ())
         for name in spec.axes:
             self._index(name)
+        for group in (g for g, kind in self.kinds.items() if kind.pairs and self.sizes[g] % 2):
+            problem = f"the group '{group}' has {self.sizes[group]} units, which cannot turn in pairs."
+            raise SpecError(problem, f"a group of kind {self.kinds[group]} has an even number of units.")
         self.within = {g: self._outer(g) for g, kind in self.kinds.items() if kind.mixes}
         self.norms = NormGains(spec, self.shapes)
 
@@ -102,9 +105,10 @@ class Symmetry:
         >>> symmetry.act(g, "bias", torch.tensor([10.0, 11.0, 12.0]))
         tensor([12., 10., 11.])
         """
-        if g.enter or g.leave or g.turn:
-            return self._turned(g, name, w)
-        return self._moved(g, name, w)
+        turns = ((g.enter or g.leave) and name in self.norms) or not g.turn.keys().isdisjoint(
+            self.groups_of(name)
+        )
+        return self._turned(g, name, w) if turns else self._moved(g, name, w)
 
     def _moved(self, g: Element, name: str, w: Tensor) -> Tensor:
         factors = []
@@ -117,8 +121,10 @@ class Symmetry:
 
     def _turned(self, g: Element, name: str, w: Tensor) -> Tensor:
         """The same where units turn: out of the gains of one network, and into those of the other."""
-        if not self.moves(name) or not w.is_floating_point():
-            return w
+        if not w.is_floating_point():
+            raise SpecError(
+                f"'{name}' holds {w.dtype} and cannot be turned.", "take its axes out of the spec."
+            )
         wide = self.norms.taken_in(name, widened(w), g.enter)
         wide = self._moved(g, name, wide)
         for number, parts in enumerate(self.blocks.get(name, ())):
@@ -183,6 +189,7 @@ class Symmetry:
         places = self.occurrences[group]
         before = [{a.name for a, _, _ in p.block.factors[: p.number] if a.name} for p in places]
         shared = set[str].intersection(*before) if before else set()
+        shared -= self.spec.mixing  # whose units are no longer told apart
         return next((a.name for a, _, _ in places[0].block.factors if a.name in shared), "")
 
     def _index(self, name: str) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from deepalign_cli.errors import SpecError, UsageError
 from deepalign_cli.symmetry.basis import Basis
-from deepalign_cli.symmetry.kinds import SCALE, SIGN, SIGNED_SCALE
+from deepalign_cli.symmetry.kinds import CENTRED, SCALE, SIGN, SIGNED_SCALE
 from deepalign_cli.symmetry.spec import Activation, Spec, format_spec, parse_spec, plain, read_spec
+from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.symmetry.builders import CASES, HEADS, family_spec
 
 CHAIN = """
@@ -156,3 +157,74 @@ def test_the_basis_survives_toml(basis: Basis) -> None:
 def test_marks_that_no_kind_uses_are_not_shown() -> None:
     spec = plain(parse_spec('[axes]\na = "+h +k"\n[kinds]\nk = "scale"\n'))
     assert '"h +k"' in format_spec(spec)
+
+
+GAINS = """
+[kinds]
+s = "centred orthogonal"
+[gains]
+"norm.weight" = ["norm.bias", "a.read"]
+"lone.weight" = ["b.read"]
+[axes]
+"write" = "s +k"
+"norm.bias" = "s"
+"a.read" = "-k s"
+"b.read" = "2 s"
+"""
+
+
+def test_gains_and_kinds_that_mix_survive_toml() -> None:
+    spec = parse_spec(GAINS)
+    assert spec.kinds == {"s": CENTRED}
+    assert spec.mixing == {"s"}
+    assert spec.gains == {"norm.weight": ("norm.bias", "a.read"), "lone.weight": ("b.read",)}
+    assert same(parse_spec(format_spec(spec)), spec)
+    assert spec != replace(spec, gains={})
+    odd = spec.renamed(lambda name: f'{name} "\\\x7f=]')
+    assert same(parse_spec(format_spec(odd)), odd)
+    assert odd.gains.keys() == {'norm.weight "\\\x7f=]', 'lone.weight "\\\x7f=]'}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"norm.weight" = "norm.bias"', "'norm.weight' of 'gains' in the spec 'spec' is not a list of names"),
+        ('"norm.weight" = [1]', "'norm.weight' of 'gains' in the spec 'spec' is not a list of names"),
+    ],
+)
+def test_gains_that_are_no_lists_of_names_are_refused(line: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_spec(f'[gains]\n{line}\n[axes]\n"norm.bias" = "s"')
+    with pytest.raises(SpecError, match="'gains' in the spec 'spec' is not a table"):
+        parse_spec('gains = ["norm.bias"]\n[axes]\n"norm.bias" = "s"')
+
+
+def test_gains_go_where_what_turns_is_held() -> None:
+    spec = parse_spec(GAINS)
+    held = spec.holding({"s": 5})
+    assert (held.kinds, held.gains, held.groups()) == ({}, {}, ("k",))
+    others = spec.holding({"k": 3})
+    assert (others.kinds, others.gains) == (spec.kinds, spec.gains)
+
+
+def test_gains_go_with_a_stream_though_what_undoes_them_turns_in_heads() -> None:
+    spec = parse_spec(
+        '[kinds]\ns = "orthogonal"\nd = "orthogonal"\n[gains]\nn = ["q"]\n[axes]\ne = "s"\nq = "h*d s"'
+    )
+    assert spec.holding({"s": 5}).gains == {}
+    assert spec.holding({"d": 5}).gains == spec.gains
+
+
+def test_a_gain_is_not_forgotten_where_some_of_what_undoes_it_is_left_out() -> None:
+    spec = parse_spec(GAINS)
+    left = spec.with_axes({n: one for n, one in spec.axes.items() if n != "a.read"})
+    assert left.gains == spec.gains
+    with pytest.raises(SpecError, match=r"no axis of 'a.read' carries the stream"):
+        Symmetry(left, {"write": (4, 3), "norm.bias": (4,), "b.read": (2, 4), "norm.weight": (4,)})
+
+
+def test_activations_say_nothing_of_groups_that_mix() -> None:
+    spec = parse_spec(GAINS)
+    assert spec.with_kinds(scale=True, sign=True).kinds["s"] is CENTRED
+    assert spec.with_activation(Activation.RELU).kinds == {"s": CENTRED, "k": SCALE}
+    assert spec.allowed("orthogonal") == {"s", "k"}

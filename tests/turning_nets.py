@@ -1,0 +1,156 @@
+"""Small transformers whose streams and heads may turn, or may not, each for one reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+DIM, VOCAB, HEADS, INNER = 8, 11, 2, 4
+
+
+class Rms(nn.Module):
+    """RMSNorm, written out."""
+
+    def __init__(self, dim: int = DIM) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5))
+
+
+class Attention(nn.Module):
+    """Causal attention; of fewer keys and values than queries, with rotary positions or norms, as asked."""
+
+    def __init__(
+        self, *, dim: int = DIM, heads: int = HEADS, kv: int | None = None, inner: int = INNER,
+        rotary: bool = False, qk_norm: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.heads, self.kv, self.inner, self.rotary = heads, kv or heads, inner, rotary
+        self.q = nn.Linear(dim, heads * inner)
+        self.k = nn.Linear(dim, self.kv * inner)
+        self.v = nn.Linear(dim, self.kv * inner)
+        self.o = nn.Linear(heads * inner, dim)
+        if qk_norm:
+            self.q_norm, self.k_norm = Rms(inner), Rms(inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        q, k, v = (
+            layer(x).reshape(b, t, n, self.inner).transpose(1, 2)
+            for layer, n in ((self.q, self.heads), (self.k, self.kv), (self.v, self.kv))
+        )
+        if hasattr(self, "q_norm"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary:
+            q, k = rotated(q), rotated(k)
+        if self.kv != self.heads:
+            k, v = (y.repeat_interleave(self.heads // self.kv, dim=1) for y in (k, v))
+        seen = torch.tril(torch.ones(t, t, dtype=torch.bool))
+        scores = (q @ k.transpose(2, 3) / self.inner**0.5).masked_fill(~seen, float("-inf"))
+        return self.o((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, -1))
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Rotary positions, in the order of halves."""
+    half = x.shape[-1] // 2
+    angles = torch.arange(x.shape[2], dtype=x.dtype)[:, None] * 0.5 ** torch.arange(half, dtype=x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
+
+
+class Block(nn.Module):
+    """Norm, attention, norm, a hidden layer: each added to the stream."""
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.LayerNorm, dim: int = DIM, **more: int) -> None:
+        super().__init__()
+        self.n1, self.attn, self.n2 = norm(dim), Attention(dim=dim, **more), norm(dim)  # type: ignore[arg-type]
+        self.up, self.down = nn.Linear(dim, 6), nn.Linear(6, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.n1(x))
+        return x + self.down(torch.nn.functional.gelu(self.up(self.n2(x))))
+
+
+class PreNorm(nn.Module):
+    """Tokens in, logits out: an embedding, one block, a last norm and the head."""
+
+    def __init__(
+        self, norm: Callable[[int], nn.Module] = nn.LayerNorm, *, dim: int = DIM, tied: bool = False,
+        **more: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.embed = nn.Embedding(VOCAB, dim)
+        self.block = Block(norm, dim, **more)
+        self.norm, self.head = norm(dim), nn.Linear(dim, VOCAB, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.norm(self.block(self.embed(tokens))))  # type: ignore[no-any-return]
+
+
+class PostNorm(PreNorm):
+    """The same, but the norms stand on the stream itself."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x, block = self.embed(tokens), self.block
+        x = block.n1(x + block.attn(x))
+        return self.head(block.n2(x + block.down(block.up(x).relu())))  # type: ignore[no-any-return]
+
+
+class ReturnsNormed(PreNorm):
+    """The same, which returns what its head reads, too."""
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x = self.norm(self.block(self.embed(tokens)))
+        return self.head(x), x
+
+
+class LayerScale(PreNorm):
+    """The same with a factor for each unit of a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(DIM) + 0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.block(self.embed(tokens))
+        return self.head(self.norm(x + self.gamma * self.block.down(self.block.up(x).relu())))  # type: ignore[no-any-return]
+
+
+class SharedReader(PreNorm):
+    """The same with two norms before one layer."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x, block = self.embed(tokens), self.block
+        x = x + block.down(block.up(block.n1(x)).relu())
+        x = x + block.down(block.up(block.n2(x)).relu())
+        return self.head(self.norm(x))  # type: ignore[no-any-return]
+
+
+class GainTwice(PreNorm):
+    """The same with one norm at two places."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x, block = self.embed(tokens), self.block
+        x = x + block.attn(block.n1(x))
+        x = x + block.down(block.up(block.n1(x)).relu())
+        return self.head(self.norm(x))  # type: ignore[no-any-return]
+
+
+def tokens(seed: int = 0, count: int = 3, length: int = 5) -> Tensor:
+    """A batch of what they read."""
+    return torch.randint(0, VOCAB, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+def shaken_(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with all weights random, gains and biases too, in evaluation mode."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for w in module.parameters():
+            w.add_(0.3 * torch.randn(w.shape, generator=rng, dtype=torch.float64).to(w))
+    return module.eval()
