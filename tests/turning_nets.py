@@ -119,7 +119,8 @@ class LayerScale(PreNorm):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.block(self.embed(tokens))
-        return self.head(self.norm(x + self.gamma * self.block.down(self.block.up(x).relu())))  # type: ignore[no-any-return]
+        more = self.block.down(self.block.up(self.block.n2(x)).relu())
+        return self.head(self.norm(x + self.gamma * more))  # type: ignore[no-any-return]
 
 
 class SharedReader(PreNorm):

@@ -57,12 +57,13 @@ class Alignment:
         return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
 
     def to_dict(self) -> dict[str, object]:
-        """The figures, and every group's permutation and factors as lists."""
+        """The figures, and every group's permutation, factors and rotations (one for each head) as lists."""
         return {
             "method": self.method, "seconds": self.seconds, "distance_before": self.distance_before,
             "distance_after": self.distance_after, "groups": self.groups, "notes": list(self.notes),
             "permutations": {group: perm.tolist() for group, perm in self.element.perm.items()},
             "factors": {group: factors.tolist() for group, factors in self.element.scale.items()},
+            "rotations": {group: turn.matrix.tolist() for group, turn in self.element.turn.items()},
         }  # fmt: skip
 
     @cached_property
@@ -99,7 +100,7 @@ class Alignment:
 
     @property
     def moved(self) -> int:
-        """How many units leave their place or change their sign or scale."""
+        """How many units leave their place, change their sign or scale, or turn."""
         return sum(group["moved"] for group in self.groups.values())
 
     def between(self, reference: Weights, moving: Weights) -> Alignment:
@@ -114,6 +115,11 @@ class Alignment:
         element = replace(self.element, enter=norms.of(moving), leave=norms.of(reference))
         return replace(self, element=element)
 
+    @cached_property
+    def is_still(self) -> bool:
+        """Whether nothing changes: no unit moves, and gains of norms are not exchanged."""
+        return not (self.moved or self.element.enter or self.element.leave)
+
     def act(self, name: str, w: Tensor) -> Tensor:
         """One tensor of the moving network, in the reference's units."""
         return self.symmetry.act(self.element, name, w)
@@ -121,18 +127,23 @@ class Alignment:
     def apply(self, weights: Weights) -> Weights:
         """The moving network in the reference's units, tensor by tensor as they are asked for.
 
-        All names may begin with what checkpoints are read without, as `module.`.
+        All names may begin with what checkpoints are read without, as `module.`. Gains of norms that turn are
+        taken from this very network, so that any other in the same units, as one trained on, may be moved.
 
         Raises:
-            MismatchError: a tensor that belongs to the network is not there.
+            MismatchError: a tensor that belongs to the network is not there, or a gain is too small.
         """
-        wanted = self.symmetry.spec.axes
+        wanted = {**self.symmetry.spec.axes, **self.symmetry.spec.gains}
         names = {name: name for name in weights}
         if not wanted.keys() <= names.keys():
             names = logical_names(weights, common_prefix(weights))
         if lost := [name for name in wanted if name not in names.values()]:
             raise MismatchError(f"'{lost[0]}' is not among the tensors.", "give the whole network.")
-        return Acted(self.symmetry, self.element, weights, names) if self.moved else weights
+        if self.is_still:
+            return weights
+        own = {name: weights[full] for full, name in names.items() if name in self.symmetry.spec.gains}
+        element = replace(self.element, enter=self.symmetry.norms.of(own)) if own else self.element
+        return Acted(self.symmetry, element, weights, names)
 
 
 @runtime_checkable

@@ -74,7 +74,7 @@ def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
     """
     if judge is not None:
         made = [candidates.get(name) for name in candidates.names]
-        losses = [_finite(judge(candidate.element)) for candidate in made]
+        losses = [finite_loss(judge(candidate.element)) for candidate in made]
         best = min(range(len(made)), key=losses.__getitem__)
         return Choice(made[best], f"the lowest loss half-way on the examples looked at, {losses[best]:.4g}")
     if "dual" in candidates.names:
@@ -83,7 +83,8 @@ def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
     return replace(choice, notes=[*choice.notes, *notes_on(choice.kept, candidates.before)])
 
 
-def _finite(loss: float) -> float:
+def finite_loss(loss: float) -> float:
+    """A loss to compare by: what is not a number is the worst."""
     return loss if math.isfinite(loss) else math.inf
 
 
@@ -117,7 +118,7 @@ def _without_data(candidates: Candidates) -> Choice:
         return Choice(kept, "activations on dreams and weights, beside the prediction", [note], slack)
     usual = _by_slack(candidates, slack)
     made = {usual.kept.name: usual.kept} | {name: candidates.get(name) for name in _ON_DREAMS}
-    losses = {name: _finite(judge(candidate.element)) for name, candidate in made.items()}
+    losses = {name: finite_loss(judge(candidate.element)) for name, candidate in made.items()}
     best = min(made, key=losses.__getitem__)
     why = f"half-way its outputs are the nearest to the parents' on dreams, {losses[best]:.4g}"
     return Choice(made[best], why, [*(usual.notes if best == usual.kept.name else []), note], slack)

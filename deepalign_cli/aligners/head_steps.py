@@ -39,13 +39,8 @@ def best_heads(
         blocks[group] = block_gains(problem, heads, group, g, names)
         value += _best(symmetry.kinds[group], blocks[group])
         before += float(blocks[group].diagonal(dim1=0, dim2=1).diagonal(dim1=0, dim2=1).sum())
-    others = [
-        name for name in problem.names[heads]
-        if not {*inner} & {*symmetry.groups_of(name)} and (names is None or name in names)
-    ]  # fmt: skip
-    if others:
-        plain = problem.partial(heads, g, others).plain.double()
-        value, before = value + plain, before + float(plain.trace())
+    plain = _plain_gains(problem, heads, inner, g, names)
+    value, before = value + plain, before + float(plain.trace())
     perm = assign(value)
     units = torch.arange(size)
     turns = {group: Turn(symmetry.kinds[group].nearest(c[units, perm]), heads) for group, c in blocks.items()}
@@ -65,6 +60,20 @@ def block_gains(problem: Gains, heads: str, group: str, g: Element, names: set[s
             if place.name == name:
                 total += (_rows(place, heads, a) @ _rows(place, heads, b).T).double()
     return total.reshape(m, n, m, n).movedim(1, 2)
+
+
+def _plain_gains(
+    problem: Gains, heads: str, inner: Sequence[str], g: Element, names: set[str] | None
+) -> Float64[Tensor, "m m"]:
+    """What matching heads gains where no group inside them turns: elsewhere, or beside these groups."""
+    symmetry = problem.symmetry
+    total = torch.zeros(symmetry.sizes[heads], symmetry.sizes[heads], dtype=torch.float64)
+    for place in symmetry.occurrences[heads]:
+        looked_at = place.name in problem.names[heads] and (names is None or place.name in names)
+        if looked_at and not {*inner} & {atom.name for atom, _, _ in place.block.factors}:
+            a, b = problem.acted(place.name, g)
+            total += (symmetry.unfold(place, a) @ symmetry.unfold(place, b).T).double()
+    return total
 
 
 def _rows(place: Occurrence, heads: str, w: Tensor) -> Tensor:

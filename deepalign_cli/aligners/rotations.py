@@ -8,11 +8,13 @@ gradients of the loss half-way turn it further.
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import torch
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.canonical import canonical_scales
+from deepalign_cli.aligners.choice import finite_loss
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.parents import Parents
@@ -24,6 +26,7 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.turns import Turn
 
+_STILL = "nothing may turn in these networks, so units are permuted alone"
 _DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
 
 
@@ -44,13 +47,13 @@ class RotationMatching:
         progress: Progress = SILENT,
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
-        details: dict[str, object] = {}
+        details: dict[str, object] = {"notes": [] if symmetry.within else [_STILL]}
         evidence = self._evidence(details, progress)
         parents = Parents(evidence.run, reference, moving, evidence.batches) if evidence else None
         stage = progress.part(_MATCHING if parents else 1.0, "matching")
         element, objective = self._matched(symmetry, reference, moving, evidence, parents, details, stage)
         if parents and self.path_steps and element.turn:
-            rate = RATE_ON_DREAMS if "notes" in details else RATE
+            rate = RATE_ON_DREAMS if "dreamt" in details else RATE
             refined = refined_turns(
                 symmetry, reference, moving, element, parents, self.path_steps, rng, progress, rate=rate
             )
@@ -65,7 +68,8 @@ class RotationMatching:
         dreamt = self.dreaming(progress.part(_DREAMING)) if self.dreaming else None
         if dreamt is None:
             return self.evidence
-        details["notes"] = [f"inputs were dreamed: {dreamt.says} (--no-dream aligns by weights alone)"]
+        note = f"inputs were dreamed: {dreamt.says} (--no-dream aligns by weights alone)"
+        details |= {"notes": [*cast("list[str]", details["notes"]), note], "dreamt": dreamt.says}
         return dreamt.evidence
 
     def _matched(
@@ -85,7 +89,7 @@ class RotationMatching:
         best = "weights"
         if parents and len(found) > 1:
             means = {by: midpoint(symmetry, reference, moving, one[0]) for by, one in found.items()}
-            losses = {by: parents.judge(mean) for by, mean in means.items()}
+            losses = {by: finite_loss(parents.judge(mean)) for by, mean in means.items()}
             best = min(losses, key=losses.__getitem__)
         details |= {"start": best, "steps": len(found[best][1]) - 1}
         return found[best]

@@ -52,6 +52,8 @@ def refined_turns(
     for step in range(1, steps + 1):
         places = torch.randint(len(parents), (count,), generator=rng)
         value = parents(midpoint(symmetry, a, b, _after(element, moves)), places)
+        if not bool(value.isfinite()):
+            break  # from here no direction leads down
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from deepalign_cli.aligners.gains import Gains, best_step
 from deepalign_cli.aligners.head_steps import best_heads
 from deepalign_cli.progress import SILENT, Progress
@@ -28,7 +30,7 @@ def descend_turning(
     Groups in `fixed` are turned so from the beginning.
     """
     symmetry = problem.symmetry
-    g = Element(symmetry.identity().perm, turn=dict(fixed))
+    g = Element(symmetry.identity().perm, turn={**_unturned(symmetry), **fixed})
     blocks = [one for one in blocks_of(symmetry) if one[0] not in fixed]
     visited, stage = {*fixed}, progress.part(1.0, "turning", len(blocks) * _SWEEPS)
     for first, *inner in blocks:
@@ -65,11 +67,21 @@ def blocks_of(symmetry: Symmetry) -> list[list[str]]:
     return [*streams, *([g, *inside.get(g, ())] for g in symmetry.sizes if g not in symmetry.within)]
 
 
+def _unturned(symmetry: Symmetry) -> dict[str, Turn]:
+    """The identity of every group that turns: it is part of the element though the descent leave it so."""
+    sizes = symmetry.sizes
+    eyes = {group: torch.eye(sizes[group], dtype=torch.float64) for group in symmetry.within}
+    return {
+        group: Turn(eyes[group].repeat(sizes[outer] if outer else 1, 1, 1), outer)
+        for group, outer in symmetry.within.items()
+    }
+
+
 def _tried(problem: Gains, first: str, inner: list[str], g: Element) -> tuple[Element, float]:
     """The element after a block's best step, and by how much the objective rises."""
     step, rise = _step(problem, first, inner, g)
     moved = step @ g
-    if all(problem.is_linear(group) for group in (first, *inner)) or inner:
+    if all(problem.is_linear(group) for group in (first, *inner)):
         return moved, rise
     return moved, problem.objective(moved, first) - problem.objective(g, first)
 

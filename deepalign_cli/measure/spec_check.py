@@ -45,8 +45,10 @@ def check_spec(subject: Subject, symmetry: Symmetry, weights: Weights, seed: int
     given = Renamed(weights, {full: name for name, full in subject.names.items()})
     trial = Trial(subject.module, subject.example, weights=given, seed=seed)
     names = subject.names
-    axes = {names[name]: axes for name, axes in symmetry.spec.axes.items() if name in names}
-    own = Symmetry(replace(symmetry.spec, axes=axes, sizes=symmetry.sizes), trial.shapes)
+    known = {name: axes for name, axes in symmetry.spec.axes.items() if name in names}
+    spec = symmetry.spec.with_axes(known).renamed(lambda name: names.get(name, name))
+    sizes = {group: symmetry.sizes[group] for group in spec.groups()}
+    own = Symmetry(replace(spec, sizes=sizes), trial.shapes)
     residual, failed = trial.of(own)
     back = {full: name for name, full in names.items()}
     broken = {group: _suspects(trial, own, group, back) for group in failed}
@@ -55,7 +57,8 @@ def check_spec(subject: Subject, symmetry: Symmetry, weights: Weights, seed: int
 
 def _suspects(trial: Trial, symmetry: Symmetry, group: str, names: Mapping[str, str]) -> tuple[str, ...]:
     """The tensors at which one changed entry makes an element of the group harmless."""
-    g = symmetry.only(symmetry.random(trial.rng), [group])
+    own = symmetry.without_gains(trial.state)
+    g = own.inverse() @ symmetry.only(symmetry.random(trial.rng), [group]) @ own
     mending = [
         f"{names.get(name, name)} ({text})"
         for name, text, tensor in islice(_trials(trial.state, symmetry, g, group), _TRIALS)
@@ -69,10 +72,10 @@ def _trials(
     weights: Weights, symmetry: Symmetry, g: Element, group: str
 ) -> Iterator[tuple[str, str, Tensor]]:
     carried = {(o.name, o.axis) for o in symmetry.occurrences[group]}
-    size, perm = symmetry.sizes[group], g.perm[group]
+    size, perm = symmetry.sizes[group], g.perm.get(group)
     for name, axis in sorted(carried):
         yield name, f"axis {axis} should not carry '{group}'", weights[name]
-    for name, w in weights.items():
+    for name, w in weights.items() if perm is not None else ():
         for axis, extent in enumerate(w.shape):
             if (name, axis) not in carried and extent % size == 0 and w.is_floating_point():
                 index = torch.arange(extent).reshape(size, -1)[perm].flatten()

@@ -123,15 +123,19 @@ class Asked:
         shape = self.running.input_shape
         return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs(), seed)
 
-    def require(self, symmetry: Symmetry) -> bool:
+    def require(self, symmetry: Symmetry, *, traced: bool | None = None) -> bool:
         """Check a spec that was not traced on the network; whether there is one, and it is named.
+
+        `traced` says whether this one was; by default, whether the network has been.
 
         A network that was read from the same names and shapes proves little.
 
         Raises:
             SpecError: a random element changes what it computes; the tensors to suspect are named.
         """
-        if self.traced or not symmetry.sizes:  # a stranger's file may say that it was
+        if (
+            self.traced if traced is None else traced
+        ) or not symmetry.sizes:  # a stranger's file may say that it was
             return False
         try:
             check = self.tried(symmetry)

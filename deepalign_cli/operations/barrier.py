@@ -255,7 +255,7 @@ class _Paths:
 
     def _of(self, name: str, alignment: Alignment) -> Iterator[NetworkPath]:
         """The path to one moved network, and with repair the same with every network on it repaired."""
-        moved = dict(alignment.apply(self.other)) if alignment.moved else self.other  # not copied
+        moved = self.other if alignment.is_still else dict(alignment.apply(self.other))  # not copied
         yield NetworkPath(name, moved, alignment.seconds, None, self.along)
         if self.question.repair:
             correct = self._repairer(moved, alignment)

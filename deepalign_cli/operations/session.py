@@ -135,15 +135,22 @@ class Session:
         if self.fit.is_partial:
             problem = "--partial and -m rotations exclude each other."
             raise UsageError(problem, "leave --partial out, or use another method.")
-        asked, reference = self.asked, self.reference
+        asked, reference, settings, told = self.asked, self.reference, self.settings, list[Spec | None]()
+
+        def ask() -> Spec | None:
+            told.append(asked.spec(turns=True))
+            return told[-1]
+
         try:
-            spec = turning_spec(reference, self.settings.spec, lambda: asked.spec(turns=True))
+            spec = turning_spec(reference, settings.spec, ask)
         except SpecError:
             if asked.failure is not None:
                 raise asked.failure from None
             raise
+        is_traced = any(one is spec for one in told)
+        spec = spec.with_activation(settings.activation, settings.kinds)
         symmetry = Symmetry(spec, shapes_of(reference))
-        if asked.require(symmetry):
+        if asked.require(symmetry, traced=is_traced):
             symmetry = Symmetry(replace(spec, assumptions=()), symmetry.shapes)
         if self.settings.strict:
             refuse_assumptions(symmetry.spec)
@@ -325,7 +332,13 @@ class Session:
         for alignment in alignments if self.settings.strict else ():
             refuse_assumptions(alignment.symmetry.spec)
         self.asked.require(alignments[0].symmetry)
-        return alignments
+        return [self._with_gains(one, moving) for one, moving in zip(alignments, self.moving, strict=True)]
+
+    def _with_gains(self, alignment: Alignment, moving: Checkpoint) -> Alignment:
+        """A saved alignment with the gains of these very inputs: with others they would not be the same."""
+        norms = alignment.symmetry.norms
+        element = replace(alignment.element, enter=norms.of(moving), leave=norms.of(self.reference))
+        return replace(alignment, element=element)
 
 
 def _with_hint(alignment: Alignment, method: str) -> Alignment:

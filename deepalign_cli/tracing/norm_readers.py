@@ -45,7 +45,7 @@ def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Read
     centring = set()
     for gain in sorted(names.keys() & placed.keys()):
         followed = _Followed(program)
-        centring |= {gain} if any(_name(user) == "layer_norm" for user in placed[gain].users) else set()
+        centring |= {gain} if any(_has_gain(user, placed[gain]) for user in placed[gain].users) else set()
         if followed.follow(placed[gain]):
             undone[gain] = followed.result
             reads.update(followed.weights)
@@ -85,7 +85,7 @@ class _Followed:
         """Whether all uses of the gain end in products with weights."""
         for user in _users(gain):
             name = _name(user)
-            if name == "layer_norm" and len(user.args) > 2 and user.args[2] is gain:
+            if _has_gain(user, gain):
                 self._bias(user.args[3] if len(user.args) > 3 else None)
             elif name != "mul":
                 self.seen = f"{name} reads the gain"
@@ -128,6 +128,11 @@ class _Followed:
         while node.op == "call_function" and _name(node) in _PASSES and isinstance(node.args[0], Node):
             node = node.args[0]
         return self._program.source(node).name if _is_state(self._program, node) else ""
+
+
+def _has_gain(norm: Node, gain: Node) -> bool:
+    """Whether a node is a LayerNorm with this gain."""
+    return _name(norm) == "layer_norm" and len(norm.args) > 2 and norm.args[2] is gain
 
 
 def _users(node: Node) -> Iterator[Node]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from deepalign_cli.errors import listed
 from deepalign_cli.symmetry.axes import Atom, Axis, Term, without_marks
 from deepalign_cli.symmetry.kinds import CENTRED, ORTHOGONAL, ROTARY, Kind
 from deepalign_cli.symmetry.spec import Spec
@@ -18,6 +19,7 @@ from deepalign_cli.tracing.check import Trial
 from deepalign_cli.tracing.norm_readers import norm_readers
 from deepalign_cli.tracing.program import Program
 
+_SHOWN = 5
 _HEADS, _ROTARY = "heads", "qk"  # last words of groups' names
 _STREAM = "stream"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,7 +37,7 @@ def turning(program: Program, spec: Spec, trial: Trial) -> Turning:
     """The spec in which the groups that may turn do; the others are as in `spec`."""
     barred: dict[str, Kind | None] = {}
     while True:
-        proposed = proposal(program, spec, trial.shapes, barred)
+        proposed = _with_reasons(proposal(program, spec, trial.shapes, barred), barred)
         if not proposed.mixing:
             return Turning(proposed, 0.0)
         residual, failed = trial.of(Symmetry(proposed, trial.shapes))
@@ -46,6 +48,13 @@ def turning(program: Program, spec: Spec, trial: Trial) -> Turning:
             barred[group] = (
                 CENTRED if is_wide and not Symmetry(proposed, trial.shapes).within[group] else None
             )
+
+
+def _with_reasons(spec: Spec, barred: Mapping[str, Kind | None]) -> Spec:
+    """The spec that says which groups do not turn because the trial did not let them."""
+    names = sorted(group for group, kind in barred.items() if kind is None)
+    line = f"{listed(names, _SHOWN)} would change the outputs by turning" if names else ""
+    return replace(spec, stays=(*spec.stays, line)) if line else spec
 
 
 def proposal(program: Program, spec: Spec, shapes: Shapes, barred: Mapping[str, Kind | None]) -> Spec:
@@ -68,17 +77,25 @@ def _is_inner(symmetry: Symmetry, group: str) -> bool:
 
 
 def _with_rotary_heads(spec: Spec, barred: Mapping[str, Kind | None]) -> Spec:
-    """The spec in which numbers behind heads, which are all that rotary positions leave, are groups."""
+    """The spec in which numbers behind heads, which are all that rotary positions leave, are groups.
+
+    Numbers of two sizes behind the same heads are two groups.
+    """
     taken = {*spec.groups(), *(g for g, kind in barred.items() if kind is None)}
     found: dict[str, Kind] = {}
+    sizes: dict[str, int] = {}
 
     def named(term: Term, outer: str) -> Term:
         names = [outer, *(f.name for f in term if isinstance(f, Atom) and _is_heads(f.name))]
         heads, last = names[-1], term[-1]
         if isinstance(last, Axis):
             return (*term[:-1], Axis(tuple(named(inner, heads) for inner in last.terms)))
+        if not heads or last.name or last.size % 2:
+            return term
         group = heads.replace(_HEADS, _ROTARY)
-        if not heads or last.name or last.size % 2 or group in taken:
+        if sizes.setdefault(group, last.size) != last.size:
+            group = f"{group}{last.size}"
+        if group in taken:
             return term
         found[group] = ROTARY
         return (*term[:-1], Atom(group))
@@ -97,7 +114,7 @@ def _is_heads(name: str) -> bool:
 def _of_kinds(spec: Spec, kinds: Mapping[str, Kind | None]) -> Spec:
     """The spec whose groups are of these kinds, without the marks of those that turn."""
     mixed = {group: kind for group, kind in kinds.items() if kind is not None}
-    keep = frozenset(spec.groups()) - mixed.keys()
+    keep = frozenset(spec.groups()).difference(mixed)
     axes = {name: without_marks(one, keep) for name, one in spec.axes.items()}
     others = {group: kind for group, kind in spec.kinds.items() if group not in kinds}
     return replace(spec, axes=axes, kinds={**others, **mixed})

@@ -16,6 +16,8 @@ from deepalign_cli.errors import CheckpointError, DeepalignError, MismatchError,
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from tests.aligners.turning_pairs import SYMMETRY as TURNING
+from tests.aligners.turning_pairs import between, drawn
 from tests.symmetry.builders import same_element, seeded
 
 TEXT = """
@@ -146,3 +148,58 @@ def test_other_files_are_no_alignments(tmp_path: Path) -> None:
         load_alignment(tmp_path / "y", SYMMETRY.shapes)
     with pytest.raises(UsageError):
         load_alignment(tmp_path / "z", SYMMETRY.shapes)
+
+
+# --- with rotations and gains ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def turning(tmp_path: Path) -> Path:
+    path = tmp_path / "turning"
+    element = between(drawn(0), drawn(1), TURNING.random(seeded(2)))
+    save_alignment(path, replace(SAVED, symmetry=TURNING, element=element, method="rotations"), HASHES)
+    return path
+
+
+def test_rotations_and_gains_come_back_as_they_were_saved(turning: Path) -> None:
+    element = between(drawn(0), drawn(1), TURNING.random(seeded(2)))
+    found = load_alignment(turning, TURNING.shapes)
+    assert found.symmetry.spec == TURNING.spec
+    assert same_element(found.element, element)
+    assert found.element.turn.keys() == element.turn.keys() == {"s", "qk", "vo"}
+    for group, turn in element.turn.items():
+        assert torch.equal(found.element.turn[group].matrix, turn.matrix)
+        assert found.element.turn[group].within == turn.within
+    for gains, wanted in ((found.element.enter, drawn(1)), (found.element.leave, drawn(0))):
+        assert {name: gain.tolist() for name, gain in gains.items()} == {
+            n: wanted[n].tolist() for n in ("n1", "n2")
+        }
+
+
+def scaled(name: str, factor: float) -> Callable[[dict[str, Tensor], dict[str, str]], None]:
+    return lambda held, _: held.update({name: held[name] * factor})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (scaled("turn/s", 1.01), "does not turn the units of 's' as its kind wants"),
+        (scaled("turn/qk", torch.nan), "does not turn the units of 'qk'"),
+        (put("turn/qk", torch.eye(4).double()[None]), "does not turn the units of 'qk'"),
+        (put("turn/vo", torch.eye(4).double().repeat(3, 1, 1)), "does not turn the units of 'vo'"),
+        (put("turn/s", torch.eye(6)[None]), "'turn/s' in '.*' is not part of an alignment"),
+        (put("turn/h", torch.eye(8).double()[None]), "turns groups that may not turn"),
+        (lambda held, _: held.pop("turn/s"), "does not turn the units of 's'"),
+        (scaled("enter/n1", 0.0), "gains are not those of the checkpoints"),
+        (scaled("leave/n1", torch.inf), "gains are not those of the checkpoints"),
+        (put("enter/n2", torch.ones(5).double()), "gains are not those of the checkpoints"),
+        (put("enter/embed", torch.ones(6).double()), "gains are not those of the checkpoints"),
+        (lambda held, _: held.pop("leave/n2"), "gains are not those of the checkpoints"),
+        (put("perm/s", torch.arange(6, dtype=torch.int32)), "permutes groups that"),
+    ],
+)  # fmt: skip
+def test_rotations_and_gains_that_were_tampered_with_are_refused(
+    turning: Path, change: Callable[[dict[str, Tensor], dict[str, str]], None], message: str
+) -> None:
+    with pytest.raises(DeepalignError, match=message):
+        load_alignment(tampered(turning, change), TURNING.shapes)
