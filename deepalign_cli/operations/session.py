@@ -24,6 +24,7 @@ from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.exact_scales import exact_scales
+from deepalign_cli.symmetry.norm_gains import steadied
 from deepalign_cli.symmetry.resolve import shapes_of, turning_spec
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
@@ -152,6 +153,8 @@ class Session:
         symmetry = Symmetry(spec, shapes_of(reference))
         if asked.require(symmetry, traced=is_traced):
             symmetry = Symmetry(replace(spec, assumptions=()), symmetry.shapes)
+        for one in self.inputs:
+            symmetry = Symmetry(steadied(symmetry.spec, symmetry.norms, one, one.called), symmetry.shapes)
         if self.settings.strict:
             refuse_assumptions(symmetry.spec)
         return symmetry

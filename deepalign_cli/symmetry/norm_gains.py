@@ -8,12 +8,15 @@ turns it, and gives it the reference's: tensors keep their names and shapes, and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.errors import MismatchError, SpecError
+from deepalign_cli.symmetry.axes import Atom, Axis
+from deepalign_cli.symmetry.kinds import CENTRED, ORTHOGONAL
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensors import widened
 
@@ -33,6 +36,7 @@ class NormGains:
     def __init__(self, spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._of: dict[str, list[tuple[str, int]]] = {}  # a tensor's gains, and their axes
         self._names = tuple(spec.gains)
+        self.streams: dict[str, str] = {}  # the group that turns behind each gain
         for gain, others in spec.gains.items():
             shape = shapes.get(gain, ())
             if len(shape) != 1:
@@ -40,7 +44,9 @@ class NormGains:
             if not others:
                 raise SpecError(f"the gain '{gain}' of the spec has no tensor that undoes it.", _HINT)
             for name in others:
-                self._of.setdefault(name, []).append((gain, _axis(spec, gain, name, shape[0], shapes)))
+                axis = _axis(spec, gain, name, shape[0], shapes)
+                self._of.setdefault(name, []).append((gain, axis))
+                self.streams[gain] = next(spec.axes[name][axis].groups())
 
     def __contains__(self, name: object) -> bool:
         """Whether a tensor is a gain, or undoes one."""
@@ -52,15 +58,17 @@ class NormGains:
         Raises:
             MismatchError: one is 0, or so small that dividing by it would lose digits.
         """
-        gains = {name: widened(weights[name]).double() for name in self._names}
-        for name, gain in gains.items():
-            size = gain.abs()
-            if not bool(size.min() > _SMALLEST * size.max()):
-                raise MismatchError(
-                    f"the gain '{name}' is as small as {float(size.min()):.2g}, so its stream cannot turn.",
-                    "align by permutations: another method than rotations.",
-                )
-        return gains
+        for name, size in self.too_small(weights).items():
+            raise MismatchError(
+                f"the gain '{name}' is as small as {size:.2g}, so its stream cannot turn.",
+                "align by permutations: another method than rotations.",
+            )
+        return {name: widened(weights[name]).double() for name in self._names}
+
+    def too_small(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """The gains that must not be divided by, and the smallest number of each."""
+        sizes = {name: widened(weights[name]).abs() for name in self._names}
+        return {n: float(s.min()) for n, s in sizes.items() if not bool(s.min() > _SMALLEST * s.max())}
 
     def taken_in(self, name: str, w: Tensor, gains: Gains) -> Tensor:
         """The tensor of the network whose norms have no gains, of one in which they have these."""
@@ -80,6 +88,31 @@ class NormGains:
                 factor = gains[gain] if (w.ndim > 1) is not inverse else 1.0 / gains[gain]
                 w = w * factor.to(w).reshape([-1 if d == axis else 1 for d in range(w.ndim)])
         return w
+
+
+def steadied(spec: Spec, norms: NormGains, weights: Mapping[str, Tensor], called: str) -> Spec:
+    """The spec in which streams behind gains that are nearly 0 in a network permute in the place of turning.
+
+    Their gains permute with them, as they do for methods that do not turn.
+    """
+    small = {
+        gain: size for gain, size in norms.too_small(weights).items() if norms.streams[gain] in spec.kinds
+    }
+    still = {
+        norms.streams[gain] for gain in small if spec.kinds[norms.streams[gain]] in (ORTHOGONAL, CENTRED)
+    }
+    if not still:
+        return spec
+    freed = {gain: group for gain, group in norms.streams.items() if group in still}
+    axes = {**spec.axes, **{gain: (Axis(((Atom(group),),)),) for gain, group in freed.items()}}
+    gain, size = next(iter(small.items()))
+    line = (
+        f"{', '.join(sorted(still))} only permutes: the gain '{gain}' of {called} is as small as {size:.2g}"
+    )
+    return replace(
+        spec, axes=axes, kinds={g: kind for g, kind in spec.kinds.items() if g not in still},
+        gains={n: others for n, others in spec.gains.items() if n not in freed}, stays=(*spec.stays, line),
+    )  # fmt: skip
 
 
 def _axis(spec: Spec, gain: str, name: str, size: int, shapes: Mapping[str, tuple[int, ...]]) -> int:

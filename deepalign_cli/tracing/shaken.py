@@ -12,6 +12,7 @@ from deepalign_cli.models.example import Example
 from deepalign_cli.symmetry.tensors import widened
 
 _SHARE = 0.2  # of a tensor's deviation that is added
+_LEAST = 0.01  # of the largest number of a vector: gains of norms are divided by
 
 
 def shaken(module: nn.Module, rng: torch.Generator, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,7 +40,16 @@ def _shaken(name: str, w: Tensor, rng: torch.Generator) -> Tensor:
         return _drawn(name, noise)
     w = widened(w)
     spread = float(w.std()) if w.numel() > 1 else 0.0
-    return noise.mul_(_SHARE * (spread if spread > 0 else 1.0)).add_(w)
+    noise.mul_(_SHARE * (spread if spread > 0 else 1.0)).add_(w)
+    return _off_zero(noise) if noise.ndim == 1 else noise
+
+
+def _off_zero(vector: Tensor) -> Tensor:
+    """The vector without numbers that are nearly zero beside its largest."""
+    size = vector.abs()
+    if not vector.numel() or not bool(size.isfinite().all()):
+        return vector
+    return torch.where(vector < 0, -1.0, 1.0) * size.clamp(min=_LEAST * float(size.max()))
 
 
 def _drawn(name: str, noise: Tensor) -> Tensor:

@@ -168,7 +168,7 @@ def test_a_file_that_was_turned_is_aligned_by_methods_that_do_not_turn(folder: P
     )
     assert plain.code == 0, plain.err
     assert plain.json["groups"].keys() == {"attn.heads", "hidden"}
-    assert "could only turn, by -m rotations" in plain.out
+    assert any("could only turn, by -m rotations" in note for note in plain.json["notes"])
     assert apart(file("b"), file("w")) < 1e-5
     turned = deepalign(
         "align", "out.safetensors", "b.safetensors", *ROTATIONS, "-o", "r.safetensors", "--json"
@@ -214,6 +214,25 @@ def test_a_wrong_spec_is_found_on_the_network(folder: Path, wrong: str) -> None:
     assert not Path("out.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_a_files_word_on_what_turns_is_not_taken_though_the_network_was_traced(folder: Path) -> None:
+    wrong = SPEC.replace(', "block.attn.v.weight"]', "]")
+    save_file(file("a"), "a.safetensors", {"deepalign.spec": wrong})
+    how = ["--model", "net.py:make", "--data", "data.npz", "--points", 3, "--path-steps", 0]
+    done = deepalign("barrier", "a.safetensors", "c.safetensors", *how, "-m", "weights", "-m", "rotations")
+    assert done.code == 3
+    assert "the spec is wrong" in done.err
+
+
+def test_scales_are_moved_besides_where_they_are_asked_for(folder: Path) -> None:
+    text = SPEC.replace('"hidden stream"', '"+hidden stream"').replace('"hidden"', '"+hidden"')
+    Path("spec.toml").write_text(text.replace('"stream hidden"', '"stream -hidden"'))
+    how = [*ROTATIONS, "--spec", "spec.toml", "--activation", "relu", "-o", "out.safetensors"]
+    done = deepalign("align", "a.safetensors", "c.safetensors", *how)
+    assert done.code == 0, done.err
+    assert parse_spec(metadata(Path("out.safetensors"))["deepalign.spec"]).kinds["hidden"].name == "scale"
+
+
 def test_a_right_spec_holds_on_a_network_with_other_names(folder: Path) -> None:
     for name in "ab":
         save({f"module.{n}": w for n, w in file(name).items()}, Path(f"{name}.safetensors"))
@@ -229,17 +248,28 @@ def test_bad_inputs_are_one_sentence(folder: Path) -> None:
     assert nothing.code == 3
     assert "nothing says what may turn in 'a.safetensors'" in nothing.err
     assert "--model" in nothing.err
-    w = file("b")
-    w["norm.weight"][3] = 0.0
-    save(w, Path("zero.safetensors"))
-    zero = deepalign("align", a, "zero.safetensors", *ROTATIONS, "--spec", "spec.toml", *out)
-    assert zero.code not in (0, 1)
-    assert "the gain 'norm.weight' is as small as 0" in zero.err
     odd = Path("odd.toml")
     odd.write_text(SPEC.replace('stream = "orthogonal"', 'stream = "skew"'))
     kind = deepalign("align", a, b, *ROTATIONS, "--spec", odd, *out)
     assert "the kind of 'stream'" in kind.err
     assert not Path("out.safetensors").exists()
+
+
+@pytest.mark.parametrize("which", "ab")
+def test_a_stream_behind_a_gain_of_nothing_permutes_and_this_is_told(folder: Path, which: str) -> None:
+    w = file(which)
+    w["norm.weight"][3] = 0.0
+    save(w, Path(f"{which}.safetensors"))
+    how = [*ROTATIONS, "--spec", "spec.toml", "--save-alignment", "kept", "-o", "out.safetensors", "--json"]
+    done = deepalign("align", "a.safetensors", "b.safetensors", *how)
+    assert done.code == 0, done.err
+    line = f"stream only permutes: the gain 'norm.weight' of {which}.safetensors is as small as 0"
+    assert line in done.json["notes"]
+    assert apart(file("b"), file("out")) < 1e-5
+    again = deepalign(
+        "align", "a.safetensors", "b.safetensors", "--alignment", "kept", "-o", "again.safetensors"
+    )
+    assert again.code == 0, again.err
 
 
 def test_partial_networks_are_refused(folder: Path) -> None:
@@ -257,8 +287,9 @@ def test_barriers_of_networks_that_turn_are_compared(folder: Path) -> None:
     methods = ["-m", "none", "-m", "rotations", "--path-steps", 4]
     done = deepalign("barrier", "a.safetensors", "b.safetensors", *how, *methods, "--json")
     assert done.code == 0, done.err
-    told = by_method(done.json)
-    assert told["rotations"]["barrier"] < 1e-3 < told["none"]["barrier"]
+    none, turned = (by_method(done.json)[name] for name in ("none", "rotations"))
+    assert turned["midpoint_loss"] == pytest.approx(turned["loss"][0], abs=1e-3)
+    assert abs(none["midpoint_loss"] - none["loss"][0]) > 1e-3
 
 
 def test_in_python(folder: Path) -> None:

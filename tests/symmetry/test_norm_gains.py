@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deepalign_cli.errors import MismatchError, SpecError
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.norm_gains import NormGains
+from deepalign_cli.symmetry.norm_gains import NormGains, steadied
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.symmetry.builders import seeded
@@ -94,6 +94,19 @@ def test_a_gain_that_would_lose_digits_is_refused_by_its_name(smallest: float) -
     with pytest.raises(MismatchError, match=r"the gain 'norm.weight' is as small as") as caught:
         SYMMETRY.without_gains(w)
     assert "another method" in caught.value.hint
+
+
+def test_a_stream_behind_a_gain_of_nothing_permutes_in_the_place_of_turning() -> None:
+    w, spec = weights(), SYMMETRY.spec
+    assert steadied(spec, SYMMETRY.norms, w, "B") is spec
+    w["norm.weight"][2] = 0.0
+    steady = steadied(spec, SYMMETRY.norms, w, "B")
+    assert (steady.kinds, steady.gains) == ({}, {})
+    assert steady.stays[-1] == "s only permutes: the gain 'norm.weight' of B is as small as 0"
+    symmetry = Symmetry(steady, SHAPES)
+    g = symmetry.random(seeded(1))
+    assert g.moved("s")
+    assert torch.allclose(run(symmetry.apply(g, w), X), run(w, X), atol=1e-12)
 
 
 def test_gains_that_are_all_small_are_fine() -> None:
