@@ -36,12 +36,17 @@ class Parents:
                 break
         if not kept:
             raise DataError("there are no inputs to run the networks on.", "see that the data are not empty.")
-        self.batch = len(kept[0])
+        self._batch = len(kept[0])
         self._inputs = torch.cat([x for x in kept if x.shape[1:] == kept[0].shape[1:]])[:_MOST_EXAMPLES]
         first = self._targets(self._inputs[:1])
         self._known = None
         if first.numel() * len(self._inputs) <= _MOST_NUMBERS:
             self._known = torch.cat([self._targets(x) for x in self._split(self._inputs)])
+
+    @property
+    def batch(self) -> int:
+        """How many examples are run at once."""
+        return self._batch
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -59,7 +64,7 @@ class Parents:
             return sum(float(self(weights, part)) * len(part) for part in parts) / sum(map(len, parts))
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(x, self.batch)
+        return torch.split(x, self._batch)
 
     def _targets(self, x: Tensor) -> Tensor:
         with torch.no_grad():

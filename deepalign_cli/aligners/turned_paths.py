@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.parents import Parents
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -27,9 +27,26 @@ _EXAMPLES = 200  # in a step
 _JUDGED = 10  # times
 
 
+@runtime_checkable
+class Goal(Protocol):
+    """A loss of a network on examples given by their places, and on ones that are always the same.
+
+    `batch` is how many the network takes at once, the length how many there are.
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, weights: Weights, places: Tensor) -> Tensor: ...
+
+    def judge(self, weights: Weights) -> float: ...
+
+
 @dataclass(frozen=True)
 class Refined:
-    """The best element, and the judge's losses of the start and of it."""
+    """The best element, and the goal's losses of the start and of it."""
 
     element: Element
     before: float
@@ -37,21 +54,21 @@ class Refined:
 
 
 def refined_turns(
-    symmetry: Symmetry, reference: Weights, moving: Weights, start: Element, parents: Parents, steps: int,
+    symmetry: Symmetry, reference: Weights, moving: Weights, start: Element, goal: Goal, steps: int,
     rng: torch.Generator, progress: Progress = SILENT, *, rate: float = RATE,
 ) -> Refined:  # fmt: skip
-    """The element with its rotations moved downhill on how far the midpoint is from both networks."""
+    """The element with its rotations moved downhill on a loss of the mean of both networks."""
     a, b = (_floats(weights) for weights in (reference, moving))
     stage = progress.part(1.0, "turning by gradients", steps)
-    element, best, least = start, start, parents.judge(midpoint(symmetry, a, b, start))
-    first, count = least, min(_EXAMPLES, parents.batch, len(parents))
+    element, best, least = start, start, goal.judge(midpoint(symmetry, a, b, start))
+    first, count = least, min(_EXAMPLES, goal.batch, len(goal))
     moves = {group: torch.zeros_like(turn.matrix, requires_grad=True) for group, turn in start.turn.items()}
     if not moves:
         return Refined(start, first, first)
     optimiser = torch.optim.Adam(moves.values(), lr=rate)
     for step in range(1, steps + 1):
-        places = torch.randint(len(parents), (count,), generator=rng)
-        value = parents(midpoint(symmetry, a, b, _after(element, moves)), places)
+        places = torch.randint(len(goal), (count,), generator=rng)
+        value = goal(midpoint(symmetry, a, b, _after(element, moves)), places)
         if not bool(value.isfinite()):
             break  # from here no direction leads down
         optimiser.zero_grad()
@@ -59,7 +76,7 @@ def refined_turns(
         optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
         element = _stepped(symmetry, element, moves, optimiser)
         if step % max(1, steps // _JUDGED) == 0 or step == steps:
-            loss = parents.judge(midpoint(symmetry, a, b, element))
+            loss = goal.judge(midpoint(symmetry, a, b, element))
             if loss < least:
                 best, least = element, loss
         stage()

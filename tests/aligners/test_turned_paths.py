@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.turned_paths import refined_turns
+from deepalign_cli.aligners.turned_paths import midpoint, refined_turns
 from deepalign_cli.progress import Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Weights
@@ -24,6 +24,7 @@ class Far:
 
     goal: dict[str, Tensor]
     spoilt: Callable[[Tensor], Tensor] = lambda x: x
+    batch: int = 300
 
     def __len__(self) -> int:
         return 300
@@ -34,13 +35,12 @@ class Far:
         terms = [(weights[n].double() - w.double()).square().sum() for n, w in self.goal.items()]
         return self.spoilt(torch.stack(terms).sum())
 
-    def judge(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Callable[[Element], float]:
-        def judged(g: Element) -> float:
-            moved = SYMMETRY.apply(g, b)
-            middle = {n: (w + moved[n]) / 2 for n, w in a.items()}
-            return float(self(middle, torch.arange(200)))
+    def judge(self, weights: Weights) -> float:
+        terms = [(weights[n].double() - w.double()).square().sum() for n, w in self.goal.items()]
+        return float(torch.stack(terms).sum())
 
-        return judged
+    def of(self, a: dict[str, Tensor], b: dict[str, Tensor], g: Element) -> float:
+        return self.judge(midpoint(SYMMETRY, a, b, g))
 
 
 def of_kind(g: Element) -> bool:
@@ -54,11 +54,11 @@ def start(a: dict[str, Tensor], b: dict[str, Tensor]) -> Element:
 def test_it_goes_downhill_and_rotations_stay_of_their_kind() -> None:
     a, b, _ = turned_pair()
     loss, told = Far(a), list[float]()
-    first, judge = start(a, b), loss.judge(a, b)
+    first = start(a, b)
     progress = Progress(lambda share, _: told.append(share))
-    refined = refined_turns(SYMMETRY, a, b, first, loss, judge, 60, seeded(0), progress)
-    assert refined.before == judge(first)
-    assert refined.after == judge(refined.element) < 0.97 * refined.before
+    refined = refined_turns(SYMMETRY, a, b, first, loss, 60, seeded(0), progress)
+    assert refined.before == loss.of(a, b, first)
+    assert refined.after == loss.of(a, b, refined.element) < 0.97 * refined.before
     assert of_kind(refined.element)
     assert all(torch.equal(p, refined.element.perm[group]) for group, p in first.perm.items())
     assert refined.element.turn["qk"].within == "heads"
@@ -70,7 +70,7 @@ def test_it_goes_downhill_and_rotations_stay_of_their_kind() -> None:
 def test_a_start_that_is_best_is_kept() -> None:
     a, b, best = turned_pair()
     loss = Far(a)
-    refined = refined_turns(SYMMETRY, a, b, best, loss, loss.judge(a, b), 7, seeded(0))
+    refined = refined_turns(SYMMETRY, a, b, best, loss, 7, seeded(0))
     assert refined.after <= refined.before < 1e-12
     assert of_kind(refined.element)
 
@@ -80,7 +80,7 @@ def test_a_loss_that_is_no_number_ends_it_with_what_there_is(value: float) -> No
     a, b = drawn(0), drawn(1)
     loss = Far(a, lambda x: x * value)
     first = start(a, b)
-    refined = refined_turns(SYMMETRY, a, b, first, loss, Far(a).judge(a, b), 5, seeded(0))
+    refined = refined_turns(SYMMETRY, a, b, first, loss, 5, seeded(0))
     assert refined.element is first
 
 
@@ -88,7 +88,7 @@ def test_nothing_to_turn_and_no_steps() -> None:
     a, b = drawn(0), drawn(1)
     loss = Far(a)
     for first, steps in ((SYMMETRY.identity(), 5), (start(a, b), 0)):
-        refined = refined_turns(SYMMETRY, a, b, first, loss, loss.judge(a, b), steps, seeded(0))
+        refined = refined_turns(SYMMETRY, a, b, first, loss, steps, seeded(0))
         assert refined.element is first
         assert refined.before == refined.after
 
@@ -96,6 +96,6 @@ def test_nothing_to_turn_and_no_steps() -> None:
 def test_half_types_are_refined_in_single_precision() -> None:
     a, b = ({n: w.half() for n, w in drawn(seed).items()} for seed in (0, 1))
     loss = Far(a)
-    refined = refined_turns(SYMMETRY, a, b, start(a, b), loss, loss.judge(a, b), 20, seeded(0))
+    refined = refined_turns(SYMMETRY, a, b, start(a, b), loss, 20, seeded(0))
     assert refined.after < refined.before
     assert of_kind(refined.element)
