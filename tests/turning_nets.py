@@ -143,6 +143,51 @@ class GainTwice(PreNorm):
         return self.head(self.norm(x))  # type: ignore[no-any-return]
 
 
+class Fused(nn.Module):
+    """Attention whose queries, keys and values are one weight, one after the other or head by head."""
+
+    def __init__(self, *, by_head: bool = False, transposed: bool = False) -> None:
+        super().__init__()
+        self.by_head, self.transposed = by_head, transposed
+        self.w = nn.Parameter(0.3 * torch.randn((DIM, 3 * DIM) if transposed else (3 * DIM, DIM)))
+        self.b, self.o = nn.Parameter(torch.randn(3 * DIM)), nn.Linear(DIM, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        rows = x.reshape(-1, DIM)
+        if self.transposed:
+            y = torch.addmm(self.b, rows, self.w)
+        else:
+            y = nn.functional.linear(rows, self.w, self.b)
+        if self.by_head:
+            q, k, v = y.reshape(b, t, HEADS, 3 * INNER).transpose(1, 2).chunk(3, -1)
+        else:
+            parts = y.reshape(b, t, 3 * DIM).split(DIM, -1)
+            q, k, v = (part.reshape(b, t, HEADS, INNER).transpose(1, 2) for part in parts)
+        seen = (q @ k.transpose(2, 3) / 2).softmax(-1) @ v
+        return self.o(seen.transpose(1, 2).reshape(b, t, DIM))  # type: ignore[no-any-return]
+
+
+class WithFused(PreNorm):
+    """The same with such attention."""
+
+    def __init__(self, *, by_head: bool = False, transposed: bool = False) -> None:
+        super().__init__()
+        self.block.attn = Fused(by_head=by_head, transposed=transposed)  # type: ignore[assignment]
+
+
+class SquareReader(PreNorm):
+    """The same with a layer that reads the stream behind a norm and writes into it."""
+
+    def __init__(self) -> None:
+        super().__init__(Rms)
+        self.square = nn.Linear(DIM, DIM)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.block(self.embed(tokens))
+        return self.head(self.norm(x + self.square(self.block.n1(x))))  # type: ignore[no-any-return]
+
+
 def tokens(seed: int = 0, count: int = 3, length: int = 5) -> Tensor:
     """A batch of what they read."""
     return torch.randint(0, VOCAB, (count, length), generator=torch.Generator().manual_seed(seed))

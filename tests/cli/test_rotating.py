@@ -292,6 +292,30 @@ def test_barriers_of_networks_that_turn_are_compared(folder: Path) -> None:
     assert abs(none["midpoint_loss"] - none["loss"][0]) > 1e-3
 
 
+def test_several_networks_are_turned_into_one_folder_and_a_plane_is_drawn(folder: Path) -> None:
+    names = [f"{name}.safetensors" for name in "abc"]
+    done = deepalign("align", *names, *ROTATIONS, "--spec", "spec.toml", "-o", "all", "--json")
+    assert done.code == 0, done.err
+    b, c = (tensors(path) for path in sorted(Path("all").glob("*.safetensors")))
+    assert apart(file("a"), b) < 1e-4
+    assert apart(file("c"), c) < 1e-5
+    assert torch.equal(b["norm.weight"], c["norm.weight"])
+    how = [
+        "--model",
+        "net.py:make",
+        "--spec",
+        "spec.toml",
+        "--data",
+        "data.npz",
+        "--points",
+        3,
+        "--path-steps",
+        0,
+    ]
+    plane = deepalign("landscape", names[0], names[2], *how, "-m", "rotations", "--json")
+    assert plane.code == 0, plane.err
+
+
 def test_in_python(folder: Path) -> None:
     a, b = network(0), network(2)
     spec = parse_spec(SPEC)

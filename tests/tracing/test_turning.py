@@ -27,11 +27,14 @@ from tests.turning_nets import (
     ReturnsNormed,
     Rms,
     SharedReader,
+    SquareReader,
+    WithFused,
     shaken_,
     tokens,
 )
 
 QK, VO = "block.attn.qk", "block.attn.vo"
+FUSED = {"block.qk": ORTHOGONAL, VO: ORTHOGONAL, "stream": CENTRED}
 HEADS = {QK: ORTHOGONAL, VO: ORTHOGONAL}
 RMS_GAINS = {
     "block.n1.weight": ("block.attn.q.weight", "block.attn.k.weight", "block.attn.v.weight"),
@@ -81,6 +84,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Kind]]] = {
     "heads of one dimension": (lambda: PreNorm(Rms, inner=1), {"stream": ORTHOGONAL}),
     "a gain at two places": (GainTwice, {**HEADS, "stream": CENTRED}),
     "normed queries": (lambda: PreNorm(Rms, qk_norm=True), {VO: ORTHOGONAL, "stream": ORTHOGONAL}),
+    "fused": (WithFused, FUSED),
+    "fused, by head": (lambda: WithFused(by_head=True), FUSED),
+    "fused, transposed": (lambda: WithFused(transposed=True), FUSED),
+    "a layer from the stream into it": (SquareReader, {**HEADS, "stream": ORTHOGONAL}),
     "one head": (lambda: PreNorm(heads=1), {"stream": CENTRED}),
 }  # fmt: skip
 
