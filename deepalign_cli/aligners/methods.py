@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepalign_cli.aligners.alignment import Aligner
     from deepalign_cli.aligners.evidence import Dreaming, Evidence
 
-DEFAULT = "deepalign"
+DEFAULT, ROTATIONS = "deepalign", "rotations"
 
 
 class Onto(StrEnum):
@@ -177,7 +177,7 @@ METHODS: Table[Method] = Table(
             DataUse.REQUIRED, seeded=True,
         ),
         Method(
-            "rotations", "turn heads and residual streams of transformers, besides permuting units",
+            ROTATIONS, "turn heads and residual streams of transformers, besides permuting units",
             "Generalized LMC for transformers (Theus et al. 2025, arXiv 2506.22712)",
             "deepalign_cli.aligners.rotations:RotationMatching", (PATH_STEPS,), DataUse.OPTIONAL, seeded=True,
             dreams=True, turns=True,

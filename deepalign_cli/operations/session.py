@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.evidence import Dreaming
-from deepalign_cli.aligners.methods import DEFAULT, METHODS, DataUse, Onto
+from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse, Onto
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import MismatchError, SpecError, UsageError
+from deepalign_cli.errors import DeepalignError, MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
+from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, heads_are_far, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.onto_universe import aligned_at_once
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.dreaming import Dreamer
     from deepalign_cli.operations.testbed import Testbed
 
-_FAR = 0.5  # of the distance before: less is left of networks that are nearly copies of one another
-_TURN = (
-    "heads and residual streams of transformers may turn, besides moving: -m rotations (docs/rotations.md)"
-)
-
 
 class Session:
     """Checkpoints of one architecture, of which the others move onto the first; those named are opened.
@@ -65,6 +61,7 @@ class Session:
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
         self._is_finite = False
+        self._is_quick = False  # nobody asked for what is being done, so it may not take long
         self._network, self._implied = network, implied
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
@@ -284,13 +281,34 @@ class Session:
         for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
             alignment = aligner(symmetry, self.reference, other, rng=settings.rng(), progress=stage)
-            alignment = _with_hint(replace(alignment, making=making), method)
+            alignment = replace(alignment, making=making)
+            if method not in (NAIVE, DEFAULT, ROTATIONS) and heads_are_far(alignment):
+                alignment = with_note(alignment, MAY_TURN)
             if self.fit.is_partial:
                 alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
             alignments.append(self._exactly(alignment, place))
+        if self._hands_over(settings, alignments):
+            return self._handed_over(alignments, progress)
         if isinstance(self._running, RunSettings) and self._running.save_dreams is not None:
             self.dreamer.testbed(progress)  # which keeps what it dreams
         return alignments
+
+    def _hands_over(self, settings: Settings, alignments: Sequence[Alignment]) -> bool:
+        """Whether the default leaves it to rotations: heads stay far apart, and the network was traced."""
+        is_auto = settings.method == DEFAULT and settings.options.get("refine", "auto") == "auto"
+        can_turn = self.asked.traced and not self.fit.is_partial and "network" not in settings.options
+        return is_auto and can_turn and any(map(heads_are_far, alignments))
+
+    def _handed_over(self, alignments: list[Alignment], progress: Progress) -> list[Alignment]:
+        """The alignments by rotations, where anything turns; else those that there are."""
+        try:
+            turns = bool(self.turned.within)
+        except DeepalignError:
+            turns = False
+        if not turns:
+            return alignments
+        self._is_quick = True
+        return [with_note(one, HANDED_OVER) for one in self._computed(ROTATIONS, progress)]
 
     def _check_universal(self, method: str) -> None:
         if METHODS.find(method).turns or self.fit.is_partial:
@@ -310,7 +328,7 @@ class Session:
         if running.data is not None or running.no_dream or not self.dreamer.is_cheap:
             return None
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if turns:
+        if turns and not self._is_quick:
             return partial(self.dreamer.evidence, of_anything=True)
         return self.dreamer.evidence if may_show else None
 
@@ -342,17 +360,6 @@ class Session:
         norms = alignment.symmetry.norms
         element = replace(alignment.element, enter=norms.of(moving), leave=norms.of(self.reference))
         return replace(alignment, element=element)
-
-
-def _with_hint(alignment: Alignment, method: str) -> Alignment:
-    """The same with a word on rotations, where a transformer's heads stay far apart without them."""
-    heads = any(group.rpartition(".")[2] == "heads" for group in alignment.symmetry.sizes)
-    is_far = alignment.distance_after > _FAR * alignment.distance_before
-    if method == NAIVE or METHODS.find(method).turns or not (heads and is_far):
-        return alignment
-    listed = alignment.details.get("notes")
-    notes = [*(listed if isinstance(listed, list | tuple) else []), _TURN]
-    return replace(alignment, details={**alignment.details, "notes": notes})
 
 
 def needs_data(running: RunSettings | Testbed) -> bool:
