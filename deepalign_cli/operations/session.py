@@ -142,7 +142,7 @@ class Session:
         try:
             spec = turning_spec(reference, settings.spec, ask)
         except SpecError:
-            if asked.failure is not None:
+            if asked.failure is not None and asked.may_be_text:  # it is known what was asked
                 raise asked.failure from None
             raise
         is_traced = any(one is spec for one in told)
@@ -325,12 +325,12 @@ class Session:
             return None
         if running.data == DREAM:
             return self.dreamer.evidence
-        if running.data is not None or running.no_dream or not self.dreamer.is_cheap:
-            return None
+        of_anything = turns and not self._is_quick
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if turns and not self._is_quick:
-            return partial(self.dreamer.evidence, of_anything=True)
-        return self.dreamer.evidence if may_show else None
+        if running.data is not None or running.no_dream or not (may_show or of_anything):
+            return None
+        dreamer = self.dreamer
+        return partial(dreamer.evidence, of_anything=of_anything) if dreamer.is_cheap else None
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

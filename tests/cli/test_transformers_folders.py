@@ -79,7 +79,7 @@ def outputs(model: Any, example: Any) -> torch.Tensor:
 )
 def test_a_folder_is_aligned_with_no_option(name: str, tmp_path: Path) -> None:
     a, b = (saved(name, seed, tmp_path) for seed in (0, 1))
-    done = deepalign("align", a, b, "-o", f"{tmp_path / 'c'}/", "--json")
+    done = deepalign("align", a, b, "-m", "weights", "-o", f"{tmp_path / 'c'}/", "--json")
     assert done.code == 0, done.err
     assert done.json["basis"] == "traced and checked"
     assert sum(row["moved"] for row in done.json["groups"].values()) > 0
@@ -96,6 +96,20 @@ def test_a_folder_is_aligned_with_no_option(name: str, tmp_path: Path) -> None:
     moved = [n for n, w in before.state_dict().items() if not torch.equal(w, after.state_dict()[n])]
     assert len(moved) > 4
     assert json.loads((tmp_path / "c" / "config.json").read_text())["model_type"]
+
+
+def test_by_default_heads_and_streams_of_networks_that_are_far_apart_turn(tmp_path: Path) -> None:
+    a, b = (saved("LlamaForCausalLM", seed, tmp_path) for seed in (0, 1))
+    done = deepalign("align", a, b, "--no-dream", "-o", f"{tmp_path / 'c'}/", "--json")
+    assert done.code == 0, done.err
+    assert done.json["method"] == "rotations"
+    assert any("aligned by -m rotations" in note for note in done.json["notes"])
+    before, after = (transformers.LlamaForCausalLM.from_pretrained(f).eval() for f in (b, tmp_path / "c"))
+    example = dummy_inputs(before)
+    x, y = outputs(before, example), outputs(after, example)
+    assert torch.allclose(x, y, rtol=1e-4, atol=1e-4 * float(x.abs().max()))
+    named = deepalign("align", a, b, "--refine", "prior", "-o", f"{tmp_path / 'd'}/", "--json")
+    assert named.json["method"] == "deepalign"
 
 
 def test_the_second_time_the_trace_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
