@@ -38,18 +38,14 @@ IMAGE = {
     "image_size": 32, "patch_size": 8,
 }  # fmt: skip
 RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "layer_type": "basic"}
-CONVNEXT = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "image_size": 64}
 CLIP = {"text_config": {**TEXT, **ENDS}, "vision_config": IMAGE, "projection_dim": 16}
 CLASSES = {
     "BertForSequenceClassification": ("BertConfig", TEXT),
-    "RobertaForMaskedLM": ("RobertaConfig", TEXT),
     "GPT2LMHeadModel": ("GPT2Config", GPT2),
     "LlamaForCausalLM": ("LlamaConfig", {**TEXT, "num_key_value_heads": 2}),
-    "Qwen2ForCausalLM": ("Qwen2Config", {**TEXT, "num_key_value_heads": 2}),
     "T5ForConditionalGeneration": ("T5Config", T5),
     "ViTForImageClassification": ("ViTConfig", IMAGE),
     "ResNetForImageClassification": ("ResNetConfig", RESNET),
-    "ConvNextForImageClassification": ("ConvNextConfig", CONVNEXT),
     "WhisperForConditionalGeneration": ("WhisperConfig", WHISPER),
     "CLIPModel": ("CLIPConfig", CLIP),
 }

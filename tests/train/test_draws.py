@@ -54,7 +54,7 @@ def test_decoders_are_drawn_in_every_style() -> None:
         assert design.tokens == len(ALPHABET)
         assert design.width not in (design.context, design.tokens)
         styles.append((design.norm, design.positions, design.feed_forward, design.queries, design.bias))
-        assert {"stream"} < symmetry_of(design, design.init(seeded(0))).sizes.keys()
+    assert {"stream"} < symmetry_of(design, design.init(seeded(0))).sizes.keys()
     assert all(len(set(choices)) == 2 for choices in zip(*styles, strict=True))
 
 
