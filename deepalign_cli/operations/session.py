@@ -61,7 +61,6 @@ class Session:
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
         self._is_finite = False
-        self._is_quick = False  # nobody asked for what is being done, so it may not take long
         self._network, self._implied = network, implied
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
@@ -261,12 +260,13 @@ class Session:
             check_finite(checkpoint)
         self._is_finite = True
 
-    def _computed(self, method: str, progress: Progress) -> list[Alignment]:
+    def _computed(self, method: str, progress: Progress, *, quick: bool = False) -> list[Alignment]:
+        """The alignments by a method; `quick` where nobody asked for it, so that it may not take long."""
         settings = replace(self.settings, method=method)
         if settings.onto is Onto.UNIVERSE:
             self._check_universal(method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
-        dreaming = self._dreaming(settings)
+        dreaming = self._dreaming(settings, quick)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
         whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
         symmetry = self._restricted(whole)
@@ -307,8 +307,7 @@ class Session:
             turns = False
         if not turns:
             return alignments
-        self._is_quick = True
-        return [with_note(one, HANDED_OVER) for one in self._computed(ROTATIONS, progress)]
+        return [with_note(one, HANDED_OVER) for one in self._computed(ROTATIONS, progress, quick=True)]
 
     def _check_universal(self, method: str) -> None:
         if METHODS.find(method).turns or self.fit.is_partial:
@@ -318,14 +317,14 @@ class Session:
     def _whole_for(self, method: str) -> Symmetry:
         return self.turned if METHODS.find(method).turns else self.whole
 
-    def _dreaming(self, settings: Settings) -> Dreaming | None:
+    def _dreaming(self, settings: Settings, quick: bool) -> Dreaming | None:
         """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
         running, turns = self._running or RunSettings(), METHODS.find(settings.method).turns
         if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_partial:
             return None
         if running.data == DREAM:
             return self.dreamer.evidence
-        of_anything = turns and not self._is_quick
+        of_anything = turns and not quick
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
         if running.data is not None or running.no_dream or not (may_show or of_anything):
             return None
