@@ -28,7 +28,7 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import all_widened
 
 _RATE = 0.3  # of Adam
 _EXAMPLES = 200  # in a step
@@ -65,11 +65,7 @@ class SinkhornRebasin:
         if loss is None or judge is None:
             raise DataError("-m sinkhorn trains on a loss, and the data have no labels.", "give --loss.")
         start = self._started(symmetry, reference, moving, rng, progress.part(_PREDICTING, "predicting"))
-        own = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
-        other = {
-            name: widened(w) if w.is_floating_point() else w
-            for name, w in Acted(symmetry, start, moving).items()
-        }
+        own, other = all_widened(reference), all_widened(Acted(symmetry, start, moving))
         logits = _logits(symmetry, warm=self._aligner is not None)
         optimiser = torch.optim.Adam(logits.values(), lr=_RATE)
         best, least = start, judge(start)

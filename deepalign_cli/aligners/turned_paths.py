@@ -19,7 +19,7 @@ from torch import Tensor
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import widened
+from deepalign_cli.symmetry.tensors import all_widened
 from deepalign_cli.symmetry.turns import Turn
 
 RATE, RATE_ON_DREAMS = 0.01, 0.003  # of Adam; falls as half a cosine. Dreams are soon known by heart
@@ -58,7 +58,7 @@ def refined_turns(
     rng: torch.Generator, progress: Progress = SILENT, *, rate: float = RATE,
 ) -> Refined:  # fmt: skip
     """The element with its rotations moved downhill on a loss of the mean of both networks."""
-    a, b = (_floats(weights) for weights in (reference, moving))
+    a, b = (all_widened(weights) for weights in (reference, moving))
     stage = progress.part(1.0, "turning by gradients", steps)
     element, best, least = start, start, goal.judge(midpoint(symmetry, a, b, start))
     first, count = least, min(_EXAMPLES, goal.batch, len(goal))
@@ -81,10 +81,6 @@ def refined_turns(
                 best, least = element, loss
         stage()
     return Refined(best, first, least)
-
-
-def _floats(weights: Weights) -> dict[str, Tensor]:
-    return {name: widened(w) if w.is_floating_point() else w for name, w in weights.items()}
 
 
 def midpoint(symmetry: Symmetry, a: Weights, b: Weights, g: Element) -> dict[str, Tensor]:

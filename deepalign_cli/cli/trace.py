@@ -85,7 +85,7 @@ def _payload(report: TraceReport, output: Path | None) -> dict[str, Any]:
     from deepalign_cli.symmetry.spec import format_spec
 
     traced, spec = report.traced, report.spec
-    sizes = {**spec.sizes, **solve_sizes(spec, report.shapes)}
+    sizes = solve_sizes(spec, report.shapes)
     allowed = {kind.name: set(spec.allowed(kind)) for kind in (SCALE, SIGN)}
     carried = [{g for axis in axes for g in axis.groups()} for axes in spec.axes.values()]
     groups = {

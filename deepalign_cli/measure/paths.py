@@ -17,7 +17,7 @@ from deepalign_cli.measure.losses import Loss
 from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.symmetry.tensors import is_mixed, widened
+from deepalign_cli.symmetry.tensors import all_widened, is_mixed, widened
 
 # Bytes of inputs that are read at once: weights are mixed once for each piece, which costs next to nothing.
 _READ = 256 * 2**20
@@ -83,7 +83,7 @@ def measure(
     measurement at alpha 0.
     """
     tallies = [[Tally() for _ in alphas] for _ in paths]
-    wide = {name: widened(w) if w.is_floating_point() else w for name, w in reference.items()}
+    wide = all_widened(reference)
     room: dict[str, Tensor] = {}
     plain = [i for i, path in enumerate(paths) if path.correct is None]
     for piece in _pieces(data, batch_size):

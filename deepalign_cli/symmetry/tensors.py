@@ -27,6 +27,11 @@ def in_dtype(weights: Mapping[str, Tensor], dtype: torch.dtype) -> Mapping[str, 
     return {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()}
 
 
+def all_widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every floating-point tensor in the type in which arithmetic is done, all others as they are."""
+    return {name: widened(w) if w.is_floating_point() else w for name, w in weights.items()}
+
+
 def is_narrow(w: Tensor) -> bool:
     """Whether it holds floating-point numbers narrower than float32."""
     return w.is_floating_point() and w.itemsize < 4
