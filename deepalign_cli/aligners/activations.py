@@ -16,9 +16,9 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Evidence
-from deepalign_cli.aligners.gains import Matrices, best_step
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, deviation, with_signs
+from deepalign_cli.aligners.steps import Matrices, best_step
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights

@@ -39,6 +39,7 @@ def save_alignment(
     tensors |= {f"turn/{g}": one.matrix.contiguous() for g, one in element.turn.items()}
     tensors |= {f"enter/{name}": gain for name, gain in element.enter.items()}
     tensors |= {f"leave/{name}": gain for name, gain in element.leave.items()}
+    tensors |= {f"shift/{g}": turns for g, turns in element.shift.items()}
     codes = {torch.int32: "I32", torch.float64: "F64"}
     entries = [Entry(name, codes[t.dtype], tuple(t.shape)) for name, t in tensors.items()]
     metadata = {
@@ -108,6 +109,9 @@ def check_element(element: Element, symmetry: Symmetry) -> None:
             raise MismatchError(
                 f"the alignment scales the units of '{group}' in a way that its kind forbids.", _HINT
             )
+    for group, turns in element.shift.items():
+        if not symmetry.phases.allows(group, turns, symmetry.sizes.get(group, 0)):
+            raise MismatchError(f"the alignment moves phases that '{group}' does not have.", _HINT)
 
 
 def _check_turns(element: Element, symmetry: Symmetry) -> None:
@@ -136,7 +140,7 @@ def _read_element(path: Path, file: Checkpoint, symmetry: Symmetry) -> Element:
             raise CheckpointError(f"'{name}' in '{path}' is not part of an alignment.", _HINT)
         parts[part][group] = file[name].long() if part == "perm" else file[name].clone()
     turn = {group: Turn(q, symmetry.within.get(group, "")) for group, q in parts["turn"].items()}
-    return Element(parts["perm"], parts["scale"], turn, parts["enter"], parts["leave"])
+    return Element(parts["perm"], parts["scale"], turn, parts["enter"], parts["leave"], parts["shift"])
 
 
 # What an alignment's file holds of each kind: the type, and how many axes.
@@ -146,6 +150,7 @@ _PARTS = {
     "turn": ("F64", 3),
     "enter": ("F64", 1),
     "leave": ("F64", 1),
+    "shift": ("F64", 1),
 }
 
 

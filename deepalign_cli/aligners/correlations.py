@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.aligners.gains import Matrices
+from deepalign_cli.aligners.steps import Matrices
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.models.calls import Call, Calls
 from deepalign_cli.models.run import Batches, Run

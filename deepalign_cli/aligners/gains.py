@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from deepalign_cli.assignment import assign
+from deepalign_cli.aligners.steps import Matrices, Step, best_step, signed_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_trained, widened
@@ -23,39 +22,20 @@ _MOST_UPDATES = 8  # before they are computed whole again, lest rounding adds up
 _WORTHWHILE = 0.6  # of the units may have moved for an update to be cheaper
 
 
-@dataclass(frozen=True)
-class Step:
-    """A relative move of one group: by how much the objective rises if it is taken."""
-
-    perm: Int64[Tensor, " n"]
-    sign: Float[Tensor, " n"] | None
-    rise: float
-
-    def element(self, group: str) -> Element:
-        """The step as an element of the symmetry group."""
-        return Element({group: self.perm}, {} if self.sign is None else {group: self.sign.double()})
-
-
-@dataclass(frozen=True)
-class Matrices:
-    """The gains under `element`: of entries that only move, and (sign groups) of entries that also flip."""
-
-    plain: Float[Tensor, "n n"]
-    flipping: Float[Tensor, "n n"] | None
-    element: Element
-    age: int = 0  # updates since they were computed whole
-
-
 class Gains:
     """The matching problem of two networks: its objective is sum_t <A_t, (g B)_t>.
+
+    Of biases whose phases may move it has (|B_t|^2 - |(g B)_t|^2) / 2, too, since half turns change their
+    size. With `shifts` False phases stay as they are.
 
     Tensors are read from the mappings when they are needed and not kept. Gains are taken in the frame
     of the current element, so that the identity is always the step that changes nothing.
     """
 
     def __init__(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, counted: Counted = is_trained
-    ) -> None:
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, counted: Counted = is_trained,
+        shifts: bool = True,
+    ) -> None:  # fmt: skip
         self.symmetry, self.reference, self.moving = symmetry, reference, moving
         self._counted = counted
         self.names = {g: self._tensors(g) for g in symmetry.sizes}
@@ -65,6 +45,8 @@ class Gains:
         }
         self._keeps = sum(8 * n * n for n in symmetry.sizes.values()) <= _KEEP_BYTES
         self._kept: dict[str, Matrices] = {}
+        biases = symmetry.phases.biases.items() if shifts else ()
+        self.phased = {group: bias for group, bias in biases if bias in self.names[group]}
 
     def matrices(self, group: str, g: Element) -> Matrices:
         """The gains of `group` under `g`, from all tensors that it moves.
@@ -106,7 +88,20 @@ class Gains:
 
     def best_step(self, group: str, g: Element) -> Step:
         """The best relative move of one group while all others stay."""
-        return best_step(self.matrices(group, g))
+        return self._phase_step(group, g) if group in self.phased else best_step(self.matrices(group, g))
+
+    def _phase_step(self, group: str, g: Element) -> Step:
+        """The best move of units whose phase may move, so that makers and readers have signs of their own."""
+        phases, bias = self.symmetry.phases, self.phased[group]
+        others = [name for name in self.names[group] if name != bias]
+        readers = [name for name in others if phases.flips(group, name)]
+        makers = self._fresh(group, g, [name for name in others if name not in readers])
+        read = self._fresh(group, g, readers).flipping
+        a, b = self.acted(bias, g)
+        plain, made = makers.plain.double(), 0 if makers.flipping is None else makers.flipping.double()
+        return signed_step(
+            plain, made, 0 if read is None else read.double(), (a, b), phases.half_turns[group]
+        )
 
     def objective(self, g: Element, group: str | None = None) -> float:
         """The objective under `g`, over all moved tensors or those that `group` moves."""
@@ -117,6 +112,9 @@ class Gains:
         for name in names:
             a, b = self.acted(name, g)
             total += float((a * b).sum(dtype=torch.float64))
+            if name in self.phased.values():
+                came = widened(self.moving[name]).double().square().sum()
+                total += float(came - b.double().square().sum()) / 2
         return total
 
     @cached_property
@@ -150,22 +148,6 @@ class Gains:
         return tuple(name for name in names if self._counted(name, self.reference[name]))
 
 
-def best_step(gains: Matrices) -> Step:
-    """The best relative move of one group while all others stay.
-
-    For sign groups the assignment is solved on |C| and the sign of C taken at the chosen entries,
-    which is optimal for odd activations (Boufalis et al. 2025, Proposition 1); 0 counts as +.
-    """
-    plain, flipping = gains.plain, gains.flipping
-    value = plain if flipping is None else plain + flipping.abs()
-    perm = assign(value)
-    units = torch.arange(len(perm))
-    still = plain.diagonal() if flipping is None else plain.diagonal() + flipping.diagonal()
-    rise = float(value[units, perm].sum(dtype=torch.float64) - still.sum(dtype=torch.float64))
-    sign = None if flipping is None else torch.where(flipping[units, perm] < 0, -1.0, 1.0)
-    return Step(perm, sign, rise)
-
-
 def accumulate(
     total: Float[Tensor, "n n"] | None, a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]
 ) -> Float[Tensor, "n n"]:
@@ -184,6 +166,8 @@ def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices |
     a descent are few.
     """
     symmetry, old = problem.symmetry, kept.element
+    if symmetry.phases:
+        return None
     if symmetry.within and any(old.turn.get(h) is not g.turn.get(h) for h in problem.neighbours[group]):
         return None
     permuted = problem.neighbours[group] - symmetry.within.keys()

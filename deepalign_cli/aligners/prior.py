@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepalign_cli.aligners.gains import Gains, Matrices, best_step
+from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.steps import Matrices, best_step
 from deepalign_cli.symmetry.element import Element
 
 _SWEEPS = 10

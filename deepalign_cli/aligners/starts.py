@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from deepalign_cli.aligners.gains import Gains, best_step
+from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.profile import profile_element, profile_match
+from deepalign_cli.aligners.steps import best_step
 from deepalign_cli.symmetry.element import Element
 
 _ALIKE = 0.2  # of the mean distance of two units' profiles: matched ones of a planted element are nearer

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import torch
 
-from deepalign_cli.aligners.gains import Gains, best_step
+from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.head_steps import best_heads
+from deepalign_cli.aligners.steps import best_step
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry

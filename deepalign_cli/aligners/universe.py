@@ -45,7 +45,9 @@ def universal(
             others = {
                 name: w - symmetry.act(found[i], name, widened(view[name])) for name, w in total.items()
             }
-            found[i] = descend(Gains(symmetry, others, view), found[i], rng, list(symmetry.sizes))[0]
+            found[i] = descend(
+                Gains(symmetry, others, view, shifts=False), found[i], rng, list(symmetry.sizes)
+            )[0]
             total = {
                 name: w + symmetry.act(found[i], name, widened(view[name])) for name, w in others.items()
             }

@@ -87,6 +87,7 @@ def _payload(report: TraceReport, output: Path | None) -> dict[str, Any]:
     traced, spec = report.traced, report.spec
     sizes = solve_sizes(spec, report.shapes)
     allowed = {kind.name: set(spec.allowed(kind)) for kind in (SCALE, SIGN)}
+    allowed["phase"] = {g for bias in spec.phases for g in spec.axes[bias][0].groups()}
     carried = [{g for axis in axes for g in axis.groups()} for axes in spec.axes.values()]
     groups = {
         g: {

@@ -44,7 +44,7 @@ def file_spec(model: nn.Module, spec: Spec) -> tuple[Spec, dict[str, Shape]] | N
     shapes = {name: tuple(w.shape) for name, w in stored.items()}
     known = {name: one for name, one in axes.items() if one is not None}
     moving = {name: one for name, one in known.items() if any(True for axis in one for _ in axis.groups())}
-    bare = replace(symmetry.spec, axes=moving, sizes=symmetry.sizes)
+    bare = replace(symmetry.spec, axes=moving, sizes=symmetry.sizes, phases={})
     if not _agrees(model, numbers, stored, symmetry, bare, shapes):
         return None
     return replace(bare, kinds=spec.kinds, gains=_gains(spec, numbers, stored)), shapes

@@ -204,7 +204,8 @@ def in_names(traced: Traced, names: Mapping[str, str]) -> Traced:
     turned = traced.turned and traced.turned.renamed(lambda full: own.get(full, full))
     if turned:
         turned = turned.with_axes({name: one for name, one in turned.axes.items() if name in names})
-    return replace(traced, spec=traced.spec.with_axes(axes), stays=stays, turned=turned)
+    spec = traced.spec.renamed(lambda full: own.get(full, full)).with_axes(axes)
+    return replace(traced, spec=spec, stays=stays, turned=turned)
 
 
 def folder_key(checkpoint: Checkpoint, *, turns: bool = False) -> str | None:

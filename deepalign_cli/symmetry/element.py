@@ -26,6 +26,8 @@ class Element:
     the gains `enter`, which are first taken into the layers behind the norms, to such with the gains
     `leave`, which are taken out of these. A gain that is not named is 1.
 
+    `shift` is by how many half turns the phases of sine units move, after their sign: a whole number each.
+
     >>> g = Element({"k": torch.tensor([2, 0, 1])}, {"k": torch.tensor([1.0, 2.0, 1.0]).double()})
     >>> (g @ g.inverse()).perm["k"]
     tensor([0, 1, 2])
@@ -38,6 +40,7 @@ class Element:
     turn: Mapping[str, Turn] = field(default_factory=dict)
     enter: Vectors = field(default_factory=dict)
     leave: Vectors = field(default_factory=dict)
+    shift: Mapping[str, Float64[Tensor, " _"]] = field(default_factory=dict)
 
     def __matmul__(self, other: Element) -> Element:
         """The element that acts as `other` first and `self` second, from the gains that `other` leaves."""
@@ -53,7 +56,17 @@ class Element:
         for group, one in self.turn.items():
             turn[group] = one @ turn[group] if group in turn else one
         enter = other.enter if other._meets_gains else self.enter
-        return Element(perm, scale, turn, enter, self.leave if self._meets_gains else other.leave)
+        leave = self.leave if self._meets_gains else other.leave
+        return Element(perm, scale, turn, enter, leave, self._shifted_after(other))
+
+    def _shifted_after(self, other: Element) -> Mapping[str, Float64[Tensor, " _"]]:
+        """By how many half turns both together move phases: b becomes c b + k, and then c' (c b + k) + k'."""
+        shift = dict(self.shift)
+        for group, turns in other.shift.items():
+            moved = turns[self.perm[group]] if group in self.perm else turns
+            moved = moved * self.scale[group].sign() if group in self.scale else moved
+            shift[group] = moved + shift[group] if group in shift else moved
+        return shift
 
     @property
     def _meets_gains(self) -> bool:
@@ -65,16 +78,23 @@ class Element:
         perm = {group: torch.argsort(index) for group, index in self.perm.items()}
         scale = {g: 1.0 / (factor[perm[g]] if g in perm else factor) for g, factor in self.scale.items()}
         turn = {group: one.transposed.moved_by(perm.get(one.within)) for group, one in self.turn.items()}
-        return Element(perm, scale, turn, self.leave, self.enter)
+        shift = {
+            g: -turns * self.scale[g].sign() if g in self.scale else -turns for g, turns in self.shift.items()
+        }
+        shift = {g: turns[perm[g]] if g in perm else turns for g, turns in shift.items()}
+        return Element(perm, scale, turn, self.leave, self.enter, shift)
 
     def moved(self, group: str) -> int:
-        """How many units of `group` leave their place, change their sign or scale, or turn."""
+        """How many units of `group` leave their place, change their sign, scale or phase, or turn."""
         if group in self.turn:
             return self.turn[group].moved
-        size = len(self.perm[group]) if group in self.perm else len(self.scale.get(group, ()))
+        parts = (part[group] for part in (self.perm, self.scale, self.shift) if group in part)
+        size = next(map(len, parts), 0)
         still = torch.ones(size, dtype=torch.bool)
         if group in self.perm:
             still &= self.perm[group] == torch.arange(size)
         if group in self.scale:
             still &= self.scale[group] == 1.0
+        if group in self.shift:
+            still &= self.shift[group] == 0
         return int((~still).sum())

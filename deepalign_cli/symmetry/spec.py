@@ -23,9 +23,11 @@ from deepalign_cli.symmetry.axes import (
 )
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.kinds import KINDS, PERMUTATION, SCALE, SIGN, Kind, kind_that
+from deepalign_cli.symmetry.phase import Phase, format_phase, parse_phase
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20
+_ENTRIES = ("format", "basis", "axes", "kinds", "sizes", "pooled", "gains", "phases")
 _HINT = "`deepalign inspect A --spec` prints a spec to start from; the guide is docs/specs.md."
 
 
@@ -55,8 +57,9 @@ class Spec:
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
     follow, which no sign may pass. `gains` names, for the gain of each norm on a group that turns, the
     tensors that undo it: vectors, as the norm's bias, which are multiplied by it, and the weights of the
-    layers that read the norm, which are divided by it. `source` and `basis` say where the spec comes from
-    and what it rests on, `assumptions` what it takes for granted and `stays` what might move and does not, a
+    layers that read the norm, which are divided by it. `phases` has, by the bias vector of sine units, what
+    half turns of them do. `source` and `basis` say where the spec comes from and what it rests on,
+    `assumptions` what it takes for granted and `stays` what might move and does not, a
     line for each thing; two specs that differ in no more than these three are equal.
     """
 
@@ -69,6 +72,7 @@ class Spec:
     pooled: frozenset[str] = frozenset()
     basis: Basis = Basis.GIVEN
     gains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    phases: Mapping[str, Phase] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -181,7 +185,10 @@ class Spec:
         kinds = {g: kind for g, kind in self.kinds.items() if g in groups}
         streams = {n for n, one in axes.items() if (self.mixing & groups) & {*map(str, one)}}
         gains = {n: others for n, others in self.gains.items() if streams & {*others}}
-        return replace(self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains)
+        phases = {n: phase for n, phase in self.phases.items() if axes.keys() >= {n, *phase.flips}}
+        return replace(
+            self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains, phases=phases
+        )
 
     def holding(self, sizes: Mapping[str, int]) -> Spec:
         """The spec in which the groups in `sizes`, which has their sizes, stay in place."""
@@ -194,7 +201,11 @@ class Spec:
         """The same spec for tensors of other names."""
         axes = {name_of(name): axes for name, axes in self.axes.items()}
         gains = {name_of(n): tuple(map(name_of, others)) for n, others in self.gains.items()}
-        return replace(self, axes=axes, gains=gains)
+        phases = {
+            name_of(n): replace(phase, flips=tuple(map(name_of, phase.flips)))
+            for n, phase in self.phases.items()
+        }
+        return replace(self, axes=axes, gains=gains, phases=phases)
 
     @property
     def mixing(self) -> frozenset[str]:
@@ -231,10 +242,9 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"the spec '{source}' is not TOML: {error}.", _HINT) from None
-    unknown = sorted(set(table) - {"format", "basis", "axes", "kinds", "sizes", "pooled", "gains"})
-    if unknown:
+    if unknown := sorted(set(table) - {*_ENTRIES}):
         message = f"the spec '{source}' has an unknown entry '{unknown[0]}'."
-        raise SpecError(message, "it may hold format, basis, axes, kinds, sizes, pooled and gains.")
+        raise SpecError(message, f"it may hold {', '.join(_ENTRIES)}.")
     if (number := table.get("format", FORMAT)) != FORMAT:
         raise SpecError(f"the spec '{source}' has format {number!r}; this version reads {FORMAT}.", _HINT)
     axes = {
@@ -245,8 +255,11 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
     sizes = {name: _size(value, name, source) for name, value in _table(table, "sizes", source).items()}
     pooled = _names(table.get("pooled", []), "'pooled'", source)
     gains = {n: _names(v, f"'{n}' of 'gains'", source) for n, v in _table(table, "gains", source).items()}
+    phases = {n: parse_phase(v, n, source) for n, v in _table(table, "phases", source).items()}
     basis = _basis(table.get("basis", Basis.GIVEN), source)
-    spec = Spec(axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis, gains=gains)
+    spec = Spec(
+        axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis, gains=gains, phases=phases
+    )
     _check_names(spec)
     return spec
 
@@ -266,6 +279,8 @@ def format_spec(spec: Spec) -> str:
     if spec.gains:
         lists = {name: ", ".join(map(_quoted, others)) for name, others in spec.gains.items()}
         lines += ["", "[gains]", *(f"{_quoted(name)} = [{others}]" for name, others in lists.items())]
+    if spec.phases:
+        lines += ["", "[phases]", *(f"{_quoted(n)} = {format_phase(one)}" for n, one in spec.phases.items())]
     lines += ["", "[axes]"]
     lines += [f"{_quoted(name)} = {json.dumps(format_axes(axes))}" for name, axes in spec.axes.items()]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from deepalign_cli.symmetry.blocks import Block, blocks, order
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.norm_gains import NormGains
+from deepalign_cli.symmetry.phases import Phases
 from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.tensors import narrowed, widened
@@ -72,6 +73,7 @@ class Symmetry:
             raise SpecError(problem, f"a group of kind {self.kinds[group]} has an even number of units.")
         self.within = {g: self._outer(g) for g, kind in self.kinds.items() if kind.mixes}
         self.norms = NormGains(spec, self.shapes)
+        self.phases = Phases(spec, self.kinds)
 
     def __repr__(self) -> str:
         return f"Symmetry({self.spec.source}: {len(self.sizes)} groups, {sum(self.sizes.values())} units)"
@@ -111,13 +113,14 @@ class Symmetry:
         return self._turned(g, name, w) if turns else self._moved(g, name, w)
 
     def _moved(self, g: Element, name: str, w: Tensor) -> Tensor:
+        g = self.phases.felt(g, name)
         factors = []
         for number, parts in enumerate(self.blocks.get(name, ())):
             if (index := _permutation(parts, g)) is not None:
                 w = w.index_select(number, index.to(w.device))
             if (factor := self._factor(parts, g)) is not None:
                 factors.append((number, factor))
-        return _scaled(w, factors, name) if factors else w
+        return self.phases.shifted(g, name, _scaled(w, factors, name) if factors else w)
 
     def _turned(self, g: Element, name: str, w: Tensor) -> Tensor:
         """The same where units turn: out of the gains of one network, and into those of the other."""
@@ -151,7 +154,7 @@ class Symmetry:
         return Element({g: torch.arange(n) for g, n in self.sizes.items() if g not in self.within})
 
     def random(self, rng: torch.Generator) -> Element:
-        """A random element: uniform permutations, and factors and rotations as each group's kind draws them.
+        """A random element: uniform permutations, and what each group's kind draws besides; and phases.
 
         It acts on networks whose norms on turning groups have no gains.
         """
@@ -164,7 +167,7 @@ class Symmetry:
             heads = self.sizes[outer] if outer else 1
             nearest = self.kinds[group].nearest
             turn[group] = Turn(random_rotations(nearest, heads, self.sizes[group], rng), outer)
-        return Element(perm, scale, turn)
+        return Element(perm, scale, turn, shift=self.phases.random(self.sizes, rng))
 
     def without_gains(self, weights: Weights) -> Element:
         """The element that takes the gains of a network's norms into the layers behind them.
@@ -177,9 +180,10 @@ class Symmetry:
     def only(self, g: Element, groups: Iterable[str]) -> Element:
         """The part of an element that acts on `groups`."""
         keep = set(groups)
-        perm, scale = ({k: v for k, v in part.items() if k in keep} for part in (g.perm, g.scale))
+        parts = (g.perm, g.scale, g.shift)
+        perm, scale, shift = ({k: v for k, v in part.items() if k in keep} for part in parts)
         turn = {group: one for group, one in g.turn.items() if group in keep}
-        return Element(perm, scale, turn, g.enter, g.leave)
+        return Element(perm, scale, turn, g.enter, g.leave, shift)
 
     def _outer(self, group: str) -> str:
         """The group whose units each have their own rotation of this one; empty where there is one for all.

@@ -13,6 +13,7 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.tracing.check import Checked, Trial, check
 from deepalign_cli.tracing.program import Program, export
+from deepalign_cli.tracing.sine_phases import with_phases
 from deepalign_cli.tracing.turning import turning
 from deepalign_cli.tracing.walk import Walk
 from deepalign_cli.tracing.write import Traced, write
@@ -41,6 +42,7 @@ def trace(
             return traced
         trial = Trial(module, example, outputs, weights=weights)
         traced = after_check(traced, check(traced.spec, module, example, trial=trial))
+        traced = replace(traced, spec=with_phases(program, traced.spec, trial))
         progress(0.3)
         if turns:
             traced = replace(traced, turned=turning(program, traced.spec, trial).spec)

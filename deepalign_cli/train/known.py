@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -19,14 +20,14 @@ from deepalign_cli.tracing.pipeline import trace
 
 
 def symmetry_of(design: Design, network: Mapping[str, Tensor]) -> Symmetry:
-    """What may move in networks of a design, of which one is given.
+    """Which units of a design's networks, of which one is given, may change places.
 
     Raises:
         SpecError: names and shapes fit no known family. AmbiguousError: they can be read in two ways.
     """
     shapes = {name: tuple(w.shape) for name, w in network.items()}
     if is_traced(design):
-        return Symmetry(traced_spec(design), shapes)
+        return Symmetry(replace(traced_spec(design), kinds={}, phases={}), shapes)
     layout = Layout(shapes, getattr(design, "heads", None), ordered=True)
     spec = first_match(layout)
     if spec is None:
@@ -48,4 +49,5 @@ def traced_spec(design: Design) -> Spec:
     """
     subject = subject_of(design, design.init(torch.Generator()))
     spec = trace(subject.module, subject.example, source="a trace of the design").spec
-    return spec.with_axes({name: spec.axes[own] for name, own in subject.names.items() if own in spec.axes})
+    called = {own: name for name, own in subject.names.items()}
+    return spec.renamed(lambda own: called.get(own, own))

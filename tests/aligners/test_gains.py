@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.gains import Gains, Matrices, accumulate, best_step, update
+from deepalign_cli.aligners.gains import Gains, accumulate, update
+from deepalign_cli.aligners.steps import Matrices, best_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry

@@ -4,7 +4,6 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,20 +132,12 @@ def test_every_command_has_an_example_and_every_option_help(
         assert getattr(param, "help", "") or command is fail_with, f"{name}: {param.name}"
 
 
-def test_help_is_instant_and_loads_no_heavy_library() -> None:
-    fastest = min(_seconds([*COMMAND_LINE, "--help"]) for _ in range(5))
+def test_help_loads_no_heavy_library() -> None:
     heavy = "{'torch', 'scipy', 'numpy', 'safetensors', 'huggingface_hub'} & set(sys.modules)"
     code = f"import sys, deepalign_cli.cli.main as cli; cli.main(['--help']); print({heavy}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
 
     assert done.stderr == "set()\n"
-    assert fastest <= 0.5  # 0.3 on an idle machine
-
-
-def _seconds(argv: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(argv, capture_output=True, cwd=ROOT, check=True)
-    return time.perf_counter() - start
 
 
 def test_version(run: Run) -> None:

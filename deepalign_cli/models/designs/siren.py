@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from deepalign_cli.symmetry.symmetry import Weights
 class Siren:
     """Linear layers `layers.0`, ... of `sizes` with sin(w0 z) between; the paper's initialisation."""
 
+    is_traced: ClassVar[bool] = True  # names and shapes do not show the sines' phases
     sizes: tuple[int, ...] = (2, 32, 32, 1)
     w0: float = 30.0
 

@@ -1,0 +1,90 @@
+"""Which biases are phases of sines: in sin(c (W x + b)), adding pi / c to an entry of b flips a unit.
+
+Proposed by what stands between a bias and a sine, and proved by the network: in float64 random half
+turns must not change what it computes. Without its phase a sine's sign is of little use, and with it of great
+use, so that such units have both without being asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+from torch.fx import Node
+
+from deepalign_cli.symmetry.kinds import SIGN
+from deepalign_cli.symmetry.phase import Phase
+from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.tracing.check import Trial
+from deepalign_cli.tracing.program import Program, Role
+
+_CHECKS = "_assert_tensor_metadata"
+_BIAS = {"linear": (1, 2), "addmm": (2, 0), "convolution": (1, 2)}  # where the weight and the bias stand
+
+
+def with_phases(program: Program, spec: Spec, trial: Trial) -> Spec:
+    """The spec with the phases that are proposed, whose units then have signs, or none of them."""
+    phases = proposed_phases(program, spec)
+    kinds = {group: SIGN for bias in phases for group in spec.axes[bias][0].groups()}
+    proposed = replace(spec, phases=phases, kinds={**spec.kinds, **kinds})
+    if not phases or trial.of(Symmetry(proposed, trial.shapes))[1]:
+        return spec
+    return proposed
+
+
+def proposed_phases(program: Program, spec: Spec) -> dict[str, Phase]:
+    """The phases that stand where only a sine sees them, by the name of the bias."""
+    found: dict[str, tuple[str, Phase]] = {}
+    for node in program.nodes:
+        layer = _layer(program, node) if _name(node) == "sin" else None
+        if layer is None:
+            continue
+        weight, bias, factor = layer
+        axes = [*map(str, spec.axes.get(bias, ()))]
+        group = axes[0].removeprefix("~") if len(axes) == 1 else ""
+        if group in spec.allowed("sign"):
+            others = tuple(n for n, one in spec.axes.items() if any(group in axis.groups() for axis in one))
+            readers = tuple(name for name in others if name not in (weight, bias))
+            found[bias] = group, Phase(math.pi / abs(factor), readers)
+    counts = Counter(group for group, _ in found.values())
+    return {bias: phase for bias, (group, phase) in found.items() if counts[group] == 1 and phase.flips}
+
+
+def _layer(program: Program, sine: Node) -> tuple[str, str, float] | None:
+    """The weight and the bias of the layer whose outputs a sine reads, and what they are multiplied by.
+
+    None where anything else sees them, too.
+    """
+    factor, node = 1.0, sine.args[0]
+    while isinstance(node, Node) and _is_seen_once(node):
+        name = _name(node)
+        if name in _BIAS:
+            weight, bias = (node.args[i] if i < len(node.args) else None for i in _BIAS[name])
+            names = _state(program, weight), _state(program, bias)
+            return (*names, factor) if all(names) and factor else None
+        if name not in ("mul", "div", "neg") or any(isinstance(arg, Node) for arg in node.args[1:]):
+            return None
+        number = float(node.args[1]) if len(node.args) > 1 else -1.0  # type: ignore[arg-type]
+        factor = factor / number if name == "div" and number else factor * number
+        node = node.args[0]
+    return None
+
+
+def _state(program: Program, node: object) -> str:
+    """The name of a state that only one operation reads; empty where it is none."""
+    if not isinstance(node, Node):
+        return ""
+    if _name(node) in ("permute", "t", "transpose"):
+        return _state(program, node.args[0])
+    is_state = node.op == "placeholder" and program.source(node).role is Role.STATE
+    return program.source(node).name if is_state and _is_seen_once(node) else ""
+
+
+def _is_seen_once(node: Node) -> bool:
+    return sum(_name(user) != _CHECKS for user in node.users) == 1
+
+
+def _name(node: Node) -> str:
+    return str(getattr(node.target, "_opname", node.op))
