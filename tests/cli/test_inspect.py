@@ -73,8 +73,6 @@ def test_kinds_follow_the_activation(tmp_path: Path) -> None:
     [
         ("named_mlp", []),
         ("plain_cnn_bn", []),
-        ("vgg", []),
-        ("cifar_resnet", []),
         ("tanh_mlp", ["--activation", "tanh"]),
     ],
 )

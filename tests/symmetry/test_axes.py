@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepalign_cli.errors import SpecError
@@ -24,6 +24,7 @@ AXES = st.lists(st.lists(st.lists(SUMS, min_size=1, max_size=3), min_size=1, max
 @pytest.mark.slow
 # The types are built in the test: beartype draws random numbers, which strategies must not.
 @given(AXES)
+@settings(max_examples=30)
 def test_what_is_written_is_read_back(parts: list[list[list[Any]]]) -> None:
     count = itertools.count()
 

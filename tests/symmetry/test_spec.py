@@ -23,12 +23,13 @@ def same(one: Spec, other: Spec) -> bool:
     return one == other and list(one.axes) == list(other.axes)
 
 
-@pytest.mark.parametrize("activation", [None, *Activation])
 @pytest.mark.parametrize("name", CASES)
-def test_every_familys_spec_survives_toml(name: str, activation: Activation | None) -> None:
-    spec = family_spec(CASES[name]()[0], HEADS.get(name)).with_activation(activation)
-    assert same(parse_spec(format_spec(spec)), spec)
-    assert same(parse_spec(format_spec(plain(spec))), plain(spec))
+def test_every_familys_spec_survives_toml(name: str) -> None:
+    bare = family_spec(CASES[name]()[0], HEADS.get(name))
+    for activation in (None, Activation.RELU, Activation.TANH):  # one of each kind
+        spec = bare.with_activation(activation)
+        assert same(parse_spec(format_spec(spec)), spec)
+        assert same(parse_spec(format_spec(plain(spec))), plain(spec))
 
 
 def test_odd_names_and_all_tables_survive_toml() -> None:
