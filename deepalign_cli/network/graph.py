@@ -15,6 +15,7 @@ from enum import StrEnum
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.symmetry.axes import Atom
 from deepalign_cli.symmetry.blocks import Block
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -23,13 +24,14 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 class Factor:
     """One factor of an axis: a group (`group`) or, where that is empty, a labelled extent.
 
-    `flips` says that the entries change sign with a unit.
+    `flips` says that the entries change sign with a unit, `exponent` with which power of its size they grow.
     """
 
     axis: int
     group: str
     size: int
     flips: bool = False
+    exponent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,15 @@ class Edge:
             return target, source
         turned = any(f.flips for f in self.cell.factors)
         return (turned, False) if self.ends is Ends.INPUTS else (False, turned)
+
+    @property
+    def exponents(self) -> tuple[int, int]:
+        """With which power of the sizes of the target's units, and of the source's, the entries grow."""
+        if self.ends is Ends.GROUPS:
+            target, source = (self.cell.factors[i].exponent for i in self.order[:2])
+            return target, source
+        power = sum(f.exponent for f in self.cell.factors)
+        return (power, 0) if self.ends is Ends.INPUTS else (0, power)
 
     def matrix(self, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch target source grid"]:
         """The edge's entries in a stack of tensors."""
@@ -177,15 +188,20 @@ class Graph:
 
 def cells(symmetry: Symmetry, name: str) -> Iterator[Cell]:
     """The parts of a tensor between the borders of its concatenations."""
-    kinds, flips = symmetry.kinds, symmetry.spec.flips
     for chosen in itertools.product(*symmetry.blocks[name]):
         factors = tuple(
-            Factor(axis, atom.name, size, bool(atom.name) and kinds[atom.name].turns and flips(atom))
+            Factor(axis, atom.name, size, *_powers(atom, symmetry)) if atom.name else Factor(axis, "", size)
             for axis, block in enumerate(chosen)
             for atom, size, _ in block.factors
         )
         if any(f.group for f in factors):
             yield Cell(name, chosen, factors)
+
+
+def _powers(atom: Atom, symmetry: Symmetry) -> tuple[bool, int]:
+    """Whether the entries change sign with a unit of an atom's group, and with which power of its size."""
+    kind = symmetry.kinds[atom.name]
+    return kind.turns and symmetry.spec.flips(atom), atom.exponent * kind.stretches
 
 
 def _grid_of(cell: Cell, places: Sequence[int]) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ from deepalign_cli.train.tasks import Examples, Task, load_examples
 from deepalign_cli.train.zoo_files import Family, open_family, save_family, subject_of
 from deepalign_cli.train.zoo_losses import batch_of, losses, scores, statistics_of
 
+_TOGETHER = 256  # networks trained side by side: more need more memory, and are no faster
+
 
 def train_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[str, float], None]) -> int:
     """Train every family of a recipe into `out`, one file each; families whose file is there are left.
@@ -92,30 +94,51 @@ def train_family(
     Where they have a common parent, it is trained first, on all images.
     """
     rng = torch.Generator().manual_seed(seed)
-    count, common = schedule.networks, schedule.common
+    member = (
+        torch.arange(schedule.networks) % schedule.members
+        if task.field
+        else torch.zeros(schedule.networks, dtype=torch.long)
+    )
+    most = schedule.networks if schedule.common else _TOGETHER
+    parts, trained = [], 0
+    for of_part in member.split(most):
+
+        def part_done(share: float, before: int = trained, count: int = len(of_part)) -> None:
+            progress((before + share * count) / schedule.networks)
+
+        parts.append(_train_part(design, task, examples, schedule, of_part, rng, part_done))
+        trained += len(of_part)
+    settled = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    score = scores(design, task, settled, examples, member)
+    return Family(design, task, settled, score, member, schedule.common)
+
+
+def _train_part(
+    design: Design, task: Task, examples: Examples, schedule: Schedule, member: Int64[Tensor, " networks"],
+    rng: torch.Generator, progress: Callable[[float], None],
+) -> dict[str, Tensor]:  # fmt: skip
+    """Fresh networks, trained side by side, with their statistics."""
+    count, common = len(member), schedule.common
     fresh = [design.init(rng) for _ in range(1 if common else count)]
     weights = {name: torch.stack([net[name] for net in fresh]) for name in fresh[0]}
     steps = max(1, round(schedule.epochs * schedule.share * len(examples.train_x) / schedule.batch))
     if common:
         past = max(1, round(common * steps))
-        _train(design, task, examples, replace(schedule, share=1.0), weights, past, rng, lambda _: None)
+        alone = replace(schedule, share=1.0)
+        _train(design, task, examples, alone, weights, member[:1], past, rng, lambda _: None)
         weights = {name: w.detach().repeat(count, *[1] * (w.ndim - 1)) for name, w in weights.items()}
         steps = max(1, steps - past)
-    _train(design, task, examples, schedule, weights, steps, rng, progress)
+    _train(design, task, examples, schedule, weights, member, steps, rng, progress)
     settled = {n: w.detach() for n, w in weights.items()}
-    settled |= statistics_of(design, settled, examples)
-    member = _members(task, schedule, count)
-    score = scores(design, task, settled, examples, member)
-    return Family(design, task, settled, score, member, common)
+    return settled | statistics_of(design, settled, examples)
 
 
 def _train(
     design: Design, task: Task, examples: Examples, schedule: Schedule, weights: Mapping[str, Tensor],
-    steps: int, rng: torch.Generator, progress: Callable[[float], None],
+    member: Int64[Tensor, " networks"], steps: int, rng: torch.Generator, progress: Callable[[float], None],
 ) -> None:  # fmt: skip
     """Train a stack of networks in place for so many steps."""
     trained = {n: w.requires_grad_() for n, w in weights.items() if not is_statistic(n)}
-    member = _members(task, schedule, len(next(iter(weights.values()))))
     optimiser = torch.optim.Adam(trained.values(), lr=schedule.rate, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=schedule.rate / 50)
     for step, rows in enumerate(_orders(len(examples.train_x), len(member), schedule, steps, rng)):
@@ -126,10 +149,6 @@ def _train(
         rate.step()
         if step % 20 == 0:
             progress(step / steps)
-
-
-def _members(task: Task, schedule: Schedule, count: int) -> Int64[Tensor, " networks"]:
-    return torch.arange(count) % schedule.members if task.field else torch.zeros(count, dtype=torch.long)
 
 
 def _orders(

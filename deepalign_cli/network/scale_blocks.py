@@ -1,0 +1,86 @@
+"""Layers that respect what a kind of unit may do to its features: invariant and equivariant ones.
+
+A unit that turns or stretches by q has features q x. With an MLP `rho` and the norm over the features,
+
+    Inv(x)   = phi(rho(x) + rho(-x))        of units with a sign
+             = phi(rho(x / |x|))            of units with a scale
+    Equiv(x) = W h(V x) * Inv(x)            h commutes with the kind: sin for signs, relu for scales
+
+(Kalogeropoulos et al. 2024, "Scale Equivariant Graph Metanetworks", sections 4 and 5; theirs has h(x) = x.)
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from deepalign_cli.symmetry.kinds import Kind
+
+_TINY = 1e-20  # added to squared norms: exact to rounding, and finite where all features are 0
+
+
+class Mlp(nn.Sequential):
+    """Linear, LayerNorm, SiLU, Linear."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, out))
+
+
+class Invariant(nn.Module):
+    """Features that do not change where a unit of `kind` turns or stretches."""
+
+    def __init__(self, kind: Kind, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.enter, self.first = nn.Linear(width, hidden, bias=False), nn.LayerNorm(hidden)
+        self.shift = nn.Parameter(torch.zeros(hidden))
+        self.middle, self.second = nn.Linear(hidden, hidden), nn.LayerNorm(hidden)
+        self.leave = nn.Linear(hidden, out)
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
+        if self.kind.stretches:
+            x = x * squared_norm(x).rsqrt()
+        h = self.enter(x)
+        r = silu(self.first(h + self.shift))
+        if self.kind.turns:
+            r = r + silu(self.first(self.shift - h))
+        y: Tensor = self.leave(silu(self.second(self.middle(r))))
+        return y
+
+
+class Equivariant(nn.Module):
+    """Features that turn and stretch with the unit. `frequency` is the factor inside the sine."""
+
+    def __init__(self, kind: Kind, width: int, hidden: int, out: int, frequency: float) -> None:
+        super().__init__()
+        self.kind, self.frequency = kind, frequency
+        self.enter, self.leave = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, out, bias=False)
+        self.gate = Invariant(kind, width, hidden, out)
+        starts_open(self.gate.leave)
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
+        y: Tensor = self.leave(commuting(self.kind, self.enter(x), self.frequency)) * self.gate(x)
+        return y
+
+
+def commuting(
+    kind: Kind, x: Float[Tensor, "*batch width"], frequency: float
+) -> Float[Tensor, "*batch width"]:
+    """A function of each feature that commutes with a kind: nothing but a linear map with signed scales."""
+    if kind.turns:
+        return x if kind.stretches else (frequency * x).sin()
+    return x.relu() if kind.stretches else silu(x)
+
+
+def starts_open(last: nn.Linear) -> None:
+    """Let a layer whose outputs multiply begin near 1."""
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+        last.bias.fill_(1.0)
+
+
+def squared_norm(x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch 1"]:
+    """The squared norm over the features, never quite 0."""
+    return x.square().sum(-1, keepdim=True) + _TINY
