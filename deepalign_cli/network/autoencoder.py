@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -51,9 +52,7 @@ class Autoencoder(nn.Module):
         self.name = ""
         self.counts = [math.prod(shape) for shape in blueprint.shapes.values()]
         widths = [int(encoder.config.latent), *decoder.hidden]  # type: ignore[union-attr, arg-type]
-        layers = [
-            part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.SiLU())
-        ]
+        layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.SiLU())]
         self.decoder = nn.Sequential(*layers, nn.Linear(widths[-1], sum(self.counts)))
         self.register_buffer("sizes", torch.ones(len(self.counts)))
 
@@ -79,7 +78,9 @@ class Autoencoder(nn.Module):
         """
         names = self.blueprint.names_in(symmetry) if symmetry is not None else {}
         flat: Tensor = self.decoder(latent)
-        parts = zip(self.blueprint.shapes.items(), flat.split(self.counts, dim=-1), self.sizes, strict=True)
+        parts = zip(
+            self.blueprint.shapes.items(), torch.split(flat, self.counts, dim=-1), self.sizes, strict=True
+        )
         return {
             names.get(name, name): (size * part).reshape(*latent.shape[:-1], *shape)
             for (name, shape), part, size in parts

@@ -1,9 +1,9 @@
 """Neural Graphs: the baseline that knows of the order of units, and of neither signs nor scales.
 
-Kofinas et al. 2024 ("Graph Neural Networks for Learning Equivariant Representations of Neural Networks"), with
-the aggregation of PNA (Corso et al. 2020): mean, minimum, maximum and standard deviation of the messages, each
-also times the logarithm of their number. Links modulate messages: m_ij = (1 + A e_ij) * (V x_j) + B e_ij; nodes
-and links are updated by MLPs with residuals.
+Kofinas et al. 2024 ("Graph Neural Networks for Learning Equivariant Representations of Neural Networks"),
+with the aggregation of PNA (Corso et al. 2020): mean, minimum, maximum and standard deviation of the
+messages, each also times the logarithm of their number. Links modulate messages,
+m_ij = (1 + A e_ij) * (V x_j) + B e_ij; nodes and links are updated by MLPs with residuals.
 """
 
 from __future__ import annotations

@@ -55,6 +55,8 @@ def load_network(path: Path) -> DeepAlign:
         UsageError: there is no such file. CheckpointError: it is no aligner, or of another format.
     """
     file = open_checkpoint(path)
+    if "deepalign.autoencoder" in file.metadata:
+        raise CheckpointError(f"'{path}' is an autoencoder, and aligns nothing by itself.", _HINT)
     if file.metadata.get(NETWORK_KEY) != FORMAT:
         raise CheckpointError(f"'{path}' is not an aligner that this version reads.", _HINT)
     try:

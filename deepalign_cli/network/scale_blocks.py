@@ -1,12 +1,14 @@
 """Layers that respect what a kind of unit may do to its features: invariant and equivariant ones.
 
-A unit that turns or stretches by q has features q x. With an MLP `rho` and the norm over the features,
+A unit that turns or stretches by q has features q x. With a layer rho and the norm over the features,
 
-    Inv(x)   = phi(rho(x) + rho(-x))        of units with a sign
-             = phi(rho(x / |x|))            of units with a scale
-    Equiv(x) = W h(V x) * Inv(x)            h commutes with the kind: sin for signs, relu for scales
+    sym(x)   = rho(x) + rho(-x)         of units with a sign
+             = rho(x / |x|)             of units with a scale
+    Inv(x)   = MLP(sym(x))
+    Equiv(x) = W h(V x) * G sym(V x)    h commutes with the kind: sin for signs, relu for scales
 
-(Kalogeropoulos et al. 2024, "Scale Equivariant Graph Metanetworks", sections 4 and 5; theirs has h(x) = x.)
+(Kalogeropoulos et al. 2024, "Scale Equivariant Graph Metanetworks", sections 4 and 5. There h(x) = x, and the
+second factor is Inv(x), with deeper MLPs.)
 """
 
 from __future__ import annotations
@@ -28,25 +30,30 @@ class Mlp(nn.Sequential):
         super().__init__(nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, out))
 
 
+class Symmetrised(nn.Module):
+    """Of features that turn or stretch, such as do not: rho = SiLU(LayerNorm(x + b)), symmetrised."""
+
+    def __init__(self, kind: Kind, width: int) -> None:
+        super().__init__()
+        self.kind, self.norm, self.shift = kind, nn.LayerNorm(width), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        if self.kind.stretches:
+            x = x * squared_norm(x).rsqrt()
+        y: Tensor = silu(self.norm(x + self.shift))
+        return y + silu(self.norm(self.shift - x)) if self.kind.turns else y
+
+
 class Invariant(nn.Module):
     """Features that do not change where a unit of `kind` turns or stretches."""
 
     def __init__(self, kind: Kind, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.kind = kind
-        self.enter, self.first = nn.Linear(width, hidden, bias=False), nn.LayerNorm(hidden)
-        self.shift = nn.Parameter(torch.zeros(hidden))
-        self.middle, self.second = nn.Linear(hidden, hidden), nn.LayerNorm(hidden)
-        self.leave = nn.Linear(hidden, out)
+        self.enter, self.fold = nn.Linear(width, hidden, bias=False), Symmetrised(kind, hidden)
+        self.leave = Mlp(hidden, hidden, out)
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
-        if self.kind.stretches:
-            x = x * squared_norm(x).rsqrt()
-        h = self.enter(x)
-        r = silu(self.first(h + self.shift))
-        if self.kind.turns:
-            r = r + silu(self.first(self.shift - h))
-        y: Tensor = self.leave(silu(self.second(self.middle(r))))
+        y: Tensor = self.leave(self.fold(self.enter(x)))
         return y
 
 
@@ -57,11 +64,11 @@ class Equivariant(nn.Module):
         super().__init__()
         self.kind, self.frequency = kind, frequency
         self.enter, self.leave = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, out, bias=False)
-        self.gate = Invariant(kind, width, hidden, out)
-        starts_open(self.gate.leave)
+        self.fold, self.gate = Symmetrised(kind, hidden), starts_open(nn.Linear(hidden, out))
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
-        y: Tensor = self.leave(commuting(self.kind, self.enter(x), self.frequency)) * self.gate(x)
+        h = self.enter(x)
+        y: Tensor = self.leave(commuting(self.kind, h, self.frequency)) * self.gate(self.fold(h))
         return y
 
 
@@ -74,11 +81,12 @@ def commuting(
     return x.relu() if kind.stretches else silu(x)
 
 
-def starts_open(last: nn.Linear) -> None:
-    """Let a layer whose outputs multiply begin near 1."""
+def starts_open(last: nn.Linear) -> nn.Linear:
+    """A layer whose outputs multiply, so that they begin near 1."""
     with torch.no_grad():
         last.weight.mul_(0.1)
         last.bias.fill_(1.0)
+    return last
 
 
 def squared_norm(x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch 1"]:

@@ -4,7 +4,7 @@ Kalogeropoulos et al. 2024 ("Scale Equivariant Graph Metanetworks"), as the enco
 Nodes are units, labelled inputs and labelled outputs; links are weights. A node's features begin as its
 bias times a learned vector, and are scaled and turned as the unit is (`scale_blocks`). In each layer
 
-    agg_i = sum_j (A e_ij) * (V x_j),   x_i <- S x_i + Equiv([x_i, agg_i])
+    agg_i = sum_j (A e_ij) * (V x_j),   x_i <- s * x_i + Equiv([x_i, agg_i])
 
 With `edges = "full"` every message goes through an Equiv of its own, and features of links are updated
 from the invariants of both ends, as in the paper: e_ij <- (B e_ij) * g(Inv x_i, Inv x_j). With "fixed"
@@ -147,7 +147,7 @@ class Layer(nn.Module):
         heard |= {link.source for link in blueprint.links} if config.both_ways else set()
         self.heard = [node for node in self.kinds if node in heard]
         width = (1 + len(self.ways)) * c
-        self.stay = nn.ModuleList(nn.Linear(c, c, bias=False) for _ in self.heard)
+        self.stay = nn.ParameterList(torch.ones(c) for _ in self.heard)
         self.update = nn.ModuleList(
             step_of(self.kinds[node], width, c, config.frequency) for node in self.heard
         )
@@ -160,7 +160,7 @@ class Layer(nn.Module):
         new = dict(x)
         for node, stay, update in zip(self.heard, self.stay, self.update, strict=True):
             parts = [x[node], *(way.get(node, torch.zeros_like(x[node])) for way in heard)]
-            new[node] = stay(x[node]) + update(torch.cat(parts, dim=-1))
+            new[node] = stay * x[node] + update(torch.cat(parts, dim=-1))
         return self.changed(matrices, new), new
 
     def messages(self, matrices: list[Tensor], x: Nodes, back: bool) -> dict[str, Tensor]:
@@ -205,9 +205,7 @@ class EdgeLayer(Layer):
             Invariant(self.kinds[end] or PERMUTATION, c, c, c)
             for link in self.links for end in (link.target, link.source)
         )  # fmt: skip
-        self.gates = nn.ModuleList(nn.Linear(c, c) for _ in self.links)
-        for gate in self.gates:
-            starts_open(gate)
+        self.gates = nn.ModuleList(starts_open(nn.Linear(c, c)) for _ in self.links)
 
     def along(
         self, number: int, e: Float[Tensor, "batch target source entries"],
