@@ -22,6 +22,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import widened
 
 _TINY = 1e-12
+_SETTLED = 512  # networks that the fresh encoder's scales are taken from
 _QUIET = 0.1  # of the last layer's initial weights: the first networks that are written are near `start`
 
 
@@ -39,7 +40,7 @@ class DecoderConfig:
 class Autoencoder(nn.Module):
     """An encoder of `metanetworks.METANETWORKS`, and an MLP that writes all tensors of one architecture.
 
-    Tensors are read and written in units of their root mean square over the training networks, `sizes`.
+    Tensors are written in units of their root mean square over the training networks, `sizes`.
     `facts` are what its file says of it, `name` what it is called in reports.
     """
 
@@ -62,10 +63,7 @@ class Autoencoder(nn.Module):
 
     def latents(self, weights: Weights) -> Float[Tensor, "batch latent"]:
         """The latents of a stack of networks, whose tensors have the autoencoder's own names."""
-        scaled = {
-            name: weights[name] / size for name, size in zip(self.blueprint.shapes, self.sizes, strict=True)
-        }
-        latents: Tensor = self.encoder(scaled)
+        latents: Tensor = self.encoder({name: weights[name] for name in self.blueprint.shapes})
         return latents
 
     def decode(
@@ -120,6 +118,8 @@ class Autoencoder(nn.Module):
         """Take the tensors' sizes from training networks, and let the decoder begin near one network."""
         squares = [weights[name].square().mean().sqrt() + _TINY for name in self.blueprint.shapes]
         self.sizes.copy_(torch.stack(squares))
+        some = {name: weights[name][:_SETTLED] for name in self.blueprint.shapes}
+        self.encoder.settle(some)  # type: ignore[operator]
         last = self.decoder[-1]
         assert isinstance(last, nn.Linear)
         last.weight.mul_(_QUIET)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from deepalign_cli.network.blueprint import Blueprint
-from deepalign_cli.network.scale_blocks import Mlp
+from deepalign_cli.network.scale_blocks import Mlp, settle
 from deepalign_cli.symmetry.symmetry import Weights
 
 _LEAST_VARIANCE = 1e-5
@@ -57,11 +57,19 @@ class NeuralGraphs(nn.Module):
 
     def forward(self, weights: Weights) -> Float[Tensor, "batch latent"]:
         """The latents of a stack of networks: the same whatever the order of their units."""
+        latent: Tensor = self.leave(self._read(weights))
+        return latent
+
+    def settle(self, weights: Weights) -> None:
+        """Fit the fresh readout to the scales of some networks (`scale_blocks.settle`)."""
+        with torch.no_grad():
+            settle(self.leave, self._read(weights))
+
+    def _read(self, weights: Weights) -> Float[Tensor, "batch width"]:
         x = self.features(weights)
         means = [read(x[g]).mean(1) for read, g in zip(self.read, self.blueprint.groups, strict=True)]
         ends = [x[end].flatten(1) for end in self.blueprint.outputs]
-        latent: Tensor = self.leave(torch.cat([*means, *ends], dim=1))
-        return latent
+        return torch.cat([*means, *ends], dim=1)
 
     def features(self, weights: Weights) -> dict[str, Float[Tensor, "batch n channels"]]:
         """The features of every node: those of a group's units move with them."""

@@ -20,6 +20,8 @@ from torch.nn.functional import silu
 
 from deepalign_cli.symmetry.kinds import Kind
 
+_LEAST = 1e-4  # deviation of an input that is taken for one that varies
+_FLOOR = 1e-3  # of variances, against the largest
 _TINY = 1e-20  # added to squared norms: exact to rounding, and finite where all features are 0
 
 
@@ -58,22 +60,22 @@ class Invariant(nn.Module):
 
 
 class Equivariant(nn.Module):
-    """Features that turn and stretch with the unit. `frequency` is the factor inside the sine."""
+    """Features that turn and stretch with the unit."""
 
-    def __init__(self, kind: Kind, width: int, hidden: int, out: int, frequency: float) -> None:
+    def __init__(self, kind: Kind, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.kind, self.frequency = kind, frequency
+        self.kind = kind
         self.enter, self.leave = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, out, bias=False)
         self.fold, self.gate = Symmetrised(kind, hidden), starts_open(nn.Linear(hidden, out))
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
         h = self.enter(x)
-        y: Tensor = self.leave(commuting(self.kind, h, self.frequency)) * self.gate(self.fold(h))
+        y: Tensor = self.leave(commuting(self.kind, h)) * self.gate(self.fold(h))
         return y
 
 
 def commuting(
-    kind: Kind, x: Float[Tensor, "*batch width"], frequency: float
+    kind: Kind, x: Float[Tensor, "*batch width"], frequency: float = 1.0
 ) -> Float[Tensor, "*batch width"]:
     """A function of each feature that commutes with a kind: nothing but a linear map with signed scales."""
     if kind.turns:
@@ -87,6 +89,26 @@ def starts_open(last: nn.Linear) -> nn.Linear:
         last.weight.mul_(0.1)
         last.bias.fill_(1.0)
     return last
+
+
+@torch.no_grad()
+def settle(readout: Mlp, x: Float[Tensor, "n width"]) -> None:
+    """Let a fresh readout see each input at the same scale, and say uncorrelated numbers of variance one.
+
+    Both are folded into its linear layers. Without it what tells networks apart is a small part of what a
+    fresh metanetwork says of them, and a decoder has little to go by.
+    """
+    first, last = readout[0], readout[-1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    deviation = x.std(0) + _LEAST
+    first.weight.div_(deviation)
+    first.bias.sub_(first.weight @ x.mean(0))
+    said = readout(x)
+    values, vectors = torch.linalg.eigh(torch.cov(said.T.double()))
+    whitening = (vectors * (values.clamp(min=0) + _FLOOR * values.max()).rsqrt() @ vectors.T).to(x.dtype)
+    last.bias.copy_(whitening @ (last.bias - said.mean(0)))
+    last.weight.copy_(whitening @ last.weight)
 
 
 def squared_norm(x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch 1"]:

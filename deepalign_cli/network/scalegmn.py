@@ -1,15 +1,18 @@
 """ScaleGMN: a network that reads networks, blind to the order, the sign and the scale of their units.
 
 Kalogeropoulos et al. 2024 ("Scale Equivariant Graph Metanetworks"), as the encoder of Boufalis et al. 2025.
-Nodes are units, labelled inputs and labelled outputs; links are weights. A node's features begin as its
-bias times a learned vector, and are scaled and turned as the unit is (`scale_blocks`). In each layer
+Nodes are units, labelled inputs and labelled outputs; links are weights. A layer is a sweep from the inputs
+to the outputs (and back, with `both_ways`) in which every node hears its links:
 
-    agg_i = sum_j (A e_ij) * (V x_j),   x_i <- s * x_i + Equiv([x_i, agg_i])
+    m_i = sum_j (A e_ij) * (V x_j),   x_i <- s * x_i + Equiv([x_i, m_i])
 
 With `edges = "full"` every message goes through an Equiv of its own, and features of links are updated
 from the invariants of both ends, as in the paper: e_ij <- (B e_ij) * g(Inv x_i, Inv x_j). With "fixed"
-e_ij is the weight itself, so that a layer is a few matrix products, tens of times faster; a layer of the
-metanetwork then acts as one of the network does.
+e_ij is the weight itself, so that a sweep is a few matrix products, tens of times faster.
+
+A node's features begin as its bias times a learned vector, or else (`probes` above 0, and not in the paper)
+as what the unit says when the network is run on so many learned inputs: see `probes.py`. Either way they turn
+and stretch as the unit does.
 
 The latent is an MLP of the groups' means of Inv(x_i) and of the outputs' features.
 """
@@ -24,18 +27,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from deepalign_cli.network.blueprint import Blueprint
+from deepalign_cli.network.blueprint import Blueprint, Link
+from deepalign_cli.network.probes import Nodes, Probes, biases_of
 from deepalign_cli.network.scale_blocks import (
     Equivariant,
     Invariant,
     Mlp,
+    settle,
     squared_norm,
     starts_open,
 )
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
 from deepalign_cli.symmetry.symmetry import Weights
 
-Nodes = Mapping[str, Float[Tensor, "batch n channels"]]
 EDGES = ("fixed", "full")
 
 
@@ -43,22 +47,26 @@ EDGES = ("fixed", "full")
 class ScaleGmnConfig:
     """`channels` a node, `layers`, and the width of the `latent`.
 
-    `both_ways`: messages go back, too. `frequency` is the factor inside the sines of units with a sign.
+    `both_ways`: messages go back, too. `probes` learned inputs are run through the network first; then
+    `frequency` is the factor inside the sines of units with a sign, the w0 of SIRENs.
     """
 
     channels: int = 64
-    layers: int = 4
+    layers: int = 2
     latent: int = 64
     edges: str = "fixed"
     both_ways: bool = False
+    probes: int = 0
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("channels", "layers", "latent"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+            if type(getattr(self, name)) is not int or getattr(self, name) < (name != "layers"):
                 raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
         if self.edges not in EDGES:
             raise ValueError(f"edges must be one of {', '.join(EDGES)}, not {self.edges!r}")
+        if type(self.probes) is not int or self.probes < 0:
+            raise ValueError(f"probes must be an integer of at least 0, not {self.probes!r}")
         if not 0 < self.frequency < 1e6:
             raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 
@@ -74,54 +82,59 @@ class ScaleGmn(nn.Module):
         self.places = nn.ParameterDict(
             {str(self._number(end)): torch.randn(n, c) for end, n in blueprint.labels.items()}
         )
-        self.biases = nn.ParameterDict(
-            {
-                str(self._number(node)): torch.randn(c)
-                for node in (*blueprint.groups, *blueprint.output_biases)
-            }
+        self.probes = Probes(blueprint, config.probes, config.frequency) if config.probes else None
+        width = config.probes or 1
+        biased = (*blueprint.groups, *blueprint.outputs)
+        self.enter = nn.ModuleDict(
+            {str(self._number(node)): nn.Linear(width, c, bias=False) for node in biased}
         )
-        self.layers = nn.ModuleList(self._layers())
+        self.layers = nn.ModuleList(Sweep(blueprint, config, first=n == 0) for n in range(config.layers))
         self.read = nn.ModuleList(Invariant(blueprint.kind(g), c, c, 2 * c) for g in blueprint.groups)
         ends = self._ends_read()
         width = 2 * c * len(blueprint.groups) + c * sum(blueprint.labels[end] for end in ends)
-        self.leave = Mlp(width, 2 * config.latent, config.latent)
+        width += config.probes * sum(blueprint.labels[end] for end in blueprint.outputs)
+        self.leave = Mlp(width, 4 * config.latent, config.latent)
 
     def forward(self, weights: Weights) -> Float[Tensor, "batch latent"]:
         """The latents of a stack of networks: the same for every network of an orbit."""
-        x = self.features(weights)
+        latent: Tensor = self.leave(self._read(weights))
+        return latent
+
+    def settle(self, weights: Weights) -> None:
+        """Fit the fresh readout to the scales of some networks (`scale_blocks.settle`)."""
+        with torch.no_grad():
+            settle(self.leave, self._read(weights))
+
+    def _read(self, weights: Weights) -> Float[Tensor, "batch width"]:
+        said = self._said(weights)
+        x = self._swept(said, weights)
         means = [read(x[g]).mean(1) for read, g in zip(self.read, self.blueprint.groups, strict=True)]
         ends = [x[end].flatten(1) for end in self._ends_read()]
-        latent: Tensor = self.leave(torch.cat([*means, *ends], dim=1))
-        return latent
+        answers = [said[end].flatten(1) for end in self.blueprint.outputs] if self.probes is not None else []
+        return torch.cat([*means, *ends, *answers], dim=1)
 
     def features(self, weights: Weights) -> Nodes:
         """The features of every node: those of a group's units move, turn and stretch with them."""
+        return self._swept(self._said(weights), weights)
+
+    def _said(self, weights: Weights) -> Nodes:
+        """What nodes say of the probes, or else their biases."""
+        blueprint = self.blueprint
+        if self.probes is not None:
+            said: Nodes = self.probes(weights)
+            return said
+        return {node: biases_of(blueprint, node, weights) for node in (*blueprint.groups, *blueprint.outputs)}
+
+    def _swept(self, said: Nodes, weights: Weights) -> Nodes:
         matrices = [self.blueprint.matrix(link, weights) for link in self.blueprint.links]
-        x = self._enter(weights, len(matrices[0]))
+        x: dict[str, Tensor] = {}
+        for end in self.blueprint.labels:
+            x[end] = self.places[str(self._number(end))].expand(len(matrices[0]), -1, -1)
+        for node, of_node in said.items():
+            entered = self.enter[str(self._number(node))](of_node)
+            x[node] = x[node] + entered if node in x else entered
         for layer in self.layers:
             matrices, x = layer(matrices, x)
-        return x
-
-    def _layers(self) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for number in range(self.config.layers):
-            if self.config.edges == "fixed":
-                layers.append(Layer(self.blueprint, self.config))
-            else:
-                layers.append(EdgeLayer(self.blueprint, self.config, first=number == 0))
-        return layers
-
-    def _enter(self, weights: Weights, batch: int) -> dict[str, Tensor]:
-        blueprint, x = self.blueprint, {}
-        for g in blueprint.groups:
-            biases = [blueprint.bias(vector, weights) for vector in blueprint.biases[g]]
-            zero = next(iter(weights.values())).new_zeros(batch, blueprint.symmetry.sizes[g], 1)
-            x[g] = sum(biases, start=zero) * self.biases[str(self._number(g))]
-        for end in blueprint.labels:
-            place = self.places[str(self._number(end))].expand(batch, -1, -1)
-            if end in blueprint.output_biases:
-                place = place + blueprint.output_bias(end, weights) * self.biases[str(self._number(end))]
-            x[end] = place
         return x
 
     def _ends_read(self) -> tuple[str, ...]:
@@ -131,97 +144,91 @@ class ScaleGmn(nn.Module):
         return self.nodes.index(node)
 
 
-class Layer(nn.Module):
-    """One step of all nodes, from the messages along the links as they are stored."""
+class Sweep(nn.Module):
+    """One step of every node after the other, from the inputs to the outputs and, perhaps, back."""
 
-    def __init__(self, blueprint: Blueprint, config: ScaleGmnConfig) -> None:
+    def __init__(self, blueprint: Blueprint, config: ScaleGmnConfig, *, first: bool) -> None:
         super().__init__()
-        c = config.channels
-        self.links, self.kinds = blueprint.links, kinds_of(blueprint)
-        self.ways = (False, True) if config.both_ways else (False,)
-        self.values = nn.ParameterList(
-            torch.randn(link.entries, c, c) * (c * link.entries) ** -0.5
-            for _ in self.ways for link in blueprint.links
-        )  # fmt: skip
-        heard = {link.target for link in blueprint.links}
-        heard |= {link.source for link in blueprint.links} if config.both_ways else set()
-        self.heard = [node for node in self.kinds if node in heard]
-        width = (1 + len(self.ways)) * c
-        self.stay = nn.ParameterList(torch.ones(c) for _ in self.heard)
-        self.update = nn.ModuleList(
-            step_of(self.kinds[node], width, c, config.frequency) for node in self.heard
+        links, kinds = blueprint.links, kinds_of(blueprint)
+        onward = dict.fromkeys(link.target for link in links)
+        back = dict.fromkeys(link.source for link in reversed(links)) if config.both_ways else ()
+        steps = [(node, False) for node in onward] + [(node, True) for node in back]
+        self.steps = nn.ModuleList(
+            NodeStep(links, kinds, node, config, back=back, first=first) for node, back in steps
+        )
+        self.changes = nn.ModuleList(
+            LinkStep(link, kinds, config, first=first) for link in links if config.edges == "full"
         )
 
     def forward(
         self, matrices: list[Tensor], x: Nodes
     ) -> tuple[list[Tensor], dict[str, Float[Tensor, "batch n channels"]]]:
-        """The links' features, and the nodes' after the step."""
-        heard = [self.messages(matrices, x, back) for back in self.ways]
+        """The links' features, and the nodes' after the sweep."""
         new = dict(x)
-        for node, stay, update in zip(self.heard, self.stay, self.update, strict=True):
-            parts = [x[node], *(way.get(node, torch.zeros_like(x[node])) for way in heard)]
-            new[node] = stay * x[node] + update(torch.cat(parts, dim=-1))
-        return self.changed(matrices, new), new
-
-    def messages(self, matrices: list[Tensor], x: Nodes, back: bool) -> dict[str, Tensor]:
-        """What every node hears along the links, or against them."""
-        heard: dict[str, Tensor] = {}
-        for i, (link, e) in enumerate(zip(self.links, matrices, strict=True)):
-            target, source = (link.source, link.target) if back else (link.target, link.source)
-            said = dual(self.kinds[source], x[source]) if back else x[source]
-            e = e.transpose(1, 2) if back else e
-            message = self.along(i + back * len(self.links), e, said, target) * e.shape[2] ** -0.5
-            message = raised(self.kinds[target], message, x[target]) if back else message
-            heard[target] = heard[target] + message if target in heard else message
-        return heard
-
-    def along(
-        self, number: int, e: Float[Tensor, "batch target source entries"],
-        said: Float[Tensor, "batch source channels"], target: str,
-    ) -> Float[Tensor, "batch target channels"]:  # fmt: skip
-        """Sum over sources and entries of e[t, s, k] (x[s] values[k])."""
-        values = self.values[number]
-        spoken = [said @ values[k] for k in range(len(values))]
-        return torch.stack([e[..., k] @ spoken[k] for k in range(len(values))]).sum(0)
-
-    def changed(self, matrices: list[Tensor], x: Nodes) -> list[Tensor]:
-        """The links' features after the step."""
-        return matrices
+        for step in self.steps:
+            new[step.node] = step(matrices, new)
+        if not len(self.changes):
+            return matrices, new
+        return [change(e, new) for change, e in zip(self.changes, matrices, strict=True)], new
 
 
-class EdgeLayer(Layer):
-    """The same with features on the links: each message is heard by itself, and links are updated, too."""
+class NodeStep(nn.Module):
+    """A node's new features, from what it has and hears along its links, or against them."""
 
-    def __init__(self, blueprint: Blueprint, config: ScaleGmnConfig, *, first: bool) -> None:
-        super().__init__(blueprint, config)
-        c = config.channels
-        widths = [link.entries if first else c for link in self.links]
-        self.values = nn.ParameterList(torch.randn(c, c) * c**-0.5 for _ in self.ways for _ in self.links)
-        self.weights = nn.ModuleList(nn.Linear(n, c, bias=False) for _ in self.ways for n in widths)
-        targets = [link.source if back else link.target for back in self.ways for link in self.links]
-        self.listen = nn.ModuleList(step_of(self.kinds[t], c, c, config.frequency) for t in targets)
-        self.keep = nn.ModuleList(nn.Linear(n, c, bias=False) for n in widths)
-        self.ends = nn.ModuleList(
-            Invariant(self.kinds[end] or PERMUTATION, c, c, c)
-            for link in self.links for end in (link.target, link.source)
-        )  # fmt: skip
-        self.gates = nn.ModuleList(starts_open(nn.Linear(c, c)) for _ in self.links)
+    def __init__(
+        self, links: tuple[Link, ...], kinds: Mapping[str, Kind | None], node: str, config: ScaleGmnConfig,
+        *, back: bool, first: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        c, self.node, self.back, self.kind = config.channels, node, back, kinds[node]
+        self.heard = [(i, k) for i, k in enumerate(links) if (k.source if back else k.target) == node]
+        self.kinds = [kinds[link.target] for _, link in self.heard]
+        each = config.edges == "full"
+        self.values = nn.ParameterList(
+            torch.randn(1 if each else link.entries, c, c) * c**-0.5 for _, link in self.heard
+        )
+        entries = [link.entries if first else c for _, link in self.heard] if each else []
+        self.links = nn.ModuleList(nn.Linear(n, c, bias=False) for n in entries)
+        self.listen = nn.ModuleList(_step_of(self.kind, c, c) for _ in entries)
+        self.stay, self.update = nn.Parameter(torch.ones(c)), _step_of(self.kind, 2 * c, c)
 
-    def along(
-        self, number: int, e: Float[Tensor, "batch target source entries"],
-        said: Float[Tensor, "batch source channels"], target: str,
-    ) -> Float[Tensor, "batch target channels"]:  # fmt: skip
-        """Sum over sources of Equiv((A e[t, s]) * (V x[s]))."""
-        spoken = (said @ self.values[number]).unsqueeze(1)
-        heard: Tensor = self.listen[number](self.weights[number](e) * spoken)
-        return heard.sum(2)
+    def forward(self, matrices: list[Tensor], x: Nodes) -> Float[Tensor, "batch n channels"]:
+        messages = [self._message(n, matrices[i], x, link) for n, (i, link) in enumerate(self.heard)]
+        own, heard = x[self.node], torch.stack(messages).sum(0)
+        heard = raised(self.kind, heard, own) if self.back else heard
+        new: Tensor = self.stay * own + self.update(torch.cat([own, heard], dim=-1))
+        return new
 
-    def changed(self, matrices: list[Tensor], x: Nodes) -> list[Tensor]:
-        new = []
-        for i, (link, e) in enumerate(zip(self.links, matrices, strict=True)):
-            target = self.ends[2 * i](x[link.target]).unsqueeze(2)
-            source = self.ends[2 * i + 1](x[link.source]).unsqueeze(1)
-            new.append(self.keep[i](e) * self.gates[i](silu(target + source)))
+    def _message(
+        self, number: int, e: Float[Tensor, "batch target source entries"], x: Nodes, link: Link
+    ) -> Float[Tensor, "batch n channels"]:
+        values, said = self.values[number], x[link.source]
+        if self.back:
+            said, e = dual(self.kinds[number], x[link.target]), e.transpose(1, 2)
+        if not len(self.links):  # sum over sources and entries of e[t, s, k] (x[s] values[k])
+            return torch.stack([e[..., k] @ (said @ values[k]) for k in range(len(values))]).sum(0)
+        messages = self.links[number](e) * (said @ values[0]).unsqueeze(1)
+        heard: Tensor = self.listen[number](messages)
+        return heard.mean(2)
+
+
+class LinkStep(nn.Module):
+    """A link's new features, from its own and the invariants of both ends."""
+
+    def __init__(
+        self, link: Link, kinds: Mapping[str, Kind | None], config: ScaleGmnConfig, *, first: bool
+    ) -> None:
+        super().__init__()
+        c, self.ends = config.channels, (link.target, link.source)
+        self.read = nn.ModuleList(Invariant(kinds[end] or PERMUTATION, c, c, c) for end in self.ends)
+        self.keep = nn.Linear(link.entries if first else c, c, bias=False)
+        self.gate = starts_open(nn.Linear(c, c))
+
+    def forward(
+        self, e: Float[Tensor, "batch target source entries"], x: Nodes
+    ) -> Float[Tensor, "batch target source channels"]:
+        target, source = (read(x[end]) for read, end in zip(self.read, self.ends, strict=True))
+        new: Tensor = self.keep(e) * self.gate(silu(target.unsqueeze(2) + source.unsqueeze(1)))
         return new
 
 
@@ -230,11 +237,11 @@ def kinds_of(blueprint: Blueprint) -> dict[str, Kind | None]:
     return {**dict.fromkeys(blueprint.labels), **{g: blueprint.kind(g) for g in blueprint.groups}}
 
 
-def step_of(kind: Kind | None, width: int, channels: int, frequency: float) -> nn.Module:
+def _step_of(kind: Kind | None, width: int, channels: int) -> nn.Module:
     """What makes a node's new features of what it has and hears."""
     if kind is None:
         return Mlp(width, channels, channels)
-    return Equivariant(kind, width, channels, channels, frequency)
+    return Equivariant(kind, width, channels, channels)
 
 
 def dual(kind: Kind | None, x: Float[Tensor, "batch n channels"]) -> Float[Tensor, "batch n channels"]:

@@ -13,7 +13,7 @@ from deepalign_cli.spelling import british
 
 FORMAT = 1
 _HINT = "docs/training.md describes recipes; pretrained/ holds those of the shipped networks."
-_TABLES = ("network", "train", "refiner", "search")  # of a recipe for `deepalign train`
+_TABLES = ("network", "autoencoder", "train", "refiner", "search")  # of a recipe for `deepalign train`
 Made = TypeVar("Made")
 
 
