@@ -18,13 +18,15 @@ from deepalign_cli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from deepalign_cli.aligners.alignment import Alignment
-    from deepalign_cli.api.functions import align, barrier, landscape, merge, open, trace, verify
+    from deepalign_cli.api.functions import align, barrier, landscape, merge, open, trace, transport, verify
     from deepalign_cli.errors import DeepalignError
     from deepalign_cli.symmetry.spec import Spec
     from deepalign_cli.symmetry.symmetry import Symmetry
 
 _PLACES = {
-    **dict.fromkeys(("align", "barrier", "landscape", "merge", "open", "trace", "verify"), "api.functions"),
+    **dict.fromkeys(
+        ("align", "barrier", "landscape", "merge", "open", "trace", "transport", "verify"), "api.functions"
+    ),
     "Alignment": "aligners.alignment",
     "DeepalignError": "errors",
     "Spec": "symmetry.spec",
@@ -33,7 +35,7 @@ _PLACES = {
 
 __all__ = [
     "Alignment", "DeepalignError", "Spec", "Symmetry", "align", "barrier", "landscape", "merge", "open",
-    "trace", "verify",
+    "trace", "transport", "verify",
 ]  # fmt: skip
 
 

@@ -22,13 +22,14 @@ from deepalign_cli.parameters import Parameter
 
 # What commands that align, and the Python face, have as options of their own: no row may call its so.
 RESERVED = frozenset((
-    "a", "activation", "alignment", "alpha", "arguments", "b", "base", "batch_size", "combine", "csv",
-    "dream", "dream_steps", "dry_run", "no_dream", "onto", "save_dreams",
-    "data", "design", "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs",
-    "json", "key", "kinds", "label", "limit", "loss", "m", "max_barrier", "method", "model", "model_arg",
-    "networks", "normalise", "o", "offline", "out", "output", "partial", "path", "plot", "points", "pool",
-    "private", "push", "q", "quiet", "repair", "samples", "save_alignment", "seed", "side", "spec",
-    "split", "splits", "strict", "tolerance", "weights", "weights_for", "y", "yes",
+    "a", "activation", "alignment", "alpha", "arguments", "b", "base", "base_a", "base_b", "batch_size",
+    "combine", "csv", "data", "design", "dream", "dream_steps", "dry_run", "figure_width", "font", "force",
+    "grey", "heads", "help", "input_shape", "inputs", "json", "key", "kinds", "label", "limit", "loss", "m",
+    "max_barrier", "method", "model", "model_arg", "networks", "no_dream", "normalise", "o", "offline",
+    "onto", "out", "output", "partial", "path", "plot", "points", "pool", "private", "push", "q", "quiet",
+    "rank", "recipe", "repair", "samples", "save_alignment", "save_dreams", "save_recipe", "scale", "seed",
+    "side", "spec", "split", "splits", "strict", "tolerance", "tuned_a", "weights", "weights_for", "y",
+    "yes",
 ))  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_every_option_of_the_commands_that_align_is_reserved() -> None:
     """Add a new one to `registry.RESERVED`: a plugin may not take its place."""
     commands = typer.main.get_command(build(COMMANDS)).commands  # type: ignore[attr-defined]
     tables = {p.name for rows in (METHODS, COMBINERS) for row in rows.values() for p in row.parameters}
-    for name in ("align", "merge", "barrier", "landscape", "verify"):
+    for name in ("align", "merge", "transport", "barrier", "landscape", "verify"):
         taken = {p.name for p in commands[name].params}
         flags = [flag for p in commands[name].params for flag in (*p.opts, *p.secondary_opts)]
         taken |= {flag.lstrip("-").replace("-", "_") for flag in flags}

@@ -40,6 +40,7 @@ from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.testbed import Testbed
+from deepalign_cli.operations.transport import Transport, write_transport
 from deepalign_cli.operations.verify import Verdict, verify_session
 from deepalign_cli.tracing.pipeline import trace as trace_module
 from deepalign_cli.tracing.write import Traced
@@ -118,10 +119,32 @@ def merge(
     if job is not None:
         with Hashes(session.inputs) as hashes:
             write_merge(job, merge, job.output, hashes, time.perf_counter())
-    named = {
-        session.fit.wholes[0].infos[name].stored_name: _own(w, name, session) for name, w in tensors.items()
-    }
-    return Merged(named, tuple(merge.alignments), tuple(dict.fromkeys(merge.notes(merge.alignments))))
+    notes = tuple(dict.fromkeys(merge.notes(merge.alignments)))
+    return Merged(_named(tensors, session), tuple(merge.alignments), notes)
+
+
+def transport(
+    base_a: Source, tuned_a: Source, base_b: Source, *, scale: float = 1.0, method: str = methods.DEFAULT,
+    model: Any = None, data: Any = None, out: Out = None, **options: Any,
+) -> Merged:  # fmt: skip
+    """The state dict of `base_b` with what `tuned_a` has learned since `base_a`.
+
+    It is B + scale (g tuned A - g A), with g what carries base A onto base B; both bases were trained
+    separately. The other arguments are those of `align`.
+
+    Raises:
+        DeepalignError: as `align`; MismatchError: `tuned_a` has other tensors or shapes than `base_a`.
+    """
+    session = _session([base_b, base_a], [method], model, data, options)
+    tuned = open_source(tuned_a, "C", session.settings.key)
+    job = _job(session, out, reads=tuned.files)
+    moved = Transport(session, tuned, scale)
+    tensors = moved.tensors  # kept, and written from there
+    if job is not None:
+        with Hashes([*session.inputs, tuned]) as hashes:
+            write_transport(job, moved, job.output, hashes, time.perf_counter())
+    notes = tuple(dict.fromkeys(moved.notes()))
+    return Merged(_named(tensors, session), (moved.alignment,), notes)
 
 
 def barrier(
@@ -242,6 +265,12 @@ def _rules(
     return tuple(parse_rule(f"{pattern}={text}", row, count) for pattern, text in texts)
 
 
+def _named(tensors: Mapping[str, Tensor], session: Session) -> dict[str, Tensor]:
+    """The tensors under the names that the reference has in its file."""
+    infos = session.fit.wholes[0].infos
+    return {infos[name].stored_name: _own(w, name, session) for name, w in tensors.items()}
+
+
 def _own(w: Tensor, name: str, session: Session) -> Tensor:
     """A tensor in memory that is none of the caller's, as counters that come from the first network are."""
     wholes = [getattr(c, "base", c) for c in session.fit.wholes]
@@ -249,11 +278,11 @@ def _own(w: Tensor, name: str, session: Session) -> Tensor:
     return w.clone() if w.data_ptr() in held else w
 
 
-def _job(session: Session, out: Out, repair: str | None = None) -> Job | None:
+def _job(session: Session, out: Out, repair: str | None = None, reads: Sequence[Path] = ()) -> Job | None:
     """What is to be written, if anything, refused before any work where it could not be."""
     if out is None:
         return None
     inputs = tuple(file for checkpoint in session.inputs for file in checkpoint.files)
-    job = Job(inputs, Path(out), session.settings, repair=repair)
+    job = Job(inputs, Path(out), session.settings, repair=repair, reads=tuple(reads))
     check_outputs(job, [job.output])
     return job

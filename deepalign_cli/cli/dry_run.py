@@ -1,7 +1,8 @@
-"""How `merge --dry-run` shows its plan."""
+"""How `--dry-run` shows the plan of `merge` and `transport`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,38 @@ from deepalign_cli.progress import quantity
 if TYPE_CHECKING:
     from deepalign_cli.operations.dry_run import MergePlan
 
+_NOTHING = "nothing was read but headers, and nothing was written"
+
 
 def show_plan(out: Output, plan: MergePlan) -> None:
     """Show what a merge would do."""
+    _show(out, plan, _lines(plan))
+
+
+def show_transport(out: Output, plan: MergePlan) -> None:
+    """Show what a transport would do."""
+    base, before, tuned = plan.inputs
+    roles = ((base, "base B"), (before, "base A"), (tuned, "tuned A"))
+    lines = [_heading(plan), *(f"  {name} ({quantity(size, 'B')}): {role}" for (name, size), role in roles)]
+    lines += [_alignment(plan), f"add {plan.facts['scale']} x what tuned A has learned", _NOTHING]
+    _show(out, plan, lines)
+
+
+def _show(out: Output, plan: MergePlan, lines: Sequence[str]) -> None:
     out.notes(plan.notes)
     payload = {
         "dry_run": True, "output": plan.output, "method": plan.method, "groups": plan.groups, **plan.facts,
         "inputs": [{"name": name, "bytes": size} for name, size in plan.inputs],
         "bytes": plan.bytes, "tensors": [asdict(tensor) for tensor in plan.tensors],
     }  # fmt: skip
-    out.result(payload, "\n".join(_lines(plan)), plan.output)
+    out.result(payload, "\n".join(lines), plan.output)
+
+
+def _heading(plan: MergePlan) -> str:
+    return (
+        f"would write {plan.output} ({quantity(plan.bytes, 'B')}): {len(plan.tensors)} tensors, "
+        f"named and typed as in {plan.inputs[0][0]}"
+    )
 
 
 def _lines(plan: MergePlan) -> list[str]:
@@ -28,15 +51,14 @@ def _lines(plan: MergePlan) -> list[str]:
     usual = tuple(weights) if isinstance(weights, list) else ()
     ruled = sum(tensor.weights not in (None, usual) for tensor in plan.tensors)
     lines = [
-        f"would write {plan.output} ({quantity(plan.bytes, 'B')}): {len(plan.tensors)} tensors, "
-        f"named and typed as in {plan.inputs[0][0]}",
+        _heading(plan),
         *_inputs(plan, usual),
         _alignment(plan),
         f"combine them by {_combiner(plan)}",
     ]
     if ruled:
         lines.append(f"{ruled} tensors have weights of their own; --json lists them")
-    return [*lines, "nothing was read but headers, and nothing was written"]
+    return [*lines, _NOTHING]
 
 
 def _inputs(plan: MergePlan, weights: tuple[float, ...]) -> list[str]:

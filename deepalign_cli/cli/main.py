@@ -25,6 +25,7 @@ from deepalign_cli.cli.merge import merge
 from deepalign_cli.cli.output import is_terminal, show_error
 from deepalign_cli.cli.trace import trace
 from deepalign_cli.cli.train import train, zoo
+from deepalign_cli.cli.transport import transport
 from deepalign_cli.cli.verify import verify
 from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.spelling import british
@@ -40,7 +41,7 @@ Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
 COMMANDS: tuple[Command, ...] = (
-    demo, inspect, trace, align, merge, barrier, landscape, verify, methods, zoo, train,
+    demo, inspect, trace, align, merge, transport, barrier, landscape, verify, methods, zoo, train,
 )  # fmt: skip
 
 

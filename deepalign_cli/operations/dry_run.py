@@ -1,11 +1,12 @@
-"""`merge --dry-run`: what a merge would do, from the inputs' headers alone; nothing is written."""
+"""`--dry-run`: what `merge` or `transport` would do, from the inputs' headers alone; nothing is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.combiners.rules import weights_of
 from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.merge import Merging
@@ -14,6 +15,7 @@ from deepalign_cli.operations.merged_folder import CARD
 from deepalign_cli.operations.output_folder import WEIGHTS, check_folder
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.transport import check_scale, fitted_to, opened
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class MergePlan:
-    """What a merge would do.
+    """What a merge, or a transport, would do.
 
     `inputs` are the inputs' names and their bytes, the base first if there is one. `groups` are the sizes of
     the groups of units that may move; None where the networks stay as they are, or move by saved alignments.
@@ -64,19 +66,54 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
     job, session = job.open()
     check_mergeable(session.inputs)
     merging.of(session.fit.wholes[0])
-    groups = None
-    if session.settings.method != NAIVE and not job.alignments:
-        groups = dict(session.symmetry.sizes)
     return MergePlan(
         output=job.output,
-        inputs=tuple((one.called, sum(i.nbytes for i in one.infos.values())) for one in session.inputs),
+        inputs=_sized(session.inputs),
         has_base=merging.has_base,
         method="saved alignments" if job.alignments else session.settings.method,
-        groups=groups,
+        groups=_groups(job, session),
         facts=merging.facts(),
         tensors=_tensors(session, merging),
         notes=tuple(dict.fromkeys([*notes_on_parts(session.inputs), *merging.notes()])),
     )
+
+
+def plan_transport(job: Job, tuned: Path, scale: float, *, is_folder: bool = False) -> MergePlan:
+    """What `transport` would do; of the inputs the first is base B, which the output is like.
+
+    Raises:
+        DeepalignError: it would be refused.
+    """
+    check_scale(scale)
+    check_folder(job, (WEIGHTS,)) if is_folder else check_outputs(job, [job.output])
+    job, session, checkpoint = opened(job, tuned)
+    inputs = fitted_to(session, checkpoint)
+    check_mergeable(inputs)
+    tensors = (
+        PlannedTensor(info.stored_name, info.dtype, info.shape, info.nbytes, None)
+        for info in session.fit.wholes[0].infos.values()
+        if not info.is_implied
+    )
+    return MergePlan(
+        output=job.output,
+        inputs=_sized((*session.inputs, checkpoint)),
+        has_base=True,
+        method="saved alignments" if job.alignments else session.settings.method,
+        groups=_groups(job, session),
+        facts={"scale": scale},
+        tensors=tuple(tensors),
+        notes=tuple(notes_on_parts(inputs)),
+    )
+
+
+def _groups(job: Job, session: Session) -> dict[str, int] | None:
+    if session.settings.method == NAIVE or job.alignments:
+        return None
+    return dict(session.symmetry.sizes)
+
+
+def _sized(inputs: Sequence[Checkpoint]) -> tuple[tuple[str, int], ...]:
+    return tuple((one.called, sum(info.nbytes for info in one.infos.values())) for one in inputs)
 
 
 def _tensors(session: Session, merging: Merging) -> tuple[PlannedTensor, ...]:

@@ -51,7 +51,7 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
 def test_every_function_and_its_arguments_are_on_the_page() -> None:
     for name in da.__all__:
         assert f"da.{name}" in PAGE
-    for name in ("align", "merge", "barrier", "landscape", "verify"):
+    for name in ("align", "merge", "transport", "barrier", "landscape", "verify"):
         (line,) = re.findall(rf"^\| `da\.{name}\((.*?)\)`", PAGE, re.MULTILINE)
         wanted = [
             p.name for p in inspect.signature(getattr(functions, name)).parameters.values()

@@ -1,0 +1,83 @@
+"""`deepalign transport`: what training has changed in one network, added to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepalign_cli.cli.align import default_output, show
+from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
+from deepalign_cli.cli.dry_run import show_transport
+from deepalign_cli.cli.grouped import flag, option
+from deepalign_cli.cli.options import OUTPUT, AlignedOptions
+from deepalign_cli.cli.running_options import RunningOptions
+from deepalign_cli.cli.sharing import target_of
+from deepalign_cli.cli.tables import Method
+
+_WHAT = "a file, a folder, or hf://ORG/REPO[@REVISION][/FILE]."
+BaseA = Annotated[Path, typer.Argument(metavar="BASE_A", help=f"The network before it was tuned: {_WHAT}")]
+TunedA = Annotated[Path, typer.Argument(metavar="TUNED_A", help="The network that was trained from BASE_A.")]
+BaseB = Annotated[
+    Path, typer.Argument(metavar="BASE_B", help="Another network of this architecture, trained separately.")
+]
+
+
+@dataclass(frozen=True)
+class TransportOptions(AlignedOptions):
+    """How much is added, and what is written."""
+
+    scale: float = option(
+        "What the task vector is multiplied by; 1 by default, below 0 to take away what was learned.",
+        OUTPUT, default=1.0,
+    )  # fmt: skip
+    dry_run: bool = flag("Say what would be done, from headers alone; write nothing.", OUTPUT)
+    output: str | None = option(
+        "The .safetensors file to write; or OUT/, a folder that also holds BASE_B's configuration and "
+        "tokenizer. OUT is a folder if BASE_B is one.", OUTPUT, short="-o", metavar="OUT",
+    )  # fmt: skip
+
+
+def transport(
+    base_a: BaseA, tuned_a: TunedA, base_b: BaseB, *, method: Method = None, aligning: AligningOptions,
+    running: RunningOptions, common: TransportOptions,
+) -> None:  # fmt: skip
+    """Add what TUNED_A has learned since BASE_A to BASE_B.
+
+    BASE_A is aligned onto BASE_B. The task vector, TUNED_A - BASE_A, is moved in the same way and added:
+    BASE_B + scale (g TUNED_A - g BASE_A), with g what carries BASE_A onto BASE_B. The output has the names,
+    shapes and types of BASE_B, and nothing is trained. Without -o it is written to BASE_B's name with
+    '.tuned.safetensors', in this folder.
+
+    How much it is worth depends on how well the bases align: try it on data of the task. A saved alignment
+    is that of `deepalign align BASE_B BASE_A`.
+
+    Example:
+        deepalign transport a.pt a-tuned.pt b.pt -o b-tuned.safetensors
+        deepalign transport a.pt a-tuned.pt b.pt -m activations --data mnist.npz --normalise standard
+        deepalign transport vit-a/ vit-a-tuned/ vit-b/ -m rotations --scale 0.7 -o vit-b-tuned/
+    """
+    out = common.sink("transport")
+    settings = make_settings(
+        [method] if method else None, aligning, force=common.force, partial=common.partial
+    )
+    target, is_folder = target_of(common.output, None, base_b, default_output(base_b, "tuned"))
+    check_data([settings.method], aligning, running)
+    from deepalign_cli.operations.job import Job
+    from deepalign_cli.operations.transport import transport_files
+
+    job = Job(
+        (base_b, base_a), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
+        running.subject(), reads=(tuned_a, *running.files()),
+    )  # fmt: skip
+    if common.dry_run:
+        from deepalign_cli.operations.dry_run import plan_transport
+
+        show_transport(out, plan_transport(job, tuned_a, common.scale, is_folder=is_folder))
+        return
+    with out.progress("aligning") as progress:
+        report, norm = transport_files(job, tuned_a, common.scale, progress, is_folder=is_folder)
+    more: dict[str, object] = {"scale": common.scale, "task_vector": norm}
+    show(out, report, more | ({"files": report.files} if is_folder else {}))

@@ -1,0 +1,230 @@
+"""`transport`: what training has changed in one network, carried over to another that was trained separately.
+
+With g the element that carries base A onto base B, the output is B + scale (g tuned A - g A): task vectors
+(Ilharco et al. 2023, arXiv 2212.04089) in B's units. Where B is g A, it is B + scale (g tuned A - B).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.selection import Selection
+from deepalign_cli.errors import UsageError
+from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
+from deepalign_cli.operations.companions import companions
+from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.job import Job, Report, check_outputs
+from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
+from deepalign_cli.operations.output_folder import (
+    WEIGHTS,
+    check_files,
+    check_folder,
+    copy_file,
+    created_folder,
+)
+from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.shared_tensors import fitted
+from deepalign_cli.operations.stream import Stream
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.tensor_names import is_statistic
+from deepalign_cli.symmetry.tensors import is_mixed, narrowed, widened
+
+STATISTICS_HINT = (
+    "BatchNorm statistics were carried over, too, which is a guess: re-estimate them on data of the task "
+    "before you use the network."
+)
+_EPS = 1e-5  # what BatchNorm adds to variances, unless it is told otherwise
+
+
+class Unrounded(Selection):
+    """A checkpoint whose half types are read as float32, so that a difference keeps its digits."""
+
+    def __init__(self, base: Checkpoint) -> None:
+        super().__init__(base, {name: name for name in base})
+        self.notes = base.notes
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor, in float32 or wider where it is floating point."""
+        w = super().__getitem__(name)
+        return widened(w) if w.is_floating_point() else w
+
+
+@dataclass
+class Addition:
+    """base + scale (tuned - before), for tensors that lie in the base's units; in the base's type.
+
+    A variance of a BatchNorm is multiplied by the ratio in place of that, so that none is below 0. Integers
+    are the base's. `squares` sums the squares of all entries of the task vector that were seen.
+    """
+
+    scale: float
+    squares: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the task vector, over all tensors that were seen."""
+        return math.sqrt(math.fsum(self.squares.values()))
+
+    def __call__(self, name: str, tensors: Sequence[Tensor]) -> Tensor:
+        """The tensor `name` of the base, of the network before it was tuned, and after: shapes alike."""
+        base, before, tuned = tensors
+        if not is_mixed(base):
+            return base
+        vector = tuned - before
+        if not is_statistic(name):
+            self.squares[name] = float(torch.linalg.vector_norm(vector)) ** 2
+        if base.is_complex():
+            return (base + self.scale * vector).to(base.dtype)
+        wide = widened(base)
+        if name.endswith("running_var"):
+            ratio = ((tuned + _EPS) / (before + _EPS)) ** self.scale
+            return narrowed(((wide + _EPS) * ratio - _EPS).clamp(min=0), base.dtype, name)
+        return narrowed(wide + self.scale * vector, base.dtype, name)
+
+
+class Transport:
+    """The network that a task vector was carried over to.
+
+    `session` holds base B, which is the reference, and base A; `tuned` is a network that was trained from A.
+
+    Raises:
+        MismatchError: tuned A has other tensors or shapes than base A; or a norm's gain is too small to turn.
+        UsageError: the scale is not finite.
+    """
+
+    def __init__(
+        self, session: Session, tuned: Checkpoint, scale: float = 1.0, progress: Progress = SILENT
+    ) -> None:
+        check_scale(scale)
+        self.session, self.scale = session, scale
+        self.inputs = fitted_to(session, tuned)
+        check_mergeable(self.inputs)
+        self.alignment = session.alignments(progress=progress)[0]
+        self.addition = Addition(scale)
+        reference, before, after = self.inputs
+        pair = [self.alignment, self._of_tuned(after)]
+        self.stream = Stream(
+            [reference, Unrounded(before), Unrounded(after)], pair, session.fit.wholes[0], self.addition
+        )
+        if session.fit.is_partial:
+            self.stream.spec = session.fit.symmetry_of(0, self.alignment.symmetry.spec).spec
+
+    def _of_tuned(self, tuned: Checkpoint) -> Alignment:
+        """The same element, from the gains of the tuned network's norms: training changed them, too."""
+        symmetry, element = self.alignment.symmetry, self.alignment.element
+        if element.enter or element.leave:
+            element = replace(element, enter=symmetry.norms.of(tuned))
+        return replace(self.alignment, element=element, hashes=None)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole network, in memory from now on: it is written from there."""
+        tensors = {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
+        self.stream.known = tensors
+        return tensors
+
+    def notes(self) -> list[str]:
+        """What the user should know about it, once all tensors were made."""
+        reference, before, after = (one.called for one in self.inputs)
+        notes = [*notes_of_pairs(self.session.inputs, [self.alignment]), *notes_on_parts(self.inputs)]
+        notes += [note for note in self.inputs[2].notes if note not in notes]
+        norm = self.addition.norm
+        if not norm:
+            notes.append(f"{after} and {before} hold the same weights: the output is {reference}")
+        elif norm > self.alignment.distance_before:
+            notes.append(
+                f"{after} is further from {before} ({norm:.4g}) than {reference} is "
+                f"({self.alignment.distance_before:.4g}): was it trained from it?"
+            )
+        return [*notes, STATISTICS_HINT] if any(map(is_statistic, self.inputs[0])) else notes
+
+
+def check_scale(scale: float) -> None:
+    """Raise UsageError where the scale is not a number to multiply by."""
+    if not math.isfinite(scale):
+        raise UsageError(
+            f"--scale is {scale}.", "it must be a finite number; 1 adds the task vector as it is."
+        )
+
+
+def fitted_to(session: Session, tuned: Checkpoint) -> tuple[Checkpoint, ...]:
+    """Base B, base A and the tuned network, with the tensors that all share, under B's names.
+
+    Raises:
+        MismatchError: they are not of one architecture.
+    """
+    reference, before = session.fit.wholes
+    partial = session.settings.partial
+    if not partial:
+        tuned = fitted((before, tuned), partial=False).inputs[1]
+    return fitted((reference, before, tuned), partial=partial).inputs
+
+
+def transport_files(
+    job: Job, tuned: Path, scale: float = 1.0, progress: Progress = SILENT, *, is_folder: bool = False
+) -> tuple[Report, float]:
+    """Write base B with what `tuned` has learned; the report, and the norm of the task vector.
+
+    The job's inputs are base B and base A. A folder also holds B's configuration and tokenizer.
+
+    Raises:
+        DeepalignError: an input does not fit, or the output cannot be written.
+    """
+    started = time.perf_counter()
+    check_scale(scale)
+    check_folder(job, (WEIGHTS,)) if is_folder else check_outputs(job, [job.output])
+    reuse_large_blocks() if job.alignments else return_large_blocks()
+    job, session, checkpoint = opened(job, tuned)
+    with Hashes([*session.inputs, checkpoint]) as hashes:
+        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        if not is_folder:
+            transport = Transport(session, checkpoint, scale, finding)
+            report = write_transport(job, transport, job.output, hashes, started, progress)
+            return report, transport.addition.norm
+        beside, left_out = companions(session.reference)
+        check_files(job, (*beside, WEIGHTS))
+        with created_folder(job.output) as place:
+            transport = Transport(session, checkpoint, scale, finding)
+            report = write_transport(job, transport, place / WEIGHTS, hashes, started, progress)
+            for name, source in beside.items():
+                copy_file(source, place / name, force=job.settings.force)
+        notes, files = (*report.notes, *left_out), (WEIGHTS, *beside)
+        return replace(report, output=job.output, notes=notes, files=files), transport.addition.norm
+
+
+def opened(job: Job, tuned: Path) -> tuple[Job, Session, Checkpoint]:
+    """The job with the files that its inputs were fetched to, its session, and the tuned network."""
+    job, session = job.open()
+    checkpoint = open_network(tuned, job.settings.key)
+    return replace(job, reads=(*job.reads, checkpoint.path)), session, checkpoint
+
+
+def write_transport(
+    job: Job, transport: Transport, output: Path, hashes: Hashes, started: float, progress: Progress = SILENT
+) -> Report:
+    """Write the network to a file, and the alignment of the bases where the job asks for that.
+
+    Raises:
+        DeepalignError: an alignment was made for other inputs, or the output cannot be written.
+    """
+    session, alignment = transport.session, transport.alignment
+    facts = facts_of("transport", session, [alignment]) | {"scale": transport.scale}
+    size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
+    writing = progress.part(1.0, f"writing {output.name}", size, "B")
+    metadata = transport.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
+    alignment = measured_for(alignment, session.reference, session.moving[0])
+    keep_alignment(job, [alignment], hashes)
+    notes = tuple(dict.fromkeys(transport.notes()))
+    return Report(output, (alignment,), time.perf_counter() - started, size, notes, metadata)

@@ -1,0 +1,95 @@
+"""`deepalign transport` on files and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import nets
+from tests.cli.subjects import refused
+from tests.operations.making import deepalign, generic, listing, metadata, planted, save, tensors
+from tests.symmetry.builders import seeded
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base, what was trained from it, and the base with its units in disorder."""
+    base = generic(nets.named_mlp, 0).state_dict()
+    save(base, tmp_path / "a.pt")
+    step = {n: w + 0.05 * torch.randn(w.shape, generator=seeded(1)) for n, w in base.items()}
+    save(step, tmp_path / "tuned.pt")
+    planted(tmp_path / "a.pt", tmp_path / "b.pt")
+    planted(tmp_path / "tuned.pt", tmp_path / "wanted.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_task_vector_is_carried_over(family: Path) -> None:
+    done = deepalign("transport", "a.pt", "tuned.pt", "b.pt", "-m", "weights", "--json")
+    assert done.code == 0, done.err
+    told = done.json
+    assert (told["output"], told["scale"], told["method"]) == ("b.tuned.safetensors", 1.0, "weights")
+    before, after = (torch.load(f) for f in ("a.pt", "tuned.pt"))
+    norm = sum(float((after[n] - w).square().sum()) for n, w in before.items()) ** 0.5
+    assert told["task_vector"] == pytest.approx(norm, rel=1e-5)
+    wanted = tensors(family / "wanted.safetensors")
+    for n, w in tensors(family / "b.tuned.safetensors").items():
+        assert torch.allclose(w, wanted[n], atol=1e-6), n
+    facts = metadata(family / "b.tuned.safetensors")
+    assert [facts[f"deepalign.input.{i}"] for i in range(3)] == ["b.pt", "a.pt", "tuned.pt"]
+    assert facts["deepalign.command"] == "transport"
+
+
+def test_a_saved_alignment_is_that_of_the_bases(family: Path) -> None:
+    use = ["transport", "a.pt", "tuned.pt", "b.pt", "-q"]
+    first = deepalign(*use, "-m", "weights", "--save-alignment", "f", "-o", "1.safetensors")
+    again = deepalign(*use, "--alignment", "f", "-o", "2.safetensors")
+    assert (first.out, again.out) == ("1.safetensors\n", "2.safetensors\n"), again.err
+    one, two = (tensors(family / f"{i}.safetensors") for i in (1, 2))
+    assert all(torch.equal(w, two[n]) for n, w in one.items())
+    refused(deepalign("transport", "b.pt", "tuned.pt", "a.pt", "--alignment", "f"), 3, "sha256 differs")
+
+
+def test_a_dry_run_writes_nothing(family: Path) -> None:
+    before = listing(family)
+    done = deepalign("transport", "a.pt", "tuned.pt", "b.pt", "--scale", "0.3", "-m", "weights", "--dry-run")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("would write b.tuned.safetensors (")
+    assert [line.partition(": ")[2] for line in lines[1:4]] == ["base B", "base A", "tuned A"]
+    assert "add 0.3 x what tuned A has learned" in lines
+    told = deepalign("transport", "a.pt", "tuned.pt", "b.pt", "-m", "none", "--dry-run", "--json").json
+    assert (told["scale"], told["groups"], len(told["tensors"])) == (1.0, None, 6)
+    assert listing(family) == before
+
+
+def test_a_folder_has_the_bases_configuration(family: Path) -> None:
+    for name, source in (("folder-b", "b.pt"), ("folder-a", "a.pt")):
+        (family / name).mkdir()
+        save(torch.load(source), family / name / "model.safetensors")
+    (family / "folder-b" / "tokenizer.json").write_text('{"of": "b"}')
+    done = deepalign("transport", "folder-a", "tuned.pt", "folder-b", "-m", "weights", "-o", "out", "--json")
+    assert done.code == 0, done.err
+    assert done.json["files"] == ["model.safetensors", "tokenizer.json"]
+    assert (family / "out" / "tokenizer.json").read_text() == '{"of": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["a.pt", "wide.pt", "b.pt"], 3, "'wide.pt'"),
+        (["a.pt", "gone.pt", "b.pt"], 2, "gone.pt"),
+        (["a.pt", "tuned.pt", "b.pt", "-o", "tuned.pt"], 2, "tuned.pt"),
+        (["a.pt", "tuned.pt", "b.pt", "-o", "tuned.safetensors", "--force"], 2, "is one of the inputs"),
+        (["a.pt", "tuned.pt", "b.pt", "--scale", "inf"], 2, "--scale is inf"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_it_refuses(family: Path, words: list[str], code: int, message: str, dry: list[str]) -> None:
+    save(generic(lambda: nets.named_mlp((12, 17, 20, 5)), 0).state_dict(), family / "wide.pt")
+    (family / "tuned.safetensors").symlink_to(family / "tuned.pt")
+    before = listing(family)
+    refused(deepalign("transport", *words, "-m", "none", *dry), code, message)
+    assert listing(family) == before
