@@ -22,6 +22,7 @@ from deepalign_cli.api.arguments import (
     settings_of,
     testbed_of,
 )
+from deepalign_cli.api.loras import adapters_of, merged_adapters
 from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
@@ -89,7 +90,7 @@ def merge(
     networks: Sequence[Source], *, alpha: float | None = None, weights: Sequence[float] | None = None,
     combine: str = combiners.DEFAULT, base: Source | None = None, method: str = methods.DEFAULT,
     model: Any = None, data: Any = None, repair: bool | str = False, out: Out = None,
-    weights_for: Mapping[str, str | Sequence[float]] | None = None, **options: Any,
+    weights_for: Mapping[str, str | Sequence[float]] | None = None, rank: int | None = None, **options: Any,
 ) -> Merged:  # fmt: skip
     """The state dict of the network that all are merged into, aligned to the first (or to `base`).
 
@@ -97,7 +98,7 @@ def merge(
     others for tensors by their names: `{"self_attn": [0, .5, 1]}` is B's share from the first layer to the
     last, `{"mlp": "1,.5/0,.5"}` has a list for each network. With `repair`, statistics are put right on
     `data`, or on what the networks dream (`repair="dream"`). `out` names a file to write, too; the other
-    options are those of `align`, and the combiner's.
+    options are those of `align`, and the combiner's. Folders of LoRA adapters are merged to one of `rank`.
 
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
@@ -105,8 +106,17 @@ def merge(
     least = 2 if base is None else 1
     if isinstance(networks, str | Mapping) or not isinstance(networks, Sequence) or len(networks) < least:
         raise UsageError("merge takes a list of two networks or more.", "da.merge([a, b])")
-    merging = _merging(len(networks), alpha, weights, combine, base is not None, options)
+    adapters = adapters_of(networks)
+    if rank is not None and not adapters:
+        raise UsageError("rank is for LoRA adapters.", "give folders with an adapter_config.json.")
+    merging = _merging(
+        len(networks), alpha, weights, combine, base is not None, options, on_zero=bool(adapters)
+    )
     merging = replace(merging, rules=_rules(weights_for or {}, merging.row, len(networks)))
+    if adapters:
+        used = {"base": base, "model": model, "data": data, "repair": repair or None}
+        used |= {name: value for name, value in options.items() if name not in merging.options}
+        return merged_adapters(adapters, merging, rank, out, used)
     if repair and repair != DREAM and data is None:
         raise UsageError("repair needs data.", "give data=(inputs, labels), a DataLoader, or repair='dream'.")
     repaired_on = None if not repair else DREAM if repair == DREAM else "data"
@@ -231,10 +241,10 @@ def _session(
 
 def _merging(
     count: int, alpha: float | None, weights: Sequence[float] | None, combine: str, has_base: bool,
-    options: Mapping[str, Any],
+    options: Mapping[str, Any], *, on_zero: bool = False,
 ) -> Merging:  # fmt: skip
     row = combiners.COMBINERS.find(combine)
-    if row.needs_base and not has_base:
+    if row.needs_base and not has_base and not on_zero:
         problem = f"combine='{combine}' needs the base that the networks were trained from."
         raise UsageError(problem, "give base=...")
     options_of_all = {p.name: p for one in combiners.COMBINERS.values() for p in one.parameters}
@@ -252,7 +262,7 @@ def _merging(
         weights = row.equal(count) if alpha is None else [1 - alpha, alpha]
     own = {p.name: options[p.name] for p in row.parameters if p.name in options}
     merging = Merging(tuple(weights), combine, own, has_base, options.get("seed", 0))
-    merging.check(count + has_base)
+    merging.check(count + (has_base or (on_zero and row.needs_base)))
     return merging
 
 

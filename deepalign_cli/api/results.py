@@ -45,7 +45,8 @@ class Merged(dict[str, Tensor]):
 
     def __repr__(self) -> str:
         count = sum(w.numel() for w in self.values())
-        return f"Merged({len(self.alignments) + 1} networks; {len(self)} tensors, {count:,} numbers)"
+        networks = f"{len(self.alignments) + 1} networks; " if self.alignments else ""  # none: adapters
+        return f"Merged({networks}{len(self)} tensors, {count:,} numbers)"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Saved as `nn.Module.state_dict` is, so that `torch.load` reads it without trusting anybody."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepalign_cli.cli.adapters import check_idle, default_folder, merge_loras
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_plan
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
+from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method, check_used, described, known, options_of
@@ -22,6 +24,8 @@ from deepalign_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.merge import Merging
+
+NAIVE = "none"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class CombineOptions:
     combine: str | None = option(
         described(COMBINERS, DEFAULT), MERGING, metavar="COMBINER", parser=known(COMBINERS)
     )
+    rank: int | None = option(
+        "The rank of the merged adapter, where the inputs are LoRA adapters; by default the largest of "
+        "theirs.",
+        MERGING, min=1,
+    )  # fmt: skip
     path: str | None = option("The old name of --combine.", hidden=True)
 
 
@@ -106,6 +115,8 @@ def merge(
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
+    if _merged_as_adapters(out, inputs, merging, method, aligning, running, sharing, common):
+        return
     weighed = _merging(inputs, merging, aligning.seed or 0)
     settings = make_settings(
         [method] if method else None, aligning, force=common.force, partial=common.partial,
@@ -145,6 +156,31 @@ def merge(
     show(out, report, more)
 
 
+def _merged_as_adapters(
+    out: Output, inputs: Sequence[Path], merging: MergingOptions, method: str | None,
+    aligning: AligningOptions, running: RunningOptions, sharing: SharingOptions, common: MergeOptions,
+) -> bool:  # fmt: skip
+    """Merge inputs that are LoRA adapters; False where they are none."""
+    from deepalign_cli.operations.adapters import find_adapters
+
+    adapters = find_adapters(tuple(inputs), aligning.key)
+    if not adapters:
+        if merging.rank is not None:
+            problem = "--rank is for LoRA adapters, and the inputs are none."
+            raise UsageError(problem, "leave it out, or give folders with an adapter_config.json.")
+        return False
+    naive = {"method": None if method == NAIVE else method}
+    check_idle({**naive, "base": merging.base, "a": aligning, "b": running, "c": sharing, "d": common})
+    weighed = _merging(inputs, merging, aligning.seed or 0, on_zero=True)
+    from deepalign_cli.operations.job import Job
+    from deepalign_cli.operations.settings import Settings
+
+    target = default_folder(inputs[0], common.output)
+    job = Job(tuple(inputs), target, Settings(NAIVE, force=common.force))
+    merge_loras(out, job, adapters, weighed, merging.rank, dry_run=common.dry_run)
+    return True
+
+
 def _command(
     title: str, merging: MergingOptions, repair: str | None, method: str | None, aligning: AligningOptions,
     running: RunningOptions,
@@ -155,8 +191,8 @@ def _command(
     return words({**how, "-m": method, **typed(aligning), **typed(running), "-o": f"{title}/"})
 
 
-def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int) -> Merging:
-    """The combiner, its options and the weights.
+def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int, *, on_zero: bool = False) -> Merging:
+    """The combiner, its options and the weights; `on_zero` says that the base is one of zeros, not an input.
 
     Raises:
         UsageError: they do not fit one another or the inputs.
@@ -168,12 +204,12 @@ def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int) -> Merging:
     values = {name: v for name, v in vars(how).items() if name not in common and v is not None}
     if how.path is not None and how.combine is not None:
         raise UsageError("--path is the old name of --combine.", "leave it out.")
-    if row.needs_base and how.base is None:
+    if row.needs_base and how.base is None and not on_zero:
         problem = f"--combine {row.name} needs the base that the inputs were fine-tuned from."
         raise UsageError(problem, f"deepalign merge B C --base A --combine {row.name}")
     used = [name for name in ("base", "weights", "weights_for") if getattr(how, name)]
     check_used("--combine", [row.name], [*used, *values], COMBINERS)
-    has_base = how.base is not None
+    has_base = how.base is not None or (on_zero and row.needs_base)
     rules = tuple(parse_rule(text, row, len(inputs)) for text in how.weights_for or ())
     merging = Merging(_weights(inputs, how, row), row.name, values, has_base, seed, rules)
     merging.check(len(inputs) + has_base)

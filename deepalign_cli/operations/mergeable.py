@@ -15,12 +15,20 @@ _MASK = re.compile(r"(\.|_|^)mask$")
 
 
 def check_mergeable(inputs: Sequence[Checkpoint]) -> None:
-    """Refuse networks whose weights are integers with scales: the integers would stay A's.
+    """Refuse integers with scales, which would stay A's, and factors, whose mean is not that of products.
 
     Raises:
-        MismatchError: they are quantised.
+        MismatchError: the weights are quantised, or hold factors of adapters.
     """
     for checkpoint in inputs:
+        factors = [name for name in checkpoint if _LORA.search(name)]
+        if factors:
+            raise MismatchError(
+                f"'{factors[0]}' in '{checkpoint.path}' is a factor of a LoRA adapter, and the mean of "
+                "factors is not the mean of adapters.",
+                "give the adapters' folders, with their adapter_config.json; or merge each adapter into its "
+                "base first (peft: merge_and_unload).",
+            )
         packed = [
             name for name, info in checkpoint.infos.items() if _is_quantised(name, info.is_float, checkpoint)
         ]
@@ -33,8 +41,8 @@ def check_mergeable(inputs: Sequence[Checkpoint]) -> None:
 
 
 def notes_on_parts(inputs: Sequence[Checkpoint]) -> list[str]:
-    """What a mean of factors and of masks is, where there are any."""
-    return [note for note in (_on_adapters(inputs[0]), *_on_masks(inputs)) if note]
+    """What a mean of masks is, where there are any."""
+    return list(_on_masks(inputs))
 
 
 def _is_quantised(name: str, is_float: bool, checkpoint: Checkpoint) -> bool:
@@ -46,16 +54,6 @@ def _is_quantised(name: str, is_float: bool, checkpoint: Checkpoint) -> bool:
         return True
     beside = (other for other in checkpoint if other.rpartition(".")[0] == path and other != name)
     return name.endswith("weight") and any(_SCALE.search(other) for other in beside)
-
-
-def _on_adapters(checkpoint: Checkpoint) -> str:
-    count = sum(1 for name in checkpoint if _LORA.search(name))
-    return (
-        f"{count} tensors are factors of LoRA adapters, and the mean of factors is not the mean of adapters: "
-        "merge each adapter into its base first (peft: merge_and_unload)"
-        if count
-        else ""
-    )
 
 
 def _on_masks(inputs: Sequence[Checkpoint]) -> Iterator[str]:
