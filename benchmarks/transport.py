@@ -24,7 +24,7 @@ from torch.nn import functional
 
 import deepalign_cli as da
 
-SCALES = (0.25, 0.5, 0.75, 1.0, 1.5)
+SCALES = (0.5, 1.0, 1.5, 2.0, 2.5)
 TASKS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "turned by 90 degrees": lambda x: x.rot90(1, (2, 3)),
     "inverted": lambda x: -x,

@@ -1,6 +1,6 @@
 """Bring the help texts in docs/cli.md, and the tables made from the package's tables, up to date.
 
-    python docs/make_cli.py            # rewrite docs/cli.md, docs/specs.md and README.md
+    python docs/make_cli.py            # rewrite docs/cli.md, docs/specs.md, README.md and the schema
     python docs/make_cli.py --check    # exit 1 if one is stale
 
 The pages are written by hand but for the blocks after `<!-- help: COMMAND -->`, which hold what
@@ -11,6 +11,7 @@ which hold the rows of `deepalign methods`, of the refinements or of the templat
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -22,12 +23,14 @@ import typer
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.cli.main import COMMANDS, PROGRAM, build
+from deepalign_cli.cli.merge_recipe import schema_of
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.symmetry.template import Template, templates
 
 REFERENCE = Path(__file__).with_name("cli.md")
 README = Path(__file__).parents[1] / "README.md"
 SPECS = Path(__file__).with_name("specs.md")
+SCHEMA = Path(__file__).with_name("merge-recipe.schema.json")
 WIDTH = 100
 _BLOCK = re.compile(r"(<!-- help: (?P<name>[\w-]+) -->\n```text\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?:\|.*\n)*")
@@ -96,7 +99,13 @@ def refreshed_reference(page: str) -> str:
     return refreshed(_BLOCK.sub(lambda match: f"{match[1]}{texts[match['name']]}\n", page))
 
 
-PAGES = {README: refreshed, REFERENCE: refreshed_reference, SPECS: refreshed}
+def schema(_: str = "") -> str:
+    """The JSON schema of recipes for `merge`, whatever the old one was."""
+    program: Any = typer.main.get_command(build(COMMANDS, rich_help=False))
+    return json.dumps(schema_of(program.commands["merge"].params), indent=2) + "\n"
+
+
+PAGES = {README: refreshed, REFERENCE: refreshed_reference, SPECS: refreshed, SCHEMA: schema}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

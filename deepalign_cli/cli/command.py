@@ -1,4 +1,4 @@
-"""What all commands share: help that fits the terminal, and a check that no option is repeated."""
+"""What all commands share: help that fits the terminal, a check that no option is repeated, recipes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ class Subcommand(TyperCommand):
         Raises:
             UsageError: an option that takes one value is given twice; Typer would take the last.
         """
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        given, _, order = self.make_parser(ctx).parse_args(list(args))
         options: list[Any] = [one for one in order if one.param_type_name == "option"]
         single = [one for one in options if not (one.multiple or one.is_flag)]
         twice = next((one for one in single if single.count(one) > 1), None)
         if twice and not ctx.resilient_parsing and not any(one.is_eager for one in options):
             raise UsageError(f"{max(twice.opts, key=len)} is given twice.", "leave one out.")
+        if given.get("recipe") and not ctx.resilient_parsing and self.name == "merge":
+            from deepalign_cli.cli.merge_recipe import recipe_words  # which few need
+
+            args = [*recipe_words(self.params, given), *args]
         return super().parse_args(ctx, args)
 
 

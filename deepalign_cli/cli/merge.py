@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from deepalign_cli.checkpoint.hub import is_reference
 from deepalign_cli.cli.adapters import check_idle, default_folder, merge_loras
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_plan
 from deepalign_cli.cli.grouped import flag, option
-from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, Inputs
+from deepalign_cli.cli.merge_recipe import check_saving, recipe_of, save_recipe
+from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, MergeInputs
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
@@ -71,6 +73,13 @@ class MergeOptions(AlignedOptions):
         OUTPUT,
     )
 
+    recipe: Path | None = option(
+        "Read inputs and options from this file, or from an output of merge, which holds its own; what is "
+        "typed here counts more.", MERGING, metavar="FILE.toml",
+    )  # fmt: skip
+    save_recipe: Path | None = option(
+        "Also write what was asked for as a recipe.", OUTPUT, metavar="FILE.toml"
+    )
     repair: str | None = option(
         "Repair the merged network on training examples of this data (given as for --data, and instead of "
         "it): BatchNorm is re-estimated; other layers get statistics between their parents' (REPAIR).",
@@ -92,7 +101,7 @@ else:
 
 
 def merge(
-    inputs: Inputs, *, merging: MergingOptions, method: Method = None, aligning: AligningOptions,
+    inputs: MergeInputs = None, *, merging: MergingOptions, method: Method = None, aligning: AligningOptions,
     running: RunningOptions, sharing: SharingOptions, common: MergeOptions,
 ) -> None:  # fmt: skip
     """Align checkpoints to the first, or to --base, and combine them.
@@ -110,12 +119,16 @@ def merge(
         deepalign merge b.pt c.pt --base a.pt --combine ties --density 0.4
         deepalign merge a.pt b.pt --repair mnist.npz --normalise standard --activation relu
         deepalign merge hf://org/a hf://org/b -o merged/
+        deepalign merge --recipe merge.toml --density 0.5 -o another.safetensors
     """
-    out = common.sink("merge")
+    out, inputs = common.sink("merge"), inputs or []
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
-    if _merged_as_adapters(out, inputs, merging, method, aligning, running, sharing, common):
+    groups = (merging, aligning, running, common)
+    bare, whole = (_recipe(inputs, method, groups, bare=bare) for bare in (True, False))
+    if _merged_as_adapters(out, inputs, merging, method, aligning, running, sharing, common, bare):
+        save_recipe(common.save_recipe, whole, force=common.force)
         return
     weighed = _merging(inputs, merging, aligning.seed or 0)
     settings = make_settings(
@@ -131,10 +144,12 @@ def merge(
     from deepalign_cli.operations.merge import merge_files
     from deepalign_cli.operations.merged_folder import merge_folder
 
+    reads = (*running.files(), *RunningOptions(data=common.repair).files(), *_own(common.recipe))
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
-        running.subject(), common.repair, (*running.files(), *RunningOptions(data=common.repair).files()),
+        running.subject(), common.repair, reads, bare,
     )  # fmt: skip
+    check_saving(common.save_recipe, job, dry_run=common.dry_run)
     if common.dry_run:
         from deepalign_cli.operations.dry_run import plan_merge
 
@@ -147,6 +162,7 @@ def merge(
             report = merge_folder(job, title, options, weighed, progress)
         else:
             report = merge_files(job, weighed, progress)
+    save_recipe(common.save_recipe, whole, force=common.force)
     more: dict[str, object] = {"combine": weighed.combiner}
     if weighed.row.weighed:
         by_alpha = merging.weights is None and _takes_alpha(weighed.row, inputs)
@@ -159,6 +175,7 @@ def merge(
 def _merged_as_adapters(
     out: Output, inputs: Sequence[Path], merging: MergingOptions, method: str | None,
     aligning: AligningOptions, running: RunningOptions, sharing: SharingOptions, common: MergeOptions,
+    recipe: str,
 ) -> bool:  # fmt: skip
     """Merge inputs that are LoRA adapters; False where they are none."""
     from deepalign_cli.operations.adapters import find_adapters
@@ -176,9 +193,22 @@ def _merged_as_adapters(
     from deepalign_cli.operations.settings import Settings
 
     target = default_folder(inputs[0], common.output)
-    job = Job(tuple(inputs), target, Settings(NAIVE, force=common.force))
+    settings = Settings(NAIVE, force=common.force)
+    job = Job(tuple(inputs), target, settings, reads=_own(common.recipe), recipe=recipe)
+    check_saving(common.save_recipe, job, dry_run=common.dry_run)
     merge_loras(out, job, adapters, weighed, merging.rank, dry_run=common.dry_run)
     return True
+
+
+def _recipe(inputs: Sequence[Path], method: str | None, groups: Sequence[Any], *, bare: bool) -> str:
+    """What was asked for, typed or read from a recipe, as a recipe."""
+    combine = groups[0].combine or groups[0].path
+    return recipe_of(inputs, groups, bare=bare, method=method, combine=combine)
+
+
+def _own(recipe: Path | None) -> tuple[Path, ...]:
+    """The file of a recipe, which no output may take the place of."""
+    return () if recipe is None or is_reference(recipe) or not recipe.is_file() else (recipe,)
 
 
 def _command(

@@ -37,6 +37,16 @@ Inputs = Annotated[
 ]
 
 
+MergeInputs = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="A B [C ...]", show_default=False,
+        help="Two or more checkpoints, all aligned to the first: files, folders, or "
+        "hf://ORG/REPO[@REVISION][/FILE]; or those of --recipe.",
+    ),
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ShowOptions:
     """How a result is shown."""

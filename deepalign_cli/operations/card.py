@@ -41,8 +41,8 @@ class Facts:
     """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
     `library` is what loads the folder; `moved` are the units that were moved, and all units, `turned` tells
-    the groups that were turned, `basis` is what the spec rests on; `networks` are the losses of the inputs
-    and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
+    the groups that were turned, `basis` is what the spec rests on; `recipe` makes it, too, `networks` are
+    the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
     """
 
     title: str
@@ -59,6 +59,7 @@ class Facts:
     curves: Sequence[Curve] = field(default=())
     picture: str | None = None
     turned: str = ""
+    recipe: str = ""
 
 
 def card(facts: Facts) -> str:
@@ -72,6 +73,7 @@ def card(facts: Facts) -> str:
         "## How it was made",
         _making(facts),
         _command(facts.command),
+        *_recipe(facts.recipe),
         *_cost(facts),
         "## Notes and limits",
         _limits(facts),
@@ -152,6 +154,15 @@ def _command(command: Sequence[str]) -> str:
     fence = max("```", _fence(text), key=len)
     words = "To make it again (files are named without their folders; the hashes identify them):"
     return f"{words}\n\n{fence}sh\n{text}\n{fence}"
+
+
+def _recipe(text: str) -> list[str]:
+    """The recipe, which its lines may not leave; nothing where there is none."""
+    if not text:
+        return []
+    lines = "\n".join(map(_visible, text.splitlines()))
+    fence = max("```", _fence(lines), key=len)
+    return [f"Or from this recipe, by `deepalign merge --recipe`:\n\n{fence}toml\n{lines}\n{fence}"]
 
 
 def _cost(facts: Facts) -> list[str]:

@@ -27,6 +27,7 @@ _ELSEWHERE = (
     "tied",
     "design",
     "preparation",
+    "recipe",
     "input.",
     "sha256.",
 )
@@ -59,6 +60,7 @@ def facts_for(
         networks=cost.networks if cost else (),
         curves=cost.curves if cost else (),
         picture=pictures[0] if pictures else None,
+        recipe=metadata.get("recipe", ""),
     )
 
 

@@ -175,6 +175,8 @@ def write_merge(
     """
     session = merge.session
     facts = facts_of("merge", session, merge.alignments) | merge.merging.facts()
+    if job.recipe:
+        facts |= {"recipe": job.recipe}
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
     size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())

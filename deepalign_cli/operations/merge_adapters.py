@@ -226,7 +226,7 @@ def merge_adapters(
     check_files(job, (*beside, FACTORS, CONFIG))
     with created_folder(job.output) as place, Hashes(checkpoints) as hashes:
         tensors = merged.tensors(progress.part(1.0, "factoring", len(merged.modules)))
-        metadata = with_hashes(_facts(merged), hashes.values())
+        metadata = with_hashes(_facts(merged, job.recipe), hashes.values())
         force = job.settings.force
         for name, source in beside.items():
             copy_file(source, place / name, force=force)
@@ -240,11 +240,12 @@ def merge_adapters(
     )  # fmt: skip
 
 
-def _facts(merged: MergedAdapter) -> Mapping[str, str]:
+def _facts(merged: MergedAdapter, recipe: str) -> Mapping[str, str]:
     """What the metadata say about how it was made."""
     facts = {
         "version": __version__, "command": "merge", **merged.merging.facts(), "rank": merged.rank,
         "relative_error": merged.relative_error,
+        **({"recipe": recipe} if recipe else {}),
         **{f"input.{i}": one.checkpoint.called for i, one in enumerate(merged.adapters)},
     }  # fmt: skip
     told = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items() if k != "base"}

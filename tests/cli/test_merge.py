@@ -190,7 +190,7 @@ def test_half_types_are_rounded_once(tmp_path: Path) -> None:
     ("names", "args", "message"),
     [
         ("a", [], "needs at least two checkpoints"),
-        ("", [], "Missing argument"),
+        ("", [], "merge needs at least two checkpoints"),
         ("ab", ["--alpha", "2"], "--alpha"),
         ("ab", ["--alpha", "-0.1"], "--alpha"),
         ("ab", ["--alpha", "nan"], "--alpha"),
