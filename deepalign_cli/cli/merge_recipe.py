@@ -81,14 +81,18 @@ def recipe_words(params: Iterable[Any], typed: Mapping[str, Any]) -> list[str]:
 
 
 def recipe_of(inputs: Sequence[Path], groups: Sequence[object], *, bare: bool, **single: object) -> str:
-    """The recipe of the options that were given; `bare` leaves the folders of files out."""
+    """The recipe of the options that were given.
+
+    `bare` leaves out the folders of files, and what the inputs are: that is told when they are opened.
+    """
     values: dict[str, object] = {"inputs": list(inputs), **single}
     for group in groups:
         more = {dashed(name)[2:].replace("-", "_"): value for name, value in vars(group).items()}
         values |= {key: value for key, value in more.items() if key not in single}
-    lines = [f"format = {FORMAT}"]
+    left_out = (*_NO_KEYS, *(("inputs", "base", *_FILES) if bare else ()))
+    lines = [] if bare else [f"format = {FORMAT}"]
     for key, value in values.items():
-        if key not in _NO_KEYS and value not in (None, False) and not (bare and key in _FILES):
+        if key not in left_out and value not in (None, False):
             lines.append(f"{key} = {json.dumps(_plain(key, value, bare))}")
     return "\n".join(lines) + "\n"
 

@@ -41,8 +41,9 @@ class Facts:
     """What a card tells. `making` says how the alignment was found, `command` makes the network again.
 
     `library` is what loads the folder; `moved` are the units that were moved, and all units, `turned` tells
-    the groups that were turned, `basis` is what the spec rests on; `recipe` makes it, too, `networks` are
-    the losses of the inputs and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
+    the groups that were turned, `basis` is what the spec rests on; `networks` are the losses of the inputs
+    and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
+    `recipe` is what `merge --recipe` reads.
     """
 
     title: str

@@ -24,7 +24,7 @@ class Job:
     `alignments` are saved ones, one for each moving input; `save` is where that of a pair is kept. `running`
     is what the networks are run as and on, where anything runs them; `repair` names the data that a merged
     network is repaired on. `reads` are files that are read besides: no output may take their place.
-    `recipe` is what metadata and cards say to make the output again.
+    `recipe` has the lines on options of the recipe that metadata and cards hold.
     """
 
     inputs: tuple[Path, ...]

@@ -20,7 +20,7 @@ from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, n
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
-from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.stream import Stream
@@ -176,7 +176,8 @@ def write_merge(
     session = merge.session
     facts = facts_of("merge", session, merge.alignments) | merge.merging.facts()
     if job.recipe:
-        facts |= {"recipe": job.recipe}
+        names = [checkpoint.called for checkpoint in session.inputs]
+        facts |= {"recipe": recipe_for(names, job.recipe, has_base=merge.merging.has_base)}
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
     size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())

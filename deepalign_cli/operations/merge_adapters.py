@@ -31,7 +31,7 @@ from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging
 from deepalign_cli.operations.output_folder import check_files, check_folder, copy_file, created_folder
-from deepalign_cli.operations.provenance import Hashes, with_hashes
+from deepalign_cli.operations.provenance import Hashes, recipe_for, with_hashes
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.version import __version__
 
@@ -242,11 +242,12 @@ def merge_adapters(
 
 def _facts(merged: MergedAdapter, recipe: str) -> Mapping[str, str]:
     """What the metadata say about how it was made."""
+    names = [one.checkpoint.called for one in merged.adapters]
     facts = {
         "version": __version__, "command": "merge", **merged.merging.facts(), "rank": merged.rank,
         "relative_error": merged.relative_error,
-        **({"recipe": recipe} if recipe else {}),
-        **{f"input.{i}": one.checkpoint.called for i, one in enumerate(merged.adapters)},
+        **({"recipe": recipe_for(names, recipe)} if recipe else {}),
+        **{f"input.{i}": name for i, name in enumerate(names)},
     }  # fmt: skip
     told = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items() if k != "base"}
     return {"format": "pt", **{f"deepalign.{key}": value for key, value in told.items()}}

@@ -64,6 +64,13 @@ def provenance(
     return {"format": "pt", **handed_on, **ours, **with_hashes({}, [_UNKNOWN] * len(inputs))}
 
 
+def recipe_for(names: Sequence[str], options: str, *, has_base: bool = False) -> str:
+    """The recipe of inputs that are called so, the base first if there is one, from its other lines."""
+    base = [f"base = {json.dumps(names[0])}"] if has_base else []
+    inputs = json.dumps(list(names[has_base:]))
+    return "\n".join(["format = 1", f"inputs = {inputs}", *base, options])
+
+
 def with_hashes(metadata: Mapping[str, str], hashes: Sequence[str]) -> dict[str, str]:
     """The metadata with the inputs' sha256 in it."""
     return {**metadata, **{f"deepalign.sha256.{i}": value for i, value in enumerate(hashes)}}

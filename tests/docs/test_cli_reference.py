@@ -131,6 +131,10 @@ def test_every_json_key_is_documented(
         "pairs",
         "weights_only",
         "unread",
+        "rank",
+        "relative_error",
+        "worst",
+        "modules",
     } | prediction
     assert keys <= documented("JSON") | documented(words[0])
     assert documented(words[0]) - optional <= keys
