@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from deepalign_cli.checkpoint.files import Stamp
+from deepalign_cli.checkpoint.files import Stamp, open_unchanged
 from deepalign_cli.checkpoint.hashing import sha256_of_files
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
 from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.checkpoint.problems import Malformed, blame, shown
-from deepalign_cli.checkpoint.reading import read_tensor
+from deepalign_cli.checkpoint.reading import read_flat, read_tensor
 from deepalign_cli.checkpoint.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -67,6 +67,20 @@ class Checkpoint(_Base):
         """
         info = self.infos[name]
         return read_tensor(info, self._stamps[info.file])
+
+    def flat(self, name: str, start: int, stop: int) -> Tensor:
+        """Elements `start` to `stop` of a tensor in row-major order, in memory of their own.
+
+        Raises as `checkpoint[name]` does.
+        """
+        info = self.infos[name]
+        return read_flat(info, self._stamps[info.file], start, stop)
+
+    def check_unchanged(self) -> None:
+        """Check that no file has changed since it was opened. Raises CheckpointError where one has."""
+        for path, stamp in self._stamps.items():
+            with open_unchanged(path, stamp):
+                pass
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)

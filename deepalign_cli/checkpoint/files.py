@@ -29,7 +29,7 @@ class Stamp:
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[tuple[BinaryIO, Stamp]]:
+def open_regular(path: Path, buffering: int = -1) -> Iterator[tuple[BinaryIO, Stamp]]:
     """Open a regular file for reading, and say what it was like.
 
     Raises UsageError where there is no such file or it may not be read; CheckpointError where it is
@@ -38,7 +38,7 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, Stamp]]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block on open
             raise CheckpointError(f"{path} is not a regular file", "give a checkpoint or a folder with one")
-        file = path.open("rb")
+        file = path.open("rb", buffering=buffering)
     except (OSError, ValueError) as error:
         raise _cannot_open(path, error) from None
     with file:
@@ -49,14 +49,14 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, Stamp]]:
 
 
 @contextmanager
-def open_unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
+def open_unchanged(path: Path, stamp: Stamp, buffering: int = -1) -> Iterator[BinaryIO]:
     """Open a file that was opened before.
 
     Raises CheckpointError where it is gone or has changed.
     """
     hint = "run the command again, and let nothing write to the file meanwhile"
     try:
-        with open_regular(path) as (file, now):
+        with open_regular(path, buffering) as (file, now):
             if now != stamp:
                 how = "has become shorter" if now.size < stamp.size else "has changed"
                 raise CheckpointError(f"{path} {how} since it was opened", hint)

@@ -46,6 +46,10 @@ class MemoryCheckpoint(Checkpoint):
         """The tensor, on the CPU and without its gradient."""
         return self._tensors[name].detach().cpu()
 
+    def flat(self, name: str, start: int, stop: int) -> Tensor:
+        """A part of the tensor, in row-major order."""
+        return self[name].reshape(-1)[start:stop]
+
     def sha256(self) -> str:
         """The sha256 of all names, types, shapes and values."""
         if self._sha256 is None:

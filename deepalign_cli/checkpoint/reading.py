@@ -13,6 +13,7 @@ from deepalign_cli.checkpoint.problems import blame, shown
 from deepalign_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 MAP_FROM = 1 << 20  # bytes; below, a read is cheaper than a mapping
@@ -29,10 +30,7 @@ def read_tensor(info: TensorInfo, stamp: Stamp) -> Tensor:
     """
     import torch
 
-    dtype = getattr(torch, DTYPES[info.dtype].torch_name, None)
-    if dtype is None:
-        hint = "install a newer PyTorch"
-        raise CheckpointError(f"{info.file}: this PyTorch has no type for tensor {shown(info.name)}", hint)
+    dtype = torch_type(info)
     if info.numel == 0:
         return torch.empty(info.shape, dtype=dtype)
     with open_unchanged(info.file, stamp) as file, blame(info.file):
@@ -41,6 +39,32 @@ def read_tensor(info: TensorInfo, stamp: Stamp) -> Tensor:
     if info.strides is None:
         return flat.view(info.shape)
     return flat.as_strided(info.shape, info.strides).contiguous()
+
+
+def read_flat(info: TensorInfo, stamp: Stamp, start: int, stop: int) -> Tensor:
+    """Elements `start` to `stop` of a tensor in row-major order, read into memory of their own.
+
+    Raises CheckpointError where the file has changed since it was opened.
+    """
+    import torch
+
+    if info.strides is not None or info.numel == 0:
+        return read_tensor(info, stamp).reshape(-1)[start:stop]
+    flat = torch.empty(stop - start, dtype=torch_type(info))
+    with open_unchanged(info.file, stamp, buffering=0) as file, blame(info.file):
+        _read_into(file, info.offset + start * info.itemsize, memoryview(flat.view(torch.uint8).numpy()))
+    return flat
+
+
+def torch_type(info: TensorInfo) -> torch.dtype:
+    """The type of the tensor's elements. Raises CheckpointError where this PyTorch has none."""
+    import torch
+
+    dtype = getattr(torch, DTYPES[info.dtype].torch_name, None)
+    if dtype is None:
+        hint = "install a newer PyTorch"
+        raise CheckpointError(f"{info.file}: this PyTorch has no type for tensor {shown(info.name)}", hint)
+    return dtype  # type: ignore[no-any-return]
 
 
 def _bytes_of(file: BinaryIO, info: TensorInfo) -> tuple[mmap.mmap | bytearray, int]:
@@ -63,12 +87,15 @@ def _map(file: BinaryIO, offset: int, size: int) -> tuple[mmap.mmap, int]:
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytearray:
     data = bytearray(size)
-    view = memoryview(data)
+    _read_into(file, offset, memoryview(data))
+    return data
+
+
+def _read_into(file: BinaryIO, offset: int, view: memoryview) -> None:
     done = 0
     file.seek(offset)
-    while done < size:
+    while done < len(view):
         count = file.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
             raise CheckpointError(f"{os.fspath(file.name)} has become shorter since it was opened")
         done += count
-    return data

@@ -41,6 +41,11 @@ class Selection(Checkpoint):
         checkpoint, own = self._places[name]
         return checkpoint[own]
 
+    def flat(self, name: str, start: int, stop: int) -> Tensor:
+        """A part of it, read from where it is."""
+        checkpoint, own = self._places[name]
+        return checkpoint.flat(own, start, stop)
+
     def sha256(self) -> str:
         """That of the whole."""
         return self.base.sha256()
