@@ -68,7 +68,10 @@ class Runs:
 def axes_of(layers: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Every tensor's axes in the notation of specs, and its shape."""
     ends = {"model.embed_tokens.weight": (f"{WORDS} {WIDTH}", (WORDS, WIDTH))}
-    ends |= {"model.norm.weight": (f"{WIDTH}", (WIDTH,)), "lm_head.weight": (f"{WORDS} {WIDTH}", (WORDS, WIDTH))}
+    ends |= {
+        "model.norm.weight": (f"{WIDTH}", (WIDTH,)),
+        "lm_head.weight": (f"{WORDS} {WIDTH}", (WORDS, WIDTH)),
+    }
     blocks = {
         f"model.layers.{i}.{name}": (axes.format(i), shape)
         for i in range(layers)
@@ -110,7 +113,10 @@ def values(block: Tensor, place: int, shape: Sequence[int]) -> Tensor:
 
 
 def write_folder(
-    folder: Path, table: dict[str, tuple[str, tuple[int, ...]]], make: Callable[[str, int], Tensor], layers: int
+    folder: Path,
+    table: dict[str, tuple[str, tuple[int, ...]]],
+    make: Callable[[str, int], Tensor],
+    layers: int,
 ) -> None:
     """Shards of at most `SHARD` bytes, an index, and a config.json."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +151,9 @@ def watch(command: Sequence[str | Path], runs: Runs) -> None:
     runs.cpu.append(usage.ru_utime + usage.ru_stime)
     runs.resident = max(runs.resident, usage.ru_maxrss * 1024)
     if done[1]:
-        raise SystemExit(f"{command} failed: {process.stderr.read().decode()[-2000:] if process.stderr else ''}")
+        raise SystemExit(
+            f"{command} failed: {process.stderr.read().decode()[-2000:] if process.stderr else ''}"
+        )
 
 
 def copy(source: Path, target: Path, runs: Runs) -> None:
@@ -165,7 +173,9 @@ def forget(*folders: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def commands(a: Path, b: Path, saved: Path, out: Path, mergekit: Path | None) -> Iterator[tuple[str, list[str]]]:
+def commands(
+    a: Path, b: Path, saved: Path, out: Path, mergekit: Path | None
+) -> Iterator[tuple[str, list[str]]]:
     """What is measured, by name."""
     merge = [sys.executable, "-m", "deepalign_cli", "merge", str(a), str(b), "-q", "-o", f"{out}/"]
     yield "merge -m none", [*merge, "-m", "none"]

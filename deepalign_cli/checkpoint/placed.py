@@ -38,7 +38,10 @@ class PlacedFile:
         """Write a whole tensor. Raises ValueError where it is not as its entry says."""
         entry, _ = self._places[name]
         if code_of(tensor) != entry.dtype or tuple(tensor.shape) != entry.shape:
-            actual, announced = f"{code_of(tensor)} {list(tensor.shape)}", f"{entry.dtype} {list(entry.shape)}"
+            actual, announced = (
+                f"{code_of(tensor)} {list(tensor.shape)}",
+                f"{entry.dtype} {list(entry.shape)}",
+            )
             raise ValueError(f"tensor {name!r} is {actual} where {announced} was announced")
         self.write_part(name, 0, tensor)
 

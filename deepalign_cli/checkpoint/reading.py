@@ -52,7 +52,7 @@ def read_flat(info: TensorInfo, stamp: Stamp, start: int, stop: int) -> Tensor:
         return read_tensor(info, stamp).reshape(-1)[start:stop]
     flat = torch.empty(stop - start, dtype=torch_type(info))
     with open_unchanged(info.file, stamp, buffering=0) as file, blame(info.file):
-        _read_into(file, info.offset + start * info.itemsize, memoryview(flat.view(torch.uint8).numpy()))
+        _read_into(file, info.offset + start * info.itemsize, flat.view(torch.uint8).numpy().data)
     return flat
 
 

@@ -39,7 +39,7 @@ COMBINERS: Table[Combiner] = Table(
     (
         Combiner(
             "linear", "the weighted average", "Model soups (Wortsman et al. 2022, arXiv 2203.05482)",
-            f"{_AT}.linear:WeightedMean", "The average of {count} networks.",
+            f"{_AT}.linear:WeightedMean", "The average of {count} networks.", elementwise=True,
         ),
         Combiner(
             "slerp",
@@ -63,7 +63,7 @@ COMBINERS: Table[Combiner] = Table(
             "Task arithmetic (Ilharco et al. 2023, arXiv 2212.04089)",
             f"{_AT}.task_arithmetic:TaskArithmetic",
             "What {count} networks, the first of them the base, have learned, added to the base.",
-            (LAMBDA,),
+            (LAMBDA,), elementwise=True,
         ),
         _on_base(
             "ties", "the largest entries of task vectors, averaged where signs agree", _TIES,

@@ -12,7 +12,7 @@ from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.output_folder import (
     WEIGHTS,
     check_files,
@@ -22,6 +22,7 @@ from deepalign_cli.operations.output_folder import (
 )
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.operations.shared_tensors import check_followed
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
@@ -41,7 +42,7 @@ def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -
     """
     started = time.perf_counter()
     check_outputs(job, outputs)
-    reuse_large_blocks() if job.alignments else return_large_blocks()
+    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
@@ -58,7 +59,7 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
     """
     started, folder = time.perf_counter(), job.output
     check_folder(job, (WEIGHTS,))
-    reuse_large_blocks() if job.alignments else return_large_blocks()
+    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open()
     beside, left_out = companions(session.inputs[1])
     check_files(job, (*beside, WEIGHTS))
@@ -91,7 +92,7 @@ def write_aligned(
         whole = session.fit.wholes[i]
         size = sum(info.nbytes for info in whole.infos.values())
         writing = rest.part(1 / len(outputs), f"writing {output.name}", size, "B")
-        stream = Stream(pair, [alignment], whole, lambda _, tensors: tensors[1], moves_layout=True)
+        stream = Stream(pair, [alignment], whole, None, moves_layout=True, threads=job.threads)
         metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
         alignment = measured_for(alignment, *pair)
         notes = tuple(dict.fromkeys(notes_of_pairs(pair, [alignment])))

@@ -20,5 +20,6 @@ def check_finite(checkpoint: Checkpoint) -> None:
 def is_finite(w: torch.Tensor) -> bool:
     """Whether all entries are finite; one pass unless the sum overflows."""
     w = real_view(w)
-    wide = w if w.dtype in (torch.float32, torch.float64) else w.float()
-    return bool(wide.sum().isfinite()) or bool(wide.isfinite().all())
+    if w.itemsize == 1:
+        w = w.float()
+    return bool(w.sum().isfinite()) or bool(w.isfinite().all())

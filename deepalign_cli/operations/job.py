@@ -14,6 +14,7 @@ from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.workers import usable_cores
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
     repair: str | None = None
     reads: tuple[Path, ...] = ()
     recipe: str = ""
+    threads: int = field(default_factory=usable_cores)
 
     @property
     def untouchable(self) -> tuple[Path, ...]:

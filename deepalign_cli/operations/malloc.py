@@ -9,6 +9,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _MIB = 2**20
 
 
+def set_blocks(*, streams: bool) -> None:
+    """Set what suits streaming alone, or aligning."""
+    reuse_large_blocks() if streams else return_large_blocks()
+
+
 def return_large_blocks() -> None:
     """Map every block of 4 MiB or more on its own, so that it is unmapped when it is freed.
 

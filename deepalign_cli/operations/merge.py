@@ -18,11 +18,12 @@ from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
@@ -110,10 +111,15 @@ class Merge:
         self.session, self.merging, self.repair = session, merging, repair
         check_mergeable(session.inputs)
         self.combine = merging.of(session.fit.wholes[0])
-        self.alignments = session.alignments(progress=progress)
+        resting = session.resting() if repair is None else None
+        self.alignments = resting or session.alignments(progress=progress)
         if repair is not None:
             progress.part(0.0, "repairing")
-        self.stream = Stream(session.inputs, self.alignments, session.fit.wholes[0], self.combine)
+        elementwise = merging.row.elementwise
+        self.stream = Stream(
+            session.inputs, self.alignments, session.fit.wholes[0], self.combine, elementwise=elementwise,
+            measures=resting is not None, checks=not (elementwise or session.is_finite),
+        )  # fmt: skip
         if session.fit.is_partial:
             self.stream.spec = session.fit.symmetry_of(0, self.alignments[0].symmetry.spec).spec
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
@@ -157,7 +163,7 @@ def merge_files(job: Job, merging: Merging | None = None, progress: Progress = S
     started, merging = time.perf_counter(), merging or Merging()
     merging.check(len(job.inputs))
     check_outputs(job, [job.output])
-    reuse_large_blocks() if job.alignments else return_large_blocks()
+    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
@@ -183,9 +189,8 @@ def write_merge(
     size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
     writing = progress.part(1.0, f"writing {output.name}", size, "B")
     metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
-    alignments = tuple(
-        measured_for(a, session.reference, m) for a, m in zip(merge.alignments, session.moving, strict=True)
-    )
+    pairs = zip(merge.stream.measured(merge.alignments), session.moving, strict=True)
+    alignments = tuple(measured_for(a, session.reference, m) for a, m in pairs)
     keep_alignment(job, alignments, hashes)
     notes = tuple(dict.fromkeys(merge.notes(alignments)))
     return Report(output, alignments, time.perf_counter() - started, size, notes, metadata)

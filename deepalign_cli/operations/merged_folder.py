@@ -13,7 +13,7 @@ from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report
-from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.output_folder import (
@@ -24,6 +24,7 @@ from deepalign_cli.operations.output_folder import (
     created_folder,
 )
 from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.plots import save_curves
 from deepalign_cli.progress import SILENT, Progress
 
@@ -49,7 +50,7 @@ def merge_folder(
     merging.check(len(job.inputs))
     folder, force = job.output, job.settings.force
     check_folder(job, (WEIGHTS, CARD))  # before anything is fetched
-    reuse_large_blocks() if job.alignments else return_large_blocks()
+    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
     check_files(job, (*beside, WEIGHTS, CARD, *([PICTURE] if job.running.data else [])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -60,7 +61,7 @@ class Session:
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
         self._alignments: dict[str, list[Alignment]] = {}
-        self._is_finite = False
+        self.is_finite = False
         self._network, self._implied = network, implied
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
@@ -250,15 +251,27 @@ class Session:
             self._alignments[name] = self._computed(name, progress) if name else self._loaded()
         return self._alignments[name]
 
+    def resting(self) -> list[Alignment] | None:
+        """Alignments by which all units stay, without distances; None where any move or inputs are run or partial.
+
+        Nothing is read for them: whoever reads the inputs measures them, and looks for NaN.
+        """
+        is_naive = self.settings.method == NAIVE and not (self.saved or self.fit.is_partial)
+        if not is_naive or (self._running is not None and needs_data(self._running)):
+            return None
+        symmetry = self._restricted(self._unmoved(self.settings))
+        still = Alignment(symmetry, symmetry.identity(), NAIVE, 0.0, math.nan, math.nan)
+        return [still] * len(self.moving)
+
     def is_aligned(self, method: str) -> bool:
         """Whether an alignment by a method takes no more time: it is saved, known, or naive."""
         return bool(self.saved) or method == NAIVE or method in self._alignments
 
     def check_finite(self) -> None:
         """Check, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
-        for checkpoint in () if self._is_finite else self.inputs:
+        for checkpoint in () if self.is_finite else self.inputs:
             check_finite(checkpoint)
-        self._is_finite = True
+        self.is_finite = True
 
     def _computed(self, method: str, progress: Progress, *, quick: bool = False) -> list[Alignment]:
         """The alignments by a method; `quick` where nobody asked for it, so that it may not take long."""

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.phase import Phase
-from deepalign_cli.symmetry.tensors import narrowed, widened
 
 if TYPE_CHECKING:
     from deepalign_cli.symmetry.element import Element
@@ -64,13 +64,10 @@ class Phases:
         signs = {group: 1.0 - 2.0 * (g.shift[group] % 2) for group in groups}
         return replace(g, scale={**g.scale, **{h: s * g.scale.get(h, 1.0) for h, s in signs.items()}})
 
-    def shifted(self, g: Element, name: str, w: Tensor) -> Tensor:
-        """A bias whose units have moved already, after the half turns of their phases."""
+    def added(self, g: Element, name: str) -> Float64[Tensor, " n"] | None:
+        """What half turns add to a bias whose units have moved already; None where they add nothing."""
         group = self._group_of.get(name)
-        if group is None or group not in g.shift:
-            return w
-        wide = widened(w)
-        return narrowed(wide + (self.half_turns[group] * g.shift[group]).to(wide), w.dtype, name)
+        return None if group is None or group not in g.shift else self.half_turns[group] * g.shift[group]
 
     def random(self, sizes: Mapping[str, int], rng: torch.Generator) -> dict[str, Tensor]:
         """Random half turns of all units with a phase."""

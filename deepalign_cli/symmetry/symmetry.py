@@ -15,6 +15,7 @@ from deepalign_cli.symmetry.axes import Atom
 from deepalign_cli.symmetry.blocks import Block, blocks, order
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION, Kind
+from deepalign_cli.symmetry.moves import Move
 from deepalign_cli.symmetry.norm_gains import NormGains
 from deepalign_cli.symmetry.phases import Phases
 from deepalign_cli.symmetry.sizes import solve_sizes
@@ -107,20 +108,20 @@ class Symmetry:
         >>> symmetry.act(g, "bias", torch.tensor([10.0, 11.0, 12.0]))
         tensor([12., 10., 11.])
         """
-        turns = ((g.enter or g.leave) and name in self.norms) or not g.turn.keys().isdisjoint(
-            self.groups_of(name)
-        )
-        return self._turned(g, name, w) if turns else self._moved(g, name, w)
+        return self._turned(g, name, w) if self.turns(g, name) else self.move(g, name)(w)
 
-    def _moved(self, g: Element, name: str, w: Tensor) -> Tensor:
+    def turns(self, g: Element, name: str) -> bool:
+        """Whether an element turns units of a tensor, or exchanges a gain that it meets."""
+        exchanges = bool(g.enter or g.leave) and name in self.norms
+        return exchanges or not g.turn.keys().isdisjoint(self.groups_of(name))
+
+    def move(self, g: Element, name: str) -> Move:
+        """What an element does to a tensor besides turning its units."""
         g = self.phases.felt(g, name)
-        factors = []
-        for number, parts in enumerate(self.blocks.get(name, ())):
-            if (index := _permutation(parts, g)) is not None:
-                w = w.index_select(number, index.to(w.device))
-            if (factor := self._factor(parts, g)) is not None:
-                factors.append((number, factor))
-        return self.phases.shifted(g, name, _scaled(w, factors, name) if factors else w)
+        axes = list(enumerate(self.blocks.get(name, ())))
+        indices = {number: _moving(_permutation(parts, g)) for number, parts in axes}
+        factors = {number: self._factor(parts, g) for number, parts in axes}
+        return Move(name, _given(indices), _given(factors), self.phases.added(g, name))
 
     def _turned(self, g: Element, name: str, w: Tensor) -> Tensor:
         """The same where units turn: out of the gains of one network, and into those of the other."""
@@ -129,7 +130,7 @@ class Symmetry:
                 f"'{name}' holds {w.dtype} and cannot be turned.", "take its axes out of the spec."
             )
         wide = self.norms.taken_in(name, widened(w), g.enter)
-        wide = self._moved(g, name, wide)
+        wide = self.move(g, name)(wide)
         for number, parts in enumerate(self.blocks.get(name, ())):
             wide = turned(wide, number, parts, g.turn)
         return narrowed(self.norms.given_back(name, wide, g.leave), w.dtype, name)
@@ -257,6 +258,15 @@ def _one_turned(w: Tensor, axis: int, block: Block, number: int, turn: Turn) -> 
     return w.index_copy(axis, places, new.reshape(part.shape).movedim(0, axis))
 
 
+def _moving(index: Tensor | None) -> Tensor | None:
+    """The index of an axis, where it moves anything."""
+    return None if index is None or torch.equal(index, torch.arange(len(index))) else index
+
+
+def _given(values: Mapping[int, Tensor | None]) -> dict[int, Tensor]:
+    return {number: value for number, value in values.items() if value is not None}
+
+
 def _permutation(parts: Sequence[Block], g: Element) -> Tensor | None:
     """Which entry comes to each place of an axis; None where all stay."""
     if not any(atom.name in g.perm for block in parts for atom, _, _ in block.factors):
@@ -277,13 +287,3 @@ def _joined(parts: Sequence[Block], values: Sequence[Tensor]) -> Tensor:
     """The values of all blocks' entries as they stand on the axis."""
     joined = torch.cat([*values])
     return joined if (index := order(parts)) is None else joined[index]
-
-
-def _scaled(w: Tensor, factors: list[tuple[int, Tensor]], name: str) -> Tensor:
-    if not w.is_floating_point():
-        message = f"'{name}' holds {w.dtype} and cannot be scaled."
-        raise SpecError(message, "remove the +, - or ~ mark from this tensor in the spec.")
-    wide = widened(w)
-    for number, factor in factors:
-        wide = wide * factor.to(wide).reshape([-1 if d == number else 1 for d in range(w.ndim)])
-    return narrowed(wide, w.dtype, name)

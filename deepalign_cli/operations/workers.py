@@ -1,0 +1,88 @@
+"""Threads that share a list of small tasks, and one thread, the caller's, for large ones."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import torch
+
+from deepalign_cli.progress import Progress
+
+Task = Callable[[], int]  # does something, and returns how many bytes that made
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:
+    """Run the small tasks in so many threads, in order as far as one begins after another, and the large ones here.
+
+    No more tasks are begun after one has failed, or the caller is interrupted; then what was raised is raised.
+    """
+    if threads <= 1:
+        for task in chain(small, large):
+            progress(task())
+        return
+    crew = _Crew(small, threads)
+    before = torch.get_num_threads()
+    try:
+        crew.start()
+        for task in large:
+            progress(task())
+            crew.tell(progress, wait=False)
+        crew.tell(progress, wait=True)
+    finally:
+        crew.stop()
+        torch.set_num_threads(before)
+
+
+class _Crew:
+    """Threads that take tasks until there are none, one failed, or they are stopped."""
+
+    def __init__(self, tasks: Iterator[Task], threads: int) -> None:
+        self._tasks, self._lock, self._stopped = tasks, threading.Lock(), False
+        self._done: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"piece-{i}") for i in range(threads)]
+        self._at_work = threads
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the tasks that have begun."""
+        self._stopped = True
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def tell(self, progress: Progress, *, wait: bool) -> None:
+        """Tell what was done; with `wait` until all is. Raises what a task has raised."""
+        while self._at_work and (wait or not self._done.empty()):
+            done = self._done.get()
+            if isinstance(done, BaseException):
+                raise done
+            if done is None:
+                self._at_work -= 1
+            else:
+                progress(done)
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)  # of this thread: the pieces are small, and there are several
+        try:
+            while (task := self._next()) is not None:
+                self._done.put(task())
+        except BaseException as error:  # told by the caller's thread
+            self._stopped = True
+            self._done.put(error)
+        self._done.put(None)
+
+    def _next(self) -> Task | None:
+        with self._lock:
+            return None if self._stopped else next(self._tasks, None)
