@@ -2,12 +2,13 @@
 
     python benchmarks/streaming.py FOLDER [--gigabytes 1] [--rounds 3] [--mergekit .../bin/mergekit-yaml]
 
-Makes in FOLDER two networks in bfloat16 with the names of a Llama, and the alignment by which B was planted: its
-MLP units and heads are in another order. Every round runs, one after the other: cp of A with fsync; a merge
-by -m none; one by the alignment; and mergekit's linear merge with --lazy-unpickle --low-cpu-memory. Before each
-run, what is to be written is on the disk; with --cold the inputs are not in the page cache. A command counts from start to exit, imports
-and all. Printed is the median of the rounds, over that of cp, the peak of the anonymous memory (RssAnon,
-sampled every 5 ms), and the peak of all that was resident, mapped files among them (ru_maxrss).
+Makes in FOLDER two networks in bfloat16 with the names of a Llama, and the alignment by which B was planted:
+its MLP units and heads are in another order. Every round runs, one after the other: cp of A with fsync; a
+merge by -m none; one by the alignment; and mergekit's linear merge with --lazy-unpickle --low-cpu-memory.
+Before each run all that was written before is on the disk; with --cold the inputs are not in the page cache.
+A command counts from start to exit, imports and all. Printed is the median of the rounds, over that of cp,
+the peak of the anonymous memory (RssAnon, sampled every 5 ms), and the peak of all that was resident, mapped
+files among them (ru_maxrss).
 """
 
 from __future__ import annotations

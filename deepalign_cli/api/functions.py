@@ -40,6 +40,7 @@ from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.sharded import OneFile
 from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.operations.transport import Transport, write_transport
 from deepalign_cli.operations.verify import Verdict, verify_session
@@ -82,7 +83,8 @@ def align(
     alignment = session.alignments()[0]
     if job is not None:
         with Hashes(session.inputs) as hashes:
-            write_aligned(job, session, [alignment], [job.output], hashes, time.perf_counter())
+            output = OneFile(job, job.output)
+            write_aligned(job, session, [alignment], [output], hashes, time.perf_counter())
     return alignment
 
 
@@ -128,9 +130,9 @@ def merge(
     tensors = merge.tensors  # kept, and written from there
     if job is not None:
         with Hashes(session.inputs) as hashes:
-            write_merge(job, merge, job.output, hashes, time.perf_counter())
-    notes = tuple(dict.fromkeys(merge.notes(merge.alignments)))
-    return Merged(_named(tensors, session), tuple(merge.alignments), notes)
+            write_merge(job, merge, OneFile(job, job.output), hashes, time.perf_counter())
+    alignments = tuple(merge.stream.measured(merge.alignments))
+    return Merged(_named(tensors, session), alignments, tuple(dict.fromkeys(merge.notes(alignments))))
 
 
 def transport(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deepalign_cli.checkpoint.hub import is_reference, parse_reference
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.grouped import option
-from deepalign_cli.cli.options import OUTPUT, AlignedOptions, Inputs
+from deepalign_cli.cli.options import OUTPUT, Inputs, WeightsOptions
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.resting import resting
 from deepalign_cli.cli.running_options import RunningOptions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AlignOptions(AlignedOptions):
+class AlignOptions(WeightsOptions):
     """What is written."""
 
     output: str | None = option(
@@ -70,7 +70,7 @@ def align(
     is_folder = not several and _is_folder(common.output, inputs[1])
     job = Job(
         tuple(inputs), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
-        running.subject(), reads=tuple(running.files()),
+        running.subject(), reads=tuple(running.files()), **common.writing(),
     )  # fmt: skip
     with out.progress("aligning") as progress:
         if is_folder:

@@ -34,15 +34,16 @@ def _show(out: Output, plan: MergePlan, lines: Sequence[str]) -> None:
     payload = {
         "dry_run": True, "output": plan.output, "method": plan.method, "groups": plan.groups, **plan.facts,
         "inputs": [{"name": name, "bytes": size} for name, size in plan.inputs],
-        "bytes": plan.bytes, "tensors": [asdict(tensor) for tensor in plan.tensors],
+        "bytes": plan.bytes, "files": plan.files, "tensors": [asdict(tensor) for tensor in plan.tensors],
     }  # fmt: skip
     out.result(payload, "\n".join(lines), plan.output)
 
 
 def _heading(plan: MergePlan) -> str:
     return (
-        f"would write {plan.output} ({quantity(plan.bytes, 'B')}): {len(plan.tensors)} tensors, "
-        f"named and typed as in {plan.inputs[0][0]}"
+        f"would write {plan.output} ({quantity(plan.bytes, 'B')}): "
+        f"{len(plan.tensors)} tensors{_files(plan)}, "
+        f"named {'' if 'dtype' in plan.facts else 'and typed '}as in {plan.inputs[0][0]}"
     )
 
 
@@ -59,6 +60,10 @@ def _lines(plan: MergePlan) -> list[str]:
     if ruled:
         lines.append(f"{ruled} tensors have weights of their own; --json lists them")
     return [*lines, _NOTHING]
+
+
+def _files(plan: MergePlan) -> str:
+    return f" in {len(plan.files)} files and an index" if len(plan.files) > 1 else ""
 
 
 def _inputs(plan: MergePlan, weights: tuple[float, ...]) -> list[str]:
@@ -80,6 +85,6 @@ def _alignment(plan: MergePlan) -> str:
 
 
 def _combiner(plan: MergePlan) -> str:
-    left_out = ("combine", "weights", "weights_for", "base")
+    left_out = ("combine", "weights", "weights_for", "base", "dtype")
     options = [f"{k.rstrip('_')} {v}" for k, v in plan.facts.items() if k not in left_out]
     return f"{plan.facts['combine']}{': ' if options else ''}{', '.join(options)}"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.checkpoint.hub import is_reference
+from deepalign_cli.checkpoint.info import CODES
 from deepalign_cli.cli.adapters import check_idle, default_folder, merge_loras
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_plan
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.merge_recipe import check_saving, recipe_of, save_recipe
-from deepalign_cli.cli.options import MERGING, OUTPUT, AlignedOptions, MergeInputs
+from deepalign_cli.cli.options import MERGING, OUTPUT, MergeInputs, WeightsOptions
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.merge import Merging
 
 NAIVE = "none"
+
+
+class OutputType(StrEnum):
+    """What `--dtype` takes."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class CombineOptions:
 
 
 @dataclass(frozen=True)
-class MergeOptions(AlignedOptions):
+class MergeOptions(WeightsOptions):
     """What else is done with the merged network."""
 
     dry_run: bool = flag(
@@ -85,6 +95,9 @@ class MergeOptions(AlignedOptions):
         "it): BatchNorm is re-estimated; other layers get statistics between their parents' (REPAIR).",
         MERGING, metavar="SOURCE",
     )  # fmt: skip
+    dtype: OutputType | None = option(
+        "The type of the output's floating-point tensors: each is rounded to it once; A's by default.", OUTPUT
+    )
     output: str | None = option(
         "The .safetensors file to write; or OUT/, a folder that also holds A's configuration and tokenizer "
         "and a model card. OUT is a folder if A is one.", OUTPUT, short="-o", metavar="OUT",
@@ -148,6 +161,7 @@ def merge(
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, reads, bare,
+        **common.writing(), dtype=CODES[common.dtype.value] if common.dtype else None,
     )  # fmt: skip
     check_saving(common.save_recipe, job, dry_run=common.dry_run)
     if common.dry_run:
@@ -158,7 +172,7 @@ def merge(
     with out.progress("aligning") as progress:
         if is_folder:
             title = sharing.push.split("/")[1] if sharing.push else target.resolve().name
-            options = _command(title, merging, common.repair, method, aligning, running)
+            options = _command(title, merging, common, method, aligning, running)
             report = merge_folder(job, title, options, weighed, progress)
         else:
             report = merge_files(job, weighed, progress)
@@ -212,13 +226,18 @@ def _own(recipe: Path | None) -> tuple[Path, ...]:
 
 
 def _command(
-    title: str, merging: MergingOptions, repair: str | None, method: str | None, aligning: AligningOptions,
+    title: str, merging: MergingOptions, common: MergeOptions, method: str | None, aligning: AligningOptions,
     running: RunningOptions,
 ) -> list[str]:  # fmt: skip
     """The options that make the network again."""
     how = {name: value for name, value in typed(merging).items() if name not in ("--base", "--path")}
-    how |= {"--combine": merging.combine or merging.path, "--repair": repair and without_folder(repair)}
-    return words({**how, "-m": method, **typed(aligning), **typed(running), "-o": f"{title}/"})
+    how |= {
+        "--combine": merging.combine or merging.path,
+        "--repair": common.repair and without_folder(common.repair),
+    }
+    size = common.max_shard_size
+    wrote = {"--dtype": common.dtype and common.dtype.value, "--max-shard-size": size and str(size)}
+    return words({**how, "-m": method, **typed(aligning), **typed(running), **wrote, "-o": f"{title}/"})
 
 
 def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int, *, on_zero: bool = False) -> Merging:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deepalign_cli.aligners.methods import Onto
 from deepalign_cli.checkpoint.hub import set_offline
+from deepalign_cli.checkpoint.sharding import parse_size
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
 from deepalign_cli.symmetry.kinds import Kind, parse_kinds
@@ -96,6 +97,25 @@ class AlignedOptions(WriteOptions):
     save_alignment: Path | None = option(
         "Also save the alignment itself (a few kB), for --alignment later.", OUTPUT, metavar="FILE"
     )
+
+
+@dataclass(frozen=True)
+class WeightsOptions(AlignedOptions):
+    """The same for commands that write a network's weights."""
+
+    max_shard_size: int | None = option(
+        "Write the weights of a folder, OUT/, into files of at most this size and an index, as transformers "
+        "does; 5GB by default. KB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB of 1024.", OUTPUT,
+        metavar="SIZE", parser=parse_size,
+    )  # fmt: skip
+    threads: int | None = option(
+        "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
+    )
+
+    def writing(self) -> dict[str, Any]:
+        """What a job is given of these."""
+        given = {"max_shard": self.max_shard_size, "threads": self.threads}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

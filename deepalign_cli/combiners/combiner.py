@@ -38,8 +38,8 @@ class Combiner:
     `weighing` says), the values of `parameters` and, where it is `seeded`, `seed`; it returns a `Combine`.
     `least` and `most` are how many networks it takes besides a base; `base` says that the first input is the
     base that the others were trained from, unless that is an `optional_base` and none is given. `sentence` is
-    what a card says of the result, of "{count} networks". An `elementwise` one makes each entry of the entries
-    at that place alone, NaN where one of them is NaN: tensors are then combined by pieces, in several threads.
+    what a card says of the result, of "{count} networks". An `elementwise` one makes each entry of
+    the entries at that place alone, NaN where one is NaN: it gets pieces of tensors, in several threads.
     """
 
     name: str

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.sharding import WEIGHTS, split
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import set_blocks
-from deepalign_cli.operations.output_folder import (
-    WEIGHTS,
-    check_files,
-    check_folder,
-    copy_file,
-    created_folder,
-)
+from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.sharded import OneFile, WeightsTarget, output_of
 from deepalign_cli.operations.shared_tensors import check_followed
-from deepalign_cli.operations.stream import Stream
+from deepalign_cli.operations.stream import Stream, entries_of
 from deepalign_cli.progress import SILENT, Progress
 
 ALIGNING = 0.9  # of the work, where alignments are to be found: what is left is reading and writing
@@ -47,7 +44,8 @@ def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -
     with Hashes(session.inputs) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
-        return write_aligned(job, session, alignments, outputs, hashes, started, progress)
+        files = [OneFile(job, output) for output in outputs]
+        return write_aligned(job, session, alignments, files, hashes, started, progress)
 
 
 def align_folder(job: Job, progress: Progress = SILENT) -> Report:
@@ -62,20 +60,23 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
     set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open()
     beside, left_out = companions(session.inputs[1])
-    check_files(job, (*beside, WEIGHTS))
-    with created_folder(folder) as place, Hashes(session.inputs) as hashes:
+    check_files(job, tuple(beside))
+    shards = split(entries_of(session.fit.wholes[1]), job.max_shard)
+    check_weights(job, shards)
+    with ExitStack() as stack, Hashes(session.inputs) as hashes:
+        output = output_of(job, shards, stack)
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
-        target = place / WEIGHTS
-        (report,) = write_aligned(job, session, alignments, [target], hashes, started, progress)
+        (report,) = write_aligned(job, session, alignments, [output], hashes, started, progress)
+        force = job.settings.force or len(shards) > 1  # what an earlier run has left
         for name, source in beside.items():
-            copy_file(source, place / name, force=job.settings.force)
-    return replace(report, output=folder, notes=(*report.notes, *left_out), files=(WEIGHTS, *beside))
+            copy_file(source, output.place / name, force=force)
+    return replace(report, output=folder, notes=(*report.notes, *left_out), files=(*output.files, *beside))
 
 
 def write_aligned(
-    job: Job, session: Session, alignments: Sequence[Alignment], outputs: Sequence[Path], hashes: Hashes,
-    started: float, progress: Progress = SILENT,
+    job: Job, session: Session, alignments: Sequence[Alignment], outputs: Sequence[WeightsTarget],
+    hashes: Hashes, started: float, progress: Progress = SILENT,
 ) -> tuple[Report, ...]:  # fmt: skip
     """Write each moving input of a session, aligned, to its output; and the alignment if the job says so.
 
@@ -87,17 +88,18 @@ def write_aligned(
     facts, rest = facts_of("align", session, alignments), progress.part(1.0)
     reports = []
     for i, (output, alignment) in enumerate(zip(outputs, alignments, strict=True), 1):
-        output.parent.mkdir(exist_ok=True)
+        if isinstance(output, OneFile):
+            output.path.parent.mkdir(exist_ok=True)
         pair = [session.reference, session.inputs[i]]
         whole = session.fit.wholes[i]
         size = sum(info.nbytes for info in whole.infos.values())
-        writing = rest.part(1 / len(outputs), f"writing {output.name}", size, "B")
+        writing = rest.part(1 / len(outputs), f"writing {output.path.name}", size, "B")
         stream = Stream(pair, [alignment], whole, None, moves_layout=True, threads=job.threads)
-        metadata = stream.write(output, facts, hashes.of(0, i), job.settings, job.untouchable, writing)
+        metadata = output.write(stream, facts, hashes.of(0, i), writing)
         alignment = measured_for(alignment, *pair)
-        notes = tuple(dict.fromkeys(notes_of_pairs(pair, [alignment])))
+        notes = tuple(dict.fromkeys([*output.notes, *notes_of_pairs(pair, [alignment])]))
         seconds = time.perf_counter() - started
-        reports.append(Report(output, (alignment,), seconds, size, notes, metadata))
+        reports.append(Report(output.path, (alignment,), seconds, size, notes, metadata))
     keep_alignment(job, alignments, hashes)
     return tuple(reports)
 

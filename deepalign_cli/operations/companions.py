@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint import DTYPES, Checkpoint
+from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.folder import inside
 from deepalign_cli.checkpoint.hub import fetch_beside, parse_reference
 from deepalign_cli.errors import CheckpointError
@@ -55,3 +57,12 @@ def _problem(folder: Path, name: str) -> str | None:
     if not path.is_file():
         return "it is not a plain file"
     return f"it is longer than {LIMIT:,} bytes" if path.stat().st_size > LIMIT else None
+
+
+def name_dtype(config: Path, dtype: str) -> None:
+    """Have a config.json name the type of the weights, a code of safetensors, where it names one."""
+    table = json.loads(config.read_bytes())
+    names = [name for name in ("dtype", "torch_dtype") if isinstance(table.get(name), str)]
+    if names:
+        table |= dict.fromkeys(names, DTYPES[dtype].torch_name)
+        write_bytes(config, (json.dumps(table, indent=2) + "\n").encode(), force=True)

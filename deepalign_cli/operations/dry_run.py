@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint import DTYPES, Checkpoint
+from deepalign_cli.checkpoint.sharding import WEIGHTS, split
 from deepalign_cli.combiners.rules import weights_of
 from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.merge import Merging
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.merged_folder import CARD
-from deepalign_cli.operations.output_folder import WEIGHTS, check_folder
+from deepalign_cli.operations.output_folder import check_folder, check_weights
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.stream import entries_of
 from deepalign_cli.operations.transport import check_scale, fitted_to, opened
 
 
@@ -35,6 +37,7 @@ class MergePlan:
 
     `inputs` are the inputs' names and their bytes, the base first if there is one. `groups` are the sizes of
     the groups of units that may move; None where the networks stay as they are, or move by saved alignments.
+    `files` are those of a folder's weights.
     """
 
     output: Path
@@ -45,6 +48,7 @@ class MergePlan:
     facts: Mapping[str, object]
     tensors: tuple[PlannedTensor, ...]
     notes: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -66,14 +70,18 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
     job, session = job.open()
     check_mergeable(session.inputs)
     merging.of(session.fit.wholes[0])
+    shards = split(entries_of(session.fit.wholes[0], job.dtype), job.max_shard) if is_folder else ()
+    if is_folder:
+        check_weights(job, shards)
     return MergePlan(
         output=job.output,
         inputs=_sized(session.inputs),
         has_base=merging.has_base,
         method="saved alignments" if job.alignments else session.settings.method,
         groups=_groups(job, session),
-        facts=merging.facts(),
-        tensors=_tensors(session, merging),
+        facts=merging.facts() | ({"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}),
+        tensors=_tensors(session, merging, job.dtype),
+        files=tuple(shard.name for shard in shards),
         notes=tuple(dict.fromkeys([*notes_on_parts(session.inputs), *merging.notes()])),
     )
 
@@ -116,13 +124,14 @@ def _sized(inputs: Sequence[Checkpoint]) -> tuple[tuple[str, int], ...]:
     return tuple((one.called, sum(info.nbytes for info in one.infos.values())) for one in inputs)
 
 
-def _tensors(session: Session, merging: Merging) -> tuple[PlannedTensor, ...]:
+def _tensors(session: Session, merging: Merging, dtype: str | None) -> tuple[PlannedTensor, ...]:
     own = weights_of(merging.rules, session.fit.wholes[0])
     usual = merging.row.shares(merging.weights)
+    entries = {entry.name: entry for entry in entries_of(session.fit.wholes[0], dtype)}
     tensors = []
     for name, info in session.fit.wholes[0].infos.items():
         is_combined = name in session.inputs[0] and (info.is_float or info.is_complex)
         weights = own.get(name, usual) if is_combined and merging.row.weighed else None
-        if not info.is_implied:
-            tensors.append(PlannedTensor(info.stored_name, info.dtype, info.shape, info.nbytes, weights))
+        if entry := entries.get(info.stored_name):
+            tensors.append(PlannedTensor(entry.name, entry.dtype, entry.shape, entry.nbytes, weights))
     return tuple(tensors)

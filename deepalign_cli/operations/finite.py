@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from deepalign_cli.checkpoint import Checkpoint
@@ -22,4 +24,4 @@ def is_finite(w: torch.Tensor) -> bool:
     w = real_view(w)
     if w.itemsize == 1:
         w = w.float()
-    return bool(w.sum().isfinite()) or bool(w.isfinite().all())
+    return math.isfinite(float(w.sum())) or bool(w.isfinite().all())

@@ -9,12 +9,13 @@ from pathlib import Path
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.hub import shown_source
+from deepalign_cli.checkpoint.sharding import MAX_SHARD
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.workers import usable_cores
+from deepalign_cli.operations.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Job:
     is what the networks are run as and on, where anything runs them; `repair` names the data that a merged
     network is repaired on. `reads` are files that are read besides: no output may take their place.
     `recipe` has the lines on options of the recipe that metadata and cards hold.
+    Weights are written by so many `threads`; in a folder in files of at most `max_shard` bytes; by `merge`
+    with floating-point tensors of the type `dtype`, a code of safetensors.
     """
 
     inputs: tuple[Path, ...]
@@ -38,6 +41,8 @@ class Job:
     reads: tuple[Path, ...] = ()
     recipe: str = ""
     threads: int = field(default_factory=usable_cores)
+    max_shard: int = MAX_SHARD
+    dtype: str | None = None
 
     @property
     def untouchable(self) -> tuple[Path, ...]:

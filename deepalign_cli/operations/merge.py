@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.checkpoint import DTYPES
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.combiners.combiner import Combine, Combiner
 from deepalign_cli.combiners.rules import WeightRule, ruled
@@ -24,7 +24,9 @@ from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.stream import Stream
+from deepalign_cli.operations.threads import usable_cores
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
@@ -106,8 +108,9 @@ class Merge:
     """The network that a session's inputs are merged into; it is computed once."""
 
     def __init__(
-        self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT
-    ) -> None:
+        self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT, *,
+        dtype: str | None = None, threads: int | None = None,
+    ) -> None:  # fmt: skip
         self.session, self.merging, self.repair = session, merging, repair
         check_mergeable(session.inputs)
         self.combine = merging.of(session.fit.wholes[0])
@@ -118,7 +121,8 @@ class Merge:
         elementwise = merging.row.elementwise
         self.stream = Stream(
             session.inputs, self.alignments, session.fit.wholes[0], self.combine, elementwise=elementwise,
-            measures=resting is not None, checks=not (elementwise or session.is_finite),
+            measures=resting is not None, checks=not (elementwise or session.is_finite), dtype=dtype,
+            threads=threads or usable_cores(),
         )  # fmt: skip
         if session.fit.is_partial:
             self.stream.spec = session.fit.symmetry_of(0, self.alignments[0].symmetry.spec).spec
@@ -167,14 +171,14 @@ def merge_files(job: Job, merging: Merging | None = None, progress: Progress = S
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
-        merge = Merge(session, merging, job.repair, finding)
-        return write_merge(job, merge, job.output, hashes, started, progress)
+        merge = Merge(session, merging, job.repair, finding, dtype=job.dtype, threads=job.threads)
+        return write_merge(job, merge, OneFile(job, job.output), hashes, started, progress)
 
 
 def write_merge(
-    job: Job, merge: Merge, output: Path, hashes: Hashes, started: float, progress: Progress = SILENT
+    job: Job, merge: Merge, output: WeightsTarget, hashes: Hashes, started: float, progress: Progress = SILENT
 ) -> Report:
-    """Write a merged network to a file, and its alignment where the job asks for that.
+    """Write a merged network, and its alignment where the job asks for that.
 
     Raises:
         DeepalignError: an alignment was made for other inputs, or the output cannot be written.
@@ -186,11 +190,12 @@ def write_merge(
         facts |= {"recipe": recipe_for(names, job.recipe, has_base=merge.merging.has_base)}
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
-    size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
-    writing = progress.part(1.0, f"writing {output.name}", size, "B")
-    metadata = merge.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
+    facts |= {"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}
+    size = sum(entry.nbytes for entry in merge.stream.entries())
+    writing = progress.part(1.0, f"writing {job.output.name}", size, "B")
+    metadata = output.write(merge.stream, facts, hashes.values, writing)
     pairs = zip(merge.stream.measured(merge.alignments), session.moving, strict=True)
     alignments = tuple(measured_for(a, session.reference, m) for a, m in pairs)
     keep_alignment(job, alignments, hashes)
-    notes = tuple(dict.fromkeys(merge.notes(alignments)))
-    return Report(output, alignments, time.perf_counter() - started, size, notes, metadata)
+    notes = tuple(dict.fromkeys([*output.notes, *merge.notes(alignments)]))
+    return Report(job.output, alignments, time.perf_counter() - started, size, notes, metadata)

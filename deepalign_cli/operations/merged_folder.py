@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.checkpoint.sharding import WEIGHTS, split
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
-from deepalign_cli.operations.companions import companions
+from deepalign_cli.operations.companions import companions, name_dtype
 from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
-from deepalign_cli.operations.output_folder import (
-    WEIGHTS,
-    check_files,
-    check_folder,
-    copy_file,
-    created_folder,
-)
+from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.sharded import output_of
+from deepalign_cli.operations.stream import entries_of
 from deepalign_cli.plots import save_curves
 from deepalign_cli.progress import SILENT, Progress
 
@@ -48,25 +46,31 @@ def merge_folder(
     """
     started, merging = time.perf_counter(), merging or Merging()
     merging.check(len(job.inputs))
-    folder, force = job.output, job.settings.force
+    folder = job.output
     check_folder(job, (WEIGHTS, CARD))  # before anything is fetched
     set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
-    check_files(job, (*beside, WEIGHTS, CARD, *([PICTURE] if job.running.data else [])))
-    with created_folder(folder) as place, Hashes(session.inputs) as hashes:
-        merge = Merge(session, merging, job.repair, progress.part(_ALIGNING, "aligning"))
+    check_files(job, (*beside, CARD, *([PICTURE] if job.running.data else [])))
+    shards = split(entries_of(session.fit.wholes[0], job.dtype), job.max_shard)
+    check_weights(job, shards)
+    with ExitStack() as stack, Hashes(session.inputs) as hashes:
+        output = output_of(job, shards, stack)
+        aligning = progress.part(_ALIGNING, "aligning")
+        merge = Merge(session, merging, job.repair, aligning, dtype=job.dtype, threads=job.threads)
         testbed, cost = session.testbed, None
         if testbed is not None:
             cost = cost_of(merge, testbed, progress.part(_MEASURING, "measuring"))
+        report = write_merge(job, merge, output, hashes, started, progress)
+        place, force = output.place, job.settings.force or len(shards) > 1  # what an earlier run has left
         pictures, unable = _drawn(cost, place, force=force)
-        target = place / WEIGHTS
-        report = write_merge(replace(job, output=target), merge, target, hashes, started, progress)
         for name, source in beside.items():
             copy_file(source, place / name, force=force)
+        if job.dtype is not None and "config.json" in beside:
+            name_dtype(place / "config.json", job.dtype)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
-        files = (WEIGHTS, *beside, *pictures, CARD)
+        files = (*output.files, *beside, *pictures, CARD)
         report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)), files=files)
         facts = facts_for(title, options, report, cost, session.reference, job.inputs, pictures)
         write_bytes(place / CARD, card(facts).encode(), force=force)

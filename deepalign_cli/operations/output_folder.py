@@ -17,13 +17,11 @@ from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference
+from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import OutputError, UsageError
 from deepalign_cli.operations.job import Job
 
-WEIGHTS = "model.safetensors"
-# What readers of folders would take in place of the weights.
-_SHADOWS = ("model.safetensors.index.json",)
 _CHUNK = 1 << 20
 
 
@@ -43,11 +41,29 @@ def check_folder(job: Job, names: Sequence[str]) -> None:
     for source in job.inputs:
         if not is_reference(source) and source.is_dir() and folder.samefile(source):
             raise UsageError(f"'{folder}' is one of the inputs.", "name another folder.")
-    for name in _SHADOWS:
-        if os.path.lexists(folder / name):
-            problem = f"'{folder / name}' would be read in place of the weights."
-            raise UsageError(problem, "remove it, or name another folder.")
+    if not job.settings.force:  # else it is not known yet whether there will be shards
+        _check_index(folder)
     check_files(job, names)
+
+
+def check_weights(job: Job, shards: Sequence[Shard]) -> None:
+    """Refuse files in the output's folder that must not be overwritten, or would be read in place of it.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if real_target(job.output).is_dir():
+        check_files(job, [shard.name for shard in shards])
+        if len(shards) == 1:
+            _check_index(job.output)
+        elif not job.settings.force:
+            check_files(job, [WEIGHTS, INDEX])
+
+
+def _check_index(folder: Path) -> None:
+    if os.path.lexists(folder / INDEX):
+        problem = f"'{folder / INDEX}' would be read in place of the weights."
+        raise UsageError(problem, "remove it, or name another folder.")
 
 
 def check_files(job: Job, names: Sequence[str]) -> None:
@@ -66,18 +82,19 @@ def created_folder(folder: Path) -> Iterator[Path]:
         yield target
         return
     hidden = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.partial"
-    with _reported(folder):
+    with reported(folder):
         hidden.mkdir()
     try:
         yield hidden
-        with _reported(folder):
-            _publish(hidden, target, folder)
+        with reported(folder):
+            publish(hidden, target, folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
 @contextmanager
-def _reported(folder: Path) -> Iterator[None]:
+def reported(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses into a sentence. Raises OutputError."""
     try:
         yield
     except OSError as error:
@@ -85,18 +102,20 @@ def _reported(folder: Path) -> Iterator[None]:
         raise OutputError(message, "check the folder and its permissions.") from None
 
 
-def _publish(hidden: Path, target: Path, folder: Path) -> None:
-    _sync(hidden)
+def publish(hidden: Path, target: Path, folder: Path) -> None:
+    """Give a hidden folder its name. Raises UsageError where that is taken meanwhile."""
+    sync_folder(hidden)
     try:
         hidden.rename(target)
     except OSError:
         if not target.exists():
             raise
         raise UsageError(f"'{folder}' exists.", "name another folder.") from None
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

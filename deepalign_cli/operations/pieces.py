@@ -12,14 +12,14 @@ from torch import Tensor
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.symmetry.moves import Move
 
-ELEMENTS = 1 << 18  # of one piece, about
+ELEMENTS = 1 << 19  # of one piece, about
 # Vector instructions take up to 64 entries at once and round what is left over as others do. With pieces of
 # whole such lots the same entries are left over as in the whole tensor, and every number is the same.
 _LOT = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class MovedInput:
     """A tensor of one network, and what moves it."""
 
     checkpoint: Checkpoint
@@ -45,7 +45,7 @@ class Source:
 class Pieces:
     """The pieces of one tensor: the same rows of every source."""
 
-    def __init__(self, sources: Sequence[Source], shape: Sequence[int]) -> None:
+    def __init__(self, sources: Sequence[MovedInput], shape: Sequence[int]) -> None:
         still = all(source.move.is_still for source in sources)
         self.sources = sources
         self.shape = (math.prod(shape),) if still else tuple(shape)

@@ -252,9 +252,9 @@ class Session:
         return self._alignments[name]
 
     def resting(self) -> list[Alignment] | None:
-        """Alignments by which all units stay, without distances; None where any move or inputs are run or partial.
+        """Alignments by which all units stay, not measured; None where any may move, or more is to be read.
 
-        Nothing is read for them: whoever reads the inputs measures them, and looks for NaN.
+        Whoever reads the inputs measures them, and looks for NaN.
         """
         is_naive = self.settings.method == NAIVE and not (self.saved or self.fit.is_partial)
         if not is_naive or (self._running is not None and needs_data(self._running)):

@@ -17,11 +17,11 @@ from deepalign_cli.checkpoint.placed import PlacedFile, placed_file
 from deepalign_cli.combiners.combiner import Combine
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.operations.finite import is_finite
-from deepalign_cli.operations.pieces import Pieces, Source
+from deepalign_cli.operations.pieces import MovedInput, Pieces
 from deepalign_cli.operations.provenance import provenance, with_hashes
 from deepalign_cli.operations.session import check_hashes
 from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.workers import Task, run_tasks, usable_cores
+from deepalign_cli.operations.threads import Task, run_tasks, usable_cores
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.moves import Move
@@ -35,11 +35,11 @@ class Stream:
     """Reads what makes a tensor, moves it, combines it, and hands it to the writer.
 
     The output has the names and types of `layout`, or floating-point numbers of the type `dtype`. Without
-    `combine` it is the moving input. Where that is `elementwise` tensors are made by pieces, in `threads`
-    threads. `known` are tensors that are known already. Those of the
-    layout alone are kept, moved by the alignment if it `moves_layout`: if that is the moving input. `spec` is
-    what the metadata say in place of the alignment's. Where it `measures`, `measured` gives the alignments the
-    distances of what was read; where it `checks`, inputs are looked at for NaN that the output might not show.
+    `combine` it is the moving input. Where that is `elementwise`, tensors are made by pieces, in `threads`
+    threads. `known` are tensors that are known already. Those of the layout alone are kept, moved by the
+    alignment if it `moves_layout`: if that is the moving input. `spec` is what the metadata say in place of
+    the alignment's. Where it `measures`, `measured` gives the alignments the distances of what was read;
+    where it `checks`, inputs are looked at for NaN that the output might not show.
     """
 
     inputs: Sequence[Checkpoint]
@@ -55,18 +55,16 @@ class Stream:
     measures: bool = False
     checks: bool = False
     _squares: list[tuple[int, float]] = field(default_factory=list)
+    _sums: list[list[float]] = field(default_factory=list)
 
     @property
     def infos(self) -> list[TensorInfo]:
         """The tensors that are written."""
-        return [info for info in self.layout.infos.values() if not info.is_implied]
+        return _written(self.layout)
 
     def entries(self) -> list[Entry]:
         """The same as they are written."""
-        return [Entry(i.stored_name, self._code(i), i.shape) for i in self.infos]
-
-    def _code(self, info: TensorInfo) -> str:
-        return self.dtype if self.dtype and info.is_float else info.dtype
+        return entries_of(self.layout, self.dtype)
 
     def metadata(self, facts: Mapping[str, object], settings: Settings) -> dict[str, str]:
         """What the output says of itself, the inputs' hashes left open; `facts` are about how it is made."""
@@ -144,9 +142,11 @@ class Stream:
         moves = [alignment.symmetry.move(alignment.element, name) for alignment in self.alignments]
         shape, still = self.layout.infos[name].shape, Move(name, {}, {})
         if name not in self.inputs[0]:
-            return Pieces([Source(self.layout, name, moves[0] if self.moves_layout else still)], shape)
-        moved = [Source(c, name, move) for c, move in zip(self.inputs[1:], moves, strict=True)]
-        return Pieces(moved if self.combine is None else [Source(self.inputs[0], name, still), *moved], shape)
+            return Pieces([MovedInput(self.layout, name, moves[0] if self.moves_layout else still)], shape)
+        moved = [MovedInput(c, name, move) for c, move in zip(self.inputs[1:], moves, strict=True)]
+        return Pieces(
+            moved if self.combine is None else [MovedInput(self.inputs[0], name, still), *moved], shape
+        )
 
     def tensor(self, name: str) -> Tensor:
         """One tensor of the network.
@@ -184,11 +184,23 @@ class Stream:
             norm = torch.linalg.vector_norm(widened(parts[0]) - widened(moved))
             self._squares.append((place, float(norm) ** 2))
 
+    def take_squares(self) -> list[float]:
+        """What was measured since this was last asked: each moving input's squared distance."""
+        taken, self._squares = self._squares, []
+        count = len(self.alignments) * self.measures
+        self.add_squares([math.fsum(square for at, square in taken if at == i) for i in range(count)])
+        return self._sums[-1]
+
+    def add_squares(self, squares: Sequence[float]) -> None:
+        """Count squared distances of tensors that were read before, as `take_squares` returned them."""
+        self._sums.append(list(squares))
+
     def measured(self, alignments: Sequence[Alignment]) -> list[Alignment]:
         """The alignments with the distances after them of all that was read, which are those before, too."""
         if not self.measures:
             return list(alignments)
-        sums = [math.sqrt(math.fsum(s for at, s in self._squares if at == i)) for i in range(len(alignments))]
+        self.take_squares()
+        sums = [math.sqrt(math.fsum(column)) for column in zip(*self._sums, strict=True)]
         pairs = zip(alignments, sums, strict=True)
         return [replace(one, distance_before=apart, distance_after=apart) for one, apart in pairs]
 
@@ -211,3 +223,14 @@ class Stream:
                 raise NonFiniteError(problem, "use an earlier checkpoint.")
         problem = f"'{name}' overflows its type when it is combined."
         raise MismatchError(problem, "convert the inputs to float32 first.")
+
+
+def entries_of(layout: Checkpoint, dtype: str | None = None) -> list[Entry]:
+    """The tensors of an output with this layout, floating-point ones in that type."""
+    return [
+        Entry(i.stored_name, dtype if dtype and i.is_float else i.dtype, i.shape) for i in _written(layout)
+    ]
+
+
+def _written(layout: Checkpoint) -> list[TensorInfo]:
+    return [info for info in layout.infos.values() if not info.is_implied]

@@ -1,7 +1,7 @@
-"""What an element does to one tensor where units only move or are multiplied, and some rows of the result alone.
+"""What an element does to one tensor where units only move or are multiplied, and to some rows of it alone.
 
-Rows are indices of the first axis. A row of the result is made of one row of the tensor, so that tensors of any
-size can be moved by pieces; what comes out is the same to the bit.
+Rows are indices of the first axis. A row of the result is made of one row of the tensor, so that tensors of
+any size can be moved by pieces; what comes out is the same to the bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class Move:
-    """Of the tensor `name`: which entry comes to each place of an axis, and what its entries are multiplied by.
+    """Which entry of the tensor `name` comes to each place of an axis, and what entries are multiplied by.
 
     Axes that are not named stay as they are. `added` is what phases add to a bias after that.
 
@@ -52,7 +52,7 @@ class Move:
         return 0 in self.indices
 
     def __call__(self, w: Shaped[Tensor, " ..."]) -> Shaped[Tensor, " ..."]:
-        """The tensor after the move; itself where it stays. Raises SpecError where it cannot be multiplied."""
+        """The tensor after the move, or itself. Raises SpecError where it cannot be multiplied."""
         for axis, index in self.indices.items():
             w = w.index_select(0, index.to(w.device)) if axis == 0 else _taken(w, axis, index)
         if self.added is None and not self.factors:

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.errors import CheckpointError, UsageError, one_line
 from deepalign_cli.network.autoencoder import Autoencoder, DecoderConfig
-from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.metanetworks import METANETWORKS, make_metanetwork, metanetwork_table
 from deepalign_cli.network.saved_autoencoder import save_autoencoder
 from deepalign_cli.train.corpus import Corpus, accuracy

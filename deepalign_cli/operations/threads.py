@@ -21,9 +21,9 @@ def usable_cores() -> int:
 
 
 def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:
-    """Run the small tasks in so many threads, in order as far as one begins after another, and the large ones here.
+    """Run the small tasks in so many threads, each begun in its turn, and the large ones here.
 
-    No more tasks are begun after one has failed, or the caller is interrupted; then what was raised is raised.
+    Raises what a task raises, and no task is begun after that, or after an interrupt.
     """
     if threads <= 1:
         for task in chain(small, large):

@@ -1,0 +1,66 @@
+"""A folder in the place of another one, in one step, with the files of that one that are not weights."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, is_shard
+from deepalign_cli.operations.output_folder import sync_folder
+
+_AT_FDCWD, _EXCHANGE = -100, 2  # of Linux
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Give `new` the place of `old`, and what else lies in `old`; old weights and what there is anew go.
+
+    Files are linked into `new` before, so that they are there at any moment; folders move after.
+
+    Raises:
+        OSError: a file cannot be linked or a folder renamed; both folders are there still.
+    """
+    for entry in os.scandir(old):
+        if entry.is_file(follow_symlinks=False) and not is_weights(entry.name):
+            _link(Path(entry.path), new / entry.name)
+    shutil.copymode(old, new)
+    sync_folder(new)
+    _exchange(new, old)  # from here on `old` is the new one
+    sync_folder(old.parent)
+    for entry in os.scandir(new):
+        if not entry.is_file(follow_symlinks=False) and not os.path.lexists(old / entry.name):
+            Path(entry.path).rename(old / entry.name)
+    shutil.rmtree(new, ignore_errors=True)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name holds weights that a folder's reader would load, or part of them."""
+    return name in (WEIGHTS, INDEX) or is_shard(name)
+
+
+def _link(source: Path, target: Path) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except PermissionError:  # a file system without links
+            shutil.copy2(source, target)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # another C library
+        _exchange_in_steps(new, old)
+        return
+    if call(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _EXCHANGE):
+        _exchange_in_steps(new, old)
+
+
+def _exchange_in_steps(new: Path, old: Path) -> None:
+    """The same where the file system cannot: for a moment there is neither, and both under hidden names."""
+    aside = new.with_name(f"{new.name}.old")
+    old.rename(aside)
+    new.rename(old)
+    aside.rename(new)
