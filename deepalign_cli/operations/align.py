@@ -18,7 +18,6 @@ from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
-from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget, output_of
 from deepalign_cli.operations.shared_tensors import check_followed
 from deepalign_cli.operations.stream import Stream, entries_of
@@ -39,10 +38,10 @@ def align_each(job: Job, outputs: Sequence[Path], progress: Progress = SILENT) -
     """
     started = time.perf_counter()
     check_outputs(job, outputs)
-    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
+    set_blocks(streams=job.only_streams)
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
-        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
         files = [OneFile(job, output) for output in outputs]
         return write_aligned(job, session, alignments, files, hashes, started, progress)
@@ -57,7 +56,7 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
     """
     started, folder = time.perf_counter(), job.output
     check_folder(job, (WEIGHTS,))
-    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
+    set_blocks(streams=job.only_streams)
     job, session = job.open()
     beside, left_out = companions(session.inputs[1])
     check_files(job, tuple(beside))
@@ -65,7 +64,7 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
         output = output_of(job, shards, stack)
-        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
         (report,) = write_aligned(job, session, alignments, [output], hashes, started, progress)
         force = job.settings.force or len(shards) > 1  # what an earlier run has left

@@ -14,7 +14,7 @@ from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
-from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.threads import usable_cores
 
 
@@ -49,6 +49,11 @@ class Job:
         """All files that no output may take the place of."""
         spec = self.settings.spec
         return (*self.inputs, *self.alignments, *self.reads, *([spec] if isinstance(spec, Path) else []))
+
+    @property
+    def only_streams(self) -> bool:
+        """Whether inputs are read for the output alone: nothing is to be aligned."""
+        return bool(self.alignments) or self.settings.method == NAIVE
 
     def open(self, *, measured: bool = False) -> tuple[Job, Session]:
         """The inputs, opened; and the job with the files that they were fetched to.

@@ -23,7 +23,6 @@ from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
-from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.operations.threads import usable_cores
@@ -167,10 +166,10 @@ def merge_files(job: Job, merging: Merging | None = None, progress: Progress = S
     started, merging = time.perf_counter(), merging or Merging()
     merging.check(len(job.inputs))
     check_outputs(job, [job.output])
-    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
+    set_blocks(streams=job.only_streams)
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
-        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
+        finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
         merge = Merge(session, merging, job.repair, finding, dtype=job.dtype, threads=job.threads)
         return write_merge(job, merge, OneFile(job, job.output), hashes, started, progress)
 

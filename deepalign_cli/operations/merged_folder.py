@@ -20,7 +20,6 @@ from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.settings import NAIVE
 from deepalign_cli.operations.sharded import output_of
 from deepalign_cli.operations.stream import entries_of
 from deepalign_cli.plots import save_curves
@@ -48,7 +47,7 @@ def merge_folder(
     merging.check(len(job.inputs))
     folder = job.output
     check_folder(job, (WEIGHTS, CARD))  # before anything is fetched
-    set_blocks(streams=bool(job.alignments) or job.settings.method == NAIVE)
+    set_blocks(streams=job.only_streams)
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
     check_files(job, (*beside, CARD, *([PICTURE] if job.running.data else [])))
@@ -56,7 +55,7 @@ def merge_folder(
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
         output = output_of(job, shards, stack)
-        aligning = progress.part(_ALIGNING, "aligning")
+        aligning = progress.part(0.0 if job.only_streams else _ALIGNING, "aligning")
         merge = Merge(session, merging, job.repair, aligning, dtype=job.dtype, threads=job.threads)
         testbed, cost = session.testbed, None
         if testbed is not None:

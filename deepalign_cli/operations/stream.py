@@ -144,9 +144,8 @@ class Stream:
         if name not in self.inputs[0]:
             return Pieces([MovedInput(self.layout, name, moves[0] if self.moves_layout else still)], shape)
         moved = [MovedInput(c, name, move) for c, move in zip(self.inputs[1:], moves, strict=True)]
-        return Pieces(
-            moved if self.combine is None else [MovedInput(self.inputs[0], name, still), *moved], shape
-        )
+        first = [] if self.combine is None else [MovedInput(self.inputs[0], name, still)]
+        return Pieces([*first, *moved], shape)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor of the network.

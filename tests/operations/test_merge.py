@@ -28,7 +28,6 @@ def test_progress_tells_of_aligning_and_writing_and_ends_at_one(tmp_path: Path) 
     assert told == sorted(told, key=lambda one: one[0])
     assert list(dict.fromkeys(label for _, label in told)) == [
         "aligning",
-        "aligning b.pt by none",
         "writing o",
     ]
     writing = [share for share, label in told if label == "writing o"]

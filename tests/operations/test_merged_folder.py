@@ -308,7 +308,7 @@ from pathlib import Path
 from deepalign_cli.operations import merged_folder, output_folder
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
-output_folder._publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+output_folder.publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings("none"))
 merged_folder.merge_folder(job, "x", [])
 """
