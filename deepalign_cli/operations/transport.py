@@ -19,6 +19,7 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
+from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.companions import companions
@@ -27,7 +28,6 @@ from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.output_folder import (
-    WEIGHTS,
     check_files,
     check_folder,
     copy_file,
