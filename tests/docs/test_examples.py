@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -144,6 +145,25 @@ def test_the_lines_of_own_models_readme_run(shell: Shell) -> None:
     again, merged = (open_checkpoint(shell.folder / f"{n}.safetensors") for n in ("b-aligned", "repaired"))
     assert "deepalign.spec" in again.metadata
     assert "deepalign.spec" in merged.metadata
+
+
+@pytest.mark.slow
+def test_federated_averages_as_told(tmp_path: Path, example: Example) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{what}": rng.integers(0, 10 if what == "labels" else 256, (60, *shape), dtype="uint8")
+        for split in ("train", "test")
+        for what, shape in (("images", (28, 28)), ("labels", ()))
+    }
+    np.savez(tmp_path / "mnist.npz", **arrays)  # type: ignore[arg-type]
+
+    small = ("--clients", "3", "--rounds", "1", "--epochs", "1", "--skew", "1")
+    code, out = example.run("federated.py", "--data", tmp_path / "mnist.npz", *small)
+
+    assert code == 0
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()]
+    assert [row[:2] for row in rows[2:]] == [[s, a] for s in ("own", "one") for a in ("plain", "weights")]
+    assert all(0 <= float(row[2].removesuffix(" %")) <= 100 for row in rows[2:])
 
 
 def test_all_examples_are_listed() -> None:
