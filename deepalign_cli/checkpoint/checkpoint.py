@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -104,13 +105,15 @@ class Checkpoint(_Base):
         """What it is called in reports and metadata: its origin, or of a path the last part alone."""
         return self.origin or self.path.name or self.path.resolve().name
 
-    def sha256(self) -> str:
+    def sha256(self, threads: int = 4, stop: Event | None = None) -> str:
         """The file's sha256; of several shards, the sha256 of theirs in the order of their names.
+
+        So many shards are read at a time, until `stop` is set: then CancelledError is raised.
 
         Raises CheckpointError where a file has changed since it was opened.
         """
         if self._sha256 is None:
-            self._sha256 = sha256_of_files(self._stamps)
+            self._sha256 = sha256_of_files(self._stamps, threads, stop)
         return self._sha256
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ class MemoryCheckpoint(Checkpoint):
         """A part of the tensor, in row-major order."""
         return self[name].reshape(-1)[start:stop]
 
-    def sha256(self) -> str:
+    def sha256(self, threads: int = 1, stop: Event | None = None) -> str:
         """The sha256 of all names, types, shapes and values."""
         if self._sha256 is None:
             import torch

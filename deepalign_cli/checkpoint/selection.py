@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from threading import Event
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,6 @@ class Selection(Checkpoint):
         checkpoint, own = self._places[name]
         return checkpoint.flat(own, start, stop)
 
-    def sha256(self) -> str:
+    def sha256(self, threads: int = 4, stop: Event | None = None) -> str:
         """That of the whole."""
-        return self.base.sha256()
+        return self.base.sha256(threads, stop)

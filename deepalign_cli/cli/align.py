@@ -70,7 +70,7 @@ def align(
     is_folder = not several and _is_folder(common.output, inputs[1])
     job = Job(
         tuple(inputs), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
-        running.subject(), reads=tuple(running.files()), **common.writing(),
+        running.subject(), reads=tuple(running.files()), **common.writing(is_folder=is_folder),
     )  # fmt: skip
     with out.progress("aligning") as progress:
         if is_folder:

@@ -161,7 +161,7 @@ def merge(
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, reads, bare,
-        **common.writing(), dtype=CODES[common.dtype.value] if common.dtype else None,
+        **common.writing(is_folder=is_folder), dtype=CODES[common.dtype.value] if common.dtype else None,
     )  # fmt: skip
     check_saving(common.save_recipe, job, dry_run=common.dry_run)
     if common.dry_run:

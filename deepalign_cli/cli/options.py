@@ -13,6 +13,7 @@ from deepalign_cli.checkpoint.hub import set_offline
 from deepalign_cli.checkpoint.sharding import parse_size
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
+from deepalign_cli.errors import UsageError
 from deepalign_cli.symmetry.kinds import Kind, parse_kinds
 from deepalign_cli.symmetry.spec import Activation
 
@@ -112,8 +113,14 @@ class WeightsOptions(AlignedOptions):
         "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
     )
 
-    def writing(self) -> dict[str, Any]:
-        """What a job is given of these."""
+    def writing(self, *, is_folder: bool) -> dict[str, Any]:
+        """What a job is given of these.
+
+        Raises:
+            UsageError: shards are asked for where one file is written.
+        """
+        if self.max_shard_size is not None and not is_folder:
+            raise UsageError("--max-shard-size is for folders.", "write -o OUT/ for a folder.")
         given = {"max_shard": self.max_shard_size, "threads": self.threads}
         return {name: value for name, value in given.items() if value is not None}
 

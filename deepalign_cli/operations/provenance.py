@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from types import TracebackType
 
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
+from deepalign_cli.operations.threads import usable_cores
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import spec_metadata
 from deepalign_cli.version import __version__
@@ -17,11 +19,17 @@ _UNKNOWN = "0" * 64
 
 
 class Hashes:
-    """The sha256 of some checkpoints, computed by one thread beside the work, which needs the other cores."""
+    """The sha256 of some checkpoints, computed beside the work, in as many threads as there are cores.
+
+    Each reads one checkpoint from its beginning to its end, about when the work does: what is larger than
+    memory then comes from the disk once.
+    """
 
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        self._futures = [self._pool.submit(checkpoint.sha256) for checkpoint in checkpoints]
+        threads = min(len(checkpoints), usable_cores())
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sha256")
+        self._stop = Event()
+        self._futures = [self._pool.submit(one.sha256, 1, self._stop) for one in checkpoints]
 
     def __enter__(self) -> Hashes:
         return self
@@ -29,6 +37,8 @@ class Hashes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._stop.set()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def values(self) -> tuple[str, ...]:

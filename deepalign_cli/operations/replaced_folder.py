@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, is_shard
@@ -41,11 +40,12 @@ def is_weights(name: str) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    with suppress(FileExistsError):
-        try:
-            os.link(source, target, follow_symlinks=False)
-        except PermissionError:  # a file system without links
-            shutil.copy2(source, target)
+    if os.path.lexists(target):  # there is a new version
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except PermissionError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.checkpoint.sharding import INDEX
-from deepalign_cli.errors import NonFiniteError, OutputError, UsageError
+from deepalign_cli.errors import CheckpointError, NonFiniteError, OutputError, UsageError
 from deepalign_cli.operations import resumable
 from deepalign_cli.operations.align import align_folder
 from deepalign_cli.operations.job import Job, Report
@@ -269,3 +269,21 @@ def test_two_at_once_do_not_write_one_folder(job: Job) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(replace(job, threads=1), progress=Progress(show))
     run(job)
+
+
+@pytest.mark.parametrize("when", [0.3, 1.0])
+def test_an_input_that_changes_meanwhile_is_noticed(job: Job, when: float) -> None:
+    """While it is read, and after all was read."""
+    path = job.inputs[1] / "model.safetensors"
+    changed: list[bool] = []
+
+    def show(share: float, label: str) -> None:
+        if share >= when and not changed:
+            changed.append(True)
+            path.write_bytes(path.read_bytes()[::-1])
+
+    with pytest.raises(CheckpointError, match="has changed since it was opened"):
+        run(replace(job, threads=1), progress=Progress(show))
+    assert changed
+    assert not job.output.exists()
+    assert not hidden(job)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from deepalign_cli.operations.threads import Task, run_tasks
+from deepalign_cli.progress import SILENT, Progress
+
+
+def counted(count: int, seen: list[str], name: str) -> Iterator[Task]:
+    def task() -> int:
+        seen.append(threading.current_thread().name)
+        return 1
+
+    return (task for _ in range(count))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_all_tasks_are_run_and_told_and_large_ones_by_the_caller(threads: int) -> None:
+    small: list[str] = []
+    large: list[str] = []
+    told: list[float] = []
+    progress = Progress(lambda share, label: told.append(share), total=70)
+    run_tasks(counted(50, small, "s"), counted(20, large, "l"), threads, progress)
+    assert (len(small), len(large), len(told)) == (50, 20, 70)
+    assert told[-1] == pytest.approx(1)
+    assert set(large) == {threading.current_thread().name}
+    assert threads == 1 or not set(small) & set(large)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_is_raised_and_ends_the_work(threads: int) -> None:
+    seen: list[int] = []
+
+    def tasks() -> Iterator[Task]:
+        for i in range(10_000):
+            yield lambda i=i: seen.append(i) or (1 // (i != 5))
+
+    with pytest.raises(ZeroDivisionError):
+        run_tasks(tasks(), iter(()), threads, SILENT)
+    assert len(seen) < 10_000
+    assert threading.active_count() == len([t for t in threading.enumerate() if "piece" not in t.name])
+
+
+def test_an_interrupt_of_the_caller_ends_the_work() -> None:
+    seen: list[str] = []
+
+    def interrupt(share: float, label: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(counted(10**6, seen, "s"), iter(()), 2, Progress(interrupt))
+    assert len(seen) < 10**6
