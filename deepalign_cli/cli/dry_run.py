@@ -34,7 +34,8 @@ def _show(out: Output, plan: MergePlan, lines: Sequence[str]) -> None:
     payload = {
         "dry_run": True, "output": plan.output, "method": plan.method, "groups": plan.groups, **plan.facts,
         "inputs": [{"name": name, "bytes": size} for name, size in plan.inputs],
-        "bytes": plan.bytes, "files": plan.files, "tensors": [asdict(tensor) for tensor in plan.tensors],
+        "bytes": plan.bytes, **({"files": plan.files} if plan.files else {}),
+        "tensors": [asdict(tensor) for tensor in plan.tensors],
     }  # fmt: skip
     out.result(payload, "\n".join(lines), plan.output)
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.checkpoint.sharding import WEIGHTS, split
+from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
-from deepalign_cli.operations.sharded import OneFile, WeightsTarget, output_of
+from deepalign_cli.operations.sharded import OneFile, WeightsTarget, output_of, shards_of
 from deepalign_cli.operations.shared_tensors import check_followed
-from deepalign_cli.operations.stream import Stream, entries_of
+from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
 
 ALIGNING = 0.9  # of the work, where alignments are to be found: what is left is reading and writing
@@ -60,7 +60,7 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
     job, session = job.open()
     beside, left_out = companions(session.inputs[1])
     check_files(job, tuple(beside))
-    shards = split(entries_of(session.fit.wholes[1]), job.max_shard)
+    shards = shards_of(session.fit.wholes[1], None, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
         output = output_of(job, shards, stack)

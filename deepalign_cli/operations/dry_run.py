@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepalign_cli.checkpoint import DTYPES, Checkpoint
-from deepalign_cli.checkpoint.sharding import WEIGHTS, split
+from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.combiners.rules import weights_of
 from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.merge import Merging
@@ -16,6 +16,7 @@ from deepalign_cli.operations.merged_folder import CARD
 from deepalign_cli.operations.output_folder import check_folder, check_weights
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.operations.sharded import shards_of
 from deepalign_cli.operations.stream import entries_of
 from deepalign_cli.operations.transport import check_scale, fitted_to, opened
 
@@ -70,7 +71,7 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
     job, session = job.open()
     check_mergeable(session.inputs)
     merging.of(session.fit.wholes[0])
-    shards = split(entries_of(session.fit.wholes[0], job.dtype), job.max_shard) if is_folder else ()
+    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard) if is_folder else ()
     if is_folder:
         check_weights(job, shards)
     return MergePlan(

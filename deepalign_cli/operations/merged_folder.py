@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.checkpoint.sharding import WEIGHTS, split
+from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
@@ -20,8 +20,7 @@ from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.sharded import output_of
-from deepalign_cli.operations.stream import entries_of
+from deepalign_cli.operations.sharded import output_of, shards_of
 from deepalign_cli.plots import save_curves
 from deepalign_cli.progress import SILENT, Progress
 
@@ -51,7 +50,7 @@ def merge_folder(
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
     check_files(job, (*beside, CARD, *([PICTURE] if job.running.data else [])))
-    shards = split(entries_of(session.fit.wholes[0], job.dtype), job.max_shard)
+    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
         output = output_of(job, shards, stack)

@@ -13,15 +13,16 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.open import read_file
 from deepalign_cli.checkpoint.placed import placed_file
-from deepalign_cli.checkpoint.sharding import INDEX, Shard, encode_index
+from deepalign_cli.checkpoint.sharding import INDEX, Shard, encode_index, split
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.resumable import ResumableFolder, resumable_folder
-from deepalign_cli.operations.stream import Stream
+from deepalign_cli.operations.stream import Stream, entries_of
 from deepalign_cli.progress import Progress
 
 Hashed = Callable[[], tuple[str, ...]]
@@ -75,7 +76,9 @@ class Shards:
     def write(
         self, stream: Stream, facts: Mapping[str, object], hashes: Hashed, progress: Progress
     ) -> dict[str, str]:
-        settings, metadata = self._job.settings, stream.metadata(facts, self._job.settings)
+        settings = self._job.settings
+        implied = {info.stored_name for info in stream.layout.infos.values() if info.is_implied}
+        metadata = {k: v for k, v in stream.metadata(facts, settings).items() if k not in implied}
         plan = plan_of(stream, metadata, self._shards)
         folder = self._stack.enter_context(
             resumable_folder(self._job.output, plan, self._shards, is_new=self._is_new)
@@ -85,6 +88,15 @@ class Shards:
         told = _write_shards(stream, folder, self._shards, metadata, finish, progress)
         write_bytes(folder.place / INDEX, encode_index(self._shards), force=True)
         return told
+
+
+def shards_of(layout: Checkpoint, dtype: str | None, most: int) -> tuple[Shard, ...]:
+    """The files of an output with this layout, of at most so many bytes.
+
+    What a single file leaves out and only names is written out where there are several.
+    """
+    shards = split(entries_of(layout, dtype), most)
+    return shards if len(shards) == 1 else split(entries_of(layout, dtype, implied=True), most)
 
 
 def output_of(job: Job, shards: Sequence[Shard], stack: ExitStack) -> WeightsTarget:
@@ -128,7 +140,7 @@ def _write_shards(
 
     While a shard goes to the disk, the next one is made.
     """
-    named = {info.stored_name: info.name for info in stream.infos}
+    named = {info.stored_name: info.name for info in stream.layout.infos.values()}
     told: dict[str, str] = {}
     with ThreadPoolExecutor(1, thread_name_prefix="shard") as pool:
         before: Future[None] | None = None

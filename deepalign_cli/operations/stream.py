@@ -59,8 +59,8 @@ class Stream:
 
     @property
     def infos(self) -> list[TensorInfo]:
-        """The tensors that are written."""
-        return _written(self.layout)
+        """The tensors that are written to one file."""
+        return [info for info in self.layout.infos.values() if not info.is_implied]
 
     def entries(self) -> list[Entry]:
         """The same as they are written."""
@@ -224,12 +224,13 @@ class Stream:
         raise MismatchError(problem, "convert the inputs to float32 first.")
 
 
-def entries_of(layout: Checkpoint, dtype: str | None = None) -> list[Entry]:
-    """The tensors of an output with this layout, floating-point ones in that type."""
+def entries_of(layout: Checkpoint, dtype: str | None = None, *, implied: bool = False) -> list[Entry]:
+    """The tensors of an output with this layout, floating-point ones in that type.
+
+    With `implied` also those that the layout's file leaves out and only names.
+    """
     return [
-        Entry(i.stored_name, dtype if dtype and i.is_float else i.dtype, i.shape) for i in _written(layout)
+        Entry(info.stored_name, dtype if dtype and info.is_float else info.dtype, info.shape)
+        for info in layout.infos.values()
+        if implied or not info.is_implied
     ]
-
-
-def _written(layout: Checkpoint) -> list[TensorInfo]:
-    return [info for info in layout.infos.values() if not info.is_implied]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.combiners.table import COMBINERS
 from tests import nets
 from tests.operations.making import deepalign, generic, metadata, planted, save, tensors
@@ -214,3 +215,48 @@ def test_what_does_not_fit_is_refused(family: Path, words: str, message: str) ->
     assert done.code == 2, done.err
     assert message in done.err.splitlines()[0]
     assert not (family / "x.safetensors").exists()
+
+
+def test_a_folder_in_shards_and_another_type(family: Path) -> None:
+    use = [
+        "merge",
+        "b.pt",
+        "c.pt",
+        "-m",
+        "none",
+        "-o",
+        "m/",
+        "--dtype",
+        "bfloat16",
+        "--max-shard-size",
+        "1KB",
+    ]
+    told = deepalign(*use, "--dry-run", "--json").json
+    assert {tensor["dtype"] for tensor in told["tensors"]} == {"BF16"}
+    done = deepalign(*use, "--threads", "1", "--json").json
+    assert done["files"][: len(told["files"])] == told["files"]
+    assert len(told["files"]) > 1
+    card = (family / "m" / "README.md").read_text()
+    assert "--dtype bfloat16 --max-shard-size 1000 -o m/" in card
+    assert "| dtype | `bfloat16` |" in card
+    b, c = (torch.load(family / f"{one}.pt") for one in "bc")
+    for n, w in open_checkpoint(family / "m").items():
+        assert w.equal(torch.lerp(b[n], c[n], 0.5).bfloat16())
+    again = deepalign("verify", "m/", "m/")
+    assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--max-shard-size 1KB -o m.safetensors", "--max-shard-size is for folders"),
+        ("--max-shard-size five -o m/", "is not a size"),
+        ("--dtype int8 -o m/", "int8"),
+        ("--threads 0 -o m/", "0"),
+    ],
+)
+def test_options_of_writing_that_make_no_sense(options: str, message: str, family: Path) -> None:
+    done = deepalign("merge", "b.pt", "c.pt", "-m", "none", *options.split())
+    assert done.code == 2
+    assert message in done.err
+    assert not list(family.glob("m*"))
