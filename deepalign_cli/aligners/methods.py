@@ -128,6 +128,12 @@ RESTARTS = Parameter(
     "Try N random orders and keep the closest; by default up to 10 for small networks.", 1,
 )  # fmt: skip
 
+AUTOENCODER = Parameter(
+    "autoencoder", str, None,
+    "The autoencoder that writes canonical networks: one that comes with deepalign (by default the one that "
+    "fits), a file, or one on the Hugging Face Hub.",
+    metavar="NAME|PATH|hf://ORG/REPO/FILE",
+)  # fmt: skip
 STEPS = Parameter("steps", int, 200, "How many steps to train; 200 by default.", 1)
 PATH_STEPS = Parameter(
     "path_steps", int, 150,
@@ -159,6 +165,11 @@ METHODS: Table[Method] = Table(
             "weights", "match units by their weights, group by group, until nothing moves",
             "Git Re-Basin (Ainsworth et al. 2023, arXiv 2209.04836)",
             "deepalign_cli.aligners.weights:WeightMatching", (RESTARTS,), seeded=True,
+        ),
+        Method(
+            "canonical", "carry each network by itself onto the one that an autoencoder writes for it",
+            "ScaleGMN autoencoders (Boufalis et al. 2025, arXiv 2511.12601)",
+            "deepalign_cli.aligners.anchored:AnchorMatching", (AUTOENCODER,),
         ),
         Method(
             "activations", "match units by how alike they respond to data",

@@ -15,6 +15,7 @@ import typer
 
 from deepalign_cli.cli.align import align
 from deepalign_cli.cli.barrier import barrier
+from deepalign_cli.cli.canonicalize import canonicalize
 from deepalign_cli.cli.command import Subcommand, columns, escaped, example, fold_words
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.grouped import grouped
@@ -41,7 +42,8 @@ Command = Callable[..., int | None]
 
 # In the order of `deepalign --help`. A command's name is its function's.
 COMMANDS: tuple[Command, ...] = (
-    demo, inspect, trace, align, merge, transport, barrier, landscape, verify, methods, zoo, train,
+    demo, inspect, trace, align, merge, transport, canonicalize, barrier, landscape, verify, methods, zoo,
+    train,
 )  # fmt: skip
 
 

@@ -81,6 +81,11 @@ def read_autoencoder(path: Path) -> Autoencoder:
     return model.requires_grad_(False).eval()
 
 
+def is_autoencoder(path: Path) -> bool:
+    """Whether a safetensors file says that it is an autoencoder. Raises DeepalignError where it is broken."""
+    return AUTOENCODER_KEY in open_checkpoint(path).metadata
+
+
 def _built(file: Checkpoint) -> Autoencoder:
     """The autoencoder of a file, with whatever weights."""
     table, hidden = (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from deepalign_cli.measure.spec_check import SpecCheck
     from deepalign_cli.models.lookup import Network
+    from deepalign_cli.models.run import Run
 
 _SHOWN = 6
 
@@ -122,6 +123,16 @@ class Asked:
 
         shape = self.running.input_shape
         return spec_check(symmetry, self.checkpoint, self.network, shape, self._inputs(), seed)
+
+    def example(self) -> tuple[Run, Tensor]:
+        """What runs the network, and a few inputs: of the data, or random ones.
+
+        Raises:
+            DeepalignError: nothing says what computes with the weights, or what it reads.
+        """
+        from deepalign_cli.operations.trace import example_of
+
+        return example_of(self.checkpoint, self.network, self.running.input_shape, self._inputs())
 
     def require(self, symmetry: Symmetry, *, traced: bool | None = None) -> bool:
         """Check a spec that was not traced on the network; whether there is one, and it is named.

@@ -290,6 +290,20 @@ def spec_check(
     return check_spec(subject_of(_run(network), checkpoint, shape, inputs), symmetry, checkpoint, seed)
 
 
+def example_of(
+    checkpoint: Checkpoint, network: Network, shape: str | None, inputs: Tensor | None
+) -> tuple[Run, Tensor]:
+    """What runs a network, and the inputs that it would be traced with.
+
+    Raises:
+        UsageError: example inputs are missing, or it reads something else than one tensor.
+    """
+    args = _subject(checkpoint, network, shape, inputs).example.args
+    if len(args) != 1 or not isinstance(args[0], Tensor):
+        raise UsageError("the network does not read one tensor.", "name examples: --data FILE.npz.")
+    return _run(network), args[0]
+
+
 def _subject(checkpoint: Checkpoint, network: Network, shape: str | None, inputs: Tensor | None) -> Subject:
     """What to trace: on inputs that come with the network, which were chosen for it, else on the data."""
     run = _run(network)

@@ -1,0 +1,133 @@
+"""`canonicalize`: each network in its canonical place, or in the place of it what an autoencoder writes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.anchored import AnchorMatching
+from deepalign_cli.checkpoint import Checkpoint, Entry, write_safetensors
+from deepalign_cli.errors import DeepalignError
+from deepalign_cli.operations.job import Job, check_outputs
+from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
+from deepalign_cli.operations.session import Session
+from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.exact_scales import exact_scales
+from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.tensors import narrowed, widened
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """One network: what carries it to its canonical place, and how far it is from its anchor there.
+
+    `apart` is the distance of the weights from the anchor's, relative to the size of the weights. `error` is
+    the root mean square difference of the anchor's outputs, relative to the deviation of the network's own;
+    None where nothing says what computes with the weights.
+    """
+
+    output: Path
+    alignment: Alignment
+    apart: float
+    error: float | None
+    autoencoder: str
+
+    @property
+    def reconstruction(self) -> float:
+        """What `--max-error` limits: the error of the outputs or, where that is not known, of the weights."""
+        return self.apart if self.error is None else self.error
+
+
+def canonicalize_each(
+    job: Job, outputs: Sequence[Path], *, decoded: bool = False, limit: float | None = None,
+    progress: Progress = SILENT,
+) -> tuple[tuple[Canonical, ...], tuple[str, ...]]:  # fmt: skip
+    """Write each input of a job in its canonical place; `decoded`: what the autoencoder writes, instead.
+
+    Returns the reports, and what the user should know. Nothing is written where a reconstruction is further
+    off than `limit`.
+
+    Raises:
+        UsageError: an output is in the way. MismatchError: no autoencoder is for such networks.
+        DeepalignError: an input cannot be read, or an output not be written.
+    """
+    check_outputs(job, outputs)
+    job, session = job.open()
+    session.check_finite()
+    symmetry = session.symmetry
+    aligner = session.settings.aligner()
+    assert isinstance(aligner, AnchorMatching)
+    stage = progress.part(1.0, "finding canonical places", len(session.inputs))
+    notes = tuple(dict.fromkeys([n for c in session.inputs for n in c.notes] + [*symmetry.spec.notes]))
+    found = []
+    with Hashes(session.inputs) as hashes:
+        for checkpoint, output in zip(session.inputs, outputs, strict=True):
+            found.append(_found(session, symmetry, aligner, checkpoint, output))
+            stage()
+        reports = tuple(one for one, _ in found)
+        if limit is not None and max(one.reconstruction for one in reports) > limit:
+            return reports, notes
+        for place, (checkpoint, (one, anchor)) in enumerate(zip(session.inputs, found, strict=True)):
+            _write(job, checkpoint, one, anchor if decoded else None, hashes.of(place)())
+    return reports, notes
+
+
+def _found(
+    session: Session, symmetry: Symmetry, aligner: AnchorMatching, checkpoint: Checkpoint, output: Path
+) -> tuple[Canonical, Mapping[str, Tensor]]:
+    started = time.perf_counter()
+    anchor = aligner.anchor(symmetry, checkpoint)
+    element = exact_scales(symmetry, aligner.carried(symmetry, checkpoint, anchor), checkpoint)
+    before, after = (distance(symmetry, anchor, checkpoint, g) for g in (None, element))
+    size = math.sqrt(sum(float(widened(checkpoint[name]).double().square().sum()) for name in anchor))
+    name = aligner.model(symmetry).name
+    seconds = time.perf_counter() - started
+    alignment = Alignment(symmetry, element, "canonical", seconds, before, after)
+    apart = after / size if size else 0.0
+    return Canonical(output, alignment, apart, _error(session, checkpoint, anchor), name), anchor
+
+
+def _error(session: Session, checkpoint: Checkpoint, anchor: Mapping[str, Tensor]) -> float | None:
+    """How far the anchor's outputs are from the network's, relative to the deviation of these."""
+    try:
+        run, inputs = session.asked.example()
+        weights = {name: widened(w) for name, w in checkpoint.items()}
+        other = {name: anchor[name].to(w) if name in anchor else w for name, w in weights.items()}
+        with torch.no_grad():
+            own, written = run(weights, inputs), run(other, inputs)
+    except DeepalignError:
+        return None
+    deviation = float((own - own.mean(0)).square().mean().sqrt())
+    return float((own - written).square().mean().sqrt()) / (deviation or 1.0)
+
+
+def _write(
+    job: Job, checkpoint: Checkpoint, one: Canonical, anchor: Mapping[str, Tensor] | None,
+    hashes: tuple[str, ...],
+) -> None:  # fmt: skip
+    facts = {
+        "command": "canonicalize", "method": "canonical", "autoencoder": one.autoencoder,
+        "decoded": anchor is not None,
+    }  # fmt: skip
+    spec = one.alignment.symmetry.spec
+    metadata = with_hashes(provenance(checkpoint, [checkpoint], spec, facts, whole_spec=True), hashes)
+    infos = [info for info in checkpoint.infos.values() if not info.is_implied]
+    names = {info.stored_name: info.name for info in infos}
+
+    def read(stored: str) -> Tensor:
+        name = names[stored]
+        own = checkpoint[name]
+        if anchor is None:
+            return one.alignment.act(name, own)
+        return narrowed(anchor[name].to(widened(own)), own.dtype, name) if name in anchor else own
+
+    entries = [Entry(info.stored_name, info.dtype, info.shape) for info in infos]
+    one.output.parent.mkdir(exist_ok=True)
+    write_safetensors(one.output, entries, read, metadata, force=job.settings.force, inputs=job.untouchable)
