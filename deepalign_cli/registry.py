@@ -23,13 +23,13 @@ from deepalign_cli.parameters import Parameter
 # What commands that align, and the Python face, have as options of their own: no row may call its so.
 RESERVED = frozenset((
     "a", "activation", "alignment", "alpha", "arguments", "b", "base", "base_a", "base_b", "batch_size",
-    "combine", "csv", "data", "design", "dream", "dream_steps", "dry_run", "dtype", "figure_width",
-    "font", "force", "grey", "heads", "help", "input_shape", "inputs", "json", "key", "kinds", "label",
-    "limit", "loss", "m", "max_barrier", "max_shard_size", "method", "model", "model_arg", "networks",
-    "no_dream", "normalise", "o", "offline", "onto", "out", "output", "partial", "path", "plot",
-    "points", "pool", "private", "push", "q", "quiet", "rank", "recipe", "repair", "samples",
-    "save_alignment", "save_dreams", "save_recipe", "scale", "seed", "side", "spec", "split", "splits",
-    "strict", "threads", "tolerance", "tuned_a", "weights", "weights_for", "y", "yes",
+    "combine", "csv", "data", "design", "device", "dream", "dream_steps", "dry_run", "dtype",
+    "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs", "json", "key",
+    "kinds", "label", "limit", "loss", "m", "max_barrier", "max_shard_size", "method", "model",
+    "model_arg", "networks", "no_dream", "normalise", "o", "offline", "onto", "out", "output", "partial",
+    "path", "plot", "points", "pool", "private", "push", "q", "quiet", "rank", "recipe", "repair",
+    "samples", "save_alignment", "save_dreams", "save_recipe", "scale", "seed", "side", "spec", "split",
+    "splits", "strict", "threads", "tolerance", "tuned_a", "weights", "weights_for", "y", "yes",
 ))  # fmt: skip
 
 

@@ -31,6 +31,9 @@ class DataOptions:
     )  # fmt: skip
 
 
+_DEVICE = "Where networks are trained; tested on the CPU only."
+
+
 @dataclass(frozen=True)
 class ZooOptions(DataOptions):
     """What is read and written."""
@@ -40,6 +43,7 @@ class ZooOptions(DataOptions):
         "Also write each network to DIR/FAMILY/NN.safetensors, a checkpoint that records its architecture "
         "and how its inputs are prepared."
     )
+    device: str = option(_DEVICE, default="cpu", metavar="cpu|cuda|mps")
 
 
 def zoo(recipe: Recipe, *, how: ZooOptions, show: ShowOptions) -> None:
@@ -56,7 +60,7 @@ def zoo(recipe: Recipe, *, how: ZooOptions, show: ShowOptions) -> None:
     from deepalign_cli.operations.train import make_zoo
 
     with output.progress("training the zoo") as progress:
-        report = make_zoo(recipe, how.data, how.out, progress, how.networks)
+        report = make_zoo(recipe, how.data, how.out, progress, how.networks, how.device)
     text = (
         f"{report.networks} networks of {report.families} families in {report.output}, "
         f"in {report.seconds:.1f} s"
@@ -82,10 +86,14 @@ class TrainOptions(DataOptions):
         "Stop after step N, on the recipe's schedule; --resume continues. With a [search]: after trial N.",
         min=1,
     )
+    device: str = option(
+        "Where an autoencoder is trained; tested on the CPU only. Aligners are trained on the CPU.",
+        default="cpu", metavar="cpu|cuda|mps",
+    )  # fmt: skip
 
 
 def train(recipe: Recipe, *, run: TrainOptions, show: ShowOptions) -> None:
-    """Train an aligner on a zoo, or find a refiner for a trained one.
+    """Train an aligner or an autoencoder on a zoo, or find a refiner for a trained aligner.
 
     The network that validates best is kept in best.safetensors; pass it to 'deepalign align' as --network.
     --resume continues an interrupted run, with the same result; a recipe's [search], which takes minutes,
@@ -102,7 +110,7 @@ def train(recipe: Recipe, *, run: TrainOptions, show: ShowOptions) -> None:
     workers = Workers()
     shown = output if workers.rank == 0 else Output("train", quiet=True)  # one process speaks for all
     with shown.progress("reading the zoo"):
-        session = prepare(recipe, run.zoo, run.data, run.out, run.resume, workers, run.network)
+        session = prepare(recipe, run.zoo, run.data, run.out, run.resume, workers, run.network, run.device)
     with shown.progress(session.label, session.left(run.steps), session.unit) as progress:
         report = session.go(run.steps, lambda _step, _words: progress())
     if workers.rank == 0:

@@ -12,6 +12,14 @@ from typing import Any
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import load_pretrained
+from deepalign_cli.train.autoencoding import (
+    load_autoencoder_state,
+    read_autoencoder_plan,
+    start_autoencoder,
+    train_autoencoder,
+)
+from deepalign_cli.train.corpus import load_corpus
+from deepalign_cli.train.devices import device_of
 from deepalign_cli.train.export import export_zoo
 from deepalign_cli.train.loop import BEST, LOG, STATE, load_state, read_plan, start, train
 from deepalign_cli.train.plans import family_plans
@@ -82,8 +90,9 @@ class TrainingSession:
 
 
 def make_zoo(
-    recipe: Path, data: Path, out: Path, advance: Callable[[float], None], networks: bool = False
-) -> ZooReport:
+    recipe: Path, data: Path, out: Path, advance: Callable[[float], None], networks: bool = False,
+    device: str = "cpu",
+) -> ZooReport:  # fmt: skip
     """Train the families of a recipe that are not in `out` yet; `advance` gets the share of work just done.
 
     With `networks`, each of their networks is also written to a checkpoint of its own.
@@ -98,7 +107,7 @@ def make_zoo(
         advance(share - done)
         done = share
 
-    train_zoo(recipe, data, out, show)
+    train_zoo(recipe, data, out, show, device_of(device))
     if networks:
         export_zoo(out, [plan.name for plan in family_plans(read_recipe(recipe))], data)
     files = [open_checkpoint(path) for path in sorted(out.glob("*.safetensors"))]
@@ -108,33 +117,57 @@ def make_zoo(
 
 def prepare(
     recipe: Path, zoo: Path, data: Path, out: Path, resume: bool, workers: Workers,
-    network: str | None = None,
+    network: str | None = None, device: str = "cpu",
 ) -> TrainingSession:  # fmt: skip
     """Everything that a run needs, from its beginning or from where it was saved.
 
-    `network` names the aligner that a recipe with a [search] finds a refiner for.
+    `network` names the aligner that a recipe with a [search] finds a refiner for. Autoencoders are trained on
+    `device`, aligners on the CPU.
 
     Raises:
-        UsageError: the recipe, the network, the zoo or the data cannot be used, or `out` holds a run and
-        `resume` is not given, or the other way round. CheckpointError: the network, a family's file or the
-        saved run is broken.
+        UsageError: the recipe, the device, the network, the zoo or the data cannot be used, or `out` holds
+        a run and `resume` is not given, or the other way round. CheckpointError: the network, a family's
+        file or the saved run is broken.
     """
     table = read_recipe(recipe)
     check_tables(table)
     _check_recipe(table, network)
+    if "autoencoder" in table:
+        return _prepare_autoencoder(table, zoo, data, out, resume, workers, device)
+    if device != "cpu":
+        raise UsageError(
+            f"--device {device} is for zoos and autoencoders.", "an aligner is trained on the CPU."
+        )
     if network is not None:
         return _prepare_search(table, zoo, data, out, resume, workers, network)
     encoder, plan = read_plan(table)
-    if resume and not (out / STATE).exists():
-        raise UsageError(f"there is no run to resume in '{out}'.", "leave --resume out.")
-    if not resume:
-        _check_unused(out, "continue it with --resume, or name another --out.")
+    _check_state(out, resume)
     run, pool = start(encoder, plan), load_pool(zoo, data)
     if resume:
         load_state(run, plan, pool, out / STATE)
 
     def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
         train(run, plan, pool, out, advance, workers, last)
+        workers.leave()
+        return run.step, run.best
+
+    return TrainingSession("training", "step", run.step, plan.steps, out, work)
+
+
+def _prepare_autoencoder(
+    recipe: Mapping[str, Any], zoo: Path, data: Path, out: Path, resume: bool, workers: Workers, device: str
+) -> TrainingSession:
+    """An autoencoder's run, from its beginning or from where it was saved."""
+    encoder, decoder, plan = read_autoencoder_plan(recipe)
+    where = device_of(device)
+    _check_state(out, resume)
+    corpus = load_corpus(zoo, data).on(where)
+    run = start_autoencoder(encoder, decoder, plan, corpus)
+    if resume:
+        load_autoencoder_state(run, plan, corpus, out / STATE)
+
+    def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+        train_autoencoder(run, plan, corpus, out, advance, workers, last)
         workers.leave()
         return run.step, run.best
 
@@ -162,6 +195,13 @@ def _prepare_search(
     return TrainingSession("searching", "trial", 0, plan.trials, out, work)
 
 
+def _check_state(out: Path, resume: bool) -> None:
+    if resume and not (out / STATE).exists():
+        raise UsageError(f"there is no run to resume in '{out}'.", "leave --resume out.")
+    if not resume:
+        _check_unused(out, "continue it with --resume, or name another --out.")
+
+
 def _check_unused(out: Path, hint: str) -> None:
     if any((out / name).exists() for name in (STATE, BEST, LOG)):
         raise UsageError(f"'{out}' holds a run already.", hint)
@@ -175,6 +215,10 @@ def _check_recipe(recipe: Mapping[str, Any], network: str | None) -> None:
          "leave one out: an encoder is trained, a refiner's weights are searched for."),
         ("search" in recipe and not refines, "the recipe has a [search], but no [refiner].", _BOTH),
         (refines and "search" not in recipe, "the recipe has a [refiner], but no [search].", _BOTH),
+        ("autoencoder" in recipe and "network" in recipe,
+         "the recipe has both a [network] and an [autoencoder].", "leave one out."),
+        ("autoencoder" in recipe and ("search" in recipe or refines),
+         "the recipe has an [autoencoder] and a [refiner] or [search].", "leave one out."),
         (refines and "network" in recipe, "the recipe has both a [network] and a [refiner].",
          "train the network first; the refiner's recipe takes it from --network."),
         (refines and network is None, "a recipe with a [refiner] needs the aligner that it refines.",

@@ -2,7 +2,7 @@
 
 There is no loss on the weights themselves (Boufalis et al. 2025): of fields it is the squared error of the
 values, of classifiers the divergence of the answers to unlabelled images. All randomness of a step comes
-from (step, worker), so that a run that was stopped and resumed takes the very steps that an unbroken one takes.
+from (step, worker), so that a run that was stopped and resumed takes the very steps of an unbroken one.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ _LEAST = {"steps": 1, "batch": 1, "warmup": 0, "inputs": 0, "validate_every": 1,
 class AutoencoderPlan:
     """How an autoencoder is trained: AdamW, a linear warm-up, then a cosine to a fiftieth of the rate.
 
-    `batch` networks a step, compared on `inputs` of the places or images (0: all of them); `clip` is the
-    largest norm of a gradient, `temperature` that of classifiers' answers.
+    `batch` networks a step, compared on `inputs` of the places or images (0: all of them). Fields are moved
+    at random by up to `augment` (`Corpus.moved`). `clip` is the largest norm of a gradient, `temperature`
+    that of classifiers' answers.
     """
 
     steps: int = 10000
@@ -52,16 +53,19 @@ class AutoencoderPlan:
     warmup: int = 200
     clip: float = 1.0
     inputs: int = 0
+    augment: float = 0.0
     temperature: float = 0.6
     validate_every: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integers(self, _LEAST)
-        for name in ("rate", "decay", "clip", "temperature"):
+        for name in ("rate", "decay", "clip", "augment", "temperature"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
+        if self.augment >= 1:
+            raise ValueError(f"augment must be below 1, not {self.augment!r}")
         if not self.temperature or not self.clip:
             raise ValueError("clip and temperature must be above 0")
 
@@ -93,7 +97,8 @@ def read_autoencoder_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], De
     """
     check_tables(recipe)
     table = dict(recipe["autoencoder"])
-    decoder = make(DecoderConfig, table.pop("decoder", {}), "autoencoder.decoder")
+    hidden = {"hidden": table.pop("decoder")} if "decoder" in table else {}
+    decoder = make(DecoderConfig, hidden, "autoencoder")
     name = table.get("encoder", "scalegmn")
     if not isinstance(name, str) or name not in METANETWORKS:
         raise UsageError(
@@ -155,6 +160,8 @@ def _step(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus, workers: W
     if 0 < plan.inputs < len(x):
         x = x[torch.randperm(len(x), generator=rng)[: plan.inputs].to(x.device)]
     read = corpus.stack(chosen)
+    if plan.augment and corpus.field:
+        read = corpus.moved(read, plan.augment, rng)
     loss = corpus.errors(run.model(read), read, x, plan.temperature).mean()
     for group in run.optimiser.param_groups:
         group["lr"] = plan.rate * plan.share(run.step)

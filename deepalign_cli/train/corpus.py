@@ -1,4 +1,4 @@
-"""The networks that an autoencoder is trained on: a zoo of one design, what it computes, and who is held out."""
+"""The networks that an autoencoder is trained on: a zoo of one design, what it computes, who is held out."""
 
 from __future__ import annotations
 
@@ -55,6 +55,23 @@ class Corpus:
             target = outputs_of(self.design, read, x)
         outputs = outputs_of(self.design, written, x)
         return field_error(outputs, target) if self.field else answer_error(outputs, target, temperature)
+
+    def moved(
+        self, weights: Mapping[str, Tensor], most: float, rng: torch.Generator
+    ) -> dict[str, Float[Tensor, "k ..."]]:
+        """Fields of images that are moved, turned, sheared and enlarged at random, by up to `most`.
+
+        f(A x + t) is the same field with W A for W and b + W t for b in the first layer: no network has to
+        be trained for it. On average the images grow, so that few places are read where nothing was learned.
+        """
+        link = next(link for link in self.blueprint.links if link.source in self.blueprint.labels)
+        (bias,) = self.blueprint.biases[link.target]
+        w, b = weights[link.name], weights[bias.cell.name]
+        k, dims = len(w), w.shape[-1]
+        draw = (2 * torch.rand(k, dims, dims + 1, generator=rng) - 1).to(w) * most
+        matrix = torch.eye(dims).to(w) * (1 - most / 2) + draw[..., :dims] / 2
+        shift = (w @ draw[..., dims:]).squeeze(-1)
+        return {**weights, link.name: w @ matrix, bias.cell.name: b + shift}
 
     def on(self, device: torch.device) -> Corpus:
         """The same on a device."""

@@ -1,4 +1,4 @@
-"""How far apart two stacks of networks are in function: fields by their values, classifiers by their answers."""
+"""How far apart networks are in function: fields by their values, classifiers by their answers."""
 
 from __future__ import annotations
 

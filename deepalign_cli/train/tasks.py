@@ -61,6 +61,11 @@ class Examples:
     mean: float = 0.0
     deviation: float = 1.0
 
+    def on(self, device: torch.device) -> Examples:
+        """The same on a device."""
+        parts = (self.train_x, self.train_y, self.test_x, self.test_y)
+        return Examples(*(part.to(device) for part in parts), self.mean, self.deviation)
+
 
 def load_examples(task: Task, folder: Path) -> Examples:
     """Read a task's examples from `folder`, normalised by the training pixels' mean and deviation.

@@ -37,7 +37,7 @@ def losses(
     """
 
     def one(w: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             out = design(w, x, {}).float()
         if task.field:
             return functional.mse_loss(out[:, 0], y)

@@ -19,10 +19,14 @@ from deepalign_cli.train.tasks import Examples, Task, load_examples
 from deepalign_cli.train.zoo_files import Family, open_family, save_family, subject_of
 from deepalign_cli.train.zoo_losses import batch_of, losses, scores, statistics_of
 
+_CPU = torch.device("cpu")
 _TOGETHER = 256  # networks trained side by side: more need more memory, and are no faster
 
 
-def train_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[str, float], None]) -> int:
+def train_zoo(
+    recipe: Path, data: Path, out: Path, advance: Callable[[str, float], None],
+    device: torch.device = _CPU,
+) -> int:  # fmt: skip
     """Train every family of a recipe into `out`, one file each; families whose file is there are left.
 
     `advance` is told the family's name and the share of all work that is done. Returns the number of
@@ -47,7 +51,9 @@ def train_zoo(recipe: Path, data: Path, out: Path, advance: Callable[[str, float
                 advance(name, (number + share) / len(plans))
 
             examples = load_examples(plan.task, data)
-            family = train_family(plan.design, plan.task, examples, plan.schedule, plan.seed, progress)
+            family = train_family(
+                plan.design, plan.task, examples, plan.schedule, plan.seed, progress, device
+            )
             save_family(out / f"{plan.name}.safetensors", family)
         advance(plan.name, (number + 1) / len(plans))
     return len(plans)
@@ -87,11 +93,12 @@ def _check_fits(plan: FamilyPlan, examples: Examples) -> None:
 
 def train_family(
     design: Design, task: Task, examples: Examples, schedule: Schedule, seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None, device: torch.device = _CPU,
 ) -> Family:  # fmt: skip
     """Train `schedule.networks` networks at once, each from its own initialisation, in its own data order.
 
-    Where they have a common parent, it is trained first, on all images.
+    What is drawn is drawn on the CPU, whatever the device, and the family is there in the end. Where they
+    have a common parent, it is trained first, on all images.
     """
     rng = torch.Generator().manual_seed(seed)
     member = (
@@ -100,7 +107,7 @@ def train_family(
         else torch.zeros(schedule.networks, dtype=torch.long)
     )
     most = schedule.networks if schedule.common else _TOGETHER
-    parts, trained = [], 0
+    examples, parts, trained = examples.on(device), [], 0
     for of_part in member.split(most):
 
         def part_done(share: float, before: int = trained, count: int = len(of_part)) -> None:
@@ -109,8 +116,9 @@ def train_family(
         parts.append(_train_part(design, task, examples, schedule, of_part, rng, part_done))
         trained += len(of_part)
     settled = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    score = scores(design, task, settled, examples, member)
-    return Family(design, task, settled, score, member, schedule.common)
+    score = scores(design, task, settled, examples, member.to(device)).cpu()
+    on_cpu = {name: w.cpu() for name, w in settled.items()}
+    return Family(design, task, on_cpu, score, member, schedule.common)
 
 
 def _train_part(
@@ -120,7 +128,8 @@ def _train_part(
     """Fresh networks, trained side by side, with their statistics."""
     count, common = len(member), schedule.common
     fresh = [design.init(rng) for _ in range(1 if common else count)]
-    weights = {name: torch.stack([net[name] for net in fresh]) for name in fresh[0]}
+    device = examples.train_x.device
+    weights = {name: torch.stack([net[name] for net in fresh]).to(device) for name in fresh[0]}
     steps = max(1, round(schedule.epochs * schedule.share * len(examples.train_x) / schedule.batch))
     if common:
         past = max(1, round(common * steps))
@@ -142,7 +151,7 @@ def _train(
     optimiser = torch.optim.Adam(trained.values(), lr=schedule.rate, fused=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=schedule.rate / 50)
     for step, rows in enumerate(_orders(len(examples.train_x), len(member), schedule, steps, rng)):
-        x, y = batch_of(examples, task, rows, member)
+        x, y = batch_of(examples, task, rows.to(examples.train_x.device), member.to(examples.train_y.device))
         optimiser.zero_grad()
         torch.autograd.backward(losses(design, task, trained, x, y, schedule.half).sum())
         optimiser.step()
