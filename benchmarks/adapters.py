@@ -4,8 +4,8 @@
     python benchmarks/adapters.py
 
 Three adapters of one small random Llama and GPT-2 (two layers, 32 wide), of ranks 4, 6 and 3, one of them
-with rsLoRA, are merged by 0.5, 0.3, 0.2 with `deepalign merge`. peft loads the result and merges it into the base;
-what that changes is compared with the weighted sum of what the three change by peft, in float64.
+with rsLoRA, are merged by 0.5, 0.3, 0.2 with `deepalign merge`. peft loads the result and merges it into the
+base; what that changes is compared with the weighted sum of what the three change by peft, in float64.
 Then the time of one 4096 x 4096 weight with adapters of rank 16: from the factors, and from the whole.
 """
 

@@ -152,7 +152,12 @@ def merge(
     sharing.check()
     default = default_output(inputs[0], "merged")
     target, is_folder = target_of(common.output, sharing.push, sources[0], default)
-    check_data([settings.method], aligning, running, elsewhere=is_folder or common.repair is not None)
+    elsewhere = is_folder or common.repair is not None or weighed.row.needs_data
+    if weighed.row.needs_data and running.data is None:
+        from deepalign_cli.operations.merge import lacks_data
+
+        raise lacks_data(weighed.row)
+    check_data([settings.method], aligning, running, elsewhere=elsewhere)
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.merge import merge_files
     from deepalign_cli.operations.merged_folder import merge_folder

@@ -36,10 +36,13 @@ class Combiner:
 
     `loads` names, as "module:name", what is called with `weights` (one for each network, not for a base, as
     `weighing` says), the values of `parameters` and, where it is `seeded`, `seed`; it returns a `Combine`.
-    `least` and `most` are how many networks it takes besides a base; `base` says that the first input is the
-    base that the others were trained from, unless that is an `optional_base` and none is given. `sentence` is
-    what a card says of the result, of "{count} networks". An `elementwise` one makes each entry of
-    the entries at that place alone, NaN where one is NaN: it gets pieces of tensors, in several threads.
+    Where it needs data, `prepares` names what makes a network's statistics: called with a run, weights and
+    batches, and `seed` and `values` (outputs are no classes); the combiner then is called with `statistics`,
+    one for each network. `least` and `most` are how many networks it takes besides a base; `base` says that
+    the first input is the base that the others were trained from, unless that is an `optional_base` and none
+    is given. `sentence` is what a card says of the result, of "{count} networks". An `elementwise` one
+    makes each entry of the entries at that place alone, NaN where one is NaN: it gets pieces of tensors, in
+    several threads.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Combiner:
     weighing: Weighing = Weighing.SHARES
     seeded: bool = False
     elementwise: bool = False
+    prepares: str = ""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it needs statistics from running the networks on data."""
+        return bool(self.prepares)
 
     @property
     def weighed(self) -> bool:
@@ -74,8 +83,11 @@ class Combiner:
         """
         return values_of(self.parameters, given)
 
-    def make(self, weights: Sequence[float], given: Mapping[str, Any], seed: int = 0) -> Combine:
-        """The function that combines tensors.
+    def make(
+        self, weights: Sequence[float], given: Mapping[str, Any], seed: int = 0,
+        statistics: Sequence[Mapping[str, Any]] = (),
+    ) -> Combine:  # fmt: skip
+        """The function that combines tensors; `statistics` are those of one that needs data.
 
         Raises:
             UsageError: the weights or an option's value may not be used.
@@ -86,7 +98,8 @@ class Combiner:
                 values[parameter.name] = parameter.spread(values[parameter.name], len(weights))
         shares = self.shares(weights)
         values |= {"weights": shares} if self.weighed else {}
-        values |= {"seed": seed} if self.seeded else {}
+        values |= {"seed": seed} if self.seeded and not self.prepares else {}
+        values |= {"statistics": statistics} if self.prepares else {}
         combine: Combine = load(self.loads)(**values)
         return combine
 

@@ -27,6 +27,10 @@ LAMBDA = Parameter(
 GAMMA = Parameter(
     "gamma", float, 0.01, "The share of largest entries to drop; 0.01 by default.", 0, 1, each=True
 )
+OFF_DIAGONAL = Parameter(
+    "off_diagonal", float, 0.9,
+    "What Gram matrices are multiplied by off their diagonal; 0.9 by default. Lower is steadier.", 0, 1,
+)  # fmt: skip
 EPSILON = Parameter(
     "epsilon", float, 0.15,
     "How far the probability to keep an entry is from the density, below at the smallest of its row and "
@@ -118,6 +122,18 @@ COMBINERS: Table[Combiner] = Table(
             "Model Stock (Jang et al. 2024, arXiv 2403.19522)", f"{_AT}.model_stock:ModelStock",
             "Of {count} networks the first, the base, moved towards the average of the others (Model Stock).",
             base=True, least=2, weighing=Weighing.NONE,
+        ),
+        Combiner(
+            "fisher", "the average in which an entry counts by its Fisher information; needs data",
+            "Fisher merging (Matena and Raffel 2022, arXiv 2111.09832)", f"{_AT}.fisher:FisherMean",
+            "The average of {count} networks, weighed by their Fisher information.",
+            seeded=True, prepares=f"{_AT}.fisher:diagonal_fisher",
+        ),
+        Combiner(
+            "regmean", "linear layers whose outputs are nearest to those of all networks; needs data",
+            "RegMean (Jin et al. 2023, arXiv 2212.09849)", f"{_AT}.regmean:RegressionMean",
+            "The network whose linear layers come nearest to those of {count} networks (RegMean).",
+            (OFF_DIAGONAL,), prepares=f"{_AT}.regmean:input_grams",
         ),
     ),
 )  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.operations.threads import usable_cores
+from deepalign_cli.parameters import load
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
 
@@ -34,6 +36,8 @@ BATCHNORM_HINT = (
     "re-estimating them on data is better: --repair DATA."
 )
 
+INFORMED_ON = 1000  # training examples, for combiners that need data
+
 
 @dataclass(frozen=True)
 class Merging:
@@ -41,7 +45,8 @@ class Merging:
 
     Where the combiner needs a base, or may have one and `base` says that there is, that is the first input
     and has no weight. `seed` is for those that draw random numbers. `rules` are for tensors that have weights
-    of their own.
+    of their own, `statistics` what a combiner that needs data
+    knows of each network.
     """
 
     weights: tuple[float, ...] = (0.5, 0.5)
@@ -50,6 +55,7 @@ class Merging:
     base: bool = False
     seed: int = 0
     rules: tuple[WeightRule, ...] = ()
+    statistics: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def has_base(self) -> bool:
@@ -68,7 +74,7 @@ class Merging:
 
     def with_weights(self, weights: Sequence[float]) -> Combine:
         """The same, with other weights."""
-        return self.row.make(weights, self.options, self.seed)
+        return self.row.make(weights, self.options, self.seed, self.statistics)
 
     def of(self, names: Iterable[str]) -> Combine:
         """What combines the tensors of these names. Raises UsageError where a rule is for none of them."""
@@ -103,6 +109,11 @@ class Merging:
         ]
 
 
+def lacks_data(row: Combiner) -> UsageError:
+    """What to say where a combiner needs data and there are none."""
+    return UsageError(f"--combine {row.name} needs data.", "add --data mnist.npz; labels are not looked at.")
+
+
 class Merge:
     """The network that a session's inputs are merged into; it is computed once."""
 
@@ -110,11 +121,13 @@ class Merge:
         self, session: Session, merging: Merging, repair: str | None = None, progress: Progress = SILENT, *,
         dtype: str | None = None, threads: int | None = None,
     ) -> None:  # fmt: skip
-        self.session, self.merging, self.repair = session, merging, repair
+        self.session, self.repair = session, repair
         check_mergeable(session.inputs)
-        self.combine = merging.of(session.fit.wholes[0])
+        merging.of(session.fit.wholes[0])  # which refuses rules for no tensor
         resting = session.resting() if repair is None else None
         self.alignments = resting or session.alignments(progress=progress)
+        self.merging = self._informed(merging) if merging.row.needs_data else merging
+        self.combine = self.merging.of(session.fit.wholes[0])
         if repair is not None:
             progress.part(0.0, "repairing")
         elementwise = merging.row.elementwise
@@ -135,10 +148,31 @@ class Merge:
         self.stream.known = tensors
         return tensors
 
-    def _repaired(self, data: str) -> Repaired:
+    def _parents(self) -> list[dict[str, Tensor]]:
+        """All networks in the reference's units, in memory."""
         pairs = zip(self.alignments, self.session.moving, strict=True)
         moved = (dict(alignment.apply(other)) for alignment, other in pairs)
-        parents = [dict(self.session.reference), *moved]
+        return [dict(self.session.reference), *moved]
+
+    def _informed(self, merging: Merging) -> Merging:
+        """With the statistics of all networks on training examples.
+
+        Raises:
+            UsageError: there are no data.
+        """
+        testbed, prepare = self.session.testbed, load(merging.row.prepares)
+        if testbed is None:
+            raise lacks_data(merging.row)
+        batches = testbed.batches(testbed.training.head(testbed.samples or INFORMED_ON))
+        values = testbed.loss is not None and testbed.loss.name == "mean squared error"
+        statistics = [
+            prepare(testbed.run, parent, batches, seed=merging.seed, values=values)
+            for parent in self._parents()
+        ]
+        return replace(merging, statistics=tuple(statistics))
+
+    def _repaired(self, data: str) -> Repaired:
+        parents = self._parents()
         merged = {name: self.combine(name, [p[name] for p in parents]) for name in parents[0]}
         shares = self.merging.row.goals(self.merging.weights, has_base=self.merging.has_base)
         testbed = self.session.repairing(data)

@@ -64,6 +64,9 @@ class MergedAdapter:
     """
 
     def __init__(self, adapters: Sequence[Adapter], merging: Merging, rank: int | None = None) -> None:
+        if merging.row.needs_data:
+            problem = f"--combine {merging.row.name} needs networks to run, which adapters alone are not."
+            raise UsageError(problem, "combine them by another name.")
         self.adapters, self.merging = tuple(adapters), merging
         self.modules = tuple(dict.fromkeys(module for one in adapters for module in one.modules))
         for module in self.modules:
