@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.weights import WeightMatching
-from deepalign_cli.errors import MismatchError, UsageError
+from deepalign_cli.errors import MismatchError
 from deepalign_cli.network.autoencoder import Autoencoder
 from deepalign_cli.network.pretrained import shipped_networks
 from deepalign_cli.network.saved_autoencoder import is_autoencoder, load_autoencoder
@@ -51,16 +51,18 @@ class AnchorMatching:
             self._named.check_fits(symmetry)
             return self._named
         names = [name for name, path in shipped_networks().items() if is_autoencoder(path)]
-        refused = None
-        for name in names:
-            model = load_autoencoder(name)
+        reason = "none comes with it"
+        for model in map(load_autoencoder, names):
             try:
                 model.check_fits(symmetry)
             except MismatchError as error:
-                refused = error
+                reason = error.message.rstrip(".")
             else:
                 return model
-        raise refused or UsageError("no autoencoder comes with deepalign.", "name one: --autoencoder FILE.")
+        raise MismatchError(
+            f"no autoencoder that comes with deepalign reads these networks: {reason}.",
+            "name another, --autoencoder FILE (`deepalign train` makes them), or use another method.",
+        )
 
     def anchor(self, symmetry: Symmetry, weights: Weights) -> dict[str, Tensor]:
         """The network that the autoencoder writes for this one, by the same names.

@@ -499,6 +499,6 @@ def test_a_module_that_cannot_be_copied_is_told() -> None:
 @pytest.mark.slow
 def test_every_option_of_a_method_is_taken() -> None:
     a, b = net(0), net(1)
-    for row in METHODS.values():
+    for row in (one for one in METHODS.values() if one.name != "canonical"):  # which reads no such networks
         own = {p.name: 2 if p.name == "steps" else p.default for p in row.parameters}
         da.align(a, b, method=row.name, data=examples(), **own)
