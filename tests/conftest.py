@@ -1,6 +1,7 @@
 """What every test rests on: shapes are checked, randomness is seeded, threads are few."""
 
 import sys
+import zlib
 
 import hypothesis
 import jaxtyping
@@ -29,9 +30,14 @@ hypothesis.settings.load_profile("deepalign")
 
 # Of tests that take every architecture, `-m "not slow"` runs these: one of each kind.
 FEW = {"named_mlp", "plain_cnn_bn", "cifar_resnet", "transformer_prenorm"}
+SHARE = 3  # of the cases of a slow test one in so many is run; --all-cases runs them all
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-cases", action="store_true", help="run every case of slow tests, not a third")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     from tests.nets import ALL
 
     others = ALL.keys() - FEW
@@ -39,6 +45,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         case = getattr(item, "callspec", None)
         if case and any(isinstance(value, str) and value in others for value in case.params.values()):
             item.add_marker("slow")
+    if not config.getoption("all_cases") and len({item.path for item in items}) > 1:
+        _thin(config, items)
+
+
+def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave a third of the cases of every slow test, at least one: each test another third of them."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec") and item.get_closest_marker("slow"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out = set()
+    for name, own in cases.items():
+        first = zlib.crc32(name.encode()) % min(SHARE, len(own))
+        left_out |= set(own) - set(own[first::SHARE])
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
