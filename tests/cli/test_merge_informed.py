@@ -31,9 +31,7 @@ def test_the_networks_are_run_in_the_references_units(tmp_path: Path, name: str)
         found.append(tensors(tmp_path / f"{how}.safetensors"))
     assert metadata(tmp_path / "none.safetensors")["deepalign.combine"] == name
     a_state, b_state = torch.load(a), torch.load(b)
-    mean = (
-        a_state["fc3.weight"] + b_state["fc3.weight"]
-    ) / 2  # of fc1, regmean's is that: one input for both
+    mean = (a_state["fc3.weight"] + b_state["fc3.weight"]) / 2  # not of fc1: both have one input
     assert not torch.allclose(found[0]["fc3.weight"], mean, atol=1e-3)
     # c carried back onto b: the average of a network with itself, whatever weighs its entries
     assert all(torch.allclose(w, b_state[n], atol=1e-4) for n, w in found[1].items())
