@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _ALLOWED = ("force", "quiet", "json", "offline", "output", "dry_run", "key", "seed")
 
 
-def default_folder(first: Path, output: str | None) -> Path:
-    """Where an adapter is written: OUT, or the first one's name with `-merged`, in this folder."""
+def default_folder(first: Path, output: str | None, word: str = "merged") -> Path:
+    """Where an adapter is written: OUT, or the first one's name and a word, in this folder."""
     if output is not None:
         return Path(output)
     if is_reference(first):
-        return Path(f"{parse_reference(first).repo.split('/')[1]}-merged")
+        return Path(f"{parse_reference(first).repo.split('/')[1]}-{word}")
     home = first if first.is_dir() else first.parent
-    return Path(f"{home.resolve().name}-merged")
+    return Path(f"{home.resolve().name}-{word}")
 
 
 def check_idle(groups: Mapping[str, object]) -> None:

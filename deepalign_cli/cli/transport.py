@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deepalign_cli.cli.adapters import default_folder
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_transport
@@ -16,6 +17,7 @@ from deepalign_cli.cli.options import OUTPUT, AlignedOptions
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import target_of
 from deepalign_cli.cli.tables import Method
+from deepalign_cli.errors import UsageError
 
 _WHAT = "a file, a folder, or hf://ORG/REPO[@REVISION][/FILE]."
 BaseA = Annotated[Path, typer.Argument(metavar="BASE_A", help=f"The network before it was tuned: {_WHAT}")]
@@ -51,6 +53,8 @@ def transport(
     shapes and types of BASE_B, and nothing is trained. Without -o it is written to BASE_B's name with
     '.tuned.safetensors', in this folder.
 
+    TUNED_A may be the folder of a LoRA adapter of BASE_A: the output then is one of BASE_B, in a folder.
+
     How much it is worth depends on how well the bases align: try it on data of the task. A saved alignment
     is that of `deepalign align BASE_B BASE_A`.
 
@@ -59,11 +63,17 @@ def transport(
         deepalign transport a.pt a-tuned.pt b.pt -m activations --data mnist.npz --normalise standard
         deepalign transport vit-a/ vit-a-tuned/ vit-b/ -m rotations --scale 0.7 -o vit-b-tuned/
     """
-    out = common.sink("transport")
+    from deepalign_cli.operations.adapters import find_adapters
+
+    out, adapters = common.sink("transport"), find_adapters((tuned_a,), aligning.key)
     settings = make_settings(
         [method] if method else None, aligning, force=common.force, partial=common.partial
     )
-    target, is_folder = target_of(common.output, None, base_b, default_output(base_b, "tuned"))
+    default = default_output(base_b, "tuned")
+    if adapters:
+        target, is_folder = default_folder(tuned_a, common.output, "carried"), True
+    else:
+        target, is_folder = target_of(common.output, None, base_b, default)
     check_data([settings.method], aligning, running)
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.transport import transport_files
@@ -72,6 +82,15 @@ def transport(
         (base_b, base_a), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), reads=(tuned_a, *running.files()),
     )  # fmt: skip
+    if adapters and common.dry_run:
+        raise UsageError("--dry-run does not read LoRA adapters.", "leave it out.")
+    if adapters:
+        from deepalign_cli.operations.transport_adapter import transport_adapter
+
+        with out.progress("aligning") as progress:
+            report = transport_adapter(job, adapters[0], common.scale, progress)
+        show(out, report, {"scale": common.scale, "files": report.files})
+        return
     if common.dry_run:
         from deepalign_cli.operations.dry_run import plan_transport
 
