@@ -71,7 +71,7 @@ class NeuralGraphs(nn.Module):
         ends = [x[end].flatten(1) for end in self.blueprint.outputs]
         return torch.cat([*means, *ends], dim=1)
 
-    def features(self, weights: Weights) -> dict[str, Float[Tensor, "batch n channels"]]:
+    def features(self, weights: Weights) -> dict[str, Float[Tensor, "batch _ channels"]]:
         """The features of every node: those of a group's units move with them."""
         links = self.blueprint.links
         matrices = [self.blueprint.matrix(link, weights) for link in links]
@@ -124,7 +124,7 @@ class PnaLayer(nn.Module):
 
     def forward(
         self, e: list[Tensor], x: dict[str, Tensor]
-    ) -> tuple[list[Tensor], dict[str, Float[Tensor, "batch n channels"]]]:
+    ) -> tuple[list[Tensor], dict[str, Float[Tensor, "batch _ channels"]]]:
         """The links' and the nodes' features after the step."""
         heard: dict[str, Tensor] = {}
         for i, (link, of_link) in enumerate(zip(self.links, e, strict=True)):

@@ -18,7 +18,7 @@ from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.scale_blocks import commuting
 from deepalign_cli.symmetry.symmetry import Weights
 
-Nodes = Mapping[str, Float[Tensor, "batch n channels"]]
+Nodes = Mapping[str, Float[Tensor, "batch _ channels"]]
 
 
 class Probes(nn.Module):

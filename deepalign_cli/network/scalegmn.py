@@ -125,7 +125,7 @@ class ScaleGmn(nn.Module):
             return said
         return {node: biases_of(blueprint, node, weights) for node in (*blueprint.groups, *blueprint.outputs)}
 
-    def _swept(self, said: Nodes, weights: Weights) -> Nodes:
+    def _swept(self, said: Mapping[str, Tensor], weights: Weights) -> Nodes:
         matrices = [self.blueprint.matrix(link, weights) for link in self.blueprint.links]
         x: dict[str, Tensor] = {}
         for end in self.blueprint.labels:
@@ -162,7 +162,7 @@ class Sweep(nn.Module):
 
     def forward(
         self, matrices: list[Tensor], x: Nodes
-    ) -> tuple[list[Tensor], dict[str, Float[Tensor, "batch n channels"]]]:
+    ) -> tuple[list[Tensor], dict[str, Float[Tensor, "batch _ channels"]]]:
         """The links' features, and the nodes' after the sweep."""
         new = dict(x)
         for step in self.steps:
@@ -201,7 +201,7 @@ class NodeStep(nn.Module):
 
     def _message(
         self, number: int, e: Float[Tensor, "batch target source entries"], x: Nodes, link: Link
-    ) -> Float[Tensor, "batch n channels"]:
+    ) -> Float[Tensor, "batch _ channels"]:
         values, said = self.values[number], x[link.source]
         if self.back:
             said, e = dual(self.kinds[number], x[link.target]), e.transpose(1, 2)

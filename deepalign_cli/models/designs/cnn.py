@@ -26,8 +26,9 @@ from deepalign_cli.symmetry.symmetry import Weights
 class CNN:
     """`conv1`, (`bn1`), activation, ...; a max-pool of 2 behind the layers in `pools` (from 1), then `fc`.
 
-    `channels` begins with the input's. The head reads the flattened image, or (`average`) its mean. In a
-    `separable` network every convolution but the first is two: one on each channel by itself, then 1x1.
+    `channels` begins with the input's; every convolution moves by `stride`. The head reads the flattened
+    image, or (`average`) its mean. In a `separable` network every convolution but the first is two: one on
+    each channel by itself, then 1x1.
     """
 
     channels: tuple[int, ...]
@@ -38,12 +39,15 @@ class CNN:
     pools: tuple[int, ...] = (1, 2)
     activation: str = "relu"
     separable: bool = False
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if not self.channels:
             raise ValueError("there are no channels")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"there is no activation '{self.activation}'")
+        if self.stride < 1 or (self.stride > 1 and (self.separable or not self.average)):
+            raise ValueError("a stride above 1 needs average = true, and no separable convolutions")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -60,7 +64,7 @@ class CNN:
     def __call__(self, weights: Weights, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         for number, (c_in, _, kernel, pooled) in enumerate(self._convolutions(), 1):
             w, bias = weights[f"conv{number}.weight"], weights.get(f"conv{number}.bias")
-            x = functional.conv2d(x, w, bias, padding=kernel // 2, groups=x.shape[1] // c_in)
+            x = functional.conv2d(x, w, bias, self.stride, kernel // 2, groups=x.shape[1] // c_in)
             x = batch_norm(weights, f"bn{number}", x, statistics) if self.norm else x
             x = ACTIVATIONS[self.activation](x)
             x = functional.max_pool2d(x, 2) if pooled else x
