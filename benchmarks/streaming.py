@@ -175,10 +175,12 @@ def forget(*folders: Path) -> None:
 
 
 def commands(
-    a: Path, b: Path, saved: Path, out: Path, mergekit: Path | None
+    a: Path, b: Path, saved: Path, out: Path, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, list[str]]]:
     """What is measured, by name."""
+    mergekit = arguments.mergekit
     merge = [sys.executable, "-m", "deepalign_cli", "merge", str(a), str(b), "-q", "-o", f"{out}/"]
+    merge += ["--max-shard-size", arguments.max_shard_size]
     yield "merge -m none", [*merge, "-m", "none"]
     yield "merge --alignment", [*merge, "--alignment", str(saved)]
     if mergekit is not None:
@@ -198,6 +200,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mergekit", type=Path, help="its mergekit-yaml, in an environment of its own")
+    parser.add_argument("--max-shard-size", default="5GB", help="that of the merges")
     parser.add_argument("--cold", action="store_true", help="read the inputs from the disk each time")
     arguments = parser.parse_args()
     a, b, saved = make(arguments.folder, arguments.gigabytes)
@@ -205,7 +208,7 @@ def main() -> None:
     table: dict[str, Runs] = {"cp and fsync of A": Runs()}
     for _ in range(arguments.rounds):
         for name, command in (
-            ("cp and fsync of A", None), *commands(a, b, saved, out, arguments.mergekit),
+            ("cp and fsync of A", None), *commands(a, b, saved, out, arguments),
         ):  # fmt: skip
             shutil.rmtree(out, ignore_errors=True)
             os.sync()
