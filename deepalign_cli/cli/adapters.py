@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.merge import Merging
 
-_ALLOWED = ("force", "quiet", "json", "offline", "output", "dry_run", "key", "seed")
+_ALLOWED = ("force", "quiet", "json", "offline", "output", "dry_run", "key", "seed", "recipe", "save_recipe")
 
 
 def default_folder(first: Path, output: str | None, word: str = "merged") -> Path:

@@ -1,4 +1,4 @@
-"""`transport` of a LoRA adapter: what it changes in base A, carried over to base B as an adapter of that rank.
+"""`transport` of a LoRA adapter: what it changes in base A, carried to base B as an adapter of that rank.
 
 Carrying is linear, and what it makes of s B A has the same rank r. So r random combinations of its columns
 span all of them, and their QR decomposition factors it exactly, without an SVD of the whole matrix.
@@ -48,7 +48,7 @@ def transport_adapter(
     check_finite(adapter.checkpoint)
     with created_folder(job.output) as place, Hashes([*session.inputs, adapter.checkpoint]) as hashes:
         alignment = session.alignments(progress=progress)[0]
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for module, name in places.items():
             tensors |= _carried(adapter, module, name, alignment, session.moving[0], scale)
         values = hashes.values()

@@ -182,6 +182,16 @@ def test_from_python(folder: Path) -> None:
         da.merge([{"fc.weight": torch.ones(2, 2)}] * 2, rank=2)
 
 
+def test_recipes_are_of_adapters_too(folder: Path) -> None:
+    done = deepalign("merge", "a", "b", "--rank", "4", "-o", "m", "--save-recipe", "r.toml")
+    assert done.code == 0, done.err
+    for recipe, out in (("r.toml", "n"), ("m", "o")):
+        done = deepalign("merge", "--recipe", recipe, "-o", out)
+        assert done.code == 0, done.err
+        again, first = (tensors(folder / one / FACTORS) for one in (out, "m"))
+        assert all(torch.equal(w, again[n]) for n, w in first.items())
+
+
 def test_a_dry_run_reads_headers(folder: Path) -> None:
     before = listing(folder)
     done = deepalign("merge", "a", "b", "--dry-run")
