@@ -107,7 +107,11 @@ def adapter_of(checkpoint: Checkpoint, config: Mapping[str, object]) -> Adapter:
     for name, info in checkpoint.infos.items():
         match = _FACTOR.fullmatch(info.stored_name)
         if match:
-            sides.setdefault(match["module"].removeprefix(_PREFIX), {})[match["side"]] = name
+            pair = sides.setdefault(match["module"].removeprefix(_PREFIX), {})
+            if match["side"] in pair:
+                problem = f"'{checkpoint.path}' holds more than one adapter: '{info.stored_name}' is another."
+                raise MismatchError(problem, "save each to a folder of its own (peft: save_pretrained).")
+            pair[match["side"]] = name
         elif "lora_" in info.stored_name:
             problem = f"'{info.stored_name}' in '{checkpoint.path}' is not a factor as peft names them."
             raise MismatchError(problem, "convert the adapter to the format of peft.")
@@ -165,7 +169,8 @@ def _pair(
         raise Malformed(f"the factor {infos[there].stored_name!r} has no partner")
     a, b = sides["A"], sides["B"]
     shapes = infos[a].shape, infos[b].shape
-    if min(map(len, shapes)) < 2 or shapes[0][0] != shapes[1][1] or math.prod(shapes[1][2:]) != 1:
+    fits = min(map(len, shapes)) > 1 and 0 < shapes[0][0] == shapes[1][1] and math.prod(shapes[1][2:]) == 1
+    if not fits or 0 in (*shapes[0], *shapes[1]):
         raise Malformed(f"the factors of {module!r} have the shapes {list(shapes[0])} and {list(shapes[1])}")
     alpha = _for_module(config.get("alpha_pattern"), module, config.get("lora_alpha"))
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):

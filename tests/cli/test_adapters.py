@@ -221,6 +221,10 @@ def test_other_kinds_are_refused(folder: Path, name: str) -> None:
 
 def test_what_does_not_fit_is_refused(folder: Path) -> None:
     adapter(folder / "wide", 2, modules={"layers.0.q_proj": (13, 8)})
+    adapter(folder / "empty", 2, rank=0)
+    twice = tensors(adapter(folder / "twice", 2) / FACTORS)
+    twice |= {n.replace(".weight", ".other.weight"): w.clone() for n, w in twice.items()}
+    save(twice, folder / "twice" / FACTORS)
     save({"fc.weight": torch.ones(2, 2)}, folder / "net.pt")
     lone = adapter(folder / "lone", 2)
     state = tensors(lone / "adapter_model.safetensors")
@@ -231,6 +235,8 @@ def test_what_does_not_fit_is_refused(folder: Path) -> None:
         (["a", "wide", "-o", "m"], 3, "'layers.0.q_proj' has other sizes"),
         (["a", "net.pt", "-o", "m"], 3, "'net.pt' is not a LoRA adapter"),
         (["a", "lone", "-o", "m"], 3, "has no partner"),
+        (["a", "empty", "-o", "m"], 3, "have the shapes [0, 8] and [12, 0]"),
+        (["a", "twice", "-o", "m"], 3, "holds more than one adapter"),
         (["file.pt", "file.pt", "-m", "none", "-o", "m.safetensors"], 3, "is a factor of a LoRA adapter"),
         (["net.pt", "net.pt", "--rank", "2"], 2, "--rank is for LoRA adapters"),
         (["a", "b", "-o", "m.safetensors"], 2, "would be a file"),
