@@ -199,6 +199,7 @@ def _overridden(given: set[str], typed: Mapping[str, Any]) -> set[str]:
             everyone = {p.name.rstrip("_") for one in rows.values() for p in one.parameters}
             over |= everyone - {p.name.rstrip("_") for p in row.parameters}
             over |= set() if getattr(row, "base", True) else {"base"}
+            over |= set() if getattr(row, "weighed", True) else {"alpha", "weights", "weights_for"}
     return over
 
 

@@ -66,6 +66,8 @@ def test_what_is_typed_counts_more(folder: Path) -> None:
     assert plain.code == 0, plain.err
     assert metadata(folder / "r.safetensors")["deepalign.input.0"] == "c.pt"
     assert "deepalign.density" not in metadata(folder / "r.safetensors")
+    own = deepalign("merge", "--recipe", "r.toml", "--combine", "model_stock", "--force", "--json")
+    assert (own.code, own.json["combine"]) == (0, "model_stock"), own.err
 
 
 def test_weights_and_alpha_take_each_others_place(folder: Path) -> None:
