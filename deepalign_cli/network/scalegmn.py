@@ -8,7 +8,7 @@ to the outputs (and back, with `both_ways`) in which every node hears its links:
 
 With `edges = "full"` every message goes through an Equiv of its own, and features of links are updated
 from the invariants of both ends, as in the paper: e_ij <- (B e_ij) * g(Inv x_i, Inv x_j). With "fixed"
-e_ij is the weight itself, so that a sweep is a few matrix products, tens of times faster.
+e_ij is the weight itself, so that a sweep is a few matrix products, several times faster.
 
 A node's features begin as its bias times a learned vector, or else (`probes` above 0, and not in the paper)
 as what the unit says when the network is run on so many learned inputs: see `probes.py`. Either way they turn
@@ -166,6 +166,7 @@ class Sweep(nn.Module):
         """The links' features, and the nodes' after the sweep."""
         new = dict(x)
         for step in self.steps:
+            assert isinstance(step, NodeStep)
             new[step.node] = step(matrices, new)
         if not len(self.changes):
             return matrices, new

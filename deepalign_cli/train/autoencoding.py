@@ -183,7 +183,7 @@ def validate_autoencoder(model: Autoencoder, plan: AutoencoderPlan, corpus: Corp
     written network gives the same answer for as the one that was read.
     """
     errors, agreement = [], []
-    for part in corpus.held.split(plan.batch):
+    for part in torch.split(corpus.held, plan.batch):
         read = corpus.stack(part)
         written = model(read)
         errors.append(corpus.errors(written, read, corpus.judged, plan.temperature))

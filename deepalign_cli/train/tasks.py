@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,10 @@ class Examples:
 
     def on(self, device: torch.device) -> Examples:
         """The same on a device."""
-        parts = (self.train_x, self.train_y, self.test_x, self.test_y)
-        return Examples(*(part.to(device) for part in parts), self.mean, self.deviation)
+        return replace(
+            self, train_x=self.train_x.to(device), train_y=self.train_y.to(device),
+            test_x=self.test_x.to(device), test_y=self.test_y.to(device),
+        )  # fmt: skip
 
 
 def load_examples(task: Task, folder: Path) -> Examples:

@@ -108,7 +108,7 @@ def train_family(
     )
     most = schedule.networks if schedule.common else _TOGETHER
     examples, parts, trained = examples.on(device), [], 0
-    for of_part in member.split(most):
+    for of_part in torch.split(member, most):
 
         def part_done(share: float, before: int = trained, count: int = len(of_part)) -> None:
             progress((before + share * count) / schedule.networks)

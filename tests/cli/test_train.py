@@ -13,10 +13,14 @@ import torch
 
 from deepalign_cli.models.designs import DESIGNS
 from deepalign_cli.network.dws import DwsConfig
+from deepalign_cli.network.metanetworks import metanetwork_table
 from deepalign_cli.network.refiner import RefinerConfig
 from deepalign_cli.network.saved import load_network
+from deepalign_cli.network.saved_autoencoder import read_autoencoder
+from deepalign_cli.network.scalegmn import ScaleGmnConfig
 from deepalign_cli.network.universal import UniversalConfig
 from deepalign_cli.operations import train as operations
+from deepalign_cli.train.autoencoding import AutoencoderPlan, read_autoencoder_plan
 from deepalign_cli.train.loop import Plan, read_plan, start, train
 from deepalign_cli.train.plans import Schedule, family_plans
 from deepalign_cli.train.recipes import make, read_recipe
@@ -287,13 +291,15 @@ def page() -> str:
 @pytest.mark.parametrize(
     ("cls", "heading"),
     [
-        (Plan, "**`[train]`**"),
+        (Plan, "**`[train]`**:"),
         (RefinerConfig, "**`[refiner]`**"),
         (Search, "**`[search]`**"),
         (UniversalConfig, '`encoder = "universal"`'),
         (DwsConfig, '`encoder = "dws"`'),
         (Task, "**`task`**"),
         (Schedule, "**`[schedule]`**"),
+        (AutoencoderPlan, "**`[train]`** of an autoencoder"),
+        (ScaleGmnConfig, '`encoder = "scalegmn"`, the'),
     ],
 )
 def test_every_entry_is_documented_with_its_default(cls: type[Any], heading: str) -> None:
@@ -323,7 +329,7 @@ def test_every_designs_entries_are_documented() -> None:
 
 
 def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
-    zoo, written, text, training, searched = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    zoo, written, text, training, searched, encoding = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
     plans = family_plans({k: v for k, v in tomllib.loads(zoo + written).items() if k != "format"})
     assert len(plans) == 11 + 3
     assert [plan.task.context for plan in family_plans(tomllib.loads(text))] == [64, 64]
@@ -332,14 +338,34 @@ def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
     table = tomllib.loads(training)
     assert table.pop("format") == 1
     start(*read_plan(table))
+    read_autoencoder_plan({k: v for k, v in tomllib.loads(encoding).items() if k != "format"})
     for path in sorted((ROOT / "pretrained").glob("*.toml")):
-        if not path.name.endswith((".zoo.toml", "-refiner.toml")):
-            start(*read_plan(read_recipe(path)))
+        recipe = read_recipe(path)
+        if path.name.endswith(".zoo.toml"):
+            assert family_plans(recipe)
+        elif "autoencoder" in recipe:
+            read_autoencoder_plan(recipe)
+        elif "network" in recipe:
+            start(*read_plan(recipe))
+
+
+def test_the_shipped_autoencoder_is_what_its_recipe_asks_for() -> None:
+    folder = ROOT / "pretrained"
+    for path in sorted(folder.glob("scalegmn-*.safetensors")):
+        table, decoder, plan = read_autoencoder_plan(read_recipe(path.with_suffix(".toml")))
+        model = read_autoencoder(path)
+        (zoo,) = family_plans(read_recipe(path.with_suffix(".zoo.toml")))
+        shapes = {n: tuple(w.shape) for n, w in zoo.design.init(torch.Generator()).items()}
+        assert table.items() <= metanetwork_table(model.encoder).items()
+        assert model.config == decoder
+        assert dict(model.blueprint.symmetry.shapes) == shapes
+        assert int(model.facts["step"]) <= plan.steps
+        assert f"{float(model.facts['psnr']):.1f} dB PSNR" in path.with_suffix(".md").read_text()
 
 
 def test_the_shipped_refiner_is_what_its_recipe_asks_for() -> None:
     table = read_recipe(ROOT / "pretrained" / "universal-v1-refiner.toml")
-    page_table = tomllib.loads(re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)[-1])
+    page_table = tomllib.loads(re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)[-2])
     made, shipped = start({}, Plan()).model, load_network(ROOT / "pretrained" / "universal-v1.safetensors")
 
     assert set(table) == {"refiner", "search"}

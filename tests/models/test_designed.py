@@ -37,7 +37,7 @@ def test_its_words_list_its_options(tmp_path: Path) -> None:
     network = network_for(stored(tmp_path, weights_of(design), design_metadata(design)))
     assert network.says == (
         "cnn channels=1,4,6 size=8 classes=10 norm=false average=true pools=none activation=relu "
-        "separable=false, from the checkpoint's metadata"
+        "separable=false stride=1, from the checkpoint's metadata"
     )
 
 
