@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 from deepalign_cli.aligners.alignment import Aligner
+from deepalign_cli.aligners.anchored import AnchorMatching
 from deepalign_cli.aligners.deepalign import learned_aligner
 from deepalign_cli.aligners.weights import WeightMatching
+from deepalign_cli.errors import MismatchError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.known import traced_spec
@@ -28,6 +30,7 @@ POINTS = 25
 METHODS: Mapping[str, Callable[[], Aligner]] = {
     "weights": WeightMatching,
     "deepalign": lambda: learned_aligner(DEFAULT_NETWORK, "auto", 8, None),
+    "canonical": AnchorMatching,  # of networks that a shipped autoencoder reads, with signs
 }
 MOVES = ("permutations", "signs", "phases")
 
@@ -68,7 +71,10 @@ def measured(path: Path, data: Path) -> Iterator[list[str]]:
         found.setdefault(("none", ""), []).append(barrier(family, examples, member, a, b))
         for moves, symmetry in symmetries(family).items():
             for name, make in METHODS.items():
-                g = make()(symmetry, a, b, rng=torch.Generator().manual_seed(0)).element
+                try:
+                    g = make()(symmetry, a, b, rng=torch.Generator().manual_seed(0)).element
+                except MismatchError:
+                    continue
                 moved = symmetry.apply(g, b)
                 found.setdefault((name, moves), []).append(barrier(family, examples, member, a, moved))
     base = torch.tensor(found["weights", "permutations"]).mean()
