@@ -33,6 +33,10 @@ class OutputError(DeepalignError, code="output"):
     """The output could not be written (disk full, no permission, missing folder)."""
 
 
+class Interrupted(DeepalignError, code="interrupted", exit_code=130):
+    """Ctrl-C was pressed; the hint says what is left of the work. The exit code is 128 + SIGINT."""
+
+
 class MissingExtra(DeepalignError, code="missing"):
     """An optional package is needed and not installed; the hint is the line that installs it."""
 

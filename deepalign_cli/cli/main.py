@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
@@ -28,12 +28,12 @@ from deepalign_cli.cli.trace import trace
 from deepalign_cli.cli.train import train, zoo
 from deepalign_cli.cli.transport import transport
 from deepalign_cli.cli.verify import verify
-from deepalign_cli.errors import DeepalignError, UsageError
+from deepalign_cli.errors import DeepalignError, Interrupted, UsageError
 from deepalign_cli.spelling import british
 from deepalign_cli.version import __version__
 
 PROGRAM = "deepalign"
-INTERRUPTED = 130  # 128 + SIGINT
+INTERRUPTED = Interrupted.exit_code
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 HUNG_UP = 141  # 128 + SIGPIPE: what every Unix tool reports when its reader has gone
 
@@ -57,11 +57,6 @@ class _System(DeepalignError):
 
 class _Memory(DeepalignError):
     code = "memory"
-
-
-class _Interrupted(DeepalignError):
-    code = "interrupted"
-    exit_code: ClassVar[int] = INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None, commands: Sequence[Command] | None = None) -> int:
@@ -152,7 +147,7 @@ def explain(exc: BaseException, args: Sequence[str] = ()) -> DeepalignError:
         message = _one_line(exc.format_message()).replace(": Value error, ", ": ")  # Typer's words
         return UsageError(message, f"{_command_path(exc, args)} --help")
     if isinstance(exc, KeyboardInterrupt | typer.Abort):
-        return _Interrupted("Interrupted.")
+        return Interrupted("Interrupted.")
     if isinstance(exc, MemoryError) or _is_torch_out_of_memory(exc):
         return _Memory("There is not enough memory for this.", "Free some, or use a larger machine.")
     if isinstance(exc, OSError):

@@ -21,7 +21,7 @@ from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_file
 from deepalign_cli.checkpoint.sharding import Shard
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.errors import DeepalignError, OutputError
+from deepalign_cli.errors import DeepalignError, Interrupted, OutputError
 from deepalign_cli.operations.output_folder import publish, reported
 from deepalign_cli.operations.replaced_folder import replace_folder
 
@@ -62,6 +62,7 @@ def resumable_folder(
 
     Raises:
         OutputError: it cannot be written, or another run is at it. UsageError: `folder` was made meanwhile.
+        Interrupted: Ctrl-C was pressed, and some shards are done.
     """
     target = real_target(folder)
     hidden = target.parent / f".{target.name[:100]}.{plan[:16]}.partial"
@@ -86,12 +87,11 @@ def resumable_folder(
         except BaseException as error:
             if not opened.finished or not isinstance(error, OutputError | KeyboardInterrupt):
                 shutil.rmtree(hidden, ignore_errors=True)
-            elif isinstance(error, OutputError):
-                done = (
-                    f"{opened.finished} of {len(shards)} shards are done: the same command goes on from there"
-                )
+                raise
+            done = f"{opened.finished} of {len(shards)} shards are done: the same command goes on from there."
+            if isinstance(error, OutputError):
                 raise OutputError(error.message, f"{error.hint.removesuffix('.')}; {done}") from None
-            raise
+            raise Interrupted("Interrupted.", done) from None
 
 
 def _lock(journal: IO[str], folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.checkpoint.sharding import INDEX
-from deepalign_cli.errors import CheckpointError, NonFiniteError, OutputError, UsageError
+from deepalign_cli.errors import CheckpointError, Interrupted, NonFiniteError, OutputError, UsageError
 from deepalign_cli.operations import resumable
 from deepalign_cli.operations.align import align_folder
 from deepalign_cli.operations.job import Job, Report
@@ -58,8 +58,8 @@ def hidden(job: Job) -> list[Path]:
     return sorted(job.output.parent.glob(".out.*"))
 
 
-def interrupt(job: Job, after: int = 6) -> None:
-    """Run a merge that is interrupted when so many tensors are made."""
+def interrupt(job: Job, after: int = 6) -> str:
+    """Run a merge that is interrupted when so many tensors are made; returns what the user is told."""
     told: list[float] = []
 
     def show(share: float, label: str) -> None:
@@ -67,8 +67,9 @@ def interrupt(job: Job, after: int = 6) -> None:
         if sum(one > 0 for one in told) == after:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, Interrupted)) as caught:
         run(replace(job, threads=1), progress=Progress(show))
+    return getattr(caught.value, "hint", "")
 
 
 def went_on(report: Report) -> str:
@@ -176,7 +177,7 @@ def test_one_file_does_not_hide_behind_an_index(job: Job) -> None:
 
 
 def test_an_interrupted_merge_goes_on(job: Job, tmp_path: Path) -> None:
-    interrupt(job)
+    assert interrupt(job) == "2 of 3 shards are done: the same command goes on from there."
     assert not job.output.exists()
     assert len(hidden(job)) == 1
     done = run(job)
@@ -238,7 +239,7 @@ def test_what_another_merge_left_is_not_used_and_said(job: Job, change: Callable
 
 
 def test_before_the_first_shard_is_done_nothing_is_left(job: Job) -> None:
-    interrupt(job, after=1)
+    assert not interrupt(job, after=1)
     assert not job.output.exists()
     assert not hidden(job)
 
@@ -279,7 +280,7 @@ def test_two_at_once_do_not_write_one_folder(job: Job) -> None:
                 run(job)
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
         run(replace(job, threads=1), progress=Progress(show))
     run(job)
 
