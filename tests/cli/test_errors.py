@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -332,15 +332,15 @@ def test_a_traceback_only_when_asked_for(debug: str, folder: Path, monkeypatch: 
 def test_a_write_that_is_broken_off_leaves_nothing(
     problem: BaseException | type[BaseException], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, calls = Stream.tensor, []
+    made, calls = Stream._made, []
 
-    def fail_at_the_third(self: Stream, name: str) -> torch.Tensor:
+    def fail_at_the_third(self: Stream, name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         calls.append(name)
         if len(calls) == 3:
             raise problem
-        return read(self, name)
+        return made(self, name, parts)
 
-    monkeypatch.setattr(Stream, "tensor", fail_at_the_third)
+    monkeypatch.setattr(Stream, "_made", fail_at_the_third)
     before = listing(folder)
     done = deepalign("merge", folder / "a.pt", folder / "b.pt", "-o", folder / "o.safetensors")
 
