@@ -57,13 +57,14 @@ class Alignment:
         return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
 
     def to_dict(self) -> dict[str, object]:
-        """The figures, and every group's permutation, factors and rotations (one for each head) as lists."""
+        """The figures, and every group's permutation, factors, rotations and half turns of phases as lists."""
         return {
             "method": self.method, "seconds": self.seconds, "distance_before": self.distance_before,
             "distance_after": self.distance_after, "groups": self.groups, "notes": list(self.notes),
             "permutations": {group: perm.tolist() for group, perm in self.element.perm.items()},
             "factors": {group: factors.tolist() for group, factors in self.element.scale.items()},
             "rotations": {group: turn.matrix.tolist() for group, turn in self.element.turn.items()},
+            "half_turns": {group: turns.int().tolist() for group, turns in self.element.shift.items()},
         }  # fmt: skip
 
     @cached_property
