@@ -8,6 +8,7 @@ m_ij = (1 + A e_ij) * (V x_j) + B e_ij; nodes and links are updated by MLPs with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from deepalign_cli.network.blueprint import Blueprint
+from deepalign_cli.network.probes import Nodes, Probes
 from deepalign_cli.network.scale_blocks import Mlp, settle
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -24,17 +26,27 @@ _LEAST_VARIANCE = 1e-5
 
 @dataclass(frozen=True)
 class NeuralGraphsConfig:
-    """`channels` a node and a link, `layers`, the width of the `latent`; `waves` of each weight are read."""
+    """`channels` a node and a link, `layers`, the width of the `latent`; `waves` of each weight are read.
+
+    `probes` and `frequency` are those of ScaleGMN: here, too, nodes may begin with what they say of probes.
+    """
 
     channels: int = 64
     layers: int = 4
     latent: int = 64
     waves: int = 16
+    probes: int = 0
+    frequency: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("channels", "layers", "latent", "waves"):
+            value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if type(self.probes) is not int or self.probes < 0:
+            raise ValueError(f"probes must be an integer of at least 0, not {self.probes!r}")
+        if not 0 < self.frequency < 1e6:
+            raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 
 
 class NeuralGraphs(nn.Module):
@@ -48,12 +60,16 @@ class NeuralGraphs(nn.Module):
         self.places = nn.ParameterList(torch.randn(blueprint.labels.get(node, 1), c) for node in self.nodes)
         self.of_biases = nn.ModuleList(Waves(1, config.waves, c) for _ in self.nodes)
         self.of_weights = nn.ModuleList(Waves(link.entries, config.waves, c) for link in blueprint.links)
+        self.probes = Probes(blueprint, config.probes, config.frequency) if config.probes else None
+        said = (*blueprint.groups, *blueprint.outputs) if config.probes else ()
+        self.enter = nn.ModuleDict({str(self.nodes.index(n)): nn.Linear(config.probes, c) for n in said})
         self.layers = nn.ModuleList(
             PnaLayer(blueprint, c, last=number == config.layers - 1) for number in range(config.layers)
         )
         self.read = nn.ModuleList(Mlp(c, c, 2 * c) for _ in blueprint.groups)
         width = 2 * c * len(blueprint.groups) + c * sum(blueprint.labels[end] for end in blueprint.outputs)
-        self.leave = Mlp(width, 2 * config.latent, config.latent)
+        width += config.probes * sum(blueprint.labels[end] for end in blueprint.outputs)
+        self.leave = Mlp(width, 4 * config.latent, config.latent)
 
     def forward(self, weights: Weights) -> Float[Tensor, "batch latent"]:
         """The latents of a stack of networks: the same whatever the order of their units."""
@@ -66,17 +82,31 @@ class NeuralGraphs(nn.Module):
             settle(self.leave, self._read(weights))
 
     def _read(self, weights: Weights) -> Float[Tensor, "batch width"]:
-        x = self.features(weights)
+        said = self._said(weights)
+        x = self._passed(said, weights)
         means = [read(x[g]).mean(1) for read, g in zip(self.read, self.blueprint.groups, strict=True)]
         ends = [x[end].flatten(1) for end in self.blueprint.outputs]
-        return torch.cat([*means, *ends], dim=1)
+        answers = [said[end].flatten(1) for end in self.blueprint.outputs if end in said]
+        return torch.cat([*means, *ends, *answers], dim=1)
 
     def features(self, weights: Weights) -> dict[str, Float[Tensor, "batch _ channels"]]:
         """The features of every node: those of a group's units move with them."""
+        return self._passed(self._said(weights), weights)
+
+    def _said(self, weights: Weights) -> Nodes:
+        """What nodes say of the probes; nothing without any."""
+        said: Nodes = self.probes(weights) if self.probes is not None else {}
+        return said
+
+    def _passed(
+        self, said: Mapping[str, Tensor], weights: Weights
+    ) -> dict[str, Float[Tensor, "batch _ channels"]]:
         links = self.blueprint.links
         matrices = [self.blueprint.matrix(link, weights) for link in links]
         e = [wave(w) for wave, w in zip(self.of_weights, matrices, strict=True)]
         x = self._enter(weights, len(matrices[0]))
+        for node, of_node in said.items():
+            x[node] = x[node] + self.enter[str(self.nodes.index(node))](of_node)
         for layer in self.layers:
             e, x = layer(e, x)
         return x

@@ -39,6 +39,7 @@ ENCODERS = {
     "probes": {"encoder": "scalegmn", "channels": 8, "layers": 1, "latent": 6, "probes": 7, "frequency": 5.0},
 }  # fmt: skip
 NEURAL_GRAPHS = {"encoder": "neural_graphs", "channels": 8, "layers": 2, "latent": 6, "waves": 3}
+PROBED = NEURAL_GRAPHS | {"probes": 7, "frequency": 5.0}
 
 
 def spec_of_design(design: Design, names: Mapping[str, str] | None = None) -> Spec:
@@ -83,7 +84,8 @@ def stack_of(nets: list[Stack]) -> Stack:
 
 def metanetwork(name: str, encoder: str) -> torch.nn.Module:
     """A fresh metanetwork for a design, in float64."""
-    table = NEURAL_GRAPHS if encoder == "neural graphs" else ENCODERS[encoder]
+    tables = {**ENCODERS, "neural graphs": NEURAL_GRAPHS, "neural graphs with probes": PROBED}
+    table = tables[encoder]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = make_metanetwork(Blueprint(symmetry_of_design(DESIGNS[name])), table)

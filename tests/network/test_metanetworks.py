@@ -19,6 +19,7 @@ from tests.network.gmn_builders import (
     DESIGNS,
     ENCODERS,
     NEURAL_GRAPHS,
+    PROBED,
     metanetwork,
     networks,
     stack_of,
@@ -27,7 +28,10 @@ from tests.network.gmn_builders import (
 from tests.symmetry.builders import seeded
 
 EXACT = 1e-9
-EVERY = [(name, encoder) for name in DESIGNS for encoder in ENCODERS]
+ONE_WAY = [(name, encoder) for name in ("siren", "cnn-relu") for encoder in ("fixed", "full")]
+EVERY = ONE_WAY + [
+    (name, encoder) for name in DESIGNS for encoder in ("both ways", "full both ways", "probes")
+]
 
 
 def latent_gap(model: nn.Module, name: str, g: Element) -> tuple[float, float]:
@@ -63,7 +67,7 @@ def test_features_move_turn_and_stretch_with_their_units(name: str, encoder: str
         assert float((after[group] - before[group]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", ["fixed", "full both ways", "probes"])
 @pytest.mark.parametrize("name", ["mlp-relu", "siren", "cnn-tanh"])
 def test_without_the_symmetrised_layer_the_orbit_falls_apart(name: str, encoder: str) -> None:
     model = metanetwork(name, encoder)
@@ -74,9 +78,10 @@ def test_without_the_symmetrised_layer_the_orbit_falls_apart(name: str, encoder:
     assert gap > 1e-6
 
 
+@pytest.mark.parametrize("encoder", ["neural graphs", "neural graphs with probes"])
 @pytest.mark.parametrize("name", DESIGNS)
-def test_neural_graphs_know_of_permutations_only(name: str) -> None:
-    model, g = metanetwork(name, "neural graphs"), symmetry_of_design(DESIGNS[name]).random(seeded(1))
+def test_neural_graphs_know_of_permutations_only(name: str, encoder: str) -> None:
+    model, g = metanetwork(name, encoder), symmetry_of_design(DESIGNS[name]).random(seeded(1))
     moved, spread = latent_gap(model, name, Element(g.perm))
     assert moved < EXACT
     assert spread > 1e-3
@@ -90,7 +95,7 @@ def test_networks_of_a_stack_do_not_mix() -> None:
     assert torch.allclose(model(stack_of(nets)), alone, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("table", [*ENCODERS.values(), NEURAL_GRAPHS])
+@pytest.mark.parametrize("table", [*ENCODERS.values(), NEURAL_GRAPHS, PROBED])
 def test_a_table_makes_the_metanetwork_that_it_is_of(table: dict[str, object]) -> None:
     blueprint = Blueprint(symmetry_of_design(DESIGNS["siren"]))
     written = metanetwork_table(make_metanetwork(blueprint, table))
