@@ -57,7 +57,7 @@ class Alignment:
         return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
 
     def to_dict(self) -> dict[str, object]:
-        """The figures, and every group's permutation, factors, rotations and half turns of phases as lists."""
+        """The figures, and every group's permutation, factors, rotations and half turns as lists."""
         return {
             "method": self.method, "seconds": self.seconds, "distance_before": self.distance_before,
             "distance_after": self.distance_after, "groups": self.groups, "notes": list(self.notes),
