@@ -45,11 +45,16 @@ def proposed_phases(program: Program, spec: Spec) -> dict[str, Phase]:
         axes = [*map(str, spec.axes.get(bias, ()))]
         group = axes[0].removeprefix("~") if len(axes) == 1 else ""
         if group in spec.allowed("sign"):
-            others = tuple(n for n, one in spec.axes.items() if any(group in axis.groups() for axis in one))
-            readers = tuple(name for name in others if name not in (weight, bias))
+            readers = tuple(n for n in spec.axes if n not in (weight, bias) and _flips(spec, n, group))
             found[bias] = group, Phase(math.pi / abs(factor), readers)
     counts = Counter(group for group, _ in found.values())
     return {bias: phase for bias, (group, phase) in found.items() if counts[group] == 1 and phase.flips}
+
+
+def _flips(spec: Spec, name: str, group: str) -> bool:
+    """Whether a tensor flips with the group: an amplitude may, in the place of the layer that reads it."""
+    atoms = [atom for axis in spec.axes[name] for atom in axis.atoms() if atom.name == group]
+    return bool(atoms) and all(map(spec.flips, atoms))
 
 
 def _layer(program: Program, sine: Node) -> tuple[str, str, float] | None:

@@ -94,3 +94,20 @@ def test_channels_of_convolutions_have_phases() -> None:
             return out
 
     assert traced(Periodic(), 3, 8, 8).spec.phases == {"conv.bias": Phase(math.pi, ("out.weight",))}
+
+
+class Amplitudes(nn.Module):
+    """Sines with an amplitude each, which has their sign, and squares of sines, which have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(2, 5), nn.Linear(5, 4), nn.Linear(4, 3)
+        self.gain = nn.Parameter(torch.randn(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c(torch.sin(self.b(self.gain * torch.sin(4 * self.a(x)))) ** 2)
+        return out
+
+
+def test_what_an_amplitude_keeps_from_flipping_is_no_reader() -> None:
+    assert traced(Amplitudes()).spec.phases == {"a.bias": Phase(math.pi / 4, ("gain",))}
