@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from deepalign_cli.network.blueprint import Blueprint
+from deepalign_cli.network.latent_reader import LatentReader
 from deepalign_cli.network.probes import Nodes, Probes
-from deepalign_cli.network.scale_blocks import Mlp, settle
+from deepalign_cli.network.scale_blocks import Mlp
 from deepalign_cli.symmetry.symmetry import Weights
 
 _LEAST_VARIANCE = 1e-5
@@ -49,7 +50,7 @@ class NeuralGraphsConfig:
             raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 
 
-class NeuralGraphs(nn.Module):
+class NeuralGraphs(LatentReader):
     """Stacked weights of one architecture -> a latent for each network, whatever the order of its units."""
 
     def __init__(self, blueprint: Blueprint, config: NeuralGraphsConfig) -> None:
@@ -71,36 +72,15 @@ class NeuralGraphs(nn.Module):
         width += config.probes * sum(blueprint.labels[end] for end in blueprint.outputs)
         self.leave = Mlp(width, 4 * config.latent, config.latent)
 
-    def forward(self, weights: Weights) -> Float[Tensor, "batch latent"]:
-        """The latents of a stack of networks: the same whatever the order of their units."""
-        latent: Tensor = self.leave(self._read(weights))
-        return latent
-
-    def settle(self, weights: Weights) -> None:
-        """Fit the fresh readout to the scales of some networks (`scale_blocks.settle`)."""
-        with torch.no_grad():
-            settle(self.leave, self._read(weights))
-
-    def _read(self, weights: Weights) -> Float[Tensor, "batch width"]:
-        said = self._said(weights)
-        x = self._passed(said, weights)
-        means = [read(x[g]).mean(1) for read, g in zip(self.read, self.blueprint.groups, strict=True)]
-        ends = [x[end].flatten(1) for end in self.blueprint.outputs]
-        answers = [said[end].flatten(1) for end in self.blueprint.outputs if end in said]
-        return torch.cat([*means, *ends, *answers], dim=1)
-
-    def features(self, weights: Weights) -> dict[str, Float[Tensor, "batch _ channels"]]:
-        """The features of every node: those of a group's units move with them."""
-        return self._passed(self._said(weights), weights)
-
     def _said(self, weights: Weights) -> Nodes:
         """What nodes say of the probes; nothing without any."""
         said: Nodes = self.probes(weights) if self.probes is not None else {}
         return said
 
-    def _passed(
-        self, said: Mapping[str, Tensor], weights: Weights
-    ) -> dict[str, Float[Tensor, "batch _ channels"]]:
+    def _answers(self, said: Mapping[str, Tensor]) -> list[Tensor]:
+        return [said[end].flatten(1) for end in self.blueprint.outputs if end in said]
+
+    def _passed(self, said: Mapping[str, Tensor], weights: Weights) -> Nodes:
         links = self.blueprint.links
         matrices = [self.blueprint.matrix(link, weights) for link in links]
         e = [wave(w) for wave, w in zip(self.of_weights, matrices, strict=True)]

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from deepalign_cli.network.blueprint import Blueprint, Link
+from deepalign_cli.network.latent_reader import LatentReader
 from deepalign_cli.network.probes import Nodes, Probes, biases_of
 from deepalign_cli.network.scale_blocks import (
     Equivariant,
     Invariant,
     Mlp,
-    settle,
     squared_norm,
     starts_open,
 )
@@ -71,7 +71,7 @@ class ScaleGmnConfig:
             raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 
 
-class ScaleGmn(nn.Module):
+class ScaleGmn(LatentReader):
     """Stacked weights of one architecture -> a latent for each network."""
 
     def __init__(self, blueprint: Blueprint, config: ScaleGmnConfig) -> None:
@@ -90,32 +90,10 @@ class ScaleGmn(nn.Module):
         )
         self.layers = nn.ModuleList(Sweep(blueprint, config, first=n == 0) for n in range(config.layers))
         self.read = nn.ModuleList(Invariant(blueprint.kind(g), c, c, 2 * c) for g in blueprint.groups)
-        ends = self._ends_read()
+        ends = self._ends
         width = 2 * c * len(blueprint.groups) + c * sum(blueprint.labels[end] for end in ends)
         width += config.probes * sum(blueprint.labels[end] for end in blueprint.outputs)
         self.leave = Mlp(width, 4 * config.latent, config.latent)
-
-    def forward(self, weights: Weights) -> Float[Tensor, "batch latent"]:
-        """The latents of a stack of networks: the same for every network of an orbit."""
-        latent: Tensor = self.leave(self._read(weights))
-        return latent
-
-    def settle(self, weights: Weights) -> None:
-        """Fit the fresh readout to the scales of some networks (`scale_blocks.settle`)."""
-        with torch.no_grad():
-            settle(self.leave, self._read(weights))
-
-    def _read(self, weights: Weights) -> Float[Tensor, "batch width"]:
-        said = self._said(weights)
-        x = self._swept(said, weights)
-        means = [read(x[g]).mean(1) for read, g in zip(self.read, self.blueprint.groups, strict=True)]
-        ends = [x[end].flatten(1) for end in self._ends_read()]
-        answers = [said[end].flatten(1) for end in self.blueprint.outputs] if self.probes is not None else []
-        return torch.cat([*means, *ends, *answers], dim=1)
-
-    def features(self, weights: Weights) -> Nodes:
-        """The features of every node: those of a group's units move, turn and stretch with them."""
-        return self._swept(self._said(weights), weights)
 
     def _said(self, weights: Weights) -> Nodes:
         """What nodes say of the probes, or else their biases."""
@@ -125,7 +103,7 @@ class ScaleGmn(nn.Module):
             return said
         return {node: biases_of(blueprint, node, weights) for node in (*blueprint.groups, *blueprint.outputs)}
 
-    def _swept(self, said: Mapping[str, Tensor], weights: Weights) -> Nodes:
+    def _passed(self, said: Mapping[str, Tensor], weights: Weights) -> Nodes:
         matrices = [self.blueprint.matrix(link, weights) for link in self.blueprint.links]
         x: dict[str, Tensor] = {}
         for end in self.blueprint.labels:
@@ -137,7 +115,11 @@ class ScaleGmn(nn.Module):
             matrices, x = layer(matrices, x)
         return x
 
-    def _ends_read(self) -> tuple[str, ...]:
+    def _answers(self, said: Mapping[str, Tensor]) -> list[Tensor]:
+        return [said[end].flatten(1) for end in self.blueprint.outputs] if self.probes is not None else []
+
+    @property
+    def _ends(self) -> tuple[str, ...]:
         return tuple(self.blueprint.labels) if self.config.both_ways else self.blueprint.outputs
 
     def _number(self, node: str) -> int:
