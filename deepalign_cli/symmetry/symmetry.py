@@ -119,7 +119,8 @@ class Symmetry:
         """What an element does to a tensor besides turning its units."""
         g = self.phases.felt(g, name)
         axes = list(enumerate(self.blocks.get(name, ())))
-        indices = {number: _moving(_permutation(parts, g)) for number, parts in axes}
+        extents = self.shapes.get(name, ())
+        indices = {number: _moving(_permutation(parts, g), extents[number]) for number, parts in axes}
         factors = {number: self._factor(parts, g) for number, parts in axes}
         return Move(name, _given(indices), _given(factors), self.phases.added(g, name))
 
@@ -258,9 +259,9 @@ def _one_turned(w: Tensor, axis: int, block: Block, number: int, turn: Turn) -> 
     return w.index_copy(axis, places, new.reshape(part.shape).movedim(0, axis))
 
 
-def _moving(index: Tensor | None) -> Tensor | None:
-    """The index of an axis, where it moves anything."""
-    return None if index is None or torch.equal(index, torch.arange(len(index))) else index
+def _moving(index: Tensor | None, extent: int) -> Tensor | None:
+    """The index of an axis, where it moves anything, or leaves entries out."""
+    return None if index is None or torch.equal(index, torch.arange(extent)) else index
 
 
 def _given(values: Mapping[int, Tensor | None]) -> dict[int, Tensor]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.moves import Move
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -41,3 +42,12 @@ def test_rows_are_those_of_the_whole() -> None:
             assert rows.equal(expected[start:stop])
     assert symmetry.move(g, "inert").is_still
     assert symmetry.move(symmetry.identity(), "w").is_still
+
+
+def test_an_element_cut_down_to_some_units_leaves_the_others_out() -> None:
+    symmetry = Symmetry(Spec.parse('[axes]\n"w" = "k 2"'), {"w": (4, 2)})
+    w = torch.arange(8.0).reshape(4, 2)
+
+    some = symmetry.act(Element({"k": torch.tensor([0, 1])}), "w", w)
+
+    assert torch.equal(some, w[:2])
