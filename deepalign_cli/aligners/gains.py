@@ -13,7 +13,7 @@ from torch import Tensor
 from deepalign_cli.aligners.steps import Matrices, Step, best_step, signed_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import is_trained, widened
+from deepalign_cli.symmetry.tensors import is_narrow, is_trained, widened
 
 Counted = Callable[[str, Tensor], bool]  # whether a tensor counts in the objective
 
@@ -26,7 +26,8 @@ class Gains:
     """The matching problem of two networks: its objective is sum_t <A_t, (g B)_t>.
 
     Of biases whose phases may move it has (|B_t|^2 - |(g B)_t|^2) / 2, too, since half turns change their
-    size. With `shifts` False phases stay as they are.
+    size. With `shifts` False phases stay as they are, and those of biases narrower than float32 always do: half
+    a turn would be rounded, and a sine of high frequency would be another function.
 
     Tensors are read from the mappings when they are needed and not kept. Gains are taken in the frame
     of the current element, so that the identity is always the step that changes nothing.
@@ -46,7 +47,9 @@ class Gains:
         self._keeps = sum(8 * n * n for n in symmetry.sizes.values()) <= _KEEP_BYTES
         self._kept: dict[str, Matrices] = {}
         biases = symmetry.phases.biases.items() if shifts else ()
-        self.phased = {group: bias for group, bias in biases if bias in self.names[group]}
+        self.phased = {
+            group: bias for group, bias in biases if bias in self.names[group] and not is_narrow(moving[bias])
+        }
 
     def matrices(self, group: str, g: Element) -> Matrices:
         """The gains of `group` under `g`, from all tensors that it moves.

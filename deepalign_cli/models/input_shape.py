@@ -13,6 +13,7 @@ from deepalign_cli.models.calls import Calls
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.tensors import in_dtype
 
 COUNT = 8
 _LENGTHS = (8, 16, 32, 64, 128, 256)  # of sequences of tokens
@@ -29,6 +30,7 @@ def example_inputs(
         UsageError: the text is not a shape, or no usual shape goes through the model.
     """
     problem: Exception | None = None
+    weights = in_dtype(weights, run_dtype(weights))
     for x in _candidates(run, weights, rng, None if text is None else parsed_shape(text)):
         failure = _try(run, weights, x)
         if failure is None:

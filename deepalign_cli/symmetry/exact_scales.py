@@ -1,8 +1,9 @@
-"""Scales that round nothing: powers of two, where the weights are narrower than float32.
+"""Elements that round nothing: scales by powers of two, and no half turns, where weights are narrow.
 
 Scaling a unit by 1.3 in bfloat16 rounds each of its weights, and the network is another function by some
 tenths of a percent. A power of two changes exponents only, so the function stays the same to the bit as long
-as no weight leaves the range of its type; a unit with one that would keeps its scale.
+as no weight leaves the range of its type; a unit with one that would keeps its scale. Half a turn of a sine's
+phase is a number that bfloat16 rounds, so phases of narrow biases rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from deepalign_cli.symmetry.tensors import is_narrow, widened
 
 
 def exact_scales(symmetry: Symmetry, g: Element, moving: Weights) -> Element:
-    """The element with scales under which no weight is rounded; the same one where none is narrow."""
+    """The element under which no weight is rounded; the same one where none is narrow."""
+    resting = {group for group, bias in symmetry.phases.biases.items() if is_narrow(moving[bias])}
+    if resting & g.shift.keys():
+        g = replace(g, shift={group: turns for group, turns in g.shift.items() if group not in resting})
     places = [
         (place.name, group)
         for group in symmetry.stretching

@@ -81,3 +81,7 @@ def test_tokens_are_tried_where_numbers_do_not_go_through() -> None:
     with pytest.raises(UsageError, match="the model does not run on inputs of shape 21: ") as caught:
         examples(Tokens(), "21")
     assert "--data" in caught.value.hint
+
+
+def test_weights_narrower_than_float32_are_tried_in_float32() -> None:
+    assert examples(nn.Linear(3, 2).bfloat16(), "3").dtype == torch.float32

@@ -12,9 +12,11 @@ import deepalign_cli as da
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.train.known import traced_spec
 from tests import nets
 from tests.operations.making import network
 
@@ -23,6 +25,7 @@ MORE = ("float64", "float16", "float8_e5m2fnuz")
 FLOATS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 OTHERS = "int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool".split()  # noqa: SIM905
 DATA = (torch.randn(64, 12, generator=torch.Generator().manual_seed(1)), torch.arange(64) % 5)
+SQUARE = torch.rand(50, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1
 METHODS = ("weights", "deepalign", "none", "activations", "dual", "sinkhorn")
 PAIRS = [*((d, m) for d in FEW for m in METHODS), *((d, m) for d in MORE for m in ("weights", "activations"))]
 
@@ -69,6 +72,21 @@ def test_every_method(dtype: str, method: str) -> None:
     moved = aligned(method, a, b, None).apply(b)
     assert torch.allclose(outputs(moved), outputs(b), atol=1e-12)
     assert all(moved[name].dtype == w.dtype for name, w in b.items())
+
+
+def test_phases_of_narrow_sines_rest() -> None:
+    """Half a turn of sin(30 z) is no number of bfloat16."""
+    siren = Siren((2, 12, 10, 1))
+    a, b = (siren.init(torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    b = {name: w.bfloat16() for name, w in b.items()}
+    alignment = da.align(a, b, spec=traced_spec(siren), restarts=2, method="weights")
+    symmetry = alignment.symmetry
+    drawn = exact_scales(symmetry, symmetry.random(torch.Generator().manual_seed(0)), b)
+
+    for moved in (alignment.apply(b), {name: symmetry.act(drawn, name, w) for name, w in b.items()}):
+        before, after = (siren({n: w.double() for n, w in s.items()}, SQUARE.double()) for s in (b, moved))
+        assert torch.allclose(before, after, atol=1e-12)
+        assert not moved["layers.1.bias"].equal(b["layers.1.bias"])
 
 
 @pytest.mark.parametrize("dtype", [*FEW, *FLOATS[3:]])
