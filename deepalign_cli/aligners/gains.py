@@ -26,8 +26,8 @@ class Gains:
     """The matching problem of two networks: its objective is sum_t <A_t, (g B)_t>.
 
     Of biases whose phases may move it has (|B_t|^2 - |(g B)_t|^2) / 2, too, since half turns change their
-    size. With `shifts` False phases stay as they are, and those of biases narrower than float32 always do: half
-    a turn would be rounded, and a sine of high frequency would be another function.
+    size. With `shifts` False phases stay as they are, and those of biases narrower than float32 always do:
+    half a turn would be rounded, and a sine of high frequency would be another function.
 
     Tensors are read from the mappings when they are needed and not kept. Gains are taken in the frame
     of the current element, so that the identity is always the step that changes nothing.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import deepalign_cli as da
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import MismatchError, NonFiniteError
-from deepalign_cli.symmetry.element import Element
 from deepalign_cli.models.designs.siren import Siren
+from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
