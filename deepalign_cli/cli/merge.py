@@ -138,6 +138,7 @@ def merge(
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
+    running = running if running.data else replace(running, data=common.repair)
     groups = (merging, aligning, running, common)
     bare, whole = (_recipe(inputs, method, groups, bare=bare) for bare in (True, False))
     if _merged_as_adapters(out, inputs, merging, method, aligning, running, sharing, common, bare):
@@ -148,7 +149,6 @@ def merge(
         [method] if method else None, aligning, force=common.force, partial=common.partial,
         seeded=weighed.row.seeded,
     )  # fmt: skip
-    running = running if running.data else replace(running, data=common.repair)
     sharing.check()
     default = default_output(inputs[0], "merged")
     target, is_folder = target_of(common.output, sharing.push, sources[0], default)
