@@ -17,6 +17,7 @@ from torch import Tensor
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint, write_tensors
 from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.checkpoint.hub import parse_reference
 from deepalign_cli.combiners.low_rank import summed
 from deepalign_cli.errors import MismatchError
 from deepalign_cli.operations.adapters import CONFIG, Adapter
@@ -58,7 +59,7 @@ def transport_adapter(
         inputs, spec = [*session.inputs, adapter.checkpoint], alignment.symmetry.spec
         metadata = provenance(adapter.checkpoint, inputs, spec, facts, whole_spec=False)
         metadata = with_hashes(metadata, values)
-        force, config = job.settings.force, _config(adapter)
+        force, config = job.settings.force, _config(adapter, session.reference)
         write_tensors(place / FACTORS, tensors, metadata, force=force)
         write_bytes(place / CONFIG, f"{json.dumps(config, indent=2)}\n".encode(), force=force)
         keep_alignment(job, [alignment], hashes)
@@ -127,12 +128,15 @@ def exact_factors(
     return summed([(columns, columns.T @ matrix)], [1.0]).factors(rank)
 
 
-def _config(adapter: Adapter) -> dict[str, object]:
-    """The adapter's configuration, each module's rank its own, and all scales 1."""
+def _config(adapter: Adapter, base: Checkpoint) -> dict[str, object]:
+    """The adapter's configuration on another base, each module's rank its own, and all scales 1."""
     ranks = {module: adapter.rank(module) for module in adapter.modules}
     usual = max(ranks.values())
     own = {module: rank for module, rank in ranks.items() if rank != usual}
+    hub = parse_reference(base.origin) if base.origin else None
     return dict(adapter.config) | {
+        "base_model_name_or_path": hub.repo if hub else str(base.path),
+        "revision": hub.revision if hub else None,
         "r": usual, "lora_alpha": usual, "rank_pattern": own, "alpha_pattern": own, "use_rslora": False,
         "init_lora_weights": True,
     }  # fmt: skip

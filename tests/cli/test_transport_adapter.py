@@ -52,6 +52,7 @@ def test_what_it_changes_moves_with_the_units(folder: Path, scale: float) -> Non
         assert torch.allclose(change, wanted, atol=1e-5), module
     config = json.loads((folder / "lora-carried" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (2, 2)
+    assert config["base_model_name_or_path"] == "a-moved.pt"  # and no longer base A, which it does not fit
     told = metadata(folder / "lora-carried" / FACTORS)
     assert (told["deepalign.command"], told["deepalign.input.2"]) == ("transport", "lora")
 
