@@ -16,7 +16,6 @@ from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
-from deepalign_cli.train.known import traced_spec
 from tests import nets
 from tests.operations.making import network
 
@@ -74,12 +73,28 @@ def test_every_method(dtype: str, method: str) -> None:
     assert all(moved[name].dtype == w.dtype for name, w in b.items())
 
 
+SINES = """basis = "traced and checked"
+[kinds]
+h = "sign"
+k = "sign"
+[phases]
+"layers.0.bias" = { half_turn = 0.10471975511965977, flips = ["layers.1.weight"] }
+"layers.1.bias" = { half_turn = 0.10471975511965977, flips = ["layers.2.weight"] }
+[axes]
+"layers.0.weight" = "~h 2"
+"layers.0.bias" = "~h"
+"layers.1.weight" = "~k ~h"
+"layers.1.bias" = "~k"
+"layers.2.weight" = "1 ~k"
+"""
+
+
 def test_phases_of_narrow_sines_rest() -> None:
     """Half a turn of sin(30 z) is no number of bfloat16."""
     siren = Siren((2, 12, 10, 1))
     a, b = (siren.init(torch.Generator().manual_seed(seed)) for seed in (0, 1))
     b = {name: w.bfloat16() for name, w in b.items()}
-    alignment = da.align(a, b, spec=traced_spec(siren), restarts=2, method="weights")
+    alignment = da.align(a, b, spec=Spec.parse(SINES), method="weights")
     symmetry = alignment.symmetry
     drawn = exact_scales(symmetry, symmetry.random(torch.Generator().manual_seed(0)), b)
 
