@@ -172,7 +172,7 @@ def _stored(path: Path) -> str:
 
 
 def _nearest(key: str, keys: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key.replace("-", "_"), [*keys], 1, 0.5)
+    close = difflib.get_close_matches(key.replace("-", "_"), [*keys], 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else _HINT
 
 

@@ -69,12 +69,37 @@ def _layer(program: Program, sine: Node) -> tuple[str, str, float] | None:
             weight, bias = (node.args[i] if i < len(node.args) else None for i in _BIAS[name])
             names = _state(program, weight), _state(program, bias)
             return (*names, factor) if all(names) and factor else None
-        if name not in ("mul", "div", "neg") or any(isinstance(arg, Node) for arg in node.args[1:]):
+        step = _multiplied(program, node)
+        if step is None:
             return None
-        number = float(node.args[1]) if len(node.args) > 1 else -1.0  # type: ignore[arg-type]
-        factor = factor / number if name == "div" and number else factor * number
-        node = node.args[0]
+        node, number = step
+        factor *= number
     return None
+
+
+def _multiplied(program: Program, node: Node) -> tuple[Node, float] | None:
+    """What a node multiplies by a number that no checkpoint holds, and the number; None where it does not."""
+    name, numbers = _name(node), [_number(program, arg) for arg in node.args[:2]]
+    values = [arg for arg, number in zip(node.args, numbers, strict=False) if number is None]
+    known = [number for number in numbers if number is not None]
+    if len(values) != 1 or not isinstance(values[0], Node):
+        return None
+    if name == "neg":
+        return values[0], -1.0
+    if name == "mul" and known:
+        return values[0], known[0]
+    return (values[0], 1 / known[0]) if name == "div" and known and numbers[0] is None and known[0] else None
+
+
+def _number(program: Program, arg: object) -> float | None:
+    """A number in the program: written there, or a constant of one entry."""
+    if isinstance(arg, int | float):
+        return float(arg)
+    if not isinstance(arg, Node) or arg.op != "placeholder":
+        return None
+    source = program.source(arg)
+    is_one = source.role is Role.CONSTANT and source.tensor is not None and source.tensor.numel() == 1
+    return float(source.tensor) if is_one and source.tensor is not None else None
 
 
 def _state(program: Program, node: object) -> str:

@@ -62,6 +62,21 @@ def test_else_it_has_none(between: Callable[[Tensor], Tensor]) -> None:
     assert not traced(Sines(between)).spec.phases
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_frequency_that_checkpoints_hold_is_not_known(persistent: bool) -> None:
+    class Tuned(Sines):
+        def __init__(self) -> None:
+            super().__init__(torch.sin)
+            self.register_buffer("w0", torch.tensor(20.0), persistent=persistent)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.b(torch.sin(self.w0 * self.a(x)))
+            return out
+
+    turns = [phase.half_turn for phase in traced(Tuned()).spec.phases.values()]
+    assert turns == ([] if persistent else [pytest.approx(math.pi / 20)])
+
+
 def test_a_layer_without_a_bias_has_none() -> None:
     assert not traced(Sines(torch.sin, bias=False)).spec.phases
 
