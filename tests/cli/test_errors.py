@@ -303,7 +303,7 @@ def test_half_types_that_overflow_are_named(folder: Path) -> None:
     parts, told = tensors(kept), metadata(kept)
     save_file(parts | {"scale/fc1": torch.full((16,), 1e9, dtype=torch.float64)}, kept, told)
     argv = ["align", a, b, "--alignment", kept, "-o", folder / "p"]
-    told_well(argv, 3, "mismatch", ["'fc1.weight' overflows its type"], folder)
+    told_well(argv, 3, "mismatch", ["'fc1.", "' overflows its type"], folder)
 
 
 # --- when deepalign itself fails ------------------------------------------------------------------

@@ -233,7 +233,9 @@ def test_a_folder_in_shards_and_another_type(family: Path) -> None:
     ]
     told = deepalign(*use, "--dry-run", "--json").json
     assert {tensor["dtype"] for tensor in told["tensors"]} == {"BF16"}
-    done = deepalign(*use, "--threads", "1", "--json").json
+    merged = deepalign(*use, "--threads", "1", "--json")
+    assert merged.code == 0, merged.err
+    done = merged.json
     assert done["files"][: len(told["files"])] == told["files"]
     assert len(told["files"]) > 1
     card = (family / "m" / "README.md").read_text()
