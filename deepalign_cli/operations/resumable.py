@@ -14,8 +14,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_file
@@ -36,7 +37,7 @@ class ResumableFolder:
     """
 
     place: Path
-    journal: IO[str]
+    journal: TextIOWrapper
     kept: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     finished: int = 0
@@ -94,14 +95,14 @@ def resumable_folder(
             raise Interrupted("Interrupted.", done) from None
 
 
-def _lock(journal: IO[str], folder: Path) -> None:
+def _lock(journal: TextIOWrapper, folder: Path) -> None:
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise OutputError(f"'{folder}' is being written by another run.", "wait for it.") from None
 
 
-def _complete(hidden: Path, journal: IO[str], shards: Sequence[Shard]) -> dict[str, list[float]]:
+def _complete(hidden: Path, journal: TextIOWrapper, shards: Sequence[Shard]) -> dict[str, list[float]]:
     """The shards that the journal names and that are as it says; the others are removed."""
     journal.seek(0)
     lines = {str(line["shard"]): line for line in map(_parsed, journal) if line}
