@@ -13,6 +13,7 @@ from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.train.autoencoding import (
+    AutoencoderRun,
     load_autoencoder_state,
     read_autoencoder_plan,
     start_autoencoder,
@@ -21,7 +22,7 @@ from deepalign_cli.train.autoencoding import (
 from deepalign_cli.train.corpus import load_corpus
 from deepalign_cli.train.devices import device_of
 from deepalign_cli.train.export import export_zoo
-from deepalign_cli.train.loop import BEST, LOG, STATE, load_state, read_plan, start, train
+from deepalign_cli.train.loop import BEST, LOG, STATE, TrainingRun, load_state, read_plan, start, train
 from deepalign_cli.train.plans import family_plans
 from deepalign_cli.train.pool import load_pool
 from deepalign_cli.train.recipes import check_tables, make, read_recipe
@@ -146,12 +147,24 @@ def prepare(
     if resume:
         load_state(run, plan, pool, out / STATE)
 
-    def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+    def work(last: int, advance: Callable[[int, str], None]) -> None:
         train(run, plan, pool, out, advance, workers, last)
+
+    return _of_steps(run, plan.steps, out, workers, work)
+
+
+def _of_steps(
+    run: TrainingRun | AutoencoderRun, steps: int, out: Path, workers: Workers,
+    work: Callable[[int, Callable[[int, str], None]], None],
+) -> TrainingSession:  # fmt: skip
+    """The session of a run that takes steps up to a last one."""
+
+    def done(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+        work(last, advance)
         workers.leave()
         return run.step, run.best
 
-    return TrainingSession("training", "step", run.step, plan.steps, out, work)
+    return TrainingSession("training", "step", run.step, steps, out, done)
 
 
 def _prepare_autoencoder(
@@ -166,12 +179,10 @@ def _prepare_autoencoder(
     if resume:
         load_autoencoder_state(run, plan, corpus, out / STATE)
 
-    def work(last: int, advance: Callable[[int, str], None]) -> tuple[int, float]:
+    def work(last: int, advance: Callable[[int, str], None]) -> None:
         train_autoencoder(run, plan, corpus, out, advance, workers, last)
-        workers.leave()
-        return run.step, run.best
 
-    return TrainingSession("training", "step", run.step, plan.steps, out, work)
+    return _of_steps(run, plan.steps, out, workers, work)
 
 
 def _prepare_search(

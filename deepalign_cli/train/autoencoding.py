@@ -7,9 +7,7 @@ from (step, worker), so that a run that was stopped and resumed takes the very s
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,8 +16,7 @@ from typing import Any
 
 import torch
 
-from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.errors import CheckpointError, UsageError, one_line
+from deepalign_cli.errors import UsageError
 from deepalign_cli.network.autoencoder import Autoencoder, DecoderConfig
 from deepalign_cli.network.metanetworks import METANETWORKS, make_metanetwork, metanetwork_table
 from deepalign_cli.network.saved_autoencoder import save_autoencoder
@@ -28,12 +25,11 @@ from deepalign_cli.train.functional_losses import outputs_of, psnr
 from deepalign_cli.train.log import append, finite, forget_after
 from deepalign_cli.train.loop import BEST, LOG, STATE
 from deepalign_cli.train.recipes import check_integers, check_tables, make
+from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.workers import Workers
 
 _KEEP_EVERY = 100  # steps: what an interruption may cost
-_APART = 2654435761  # between two workers' random streams, as in `loop`
 _LAST = 0.02  # the learning rate's share at the end
-_BROKEN = (pickle.UnpicklingError, LookupError, TypeError, ValueError, RuntimeError, EOFError, OSError)
 _LEAST = {"steps": 1, "batch": 1, "warmup": 0, "inputs": 0, "validate_every": 1, "seed": 0}
 
 
@@ -154,7 +150,7 @@ def train_autoencoder(
 
 
 def _step(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus, workers: Workers) -> float:
-    rng = torch.Generator().manual_seed((workers.rank * _APART + run.step) % 2**32)
+    rng = generator_of(workers.rank, run.step)
     chosen = corpus.train[torch.randint(len(corpus.train), (plan.batch,), generator=rng)]
     x = corpus.inputs
     if 0 < plan.inputs < len(x):
@@ -220,9 +216,7 @@ def save_autoencoder_state(run: AutoencoderRun, plan: AutoencoderPlan, corpus: C
         "model": run.model.state_dict(), "optimiser": run.optimiser.state_dict(), "step": run.step,
         "best": run.best, "seconds": run.seconds, "recent": run.recent, **_identity(run, plan, corpus),
     }  # fmt: skip
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue(), force=True)
+    write_state(path, state)
 
 
 def load_autoencoder_state(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus, path: Path) -> None:
@@ -231,8 +225,7 @@ def load_autoencoder_state(run: AutoencoderRun, plan: AutoencoderPlan, corpus: C
     Raises:
         UsageError: it is of another recipe or zoo. CheckpointError: it is broken.
     """
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True, map_location="cpu")
+    with opened_state(path) as state:
         for name, value in _identity(run, plan, corpus).items():
             if state[name] != value:
                 raise UsageError(
@@ -243,9 +236,6 @@ def load_autoencoder_state(run: AutoencoderRun, plan: AutoencoderPlan, corpus: C
         run.optimiser.load_state_dict(state["optimiser"])
         run.step, run.best = state["step"], state["best"]
         run.seconds, run.recent = state["seconds"], state["recent"]
-    except _BROKEN as error:
-        message = f"'{path}' is not a complete state of a run: {one_line(error)[:200]}."
-        raise CheckpointError(message, "start again without --resume.") from None
 
 
 def _identity(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus) -> dict[str, Any]:

@@ -6,9 +6,7 @@ that was stopped and resumed takes the very steps that an unbroken one takes, an
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +17,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.assignment import log_sinkhorn
-from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.errors import CheckpointError, UsageError, one_line
+from deepalign_cli.errors import UsageError
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained, network_name
@@ -38,6 +35,7 @@ from deepalign_cli.train.objectives import (
 )
 from deepalign_cli.train.pool import HELD_OUT, PoolEntry, pairs_of
 from deepalign_cli.train.recipes import check_integers, check_tables, make
+from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers
 
@@ -46,8 +44,6 @@ _SINKHORN = 12
 _VALIDATION_SEEDS = [1, 2, 3, 4]
 _KEEP_EVERY = 50  # steps: what an interruption may cost
 _LOSSES = ("planted", "distance", "path")
-_APART = 2654435761  # between two workers' random streams: 2**32 over the golden ratio, which is far
-_BROKEN = (pickle.UnpicklingError, LookupError, TypeError, ValueError, RuntimeError, EOFError, OSError)
 # The least of each integer; a tenth of the steps is the warm-up.
 _LEAST = {"steps": 10, "networks": 2, "images": 1, "planted_every": 1, "validate_every": 1, "seed": 0}
 
@@ -208,7 +204,7 @@ def train(
     last = min(stop or plan.steps, plan.steps)
     started = time.perf_counter() - run.seconds
     while run.step < last:
-        rng = _rng(workers.rank, run.step)
+        rng = generator_of(workers.rank, run.step)
         entry = pool[int(torch.multinomial(shares, 1, generator=rng))]
         run.recent.append(_step(run, plan, entry, rng, workers, losses))
         run.seconds = time.perf_counter() - started
@@ -220,11 +216,6 @@ def train(
             workers.wait()
         if workers.rank == 0 and (run.step % min(_KEEP_EVERY, plan.validate_every) == 0 or run.step == last):
             save_state(run, plan, pool, out / STATE)
-
-
-def _rng(rank: int, step: int) -> torch.Generator:
-    """The random numbers of one step of one worker; a CPU's generator reads 32 bits of its seed."""
-    return torch.Generator().manual_seed((rank * _APART + step) % 2**32)
 
 
 def _step(
@@ -309,9 +300,7 @@ def save_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Pa
         "seconds": run.seconds, "recent": run.recent, "config": encoder_table(run.model.encoder),
         "plan": asdict(plan), "families": [entry.name for entry in pool],
     }  # fmt: skip
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue(), force=True)
+    write_state(path, state)
 
 
 def load_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Path) -> None:
@@ -322,18 +311,13 @@ def load_state(run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry], path: Pa
     """
     if not path.exists():
         raise UsageError(f"there is no run to resume in '{path.parent}'.", "leave --resume out.")
-    content = path.read_bytes()
-    try:
-        state = torch.load(io.BytesIO(content), weights_only=True)
+    with opened_state(path) as state:
         _check_same(state, run, plan, pool)
         run.model.load_state_dict(state["model"])
         run.optimiser.load_state_dict(state["optimiser"])
         run.schedule.load_state_dict(state["schedule"])
         run.step, run.best = state["step"], state["best"]
         run.seconds, run.recent = state["seconds"], state["recent"]
-    except _BROKEN as error:
-        message = f"'{path}' is not a complete state of a run: {one_line(error)[:200]}."
-        raise CheckpointError(message, "start again without --resume.") from None
 
 
 def _check_same(state: Mapping[str, Any], run: TrainingRun, plan: Plan, pool: Sequence[PoolEntry]) -> None:

@@ -27,6 +27,7 @@ from deepalign_cli.train.loop import (
 )
 from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.recipes import read_recipe
+from deepalign_cli.train.run_state import generator_of
 from deepalign_cli.train.workers import Workers
 from tests.train.runs import NETWORK, STEPS, log_of, read_pool, write_zoo
 
@@ -387,7 +388,7 @@ def test_rounded_paths_begin_when_the_plan_says(
     def is_rounded(hard_from: float, step: int) -> bool:
         rounded.clear()
         plan = dataclasses.replace(PLAN, hard=1.0, hard_from=hard_from)
-        loop.pair_losses(run.model, plan, pool[0], loop._rng(0, step), step)
+        loop.pair_losses(run.model, plan, pool[0], generator_of(0, step), step)
         return bool(rounded)
 
     assert [is_rounded(0.0, 0), is_rounded(0.5, 5), is_rounded(0.5, 6)] == [True, False, True]
@@ -398,7 +399,7 @@ def test_networks_of_one_parent_are_planted_in_each_other(pool: list[PoolEntry])
     related = dataclasses.replace(entry, family=dataclasses.replace(entry.family, common=0.5))
 
     def planted(entry: PoolEntry, step: int) -> bool:
-        return "planted" in loop.pair_losses(run.model, PLAN, entry, loop._rng(0, step), step)
+        return "planted" in loop.pair_losses(run.model, PLAN, entry, generator_of(0, step), step)
 
     assert [planted(entry, 0), planted(entry, 1)] == [True, False]
     assert [planted(related, 0), planted(related, 1)] == [True, True]
