@@ -38,7 +38,7 @@ class AnchorMatching:
     """
 
     def __init__(self, autoencoder: str | None = None) -> None:
-        self._named = None if autoencoder is None else load_autoencoder(autoencoder)
+        self._model = None if autoencoder is None else load_autoencoder(autoencoder)
         self._kept: tuple[Weights, Symmetry, Element] | None = None
 
     def model(self, symmetry: Symmetry) -> Autoencoder:
@@ -47,9 +47,12 @@ class AnchorMatching:
         Raises:
             MismatchError: it is not for such networks, or none that comes with deepalign is.
         """
-        if self._named is not None:
-            self._named.check_fits(symmetry)
-            return self._named
+        if self._model is None:
+            self._model = self._shipped(symmetry)
+        self._model.check_fits(symmetry)
+        return self._model
+
+    def _shipped(self, symmetry: Symmetry) -> Autoencoder:
         names = [name for name, path in shipped_networks().items() if is_autoencoder(path)]
         reason = "none comes with it"
         for model in map(load_autoencoder, names):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepalign_cli.aligners.methods import AUTOENCODER
 from deepalign_cli.cli.align import default_output
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.options import MERGING, OUTPUT, SpecOptions, WriteOptions
@@ -33,10 +34,7 @@ Networks = Annotated[
 class CanonicalOptions(WriteOptions):
     """Which autoencoder, and what is written."""
 
-    autoencoder: str | None = option(
-        "The autoencoder: one that comes with deepalign (by default the one that fits), a file, or one on "
-        "the Hugging Face Hub.", MERGING, metavar="NAME|PATH|hf://ORG/REPO/FILE",
-    )  # fmt: skip
+    autoencoder: str | None = option(AUTOENCODER.help, MERGING, metavar=AUTOENCODER.metavar)
     decoded: bool = flag(
         "Write what the autoencoder writes: another network, which computes nearly the same.", MERGING
     )

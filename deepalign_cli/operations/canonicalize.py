@@ -15,6 +15,7 @@ from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.anchored import AnchorMatching
 from deepalign_cli.checkpoint import Checkpoint, Entry, write_safetensors
 from deepalign_cli.errors import DeepalignError
+from deepalign_cli.models.run import Run
 from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.session import Session
@@ -22,6 +23,8 @@ from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import narrowed, widened
+
+Example = tuple[Run, Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ def canonicalize_each(
     assert isinstance(aligner, AnchorMatching)
     stage = progress.part(1.0, "finding canonical places", len(session.inputs))
     notes = tuple(dict.fromkeys([n for c in session.inputs for n in c.notes] + [*symmetry.spec.notes]))
-    found = []
+    example, found = _example(session), []
     with Hashes(session.inputs) as hashes:
         for checkpoint, output in zip(session.inputs, outputs, strict=True):
-            found.append(_found(session, symmetry, aligner, checkpoint, output))
+            found.append(_found(symmetry, aligner, checkpoint, output, example))
             stage()
         reports = tuple(one for one, _ in found)
         if limit is not None and max(one.reconstruction for one in reports) > limit:
@@ -80,7 +83,7 @@ def canonicalize_each(
 
 
 def _found(
-    session: Session, symmetry: Symmetry, aligner: AnchorMatching, checkpoint: Checkpoint, output: Path
+    symmetry: Symmetry, aligner: AnchorMatching, checkpoint: Checkpoint, output: Path, example: Example | None
 ) -> tuple[Canonical, Mapping[str, Tensor]]:
     started = time.perf_counter()
     anchor = aligner.anchor(symmetry, checkpoint)
@@ -91,15 +94,25 @@ def _found(
     seconds = time.perf_counter() - started
     alignment = Alignment(symmetry, element, "canonical", seconds, before, after)
     apart = after / size if size else 0.0
-    return Canonical(output, alignment, apart, _error(session, checkpoint, anchor), name), anchor
+    return Canonical(output, alignment, apart, _error(example, checkpoint, anchor), name), anchor
 
 
-def _error(session: Session, checkpoint: Checkpoint, anchor: Mapping[str, Tensor]) -> float | None:
-    """How far the anchor's outputs are from the network's, relative to the deviation of these."""
+def _example(session: Session) -> Example | None:
+    """What runs the networks, and a few inputs; None where nothing says what computes with the weights."""
     try:
-        run, inputs = session.asked.example()
-        weights = {name: widened(w) for name, w in checkpoint.items()}
-        other = {name: anchor[name].to(w) if name in anchor else w for name, w in weights.items()}
+        return session.asked.example()
+    except DeepalignError:
+        return None
+
+
+def _error(example: Example | None, checkpoint: Checkpoint, anchor: Mapping[str, Tensor]) -> float | None:
+    """How far the anchor's outputs are from the network's, relative to the deviation of these."""
+    if example is None:
+        return None
+    run, inputs = example
+    weights = {name: widened(w) for name, w in checkpoint.items()}
+    other = {name: anchor[name].to(w) if name in anchor else w for name, w in weights.items()}
+    try:
         with torch.no_grad():
             own, written = run(weights, inputs), run(other, inputs)
     except DeepalignError:
