@@ -210,6 +210,18 @@ def check_adapters(job: Job) -> None:
     check_folder(job, (FACTORS, CONFIG))
 
 
+def write_adapter(
+    place: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], config: Mapping[str, object], *,
+    force: bool,
+) -> None:  # fmt: skip
+    """Write factors and their configuration, as peft names both, into a folder.
+
+    Raises UsageError, OutputError where a file is in the way or cannot be written.
+    """
+    write_tensors(place / FACTORS, tensors, metadata, force=force)
+    write_bytes(place / CONFIG, f"{json.dumps(config, indent=2)}\n".encode(), force=force)
+
+
 def merge_adapters(
     job: Job, adapters: Sequence[Adapter], merging: Merging, rank: int | None = None,
     progress: Progress = SILENT,
@@ -233,8 +245,7 @@ def merge_adapters(
         force = job.settings.force
         for name, source in beside.items():
             copy_file(source, place / name, force=force)
-        write_tensors(place / FACTORS, tensors, metadata, force=force)
-        write_bytes(place / CONFIG, f"{json.dumps(merged.config, indent=2)}\n".encode(), force=force)
+        write_adapter(place, tensors, metadata, merged.config, force=force)
     notes = tuple(dict.fromkeys([*merged.notes(), *merging.notes(), *left_out]))
     size = sum(w.nbytes for w in tensors.values())
     return AdapterReport(

@@ -25,7 +25,7 @@ from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, n
 from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import return_large_blocks, reuse_large_blocks
+from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.output_folder import (
     check_files,
@@ -185,7 +185,7 @@ def transport_files(
     started = time.perf_counter()
     check_scale(scale)
     check_folder(job, (WEIGHTS,)) if is_folder else check_outputs(job, [job.output])
-    reuse_large_blocks() if job.alignments else return_large_blocks()
+    set_blocks(streams=bool(job.alignments))
     job, session, checkpoint = opened(job, tuned)
     with Hashes([*session.inputs, checkpoint]) as hashes:
         finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")

@@ -6,7 +6,6 @@ span all of them, and their QR decomposition factors it exactly, without an SVD 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 
@@ -15,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.checkpoint import Checkpoint, write_tensors
-from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.hub import parse_reference
 from deepalign_cli.combiners.low_rank import summed
 from deepalign_cli.errors import MismatchError
@@ -24,7 +22,7 @@ from deepalign_cli.operations.adapters import CONFIG, Adapter
 from deepalign_cli.operations.align import facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job, Report
-from deepalign_cli.operations.merge_adapters import FACTORS, check_adapters
+from deepalign_cli.operations.merge_adapters import FACTORS, check_adapters, write_adapter
 from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.session import check_hashes, measured_for
@@ -60,8 +58,7 @@ def transport_adapter(
         metadata = provenance(adapter.checkpoint, inputs, spec, facts, whole_spec=False)
         metadata = with_hashes(metadata, values)
         force, config = job.settings.force, _config(adapter, session.reference)
-        write_tensors(place / FACTORS, tensors, metadata, force=force)
-        write_bytes(place / CONFIG, f"{json.dumps(config, indent=2)}\n".encode(), force=force)
+        write_adapter(place, tensors, metadata, config, force=force)
         keep_alignment(job, [alignment], hashes)
     alignment = measured_for(alignment, session.reference, session.moving[0])
     notes = tuple(dict.fromkeys(notes_of_pairs(session.inputs, [alignment])))
