@@ -59,7 +59,7 @@ class Sketched:
             features = self._features(first, min(first + at_once, stop))
             block = block or _room(features, stop - start)
             for group, x in features.items():
-                columns, place = directions(x).movedim(0, 1).flatten(1), (first - start) * x.shape[2]
+                columns, place = directions(widened(x)).movedim(0, 1).flatten(1), (first - start) * x.shape[2]
                 block[group][:, place : place + columns.shape[1]] = columns
             progress(min(at_once, stop - first))
             del features
@@ -92,13 +92,19 @@ def compared(own: Sketched, other: Sketched) -> Similarity:
 
     def product(group: str) -> Float[Tensor, "n n"]:
         """The product a b^T, in float32 at least."""
-        first, *others = ((widened(a[group]), widened(b[group])) for a, b in blocks)
-        total = first[0] @ first[1].T
-        for a, b in others:
-            total.addmm_(a, b.T)
-        return total.div_(count)
+        first, *others = (_product(a[group], b[group]) for a, b in blocks)
+        for other in others:
+            first += other
+        return first.div_(count)
 
     return Lazy(sizes if blocks else (), product, keeps=keeps)
+
+
+def _product(a: Float[Tensor, "n columns"], b: Float[Tensor, "n columns"]) -> Float[Tensor, "n n"]:
+    """The product a b^T, as float32 at least. What can be read fast in bfloat16 is multiplied fast in it."""
+    if a.dtype is b.dtype is torch.bfloat16:
+        return widened(a @ b.T)
+    return widened(a) @ widened(b).T
 
 
 def is_clear(similarity: Similarity) -> bool:
@@ -117,6 +123,6 @@ def is_clear(similarity: Similarity) -> bool:
 def _room(features: Features, sketches: int) -> Block:
     """Room for the directions of all groups: one tensor, since many smaller ones leave holes in memory."""
     sizes, x = [f.shape[1] for f in features.values()], next(iter(features.values()))
-    dtype = torch.float16 if sum(sizes) > _MOST_UNITS else x.dtype
+    dtype = torch.float16 if sum(sizes) > _MOST_UNITS and x.itemsize > 2 else x.dtype
     room = torch.split(x.new_empty(sum(sizes), sketches * x.shape[2], dtype=dtype), sizes)
     return dict(zip(features, room, strict=True))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.halved import halved, halved_module, reads_in_halves
 from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, strengths
 from deepalign_cli.network.waves import WAVES
@@ -67,7 +68,10 @@ class Universal(nn.Module):
 
     def reader(self, graph: Graph, weights: Weights) -> Callable[[Sketches], Features]:
         """From sketches to features, with what does not depend on the sketches done once."""
-        return partial(self._features, graph, strengths(graph, weights))
+        read = strengths(graph, weights)
+        if reads_in_halves(graph, read):
+            return partial(halved_module(self)._features, graph, halved(read))
+        return partial(self._features, graph, read)
 
     def _features(self, graph: Graph, read: Strengths, sketches: Sketches) -> Features:
         places = places_of(graph, next(iter(read.drive.values())))
@@ -166,7 +170,9 @@ def _multiply(
     w: Float[Tensor, "nets n m waves"], x: Float[Tensor, "_ m waves sketches d"]
 ) -> Float[Tensor, "nets n sketches d"]:
     """The sum over m and the waves: a single product, in which w is read once for all sketches."""
-    product = w.flatten(2) @ x.flatten(1, 2).flatten(2)
+    w, x_flat = w.flatten(2), x.flatten(1, 2).flatten(2)
+    one = len(w) == 1 and len(x_flat) == 1  # for which a plain product is faster than a stack of one
+    product = (w[0] @ x_flat[0]).unsqueeze(0) if one else w @ x_flat
     return product.reshape(*product.shape[:2], *x.shape[3:])
 
 

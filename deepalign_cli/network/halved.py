@@ -1,0 +1,67 @@
+"""Wide networks are read in bfloat16 where the processor multiplies it several times as fast as float32.
+
+Products of wide matrices are nearly all of the time that reading takes. A bfloat16 has 8 significant bits,
+but a similarity is a sum over hundreds of features: it differs by less than .01 from that of full precision.
+Rounding makes an exact symmetry of either.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from deepalign_cli.network.graph import Graph
+from deepalign_cli.network.lazy import Lazy
+from deepalign_cli.network.strengths import Matrix, Strengths
+
+Module = TypeVar("Module", bound=nn.Module)
+
+_WIDE = 384  # units of a group: in smaller networks the products are not what takes the time
+_MOST_KEPT = 2**25  # entries of a network, whose halves are kept
+
+
+@functools.cache
+def multiplies_halves() -> bool:
+    """Whether the processor has instructions for products of bfloat16; without them these are slower."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def reads_in_halves(graph: Graph, strengths: Strengths) -> bool:
+    """Whether a network is to be read in bfloat16: a wide one in float32, and nothing is to be learned."""
+    like = next(iter(strengths.drive.values()))
+    return (
+        not torch.is_grad_enabled()
+        and like.dtype is torch.float32
+        and like.device.type == "cpu"
+        and max(graph.symmetry.sizes.values()) >= _WIDE
+        and multiplies_halves()
+    )
+
+
+def halved(strengths: Strengths) -> Strengths:
+    """The same in bfloat16. The scales were computed in full precision."""
+    count = sum(matrix.down.shape[1] * matrix.up.shape[1] for matrix in strengths.matrices.values())
+    entries = Lazy(
+        strengths.matrices, lambda i: strengths.matrices[i].w.bfloat16(), keeps=count <= _MOST_KEPT
+    )
+    matrices = {
+        i: Matrix(
+            functools.partial(entries.__getitem__, i), m.down.bfloat16(), m.pull.bfloat16(), m.up.bfloat16()
+        )
+        for i, m in strengths.matrices.items()
+    }
+    drive, importance, vectors = (
+        {g: x.bfloat16() for g, x in found.items()}
+        for found in (strengths.drive, strengths.importance, strengths.vectors)
+    )
+    return Strengths(matrices, drive, importance, vectors)
+
+
+def halved_module(module: Module) -> Module:
+    """A copy of a module with its parameters in bfloat16."""
+    return copy.deepcopy(module).bfloat16()
