@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.dreams.ensemble import Ensemble, optimised
+from deepalign_cli.dreams.norm_apart import norm_apart
 from deepalign_cli.models.calls import Calls, NormCall
 from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
@@ -25,12 +26,12 @@ class Remembering(Calls):
 
         The batch's own statistics are used, as in training: dreams are better for it, above all for repair.
         """
-        var, mean = torch.var_mean(call.input, [d for d in range(call.input.ndim) if d != 1], correction=0)
         deviation = (self.weights[call.var] + call.eps).sqrt()
-        level = (mean - self.weights[call.mean]) / deviation
-        spread = (var + call.eps).sqrt() / deviation - 1
-        self.apart.append(level.square().mean() + spread.square().mean())
-        return call.in_training()
+        out, apart = norm_apart(
+            call.input, call.weight, call.bias, self.weights[call.mean], deviation, call.eps
+        )
+        self.apart.append(apart)
+        return out
 
     def mismatch(self, run: Run, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """The sum over all norms, through which gradients flow (Yin et al. 2020, DeepInversion, eq. 4)."""
