@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from alignment_methods import SKETCHES, prediction
+from alignment_methods import SKETCHES
 
+from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.assignment import assign
 from deepalign_cli.models.designs.mlp import MLP
@@ -49,7 +50,8 @@ def one_pair(network: DeepAlign, sizes: tuple[int, ...], seed: int) -> list[dict
     weights, _ = timed(lambda: WeightMatching()(graph.symmetry, a, b, rng=rng))
     rows = []
     for sketches in (1, SKETCHES):
-        predict, found = timed(lambda n=sketches: prediction(network, graph, a, b, range(n)))
+        own = LearnedAligner(network, sketches=sketches)
+        predict, found = timed(lambda own=own: dict(own.similarity(graph.symmetry, a, b, rng)))
         rounding, _ = timed(lambda s=found: {g: assign(matrix) for g, matrix in s.items()})
         rows.append(
             {
