@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.latent_reader import LatentReader
 from deepalign_cli.network.probes import Nodes, Probes
@@ -40,12 +41,7 @@ class NeuralGraphsConfig:
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layers", "latent", "waves"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        if type(self.probes) is not int or self.probes < 0:
-            raise ValueError(f"probes must be an integer of at least 0, not {self.probes!r}")
+        check_integers(self, {"channels": 1, "layers": 1, "latent": 1, "waves": 1, "probes": 0})
         if not 0 < self.frequency < 1e6:
             raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepalign_cli.assignment import log_sinkhorn
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.strengths import Strengths
 
@@ -36,10 +37,7 @@ class RefinerConfig:
     iterations: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "iterations"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} = {value!r} is not a whole number of at least 1")
+        check_integers(self, {"rounds": 1, "iterations": 1})
 
 
 class Refiner(nn.Module):

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.blueprint import Blueprint, Link
 from deepalign_cli.network.latent_reader import LatentReader
 from deepalign_cli.network.probes import Nodes, Probes, biases_of
@@ -60,13 +61,9 @@ class ScaleGmnConfig:
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layers", "latent"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < (name != "layers"):
-                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        check_integers(self, {"channels": 1, "layers": 0, "latent": 1, "probes": 0})
         if self.edges not in EDGES:
             raise ValueError(f"edges must be one of {', '.join(EDGES)}, not {self.edges!r}")
-        if type(self.probes) is not int or self.probes < 0:
-            raise ValueError(f"probes must be an integer of at least 0, not {self.probes!r}")
         if not 0 < self.frequency < 1e6:
             raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.halved import halved, halved_module, reads_in_halves
 from deepalign_cli.network.sketches import Sketches
@@ -40,9 +41,7 @@ class UniversalConfig:
     out: int = 128
 
     def __post_init__(self) -> None:
-        for name, size in vars(self).items():
-            if type(size) is not int or size < 1:
-                raise ValueError(f"{name} = {size!r} is no whole number from 1")
+        check_integers(self, dict.fromkeys(vars(self), 1))
 
 
 class Universal(nn.Module):

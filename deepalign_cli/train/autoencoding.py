@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.autoencoder import Autoencoder, DecoderConfig
 from deepalign_cli.network.metanetworks import METANETWORKS, make_metanetwork, metanetwork_table
 from deepalign_cli.network.saved_autoencoder import save_autoencoder
@@ -24,7 +25,7 @@ from deepalign_cli.train.corpus import Corpus, accuracy
 from deepalign_cli.train.functional_losses import outputs_of, psnr
 from deepalign_cli.train.log import append, finite, forget_after
 from deepalign_cli.train.loop import BEST, LOG, STATE
-from deepalign_cli.train.recipes import check_integers, check_tables, make
+from deepalign_cli.train.recipes import check_tables, make
 from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.workers import Workers
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.errors import UsageError
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.encoders import ENCODERS, encoder_table, make_encoder
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained, network_name
@@ -34,7 +35,7 @@ from deepalign_cli.train.objectives import (
     straight_through,
 )
 from deepalign_cli.train.pool import HELD_OUT, PoolEntry, pairs_of
-from deepalign_cli.train.recipes import check_integers, check_tables, make
+from deepalign_cli.train.recipes import check_tables, make
 from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers

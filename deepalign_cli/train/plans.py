@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepalign_cli.errors import UsageError
+from deepalign_cli.integers import check_integers
 from deepalign_cli.models.designs import Design
 from deepalign_cli.train.draws import draw_design
-from deepalign_cli.train.recipes import check_integers, make
+from deepalign_cli.train.recipes import make
 from deepalign_cli.train.tasks import Task
 
 

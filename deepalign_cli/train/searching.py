@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.assignment import assign
+from deepalign_cli.integers import check_integers
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.refiner import Refiner, RefinerConfig
 from deepalign_cli.network.saved import save_network
@@ -29,7 +30,7 @@ from deepalign_cli.train.log import append, finite
 from deepalign_cli.train.loop import BEST, LOG, Plan, check_pool
 from deepalign_cli.train.objectives import Stack
 from deepalign_cli.train.pool import PoolEntry
-from deepalign_cli.train.recipes import check_integers, make
+from deepalign_cli.train.recipes import make
 from deepalign_cli.train.validation import FLOOR
 
 _SKETCHES = list(range(1, 9))  # as many as at run time

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepalign_cli.data.preparation import Preparation, channels_first
 from deepalign_cli.errors import UsageError
-from deepalign_cli.train.recipes import check_integers
+from deepalign_cli.integers import check_integers
 from deepalign_cli.train.texts import characters_of, in_rows, text_of
 
 _HINT = "--data names a folder with NAME.npz: train_images, train_labels, test_images, test_labels (uint8)."

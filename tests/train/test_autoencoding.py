@@ -169,7 +169,7 @@ def _recipe(**tables: dict[str, Any]) -> Change:
     [
         (_other_design, "another design or task"),
         (_recipe(autoencoder={"encoder": "cnn"}), "there is no encoder 'cnn'"),
-        (_recipe(autoencoder={"channels": 0}), "channels must be a positive integer"),
+        (_recipe(autoencoder={"channels": 0}), "channels must be an integer of at least 1"),
         (_recipe(autoencoder={"decoder": [0]}), "hidden must be a list of positive integers"),
         (_recipe(autoencoder={"width": 3}), "'width' is not an entry"),
         (_recipe(autoencoder={}, train={"augment": 1.5}), "augment must be below 1"),
