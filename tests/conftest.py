@@ -4,16 +4,13 @@ import sys
 import zlib
 
 import hypothesis
-import jaxtyping
 import pytest
-from beartype import BeartypeConf, beartype
 
-# As a static checker has it, an int is good where a float is asked for.
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+from tests import checked
 
 # Before anything imports the package: every signature's types and shapes are checked from here on.
 assert not any(name.partition(".")[0] == "deepalign_cli" for name in sys.modules)
-jaxtyping.install_import_hook("deepalign_cli", "tests.conftest.checked")
+checked.install("deepalign_cli")
 
 import torch  # noqa: E402 (the hook comes first)
 

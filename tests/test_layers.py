@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from importlinter import cli
 from jaxtyping import TypeCheckError
 
@@ -97,14 +98,30 @@ def test_the_layers_contract_catches_a_wrong_import(tmp_path: Path, monkeypatch:
     assert cli.lint_imports(config_filename=str(tmp_path / "pyproject.toml"), cache_dir=None, no_logo=True)
 
 
-def test_wrong_shapes_are_caught_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_shapes_and_types_are_caught_in_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import deepalign_cli
 
     (tmp_path / "shape_probe.py").write_text(
+        "from __future__ import annotations\n"
+        "from collections.abc import Mapping\n"
+        "from dataclasses import dataclass\n"
         "from jaxtyping import Float\n"
         "from torch import Tensor\n"
+        'Pair = tuple[Float[Tensor, "n"], Float[Tensor, "n"]]\n'
         'def add(a: Float[Tensor, "n"], b: Float[Tensor, "n"]) -> Float[Tensor, "n"]:\n'
         "    return a + b\n"
+        "def added(pair: Pair) -> Tensor:\n"
+        "    return pair[0] + pair[1]\n"
+        "def doubled(number: float) -> float:\n"
+        "    return number * 2\n"
+        "@dataclass(frozen=True)\n"
+        "class Row:\n"
+        "    names: Mapping[str, int]\n"
+        "    @property\n"
+        "    def first(self) -> int:\n"
+        "        return next(iter(self.names))\n"
     )
     monkeypatch.setattr(deepalign_cli, "__path__", [*deepalign_cli.__path__, str(tmp_path)])
     from deepalign_cli import shape_probe
@@ -113,5 +130,15 @@ def test_wrong_shapes_are_caught_in_the_package(tmp_path: Path, monkeypatch: pyt
         assert shape_probe.add(torch.ones(3), torch.ones(3)).shape == (3,)
         with pytest.raises(TypeCheckError):
             shape_probe.add(torch.ones(3), torch.ones(1))  # would broadcast
+        assert shape_probe.added((torch.ones(3), torch.ones(3))).shape == (3,)
+        with pytest.raises(TypeCheckError):
+            shape_probe.added((torch.ones(3), torch.ones(1)))
+        assert shape_probe.doubled(2) == 4  # an int is good where a float is asked for
+        with pytest.raises(BeartypeCallHintViolation):
+            shape_probe.doubled("2")
+        with pytest.raises(BeartypeCallHintViolation):
+            shape_probe.Row(["a"])
+        with pytest.raises(BeartypeCallHintViolation):
+            _ = shape_probe.Row({"a": 1}).first
     finally:
         del sys.modules["deepalign_cli.shape_probe"]
