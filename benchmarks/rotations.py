@@ -1,6 +1,6 @@
 """Rotations of transformers of the transformers library: are they exact, found again, of use, and fast?
 
-    python benchmarks/rotations.py exact                    # ten tiny networks, a random element of each
+    python benchmarks/rotations.py exact                    # tiny networks, a random element of each
     python benchmarks/rotations.py barriers --pairs FOLDER  # those of rotation_pairs.py
     python benchmarks/rotations.py time                     # a ViT of 12 layers and 768 units, by weights
 
@@ -13,8 +13,9 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from deepalign_cli.operations.trace import trace_folder
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.tracing.turn_proposals import is_stream
 from deepalign_cli.tracing.wide import Wide
 
 NOISE = 0.01  # deviations of each tensor
@@ -55,6 +57,9 @@ _CLIP = {
     "vision_config": {**_TOWER, **_PATCHES}, "projection_dim": 16,
 }  # fmt: skip
 
+_GEMMA = {"head_dim": 8, "tie_word_embeddings": False}
+_ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}}
+
 # By name: the class, its configuration's class, and the configuration.
 TINY: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "Llama, grouped queries": ("LlamaForCausalLM", "LlamaConfig", _LLAMA),
@@ -67,7 +72,21 @@ TINY: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "T5": ("T5ForConditionalGeneration", "T5Config", {**_T5, "decoder_start_token_id": 0}),
     "Whisper": ("WhisperForConditionalGeneration", "WhisperConfig", _WHISPER),
     "CLIP": ("CLIPModel", "CLIPConfig", _CLIP),
-}
+    "Gemma, untied": ("GemmaForCausalLM", "GemmaConfig", {**_LLAMA, **_GEMMA}),
+    "Gemma 2": ("Gemma2ForCausalLM", "Gemma2Config", {**_LLAMA, **_GEMMA}),
+    "Qwen3": ("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA, "head_dim": 8}),
+    "OLMo 2": ("Olmo2ForCausalLM", "Olmo2Config", _LLAMA),
+    "GPT-NeoX": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _LANGUAGE),
+    "GPT-NeoX, all rotary": ("GPTNeoXForCausalLM", "GPTNeoXConfig", {**_LANGUAGE, **_ROTARY}),
+    "GPT-J": ("GPTJForCausalLM", "GPTJConfig", {**_GPT, "rotary_dim": 4}),
+    "GPT-2, one head": (
+        "GPT2LMHeadModel", "GPT2Config", {**_GPT, "n_head": 1, "tie_word_embeddings": False}
+    ),
+    "Llama, one head": (
+        "LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "num_attention_heads": 1, "num_key_value_heads": 1}
+    ),
+    "Llama, one key head": ("LlamaForCausalLM", "LlamaConfig", {**_LLAMA, "num_key_value_heads": 1}),
+}  # fmt: skip
 
 
 def made(kind: str, config: str, values: Mapping[str, Any]) -> Any:
@@ -77,9 +96,8 @@ def made(kind: str, config: str, values: Mapping[str, Any]) -> Any:
     with torch.no_grad():
         for name, w in model.named_parameters():
             if "norm" in name.lower() or ".ln_" in name:
-                w.add_(0.3 * torch.randn(w.shape)) if name.endswith("bias") else w.mul_(
-                    0.5 + torch.rand(w.shape)
-                )
+                is_added = name.endswith("bias") or not w.any()  # zeros: the norm adds one to them
+                w.add_(0.3 * torch.randn(w.shape)) if is_added else w.mul_(0.5 + torch.rand(w.shape))
     return model
 
 
@@ -141,10 +159,12 @@ def drift(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / (a.max() - a.min()))
 
 
-def exact(place: Path) -> Iterator[list[str]]:
+def exact(place: Path, only: Sequence[str] = ()) -> Iterator[list[str]]:
     """For each kind of network what turns, by how much outputs change, and what is found again."""
     yield ["network", "streams turn", "inside heads", "float64", "bfloat16", "noise", "planted", "found"]
     for name, (kind, config, values) in TINY.items():
+        if only and name not in only:
+            continue
         folder = place / name.replace(" ", "-").replace(",", "")
         made(kind, config, values).double().save_pretrained(folder)
         symmetry, a = symmetry_of(folder)
@@ -166,8 +186,8 @@ def exact(place: Path) -> Iterator[list[str]]:
         }
         noisy = {n: w + noise[n] if n in noise else w for n, w in b.items()}
         found = RotationMatching()(symmetry, a, noisy, rng=rng)
-        streams = [str(symmetry.kinds[g]) for g, outer in symmetry.within.items() if not outer]
-        heads = {str(symmetry.kinds[g]) for g, outer in symmetry.within.items() if outer}
+        streams = [str(symmetry.kinds[g]) for g in symmetry.within if is_stream(g)]
+        heads = {str(symmetry.kinds[g]) for g in symmetry.within if not is_stream(g)}
         yield [
             name, ", ".join(sorted(set(streams))) or "no", ", ".join(sorted(heads)),
             *(f"{change:.1e}" for change in changes), f"{found.distance_before:.2f}",
@@ -266,10 +286,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("exact", "barriers", "time"))
     parser.add_argument("--pairs", type=Path, default=Path("pairs"))
+    parser.add_argument("--only", nargs="+", choices=tuple(TINY), default=(), help="networks of `exact`")
     asked = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as place:
-        rows = {"exact": exact, "time": timed}.get(asked.what)
+        rows = {"exact": partial(exact, only=asked.only), "time": timed}.get(asked.what)
         for number, row in enumerate(rows(Path(place)) if rows else barriers(asked.pairs)):
             print("|", " | ".join(row), "|", flush=True)
             if not number:

@@ -21,15 +21,30 @@ class Rms(nn.Module):
         return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5))
 
 
+class OnePlus(Rms):
+    """The same with a gain of one and what is stored."""
+
+    def __init__(self, dim: int = DIM) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * (1.0 + self.weight.double().to(x))
+
+
 class Attention(nn.Module):
-    """Causal attention; of fewer keys and values than queries, with rotary positions or norms, as asked."""
+    """Causal attention; of fewer keys and values than queries, with rotary positions or norms, as asked.
+
+    Positions turn the first `part` dimensions, in halves or, with `neighbours`, two that stand together.
+    """
 
     def __init__(
         self, *, dim: int = DIM, heads: int = HEADS, kv: int | None = None, inner: int = INNER,
-        rotary: bool = False, qk_norm: bool = False,
+        rotary: bool = False, part: int | None = None, neighbours: bool = False, qk_norm: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.kv, self.inner, self.rotary = heads, kv or heads, inner, rotary
+        self.part, self.turns = part or inner, rotated_neighbours if neighbours else rotated
         self.q = nn.Linear(dim, heads * inner)
         self.k = nn.Linear(dim, self.kv * inner)
         self.v = nn.Linear(dim, self.kv * inner)
@@ -46,7 +61,8 @@ class Attention(nn.Module):
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary:
-            q, k = rotated(q), rotated(k)
+            n = self.part
+            q, k = (torch.cat([self.turns(y[..., :n]), y[..., n:]], -1) for y in (q, k))
         if self.kv != self.heads:
             k, v = (y.repeat_interleave(self.heads // self.kv, dim=1) for y in (k, v))
         seen = torch.tril(torch.ones(t, t, dtype=torch.bool))
@@ -60,6 +76,12 @@ def rotated(x: Tensor) -> Tensor:
     angles = torch.arange(x.shape[2], dtype=x.dtype)[:, None] * 0.5 ** torch.arange(half, dtype=x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
+
+
+def rotated_neighbours(x: Tensor) -> Tensor:
+    """Rotary positions, in the order of neighbours."""
+    halves = rotated(torch.cat([x[..., 0::2], x[..., 1::2]], -1))
+    return torch.stack(halves.chunk(2, -1), -1).flatten(-2)
 
 
 class Block(nn.Module):
@@ -146,9 +168,11 @@ class GainTwice(PreNorm):
 class Fused(nn.Module):
     """Attention whose queries, keys and values are one weight, one after the other or head by head."""
 
-    def __init__(self, *, by_head: bool = False, transposed: bool = False) -> None:
+    def __init__(
+        self, *, by_head: bool = False, transposed: bool = False, rotary: int = 0, heads: int = HEADS
+    ) -> None:
         super().__init__()
-        self.by_head, self.transposed = by_head, transposed
+        self.by_head, self.transposed, self.rotary, self.heads = by_head, transposed, rotary, heads
         self.w = nn.Parameter(0.3 * torch.randn((DIM, 3 * DIM) if transposed else (3 * DIM, DIM)))
         self.b, self.o = nn.Parameter(torch.randn(3 * DIM)), nn.Linear(DIM, DIM)
 
@@ -160,10 +184,12 @@ class Fused(nn.Module):
         else:
             y = nn.functional.linear(rows, self.w, self.b)
         if self.by_head:
-            q, k, v = y.reshape(b, t, HEADS, 3 * INNER).transpose(1, 2).chunk(3, -1)
+            q, k, v = y.reshape(b, t, self.heads, -1).transpose(1, 2).chunk(3, -1)
         else:
             parts = y.reshape(b, t, 3 * DIM).split(DIM, -1)
-            q, k, v = (part.reshape(b, t, HEADS, INNER).transpose(1, 2) for part in parts)
+            q, k, v = (part.reshape(b, t, self.heads, -1).transpose(1, 2) for part in parts)
+        if n := self.rotary:
+            q, k = (torch.cat([rotated(y[..., :n]), y[..., n:]], -1) for y in (q, k))
         seen = (q @ k.transpose(2, 3) / 2).softmax(-1) @ v
         return self.o(seen.transpose(1, 2).reshape(b, t, DIM))  # type: ignore[no-any-return]
 
@@ -171,9 +197,9 @@ class Fused(nn.Module):
 class WithFused(PreNorm):
     """The same with such attention."""
 
-    def __init__(self, *, by_head: bool = False, transposed: bool = False) -> None:
+    def __init__(self, **how: int) -> None:
         super().__init__()
-        self.block.attn = Fused(by_head=by_head, transposed=transposed)  # type: ignore[assignment]
+        self.block.attn = Fused(**how)  # type: ignore[assignment, arg-type]
 
 
 class SquareReader(PreNorm):

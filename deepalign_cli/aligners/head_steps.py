@@ -8,7 +8,7 @@ apart before their dimensions are turned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float64
@@ -60,6 +60,27 @@ def block_gains(problem: Gains, heads: str, group: str, g: Element, names: set[s
             if place.name == name:
                 total += (_rows(place, heads, a) @ _rows(place, heads, b).T).double()
     return total.reshape(m, n, m, n).movedim(1, 2)
+
+
+def own_gains(
+    problem: Gains, group: str, g: Element, names: Iterable[str] | None = None
+) -> Float64[Tensor, "m n n"]:
+    """C[h, i, j]: what exchanging the units of a group that turns gains, in every unit of the one around it.
+
+    Where there is none around it, that is one matrix.
+    """
+    symmetry = problem.symmetry
+    outer, n = symmetry.within[group], symmetry.sizes[group]
+    if not outer:
+        return problem.partial(group, g, names or problem.names[group]).plain.double()[None]
+    total = torch.zeros(symmetry.sizes[outer], n, n, dtype=torch.float64)
+    for name in problem.names[group] if names is None else names:
+        pair = problem.acted(name, g)
+        for place in symmetry.occurrences[group]:
+            if place.name == name:
+                a, b = (_rows(place, outer, w).reshape(len(total), n, -1) for w in pair)
+                total += (a @ b.mT).double()
+    return total
 
 
 def _plain_gains(

@@ -2,8 +2,9 @@
 
 Every group's rotation Q is followed by a small one. With S = 1 + D, the gradient of the loss at D = 0 is
 made skew, which is the direction of rotations; Adam turns it into a step; and S goes back to the nearest
-rotation of the group's kind (a retraction, Absil et al. 2008). Permutations stay. The midpoint is judged as
-this goes on, and the best is kept, so that there the result is no worse than the start.
+rotation of the group's kind (a retraction, Absil et al. 2008). Permutations stay, and so do groups of a kind
+that jumps. The midpoint is judged as this goes on, and the best is kept, so that there the result is no worse
+than the start.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def refined_turns(
     stage = progress.part(1.0, "turning by gradients", steps)
     element, best, least = start, start, goal.judge(midpoint(symmetry, a, b, start))
     first, count = least, min(_EXAMPLES, goal.batch, len(goal))
-    moves = {group: torch.zeros_like(turn.matrix, requires_grad=True) for group, turn in start.turn.items()}
+    smooth = {group: turn for group, turn in start.turn.items() if not symmetry.kinds[group].jumps}
+    moves = {group: torch.zeros_like(turn.matrix, requires_grad=True) for group, turn in smooth.items()}
     if not moves:
         return Refined(start, first, first)
     optimiser = torch.optim.Adam(moves.values(), lr=rate)
@@ -93,13 +95,9 @@ def midpoint(symmetry: Symmetry, a: Weights, b: Weights, g: Element) -> dict[str
 
 def _after(element: Element, moves: Mapping[str, Tensor]) -> Element:
     """The element followed by (1 + D) in every group that turns."""
-    return replace(
-        element,
-        turn={
-            group: Turn(turn.matrix + moves[group] @ turn.matrix, turn.within)
-            for group, turn in element.turn.items()
-        },
-    )
+    turns = {group: element.turn[group] for group in moves}
+    moved = {g: Turn(turn.matrix + moves[g] @ turn.matrix, turn.within) for g, turn in turns.items()}
+    return replace(element, turn={**element.turn, **moved})
 
 
 def _stepped(
@@ -110,7 +108,7 @@ def _stepped(
         if move.grad is not None:
             move.grad = move.grad - move.grad.mT
     optimiser.step()
-    turns = {}
+    turns = dict(element.turn)
     with torch.no_grad():
         for group, move in moves.items():
             small = torch.eye(move.shape[-1], dtype=move.dtype) + move

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from deepalign_cli.aligners.gains import Gains
-from deepalign_cli.aligners.head_steps import best_heads
+from deepalign_cli.aligners.head_steps import best_heads, own_gains
 from deepalign_cli.aligners.steps import best_step
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
@@ -59,13 +59,22 @@ def descend_turning(
 
 
 def blocks_of(symmetry: Symmetry) -> list[list[str]]:
-    """What moves in one step: streams that turn, then the others in order, heads with what is inside them."""
+    """What moves in one step: streams that turn, then the others in order, heads with what is inside them.
+
+    What stands between heads and what is inside, as the heads of queries behind one of keys, comes after.
+    """
     inside: dict[str, list[str]] = {}
+    between: dict[str, list[str]] = {}
     for group, outer in symmetry.within.items():
         if outer:
-            inside.setdefault(outer, []).append(group)
-    streams = [[group] for group, outer in symmetry.within.items() if not outer]
-    return [*streams, *([g, *inside.get(g, ())] for g in symmetry.sizes if g not in symmetry.within)]
+            places = symmetry.occurrences[group]
+            is_last = any(place.number + 1 == len(place.block.factors) for place in places)
+            (inside if is_last else between).setdefault(outer, []).append(group)
+    blocks = [[group] for group, outer in symmetry.within.items() if not outer]
+    for group in symmetry.sizes:
+        if group not in symmetry.within:
+            blocks += [[group, *inside.get(group, ())], *([one] for one in between.get(group, ()))]
+    return blocks
 
 
 def _unturned(symmetry: Symmetry) -> dict[str, Turn]:
@@ -95,9 +104,10 @@ def _step(
     if inner:
         return best_heads(problem, first, inner, g, names)
     if first in symmetry.within:
-        c = problem.partial(first, g, names or problem.names[first]).plain.double()[None]
+        c = own_gains(problem, first, g, names)
         q = symmetry.kinds[first].nearest(c)
-        return Element({}, turn={first: Turn(q)}), float((q * c).sum() - c[0].trace())
+        rise = (q * c).sum() - c.diagonal(dim1=1, dim2=2).sum()
+        return Element({}, turn={first: Turn(q, symmetry.within[first])}), float(rise)
     gains = problem.matrices(first, g) if names is None else problem.partial(first, g, names)
     step = best_step(gains)
     return step.element(first), step.rise

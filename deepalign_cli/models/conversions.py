@@ -39,7 +39,10 @@ def file_spec(model: nn.Module, spec: Spec) -> tuple[Spec, dict[str, Shape]] | N
     if stored is None:
         return None
     shaped = {name: tuple(w.shape) for name, w in state.items()}
-    symmetry = Symmetry(replace(spec, kinds={}, gains={}), shaped)  # that groups turn is none of its business
+    still = replace(
+        spec, kinds={}, gains={}, plus_one=frozenset()
+    )  # that groups turn is none of its business
+    symmetry = Symmetry(still, shaped)
     axes = {name: _axes(w.long(), numbers, symmetry) for name, w in stored.items()}
     shapes = {name: tuple(w.shape) for name, w in stored.items()}
     known = {name: one for name, one in axes.items() if one is not None}
@@ -47,20 +50,19 @@ def file_spec(model: nn.Module, spec: Spec) -> tuple[Spec, dict[str, Shape]] | N
     bare = replace(symmetry.spec, axes=moving, sizes=symmetry.sizes, phases={})
     if not _agrees(model, numbers, stored, symmetry, bare, shapes):
         return None
-    return replace(bare, kinds=spec.kinds, gains=_gains(spec, numbers, stored)), shapes
+    return _with_gains(replace(bare, kinds=spec.kinds), spec, numbers, stored), shapes
 
 
-def _gains(
-    spec: Spec, numbers: Mapping[str, Tensor], stored: Mapping[str, Tensor]
-) -> dict[str, tuple[str, ...]]:
-    """The gains of norms and what undoes them, in the names of the file's tensors."""
+def _with_gains(bare: Spec, spec: Spec, numbers: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> Spec:
+    """The spec with the gains of norms and what undoes them, in the names of the file's tensors."""
     pieces: dict[str, list[str]] = {}
     for name, w in stored.items():
         pieces.setdefault(_source(w.long(), numbers), []).append(name)
-    return {
+    gains = {
         pieces[gain][0]: tuple(piece for name in others for piece in pieces.get(name, ()))
         for gain, others in spec.gains.items()
     }
+    return replace(bare, gains=gains, plus_one=frozenset(pieces[gain][0] for gain in spec.plus_one))
 
 
 def _source(numbers: Int64[Tensor, " ..."], state: Mapping[str, Tensor]) -> str:

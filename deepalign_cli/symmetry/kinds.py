@@ -30,7 +30,8 @@ class Kind:
     random factors of uniform numbers in [0, 1), `allows` tells whether factors read from a file are of this
     kind. Both are None where units only change places. `rotation` names, as "module:name", what finds the
     kind's orthogonal matrix that is nearest to a given one; it is empty where units are not mixed. `pairs`
-    says that it mixes two units at a time, so that their number must be even.
+    says that it mixes two units at a time, so that their number must be even, `jumps` that none of its
+    matrices is next to another, so that no gradient leads from one to the next.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Kind:
     allows: Callable[[Tensor], bool] | None = None
     rotation: str = ""
     pairs: bool = False
+    jumps: bool = False
 
     @property
     def mixes(self) -> bool:
@@ -97,10 +99,18 @@ SIGNED_SCALE = Kind(
 ORTHOGONAL = Kind("orthogonal", rotation="deepalign_cli.symmetry.turns:polar")
 CENTRED = Kind("centred orthogonal", rotation="deepalign_cli.symmetry.turns:centred_polar")
 ROTARY = Kind("rotary", rotation="deepalign_cli.symmetry.turns:planar", pairs=True)
-
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for kind in (PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY)}
+NEIGHBOURS = Kind(
+    "rotary of neighbours", rotation="deepalign_cli.symmetry.turns:neighbour_planar", pairs=True
 )
+HALF_TURNS = Kind(
+    "rotary half turns", rotation="deepalign_cli.symmetry.turns:half_turns", pairs=True, jumps=True
+)
+SORTED = Kind("permutation inside", rotation="deepalign_cli.symmetry.turns:nearest_order", jumps=True)
+
+_ALL = (
+    PERMUTATION, SIGN, SCALE, SIGNED_SCALE, ORTHOGONAL, CENTRED, ROTARY, NEIGHBOURS, HALF_TURNS, SORTED
+)  # fmt: skip
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
 MOVABLE = (SCALE, SIGN)  # what `--kinds` may name; both together are SIGNED_SCALE
 
 

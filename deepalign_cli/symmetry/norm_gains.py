@@ -3,6 +3,7 @@
 A norm's units may be turned only where its gain is the same for all: y = W (g * x + b) is W' (x + b') with
 W' = W diag(g) and b' = b / g (Ashkboos et al. 2024). So an element takes the gains of the moving network in,
 turns it, and gives it the reference's: tensors keep their names and shapes, and the gains of both agree.
+Where a norm adds one to what the file holds (Gemma), that sum is the gain, and no gain is a file of zeros.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class NormGains:
     def __init__(self, spec: Spec, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._of: dict[str, list[tuple[str, int]]] = {}  # a tensor's gains, and their axes
         self._names = tuple(spec.gains)
+        self._added = {gain: float(gain in spec.plus_one) for gain in spec.gains}
         self.streams: dict[str, str] = {}  # the group that turns behind each gain
         for gain, others in spec.gains.items():
             shape = shapes.get(gain, ())
@@ -63,11 +65,11 @@ class NormGains:
                 f"the gain '{name}' is as small as {size:.2g}, so its stream cannot turn.",
                 "align by permutations: another method than rotations.",
             )
-        return {name: widened(weights[name]).double() for name in self._names}
+        return {name: self._gain(name, weights[name]).double() for name in self._names}
 
     def too_small(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """The gains that must not be divided by, and the smallest number of each."""
-        sizes = {name: widened(weights[name]).abs() for name in self._names}
+        sizes = {name: self._gain(name, weights[name]).abs() for name in self._names}
         return {n: float(s.min()) for n, s in sizes.items() if not bool(s.min() > _SMALLEST * s.max())}
 
     def taken_in(self, name: str, w: Tensor, gains: Gains) -> Tensor:
@@ -77,12 +79,16 @@ class NormGains:
     def given_back(self, name: str, w: Tensor, gains: Gains) -> Tensor:
         """The tensor of the network whose norms have these gains, of one in which they have none."""
         if name in gains:
-            return gains[name].to(w)
+            return (gains[name] - self._added[name]).to(w)
         return self._times(name, w, gains, inverse=True)
+
+    def _gain(self, name: str, w: Tensor) -> Tensor:
+        """What a norm multiplies by; in float64 where that is not the file's number itself."""
+        return widened(w).double() + 1 if self._added[name] else widened(w)
 
     def _times(self, name: str, w: Tensor, gains: Gains, *, inverse: bool) -> Tensor:
         if name in gains:
-            return torch.ones_like(w)
+            return torch.full_like(w, 1 - self._added[name])
         for gain, axis in self._of.get(name, ()):
             if gain in gains:
                 factor = gains[gain] if (w.ndim > 1) is not inverse else 1.0 / gains[gain]
@@ -111,7 +117,8 @@ def steadied(spec: Spec, norms: NormGains, weights: Mapping[str, Tensor], called
     )
     return replace(
         spec, axes=axes, kinds={g: kind for g, kind in spec.kinds.items() if g not in still},
-        gains={n: others for n, others in spec.gains.items() if n not in freed}, stays=(*spec.stays, line),
+        gains={n: others for n, others in spec.gains.items() if n not in freed},
+        plus_one=spec.plus_one.difference(freed), stays=(*spec.stays, line),
     )  # fmt: skip
 
 

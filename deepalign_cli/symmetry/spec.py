@@ -27,7 +27,7 @@ from deepalign_cli.symmetry.phase import Phase, format_phase, parse_phase
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20
-_ENTRIES = ("format", "basis", "axes", "kinds", "sizes", "pooled", "gains", "phases")
+_ENTRIES = ("format", "basis", "axes", "kinds", "sizes", "pooled", "gains", "plus_one", "phases")
 _HINT = "`deepalign inspect A --spec` prints a spec to start from; the guide is docs/specs.md."
 
 
@@ -57,10 +57,11 @@ class Spec:
     needed where the shapes leave a group's size open. `pooled` names the groups that a max-pool may
     follow, which no sign may pass. `gains` names, for the gain of each norm on a group that turns, the
     tensors that undo it: vectors, as the norm's bias, which are multiplied by it, and the weights of the
-    layers that read the norm, which are divided by it. `phases` has, by the bias vector of sine units, what
-    half turns of them do. `source` and `basis` say where the spec comes from and what it rests on,
-    `assumptions` what it takes for granted and `stays` what might move and does not, a
-    line for each thing; two specs that differ in no more than these three are equal.
+    layers that read the norm, which are divided by it; `plus_one` are those gains to which the norm adds
+    one. `phases` has, by the bias vector of sine units, what half turns of them do. `source` and `basis` say
+    where the spec comes from and what it rests on, `assumptions` what it takes for granted and `stays` what
+    might move and does not, a line for each thing; two specs that differ in no more than these three are
+    equal.
     """
 
     axes: Mapping[str, Axes]
@@ -73,6 +74,7 @@ class Spec:
     basis: Basis = Basis.GIVEN
     gains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     phases: Mapping[str, Phase] = field(default_factory=dict)
+    plus_one: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -187,8 +189,9 @@ class Spec:
         gains = {n: others for n, others in self.gains.items() if streams & {*others}}
         phases = {n: phase for n, phase in self.phases.items() if axes.keys() >= {n, *phase.flips}}
         return replace(
-            self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains, phases=phases
-        )
+            self, axes=axes, sizes=sizes, kinds=kinds, pooled=self.pooled & groups, gains=gains,
+            phases=phases, plus_one=self.plus_one.intersection(gains),
+        )  # fmt: skip
 
     def holding(self, sizes: Mapping[str, int]) -> Spec:
         """The spec in which the groups in `sizes`, which has their sizes, stay in place."""
@@ -205,7 +208,8 @@ class Spec:
             name_of(n): replace(phase, flips=tuple(map(name_of, phase.flips)))
             for n, phase in self.phases.items()
         }
-        return replace(self, axes=axes, gains=gains, phases=phases)
+        plus_one = frozenset(map(name_of, self.plus_one))
+        return replace(self, axes=axes, gains=gains, phases=phases, plus_one=plus_one)
 
     @property
     def mixing(self) -> frozenset[str]:
@@ -256,10 +260,12 @@ def parse_spec(text: str, source: str = "spec") -> Spec:
     pooled = _names(table.get("pooled", []), "'pooled'", source)
     gains = {n: _names(v, f"'{n}' of 'gains'", source) for n, v in _table(table, "gains", source).items()}
     phases = {n: parse_phase(v, n, source) for n, v in _table(table, "phases", source).items()}
+    plus_one = frozenset(_names(table.get("plus_one", []), "'plus_one'", source))
     basis = _basis(table.get("basis", Basis.GIVEN), source)
     spec = Spec(
-        axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis, gains=gains, phases=phases
-    )
+        axes, kinds, sizes, source=source, pooled=frozenset(pooled), basis=basis, gains=gains, phases=phases,
+        plus_one=plus_one,
+    )  # fmt: skip
     _check_names(spec)
     return spec
 
@@ -272,6 +278,8 @@ def format_spec(spec: Spec) -> str:
         lines.append(f"basis = {json.dumps(spec.basis)}")
     if spec.pooled:
         lines.append(f"pooled = {json.dumps(sorted(spec.pooled))}")
+    if spec.plus_one:
+        lines.append(f"plus_one = [{', '.join(map(_quoted, sorted(spec.plus_one)))}]")
     kinds = {group: kind.name for group, kind in spec.kinds.items()}
     for title, table in (("kinds", kinds), ("sizes", spec.sizes)):
         if table:
@@ -339,6 +347,8 @@ def _basis(value: object, source: str) -> Basis:
 
 def _check_names(spec: Spec) -> None:
     known = set(spec.groups())
+    for name in sorted(spec.plus_one.difference(spec.gains)):
+        raise SpecError(f"'{name}' in 'plus_one' of the spec '{spec.source}' is not in [gains].", _HINT)
     for name in (*spec.kinds, *spec.sizes, *spec.pooled):
         if name not in known or not GROUP_NAME.fullmatch(name):
             raise SpecError(f"no axis of the spec '{spec.source}' carries the group '{name}'.", _HINT)

@@ -95,6 +95,35 @@ def planar(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:
     return torch.cat([torch.cat([cos, -sin], 2), torch.cat([sin, cos], 2)], 1)
 
 
+def neighbour_planar(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:
+    """The same in the planes (2k, 2k + 1), in which GPT-J and Cohere turn by positions."""
+    order = torch.arange(c.shape[-1]).reshape(-1, 2).T.flatten()
+    q = torch.zeros_like(c)
+    q[:, order[:, None], order] = planar(c[:, order[:, None], order])
+    return q
+
+
+def half_turns(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:
+    """The nearest of the half turns and none in the planes (k, k + n/2): the signs of pairs of units.
+
+    They commute with rotary positions and with the gains of a norm of queries or keys, which no other
+    angle does.
+    """
+    gained = c.diagonal(dim1=1, dim2=2).reshape(len(c), 2, -1).sum(1)
+    signs = torch.where(gained < 0, -1.0, 1.0).to(c.dtype)
+    return torch.diag_embed(torch.cat([signs, signs], 1))
+
+
+def nearest_order(c: Float64[Tensor, "m n n"]) -> Float64[Tensor, "m n n"]:
+    """The nearest permutation matrix: heads of queries, in an order of their own behind each head of keys."""
+    from scipy.optimize import linear_sum_assignment
+
+    q = torch.zeros_like(c)
+    for one, gains in zip(q, c, strict=True):
+        one[linear_sum_assignment(gains.numpy(), maximize=True)] = 1.0
+    return q
+
+
 def random_rotations(nearest: Nearest, m: int, n: int, rng: torch.Generator) -> Float64[Tensor, "m n n"]:
     """Uniform over the kind: the nearest to a Gaussian, whose distribution no rotation changes."""
     return nearest(torch.randn(m, n, n, generator=rng, dtype=torch.float64))

@@ -15,7 +15,7 @@ from deepalign_cli.errors import SpecError
 from deepalign_cli.symmetry.spec import format_spec, parse_spec
 from deepalign_cli.tracing.write import Traced
 
-FORMAT = 3
+FORMAT = 4
 _MOST = 64 * 2**20
 
 

@@ -21,6 +21,7 @@ _PASSES_TEXT = (
 )
 _PASSES = frozenset(_PASSES_TEXT.split())
 _PRODUCTS = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "convolution"})
+_CASTS = frozenset({"_to_copy", "clone", "alias", "detach"})
 _CHECKS = "_assert_tensor_metadata"
 
 
@@ -28,12 +29,13 @@ _CHECKS = "_assert_tensor_metadata"
 class Readers:
     """The tensors that undo each gain; and for each that cannot be taken in, what sees it besides.
 
-    `centring` are the gains of norms that subtract the mean.
+    `centring` are the gains of norms that subtract the mean, `plus_one` those to which the norm adds one.
     """
 
     undone_by: Mapping[str, tuple[str, ...]]
     seen_by: Mapping[str, str]
     centring: frozenset[str]
+    plus_one: frozenset[str] = frozenset()
 
 
 def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Readers:
@@ -42,15 +44,17 @@ def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Read
     undone: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     reads: Counter[str] = Counter()
-    centring = set()
+    centring, plus_one = set(), set()
     for gain in sorted(names.keys() & placed.keys()):
         followed = _Followed(program)
-        centring |= {gain} if any(_has_gain(user, placed[gain]) for user in placed[gain].users) else set()
-        if followed.follow(placed[gain]):
+        is_undone = followed.follow(placed[gain]) and len(followed.added) == 1
+        centring |= {gain} if followed.centres else set()
+        plus_one |= {gain} if followed.added == {1} else set()
+        if is_undone:
             undone[gain] = followed.result
             reads.update(followed.weights)
         elif followed.norms:
-            seen[gain] = followed.seen
+            seen[gain] = followed.seen or "one is added to it in some norms only"
     for gain, name in [(gain, name) for gain, others in undone.items() for name in others]:
         uses = _products(placed[name])
         owners = sum(name in others for others in undone.values())
@@ -61,7 +65,7 @@ def norm_readers(program: Program, names: Mapping[str, tuple[str, ...]]) -> Read
         for gain, others in undone.items()
         if gain not in seen
     }
-    return Readers(tied, seen, frozenset(centring))
+    return Readers(tied, seen, frozenset(centring), frozenset(plus_one).intersection(tied))
 
 
 def _is_state(program: Program, node: Node) -> bool:
@@ -73,7 +77,8 @@ class _Followed:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.norms, self.seen = 0, ""
+        self.norms, self.seen, self.centres = 0, "", False
+        self.added: set[int] = set()  # what norms add to the gain before they multiply by it
         self.biases: list[str] = []
         self.weights: list[str] = []
 
@@ -81,16 +86,22 @@ class _Followed:
     def result(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.biases, *self.weights)))
 
-    def follow(self, gain: Node) -> bool:
-        """Whether all uses of the gain end in products with weights."""
+    def follow(self, gain: Node, added: int = 0) -> bool:
+        """Whether all uses of the gain, to which something has been `added`, end in products with weights."""
         for user in _users(gain):
             name = _name(user)
+            if name in _CASTS or (not added and _adds_one(user)):
+                if not self.follow(user, added + (name not in _CASTS)):
+                    return False
+                continue
             if _has_gain(user, gain):
+                self.centres = True
                 self._bias(user.args[3] if len(user.args) > 3 else None)
             elif name != "mul":
                 self.seen = f"{name} reads the gain"
                 return False
             self.norms += 1
+            self.added.add(added)
             if not self._reads(user):
                 return False
         return bool(self.weights)
@@ -133,6 +144,12 @@ class _Followed:
 def _has_gain(norm: Node, gain: Node) -> bool:
     """Whether a node is a LayerNorm with this gain."""
     return _name(norm) == "layer_norm" and len(norm.args) > 2 and norm.args[2] is gain
+
+
+def _adds_one(total: Node) -> bool:
+    """Whether a node adds the number one to what it reads."""
+    numbers = [a for a in total.args if isinstance(a, float | int)]
+    return _name(total) == "add" and not total.kwargs and numbers == [1]
 
 
 def _users(node: Node) -> Iterator[Node]:

@@ -12,6 +12,7 @@ from deepalign_cli.aligners.turning_descent import blocks_of, descend_turning
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.turns import Turn
+from tests.aligners.builders import jittered
 from tests.aligners.test_head_steps import gains
 from tests.aligners.turning_pairs import SYMMETRY, drawn, turned_pair
 from tests.symmetry.builders import seeded
@@ -90,3 +91,41 @@ def test_a_turn_that_is_fixed_for_heads_is_kept_with_them() -> None:
     g, _ = descend_turning(gains(drawn(0), drawn(1)), {"s": eye})
     assert g.turn.keys() == {"s", "qk", "vo"}
     assert g.turn["qk"].within == "heads"
+
+
+# Queries of six heads, three behind each head of keys, in another order behind each; and pairs that flip.
+GROUPED = """
+[kinds]
+s = "orthogonal"
+qk = "rotary half turns"
+vo = "orthogonal"
+queries = "permutation inside"
+[axes]
+embed = "13 s"
+q = "heads*queries*qk s"
+k = "heads*qk s"
+v = "heads*vo s"
+o = "s heads*queries*vo"
+[sizes]
+heads = 2
+"""
+WIDTHS = {"embed": (13, 6), "q": (24, 6), "k": (8, 6), "v": (6, 6), "o": (6, 18)}
+
+
+def test_queries_are_matched_behind_each_head_of_keys() -> None:
+    symmetry = Symmetry(parse_spec(GROUPED), WIDTHS)
+    a = {
+        n: torch.randn(s, generator=seeded(i), dtype=torch.float64) for i, (n, s) in enumerate(WIDTHS.items())
+    }
+    wanted = symmetry.random(seeded(8))
+    assert not torch.equal(*wanted.turn["queries"].matrix)
+    assert blocks_of(symmetry) == [["s"], ["heads", "qk", "vo"], ["queries"]]
+    b = symmetry.apply(wanted.inverse(), a)
+    problem = Gains(symmetry, a, {n: jittered(w, 0.01, i) for i, (n, w) in enumerate(b.items())})
+    g, objective = descend_turning(problem, {})
+    assert torch.equal(g.perm["heads"], wanted.perm["heads"])
+    for group in ("queries", "qk"):
+        assert torch.equal(g.turn[group].matrix, wanted.turn[group].matrix)
+    for group in ("s", "vo"):
+        assert torch.allclose(g.turn[group].matrix, wanted.turn[group].matrix, atol=0.05)
+    assert objective[-1] == pytest.approx(problem.objective(g), rel=1e-7)

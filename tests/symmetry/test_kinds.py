@@ -21,7 +21,8 @@ UNIFORM = torch.rand(1000, generator=seeded(0), dtype=torch.float64)
 def test_kinds_are_found_by_their_names() -> None:
     assert {name: str(kind) for name, kind in KINDS.items()} == {name: name for name in KINDS}
     plain = ["permutation", "sign", "scale", "signed scale"]
-    assert list(KINDS) == [*plain, "orthogonal", "centred orthogonal", "rotary"]
+    turning = ["orthogonal", "centred orthogonal", "rotary", "rotary of neighbours", "rotary half turns"]
+    assert list(KINDS) == [*plain, *turning, "permutation inside"]
     assert [kind.multiplies for kind in (PERMUTATION, SIGN, SCALE)] == [False, True, True]
     assert [(kind.turns, kind.stretches) for kind in (SIGN, SCALE)] == [(True, False), (False, True)]
 

@@ -33,6 +33,9 @@ SHAPES = {
 SYMMETRY = Symmetry(parse_spec(TEXT), SHAPES)
 
 
+ONE_MORE = Symmetry(parse_spec(f'plus_one = ["norm.weight"]\n{TEXT}'), SHAPES)
+
+
 def weights(seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     rng = seeded(seed)
     drawn = {n: torch.randn(s, generator=rng, dtype=torch.float64) for n, s in SHAPES.items()}
@@ -72,6 +75,33 @@ def test_a_turned_network_with_the_gains_of_another_computes_the_same() -> None:
     back = SYMMETRY.apply(g.inverse(), moved)
     assert all(torch.allclose(back[name], b[name], atol=1e-12) for name in b)
     assert torch.equal(back["norm.weight"], b["norm.weight"])
+
+
+def less_one(w: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**w, "norm.weight": w["norm.weight"] - 1}
+
+
+def test_where_a_norm_adds_one_the_sum_is_the_gain() -> None:
+    a, b = (less_one(weights(seed)) for seed in (0, 1))
+    assert torch.equal(ONE_MORE.without_gains(a).enter["norm.weight"], a["norm.weight"] + 1)
+    bare = ONE_MORE.apply(ONE_MORE.without_gains(a), a)
+    assert bare["norm.weight"].tolist() == [0.0] * 5
+    g = ONE_MORE.without_gains(a).inverse() @ ONE_MORE.random(seeded(2)) @ ONE_MORE.without_gains(b)
+    moved, old = ONE_MORE.apply(g, b), weights(1)
+    assert torch.allclose(moved["norm.weight"], a["norm.weight"], atol=1e-15)
+    grown = {**moved, "norm.weight": moved["norm.weight"] + 1}
+    assert torch.allclose(run(grown, X), run(old, X), atol=1e-12)
+    single = ONE_MORE.apply(g, {name: w.float() for name, w in b.items()})
+    assert torch.equal(single["norm.weight"], a["norm.weight"].float())
+
+
+def test_a_gain_of_one_and_minus_one_is_refused() -> None:
+    w = less_one(weights())
+    w["norm.weight"][2] = -1.0
+    with pytest.raises(MismatchError, match=r"the gain 'norm.weight' is as small as 0"):
+        ONE_MORE.without_gains(w)
+    steady = steadied(ONE_MORE.spec, ONE_MORE.norms, w, "B")
+    assert (steady.gains, steady.plus_one) == ({}, frozenset())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -186,6 +186,20 @@ def test_gains_and_kinds_that_mix_survive_toml() -> None:
     assert odd.gains.keys() == {'norm.weight "\\\x7f=]', 'lone.weight "\\\x7f=]'}
 
 
+def test_gains_to_which_one_is_added_survive_toml_and_go_with_theirs() -> None:
+    spec = parse_spec(f'plus_one = ["lone.weight"]\n{GAINS}')
+    assert spec.plus_one == {"lone.weight"}
+    assert same(parse_spec(format_spec(spec)), spec)
+    assert spec != parse_spec(GAINS)
+    odd = spec.renamed(lambda name: f'{name} "\\\x7f=]')
+    assert same(parse_spec(format_spec(odd)), odd)
+    assert spec.holding({"s": 5}).plus_one == frozenset()
+    with pytest.raises(SpecError, match=r"'write' in 'plus_one' of the spec 'spec' is not in \[gains\]"):
+        parse_spec(f'plus_one = ["write"]\n{GAINS}')
+    with pytest.raises(SpecError, match="'plus_one' in the spec 'spec' is not a list of names"):
+        parse_spec(f"plus_one = true\n{GAINS}")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

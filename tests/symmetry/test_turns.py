@@ -5,13 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepalign_cli.symmetry.kinds import CENTRED, ORTHOGONAL, ROTARY, Kind
-from deepalign_cli.symmetry.turns import Turn, centred_polar, is_rotation, planar, polar, random_rotations
+from deepalign_cli.symmetry.kinds import CENTRED, HALF_TURNS, NEIGHBOURS, ORTHOGONAL, ROTARY, SORTED, Kind
+from deepalign_cli.symmetry.turns import (
+    Turn,
+    centred_polar,
+    half_turns,
+    is_rotation,
+    nearest_order,
+    neighbour_planar,
+    planar,
+    polar,
+    random_rotations,
+)
 from tests.symmetry.builders import seeded
-from tests.turning_nets import rotated
+from tests.turning_nets import rotated, rotated_neighbours
 
 CASES = [
-    (ORTHOGONAL, 1), (ORTHOGONAL, 5), (CENTRED, 1), (CENTRED, 2), (CENTRED, 6), (ROTARY, 2), (ROTARY, 6)
+    (ORTHOGONAL, 1), (ORTHOGONAL, 5), (CENTRED, 1), (CENTRED, 2), (CENTRED, 6), (ROTARY, 2), (ROTARY, 6),
+    (NEIGHBOURS, 2), (NEIGHBOURS, 6), (HALF_TURNS, 2), (HALF_TURNS, 6), (SORTED, 1), (SORTED, 4),
 ]  # fmt: skip
 each = pytest.mark.parametrize(("kind", "n"), CASES, ids=lambda value: str(value))
 
@@ -74,6 +85,26 @@ def test_planar_ones_commute_with_rotary_positions() -> None:
     assert torch.allclose(rotated(x @ q.T), rotated(x) @ q.T, atol=1e-12)
     other = polar(gaussian(6, m=1))[0]
     assert not torch.allclose(rotated(x @ other.T), rotated(x) @ other.T, atol=1e-2)
+
+
+def test_those_of_neighbours_commute_with_rotary_positions_of_neighbours() -> None:
+    q = neighbour_planar(gaussian(6, m=1))[0]
+    x = torch.randn(1, 1, 5, 6, generator=seeded(6), dtype=torch.float64)
+    assert torch.allclose(rotated_neighbours(x @ q.T), rotated_neighbours(x) @ q.T, atol=1e-12)
+    assert not torch.allclose(rotated(x @ q.T), rotated(x) @ q.T, atol=1e-2)
+
+
+def test_half_turns_commute_with_rotary_positions_and_any_gain() -> None:
+    q = half_turns(gaussian(6, m=1))[0]
+    x, gain = (torch.randn(1, 1, 5, 6, generator=seeded(s), dtype=torch.float64) for s in (6, 7))
+    assert torch.allclose(rotated(gain * (x @ q.T)), rotated(gain * x) @ q.T, atol=1e-12)
+    assert {-1.0, 1.0} == {*q.diagonal().tolist()}
+
+
+def test_orders_are_permutations() -> None:
+    q = nearest_order(gaussian(4))
+    assert bool(((q == 0) | (q == 1)).all())
+    assert torch.equal(q.sum(1), torch.ones(3, 4).double())
 
 
 def test_what_is_no_rotation() -> None:

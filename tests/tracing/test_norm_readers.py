@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deepalign_cli.tracing.norm_readers import Readers, norm_readers
 from tests.tracing.quick import Quick
-from tests.turning_nets import Rms
+from tests.turning_nets import OnePlus, Rms
 
 
 class Net(nn.Module):
@@ -60,6 +60,13 @@ def test_a_gain_that_is_written_out_does_not_centre() -> None:
     assert not found.centring
 
 
+def test_a_gain_to_which_one_is_added_is_told_through_casts() -> None:
+    found = read(Net(lambda m, x: m.a(m.norm(x)), OnePlus(4)))
+    assert found.undone_by == {"norm.weight": ("a.weight",)}
+    assert found.plus_one == {"norm.weight"}
+    assert not read(Net(lambda m, x: m.a(m.norm(x)), Rms(4))).plus_one
+
+
 SEEN: dict[str, tuple[Callable[[Net, Tensor], Tensor], str, str]] = {
     "it is returned": (lambda m, x: m.norm(x), "norm.weight", "output sees what it multiplies"),
     "it is added to": (lambda m, x: m.a(m.norm(x) + x), "norm.weight", "add sees what it multiplies"),
@@ -81,6 +88,12 @@ SEEN: dict[str, tuple[Callable[[Net, Tensor], Tensor], str, str]] = {
     ),
     "a shift that is used elsewhere": (
         lambda m, x: m.a(m.norm(x) + m.shift) * m.shift.exp().sum(), "norm.weight", "'shift' is used"
+    ),
+    "one is added at one place of two": (
+        lambda m, x: m.a(m.norm(x)) + m.b(x * (1 + m.norm.weight)), "norm.weight", "one is added to it in"
+    ),
+    "two are added": (
+        lambda m, x: m.a(m.norm(x)) + m.b(x * (2 + m.norm.weight)), "norm.weight", "add reads the gain"
     ),
     "the gain itself is looked at": (
         lambda m, x: m.a(m.norm(x)) * m.norm.weight.exp().sum(), "norm.weight", "exp reads the gain"

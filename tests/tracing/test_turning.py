@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deepalign_cli.models.example import Example
-from deepalign_cli.symmetry.kinds import CENTRED, ORTHOGONAL, ROTARY, Kind
+from deepalign_cli.symmetry.kinds import CENTRED, HALF_TURNS, NEIGHBOURS, ORTHOGONAL, ROTARY, SORTED, Kind
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.tracing.check import Trial
@@ -22,6 +22,7 @@ from tests.turning_nets import (
     Attention,
     GainTwice,
     LayerScale,
+    OnePlus,
     PostNorm,
     PreNorm,
     ReturnsNormed,
@@ -33,7 +34,8 @@ from tests.turning_nets import (
     tokens,
 )
 
-QK, VO = "block.attn.qk", "block.attn.vo"
+QK, VO, QUERIES, PART = (f"block.attn.{word}" for word in ("qk", "vo", "queries", "rotary"))
+ALONE = "block.attn.o"  # the values of one head
 FUSED = {"block.qk": ORTHOGONAL, VO: ORTHOGONAL, "stream": CENTRED}
 HEADS = {QK: ORTHOGONAL, VO: ORTHOGONAL}
 RMS_GAINS = {
@@ -57,7 +59,8 @@ def change(module: nn.Module, spec: Spec, seed: int = 1) -> float:
     symmetry = Symmetry(spec, shapes_of(weights))
     own, rng = symmetry.without_gains(weights), seeded(seed)
     g = own.inverse() @ symmetry.random(rng) @ own
-    assert all(g.moved(group) for group in spec.mixing if symmetry.sizes[group] > 1)
+    turned = {group for group in spec.mixing if symmetry.sizes[group] > 1 and not symmetry.kinds[group].jumps}
+    assert all(map(g.moved, turned))
     with torch.no_grad():
         before = module(tokens(3))
         moved = {n: w.to(weights[n].dtype) for n, w in symmetry.apply(g, weights).items()}
@@ -76,19 +79,60 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Kind]]] = {
     "rms written out": (lambda: PreNorm(Rms), {**HEADS, "stream": ORTHOGONAL}),
     "rms of torch": (lambda: PreNorm(nn.RMSNorm), {**HEADS, "stream": ORTHOGONAL}),
     "rotary": (lambda: PreNorm(Rms, rotary=True), {QK: ROTARY, VO: ORTHOGONAL, "stream": ORTHOGONAL}),
-    "grouped": (lambda: PreNorm(Rms, heads=4, kv=2), {**HEADS, "stream": ORTHOGONAL}),
+    "grouped": (lambda: PreNorm(Rms, heads=6, kv=2), {**HEADS, QUERIES: SORTED, "stream": ORTHOGONAL}),
     "grouped rotary": (
-        lambda: PreNorm(Rms, heads=4, kv=2, rotary=True), {QK: ROTARY, VO: ORTHOGONAL, "stream": ORTHOGONAL}
+        lambda: PreNorm(Rms, heads=6, kv=2, rotary=True),
+        {QK: ROTARY, VO: ORTHOGONAL, QUERIES: SORTED, "stream": ORTHOGONAL},
     ),
+    "keys of all heads": (
+        lambda: PreNorm(Rms, heads=3, kv=1),
+        {**HEADS, "stream": ORTHOGONAL},
+    ),
+    "rotary keys of all heads": (
+        lambda: PreNorm(Rms, heads=3, kv=1, rotary=True), {QK: ROTARY, VO: ORTHOGONAL, "stream": ORTHOGONAL}
+    ),
+    "partly rotary": (
+        lambda: PreNorm(Rms, inner=6, rotary=True, part=2), {PART: ROTARY, **HEADS, "stream": ORTHOGONAL}
+    ),
+    "rotary neighbours": (
+        lambda: PreNorm(Rms, rotary=True, neighbours=True),
+        {QK: NEIGHBOURS, VO: ORTHOGONAL, "stream": ORTHOGONAL},
+    ),
+    "partly rotary neighbours": (
+        lambda: PreNorm(Rms, inner=6, rotary=True, part=4, neighbours=True),
+        {PART: NEIGHBOURS, **HEADS, "stream": ORTHOGONAL},
+    ),
+    "gains of one and more": (lambda: PreNorm(OnePlus), {**HEADS, "stream": ORTHOGONAL}),
     "odd heads": (lambda: PreNorm(inner=3), {**HEADS, "stream": CENTRED}),
     "heads of one dimension": (lambda: PreNorm(Rms, inner=1), {"stream": ORTHOGONAL}),
     "a gain at two places": (GainTwice, {**HEADS, "stream": CENTRED}),
     "normed queries": (lambda: PreNorm(Rms, qk_norm=True), {VO: ORTHOGONAL, "stream": ORTHOGONAL}),
+    "normed rotary queries": (
+        lambda: PreNorm(Rms, qk_norm=True, rotary=True),
+        {QK: HALF_TURNS, VO: ORTHOGONAL, "stream": ORTHOGONAL},
+    ),
     "fused": (WithFused, FUSED),
     "fused, by head": (lambda: WithFused(by_head=True), FUSED),
     "fused, transposed": (lambda: WithFused(transposed=True), FUSED),
     "a layer from the stream into it": (SquareReader, {**HEADS, "stream": ORTHOGONAL}),
-    "one head": (lambda: PreNorm(heads=1), {"stream": CENTRED}),
+    "fused, by head, rotary": (
+        lambda: WithFused(by_head=True, rotary=4), {QK: ROTARY, VO: ORTHOGONAL, "stream": CENTRED}
+    ),
+    "fused, by head, partly rotary": (
+        lambda: WithFused(by_head=True, rotary=2), {**FUSED, QK: ROTARY}
+    ),
+    "one head": (
+        lambda: PreNorm(heads=1), {"block.attn.k": ORTHOGONAL, ALONE: ORTHOGONAL, "stream": CENTRED}
+    ),
+    "one rotary head": (
+        lambda: PreNorm(heads=1, rotary=True), {QK: ROTARY, ALONE: ORTHOGONAL, "stream": CENTRED}
+    ),
+    "one head, fused": (
+        lambda: WithFused(heads=1), {"block.attn": ORTHOGONAL, ALONE: ORTHOGONAL, "stream": CENTRED}
+    ),
+    "one rotary head, fused": (
+        lambda: WithFused(heads=1, rotary=8), {"block.qk": ROTARY, ALONE: ORTHOGONAL, "stream": CENTRED}
+    ),
 }  # fmt: skip
 
 
