@@ -16,6 +16,7 @@ from deepalign_cli.aligners.deepalign import LearnedAligner
 from deepalign_cli.aligners.dual import DualMatching
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.sinkhorn import SinkhornRebasin
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
@@ -81,6 +82,8 @@ def method_table(
         table["no dreams"] = aligner(LearnedAligner(network))
         table["default"] = lambda context: dreaming(network, context)
         table["default, data"] = lambda context: with_data(network, context)
+        table["ste"] = lambda context: with_data(network, context, "ste")
+        table["sinkhorn, start"] = lambda context: aligner(SinkhornRebasin(labelled(context)))(context)
     return table
 
 
@@ -113,16 +116,20 @@ def dreaming(network: DeepAlign, context: Context) -> Element:
     return aligner(LearnedAligner(network, dreaming=dreamer.evidence))(context)
 
 
-def with_data(network: DeepAlign, context: Context) -> Element:
-    """What `deepalign align A B --data D` does."""
+def with_data(network: DeepAlign, context: Context, refine: str = "auto") -> Element:
+    """What `deepalign align A B --data D --refine auto` or `ste` does."""
+    return aligner(LearnedAligner(network, refine=refine, evidence=labelled(context)))(context)
+
+
+def labelled(context: Context) -> Evidence:
+    """The network, all training images and their labels, as `--data` makes them."""
     examples, field = context.examples, context.family.task.field
     labels = examples.train_y[context.member].unsqueeze(-1) if field else examples.train_y
     part = Part(examples.train_x, labels)
     data = Data("the task", "", {"": part}, torch.arange(len(part)), Preparation())
     reference = MemoryCheckpoint(context.a, "A")
     running = RunSettings(data="the task")
-    testbed = open_testbed(reference, running, network=network_of(context), data=data)
-    return aligner(LearnedAligner(network, evidence=testbed.evidence))(context)
+    return open_testbed(reference, running, network=network_of(context), data=data).evidence
 
 
 def problem_of(context: Context) -> Problem:

@@ -17,7 +17,7 @@ from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
-from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
 from deepalign_cli.aligners.sketched import Similarity
 from deepalign_cli.aligners.starts import planted_element
 from deepalign_cli.aligners.weights import WeightMatching, descend
@@ -31,14 +31,18 @@ from deepalign_cli.symmetry.element import Element
 
 
 class Prediction:
-    """A pair of networks and how alike their units are, predicted when it is first asked for."""
+    """A pair of networks and how alike their units are, predicted when it is first asked for.
+
+    `steps` are those of a refinement that trains.
+    """
 
     def __init__(
         self, network: DeepAlign, pair: Pair, predict: Callable[[], Similarity], evidence: Evidence | None,
         rng: torch.Generator, progress: Progress = SILENT, dreaming: Dreaming | None = None,
+        steps: int = STEPS,
     ) -> None:  # fmt: skip
         self.network, self.pair, self.evidence, self.rng = network, pair, evidence, rng
-        self._dreaming = dreaming
+        self._dreaming, self.steps = dreaming, steps
         self._predict, self.progress = predict, progress
         self.order = list(pair.symmetry.sizes)
 
@@ -66,8 +70,9 @@ class Prediction:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The candidates that can be made."""
-        return tuple(row.name for row in REFINEMENTS.values() if self.evidence or not row.data)
+        """The candidates that can be made and do not take long."""
+        rows = (row for row in REFINEMENTS.values() if not row.slow)
+        return tuple(row.name for row in rows if self.evidence or not row.data)
 
     def get(self, name: str) -> Candidate:
         """The candidate of a name."""

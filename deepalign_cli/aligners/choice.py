@@ -26,11 +26,12 @@ Judge = Callable[[Element], float]  # the loss half-way to the moved network: lo
 
 @dataclass(frozen=True)
 class Candidate:
-    """An alignment that could be kept, and the distance that it leaves."""
+    """An alignment that could be kept, the distance that it leaves, and a word on how it was found."""
 
     name: str
     element: Element
     distance: float
+    told: str = ""
 
 
 @runtime_checkable

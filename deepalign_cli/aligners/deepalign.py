@@ -13,7 +13,7 @@ from deepalign_cli.aligners.candidates import Prediction
 from deepalign_cli.aligners.choice import Choice, Judge, choose, notes_on
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
 from deepalign_cli.aligners.sketched import Similarity, Sketched, compared, is_clear
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
@@ -30,18 +30,20 @@ _PREDICTING = 0.5  # of the work
 
 
 def learned_aligner(
-    network: str, refine: str, sketches: int, evidence: Evidence | None, dreaming: Dreaming | None = None
-) -> LearnedAligner:
+    network: str, refine: str, sketches: int, evidence: Evidence | None, dreaming: Dreaming | None = None,
+    steps: int = STEPS,
+) -> LearnedAligner:  # fmt: skip
     """The aligner of a network that is named as `resolve_network` takes it.
 
     Raises:
         UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
     """
     name, path = network_name(network), resolve_network(network)
-    aligner = LearnedAligner(load_network(path), name, sketches, refine, None, evidence, dreaming)
+    aligner = LearnedAligner(load_network(path), name, sketches, refine, None, evidence, dreaming, steps)
     hashed = open_checkpoint(path).sha256()
     aligner.making = {
         "network.name": name, "network.sha256": hashed, "refine": refine, "sketches": sketches,
+        **({"steps": steps} if refine != AUTO and REFINEMENTS[refine].slow else {}),
     }  # fmt: skip
     return aligner
 
@@ -66,11 +68,12 @@ class LearnedAligner:
     def __init__(
         self, network: DeepAlign, name: str = "", sketches: int = 8, refine: str = AUTO,
         judge: Judge | None = None, evidence: Evidence | None = None, dreaming: Dreaming | None = None,
+        steps: int = STEPS,
     ) -> None:  # fmt: skip
         if refine != AUTO and REFINEMENTS[refine].data and evidence is None:
             raise UsageError(f"--refine {refine} needs data.", "add --data mnist.npz.")
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
-        self.judge, self.evidence, self.dreaming = judge, evidence, dreaming
+        self.judge, self.evidence, self.dreaming, self.steps = judge, evidence, dreaming, steps
         self.making: Mapping[str, object] = {}
         self._kept: tuple[Weights, Symmetry, list[int], Sketched] | None = None
         self._count = 0  # of the sketches that the last pair was read under
@@ -82,7 +85,9 @@ class LearnedAligner:
         started, self._count = time.perf_counter(), 0
         pair = Pair(symmetry, reference, moving)
         predict = partial(self.similarity, symmetry, reference, moving, rng, progress)
-        prediction = Prediction(self.network, pair, predict, self.evidence, rng, progress, self.dreaming)
+        prediction = Prediction(
+            self.network, pair, predict, self.evidence, rng, progress, self.dreaming, self.steps
+        )
         if self.refine == AUTO:
             judge = self.judge
             if judge is None and self.evidence is not None:
@@ -91,7 +96,7 @@ class LearnedAligner:
         else:
             asked = prediction.get(self.refine)
             notes = [] if self.evidence else notes_on(asked, prediction.before)
-            choice = Choice(asked, "as asked for", notes)
+            choice = Choice(asked, asked.told or "as asked for", notes)
         kept = choice.kept
         details = {
             "network": self.name, "sketches": self._count, "refine": self.refine,

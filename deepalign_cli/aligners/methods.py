@@ -8,11 +8,11 @@ together, `deepalign methods`, and the tables of the documents are made from the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deepalign_cli.aligners.refinements import REFINEMENTS
+from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.parameters import Parameter, load, values_of
@@ -47,7 +47,8 @@ class Method:
     `loads` names, as "module:name", what is called with the values of `parameters` and, where data are of
     use, with `evidence` (which may be None where they are optional); it returns an `Aligner`. `seeded` says
     that the method draws random numbers, `dreams` that it dreams inputs by itself where there are no data,
-    `turns` that it rotates groups that may turn.
+    `turns` that it rotates groups that may turn. `only` says of a parameter beside which value of another one
+    alone it has an effect.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Method:
     seeded: bool = False
     dreams: bool = False
     turns: bool = False
+    only: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the parameters, by name.
@@ -67,6 +69,13 @@ class Method:
             UsageError: a value that was given may not be used.
         """
         return values_of(self.parameters, given)
+
+    def uses(self, option: str, given: Mapping[str, Any]) -> bool:
+        """Whether an option has an effect beside those that were `given`."""
+        if option in self.only:
+            beside, value = self.only[option]
+            return bool(given.get(beside) == value)
+        return any(parameter.name == option for parameter in self.parameters)
 
     def data_use(self, given: Mapping[str, Any]) -> DataUse:
         """What data are for with the options that were `given`: a choice may need them, or have no use."""
@@ -108,8 +117,8 @@ NETWORK = Parameter(
 )  # fmt: skip
 REFINE = Parameter(
     "refine", str, "auto",
-    "How to refine the prediction. auto, the default, tries them all with --data and keeps the one with the "
-    "lowest midpoint loss on training data; without data it takes prior, or weights where the weights "
+    "How to refine the prediction. auto, the default, tries all but ste with --data and keeps the one with "
+    "the lowest midpoint loss on training data; without data it takes prior, or weights where the weights "
     "contradict the prediction. " + " ".join(f"{r.name}: {r.help}." for r in REFINEMENTS.values() if r.help),
     choices=("auto", *(r.name for r in REFINEMENTS.values() if r.help)),
     need_data=frozenset(r.name for r in REFINEMENTS.values() if r.help and r.data),
@@ -134,7 +143,7 @@ AUTOENCODER = Parameter(
     "fits), a file, or one on the Hugging Face Hub.",
     metavar="NAME|PATH|hf://ORG/REPO/FILE",
 )  # fmt: skip
-STEPS = Parameter("steps", int, 200, "How many steps to train; 200 by default.", 1)
+TRAINED = Parameter("steps", int, STEPS, f"How many steps to train; {STEPS} by default.", 1)
 PATH_STEPS = Parameter(
     "path_steps", int, 150,
     "How many steps to turn heads and streams along the gradient of the loss half-way; 150 by default, 0 for "
@@ -158,8 +167,8 @@ METHODS: Table[Method] = Table(
         Method(
             "deepalign", "a trained network predicts the alignment in one pass, which is then refined",
             "Deep-Align (Navon et al. 2024, arXiv 2310.13397)",
-            "deepalign_cli.aligners.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES),
-            DataUse.OPTIONAL, seeded=True, dreams=True,
+            "deepalign_cli.aligners.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES, TRAINED),
+            DataUse.OPTIONAL, seeded=True, dreams=True, only={"steps": ("refine", "ste")},
         ),
         Method(
             "weights", "match units by their weights, group by group, until nothing moves",
@@ -184,7 +193,7 @@ METHODS: Table[Method] = Table(
         Method(
             "sinkhorn", "train soft permutations on the loss along the path, then round them",
             "Sinkhorn re-basin (Pena et al. 2023, arXiv 2212.12042)",
-            "deepalign_cli.aligners.sinkhorn:SinkhornRebasin", (STEPS, TEMPERATURE, START),
+            "deepalign_cli.aligners.sinkhorn:SinkhornRebasin", (TRAINED, TEMPERATURE, START),
             DataUse.REQUIRED, seeded=True,
         ),
         Method(

@@ -19,12 +19,20 @@ class Pair:
         self.views = Acted(symmetry, self._own, reference), Acted(symmetry, self._other, moving)
         self.problem = Gains(symmetry, *self.views)
 
+    def viewed(self, element: Element) -> Element:
+        """An element between the networks as they came, as one between the views."""
+        return self._own @ element @ self._other.inverse()
+
+    def carried(self, match: Element) -> Element:
+        """The element that does to the networks as they came what a match does to the views."""
+        return self._own.inverse() @ match @ self._other
+
     def closest(self, found: Element) -> tuple[Element, float]:
         """A match of the views on the networks as they came, and the distance that it leaves.
 
         Between canonical scales or, where that is closer, with every scale as it is.
         """
-        elements = [self._own.inverse() @ found @ self._other]
+        elements = [self.carried(found)]
         if self._own.scale:
             elements.append(found)
         apart = [distance(self.symmetry, self.reference, self.moving, element) for element in elements]

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+STEPS = 200  # of a refinement that trains
+
 
 @dataclass(frozen=True)
 class Refinement:
     """One candidate of `--refine auto`.
 
     `keeps` completes "kept ...", `data` says whether it needs data. Those with a `help` can be asked for by
-    name. `loads` names, as "module:name", a function from a `Prediction` to a `Candidate`.
+    name; those that are `slow` are tried only then. `loads` names, as "module:name", a function from a
+    `Prediction` to an `Element`, or to a `Candidate`.
     """
 
     name: str
@@ -20,6 +23,7 @@ class Refinement:
     loads: str
     help: str = ""
     data: bool = False
+    slow: bool = False
 
 
 _IN = "deepalign_cli.aligners.candidates"
@@ -46,6 +50,12 @@ REFINEMENTS: Mapping[str, Refinement] = MappingProxyType(
             ),
             Refinement("activations alone", "activation matching", f"{_IN}:activations_alone", data=True),
             Refinement("dual alone", "activations and weights together", f"{_IN}:both_alone", data=True),
+            Refinement(
+                "ste", "the prediction, trained straight through the rounding",
+                "deepalign_cli.aligners.straight_through:trained_straight_through",
+                "train what auto keeps on the loss half-way (Git Re-Basin's straight-through estimator)",
+                data=True, slow=True,
+            ),
         )
     }
 )  # fmt: skip

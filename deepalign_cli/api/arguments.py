@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deepalign_cli.aligners.methods import METHODS, Onto
+from deepalign_cli.aligners.methods import METHODS, Method, Onto
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.data.dataset import Contents, Data
@@ -77,11 +77,11 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
     running = {name: value for name, value in given.items() if name in _RUNNING}
     own = {name: value for name, value in given.items() if name not in common and name not in running}
     for name in own:
-        users = [row.name for row in METHODS.values() if any(p.name == name for p in row.parameters)]
+        users = [row for row in METHODS.values() if any(p.name == name for p in row.parameters)]
         if not users:
             raise UsageError(f"there is no option '{name}'.", "docs/api.md lists them.")
-        if not set(users) & set(names):
-            hint = f"leave it out, or give method={' or '.join(map(repr, users))}."
+        if not any(row in rows and row.uses(name, own) for row in users):
+            hint = f"leave it out, or give method={' or '.join(_user(row, name) for row in users)}."
             raise UsageError(f"method {' and '.join(map(repr, names))} makes no use of '{name}'.", hint)
     for row in rows:
         row.values(own)
@@ -98,6 +98,12 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
     for name in {"arguments", "design"} & running.keys():  # as they are typed on a command line
         running[name] = {key: str(value) for key, value in running[name].items()}
     return Settings(names[0], own, **common), running
+
+
+def _user(row: Method, name: str) -> str:
+    """A method that has an option, and what must be given for that to have an effect."""
+    beside = row.only.get(name)
+    return f"{row.name!r} with {beside[0]}={beside[1]!r}" if beside else repr(row.name)
 
 
 def _activation(name: str) -> Activation:

@@ -47,7 +47,7 @@ def make_settings(
             hint += " To say what the networks compute, use --design activation=..."
         raise UsageError(f"--alignment and {dashed(options[0])} exclude each other.", hint)
     onto = {"onto": values.pop("onto")} if "onto" in values else {}
-    check_used("-m", methods, [name for name in values if name not in elsewhere], METHODS)
+    check_used("-m", methods, [name for name in values if name not in elsewhere], METHODS, values)
     from deepalign_cli.operations.settings import Settings
 
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import make_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -38,23 +39,39 @@ _SEVERAL = "Repeat it to compare several; none is always included."
 Methods = Annotated[list[str] | None, _method(f"{_SEVERAL} {METHOD_HELP}")]
 
 
-def check_used(prefix: str, names: Sequence[str], values: Iterable[str], rows: Mapping[str, Any]) -> None:
+def check_used(
+    prefix: str, names: Sequence[str], values: Iterable[str], rows: Mapping[str, Any],
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """Check that every option in `values` has an effect on one of the methods or combiners in `names`.
+
+    `given` are the values of all options.
 
     Raises:
         UsageError: one has none; the message names it and those that would use it.
     """
     for name in values:
-        users = [row.name for row in rows.values() if _uses(row, name)]
-        if users and not set(users) & set(names):
-            who, others = (f"{prefix} {one}" for one in (f" and {prefix} ".join(names), " or ".join(users)))
-            hint = f"leave it out, or give {others}."
+        users = [row for row in rows.values() if _has(row, name)]
+        if users and not any(row.name in names and _uses(row, name, given) for row in users):
+            who = f"{prefix} " + f" and {prefix} ".join(names)
+            hint = f"leave it out, or give {prefix} {' or '.join(_user(row, name) for row in users)}."
             raise UsageError(f"{who} makes no use of {dashed(name)}.", hint)
 
 
-def _uses(row: Any, name: str) -> bool:
+def _has(row: Any, name: str) -> bool:
     trait = {"seed": "seeded", "base": "base", "weights": "weighed", "weights_for": "weighed"}.get(name, "")
     return getattr(row, trait, False) or any(parameter.name == name for parameter in row.parameters)
+
+
+def _uses(row: Any, name: str, given: Mapping[str, Any]) -> bool:
+    """Whether an option that a row has is of any effect beside those that are given."""
+    return name not in getattr(row, "only", {}) or bool(row.uses(name, given))
+
+
+def _user(row: Any, name: str) -> str:
+    """A row that has an option, and what must be given for that to have an effect."""
+    beside = getattr(row, "only", {}).get(name)
+    return f"{row.name} {dashed(beside[0])} {beside[1]}" if beside else str(row.name)
 
 
 def parameters_of(rows: Iterable[Any]) -> dict[str, tuple[Parameter, tuple[str, ...]]]:
@@ -63,7 +80,7 @@ def parameters_of(rows: Iterable[Any]) -> dict[str, tuple[Parameter, tuple[str, 
     for row in rows:
         for parameter in row.parameters:
             first, names = users.get(parameter.name, (parameter, ()))
-            users[parameter.name] = first, (*names, row.name)
+            users[parameter.name] = first, (*names, _user(row, parameter.name))
     return users
 
 

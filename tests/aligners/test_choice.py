@@ -12,7 +12,7 @@ from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.symmetry.element import Element
 
 NAMES = tuple(row.name for row in REFINEMENTS.values() if not row.data)
-SEEING = tuple(row.name for row in REFINEMENTS.values() if row.data)
+SEEING = tuple(row.name for row in REFINEMENTS.values() if row.data and not row.slow)
 
 
 class Made:

@@ -410,6 +410,7 @@ def on_base(combine: str, **options: Any) -> Any:
         (lambda: da.align(A, B, method="magic"), UsageError, "no method 'magic'"),
         (lambda: da.align(A, B, restart=3), UsageError, "no option 'restart'"),
         (lambda: da.align(A, B, restarts=3), UsageError, "method 'deepalign' makes no use of 'restarts'"),
+        (lambda: da.align(A, B, steps=3), UsageError, "method 'deepalign' makes no use of 'steps'"),
         (lambda: da.align(A, B, sketches=0), UsageError, "sketches is 0"),
         (lambda: da.align(A, B, activation="step"), UsageError, "no activation 'step'"),
         (lambda: da.align(A, B, method="activations"), UsageError, "data"),
@@ -501,4 +502,5 @@ def test_every_option_of_a_method_is_taken() -> None:
     a, b = net(0), net(1)
     for row in (one for one in METHODS.values() if one.name != "canonical"):  # which reads no such networks
         own = {p.name: 2 if p.name == "steps" else p.default for p in row.parameters}
+        own |= dict(row.only.values())
         da.align(a, b, method=row.name, data=examples(), **own)

@@ -49,10 +49,15 @@ def test_they_do_not_where_that_is_not_wanted(ends: tuple[Path, Path], tmp_path:
     assert not any("dream" in note for note in done.json["notes"])
 
 
-@pytest.mark.parametrize("method", ["activations", "dual", "sinkhorn"])
-def test_whatever_looks_at_data_looks_at_dreams(method: str, ends: tuple[Path, Path], tmp_path: Path) -> None:
-    steps = ("--steps", "2") if method == "sinkhorn" else ()
-    done = deepalign("align", *ends, "-m", method, *FEW, *steps, "-o", tmp_path / "o.safetensors", "--json")
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [("activations", ()), ("dual", ()), ("sinkhorn", ("--steps", "2")),
+     ("deepalign", ("--refine", "ste", "--steps", "2"))],
+)  # fmt: skip
+def test_whatever_looks_at_data_looks_at_dreams(
+    method: str, how: tuple[str, ...], ends: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = deepalign("align", *ends, "-m", method, *FEW, *how, "-o", tmp_path / "o.safetensors", "--json")
 
     assert done.json["method"] == method
 
