@@ -29,7 +29,7 @@ RESERVED = frozenset((
     "model_arg", "networks", "no_dream", "normalise", "o", "offline", "onto", "out", "output", "partial",
     "path", "plot", "points", "pool", "private", "push", "q", "quiet", "rank", "recipe", "repair",
     "samples", "save_alignment", "save_dreams", "save_recipe", "scale", "seed", "side", "spec", "split",
-    "splits", "strict", "threads", "tolerance", "tuned_a", "weights", "weights_for", "y", "yes",
+    "splits", "strict", "threads", "tokenizer", "tolerance", "tuned_a", "weights", "weights_for", "y", "yes",
 ))  # fmt: skip
 
 

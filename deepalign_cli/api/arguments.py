@@ -32,6 +32,7 @@ from deepalign_cli.symmetry.kinds import Kind, parse_kinds
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.user_code import guarded
+from deepalign_cli.vocabulary.modes import Tokens
 
 # A path (or hf://org/repo), an open checkpoint, a state dict, or a module.
 Source = str | os.PathLike[str] | Checkpoint | Mapping[str, Tensor] | nn.Module
@@ -89,6 +90,8 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
         common["activation"] = _activation(common["activation"])
     if "onto" in common:
         common["onto"] = _onto(common["onto"])
+    if common.get("tokenizer") is not None:
+        common["tokenizer"] = _tokens(common["tokenizer"])
     if "kinds" in common:
         common["kinds"] = _kinds(common["kinds"])
     if isinstance(common.get("spec"), str | os.PathLike):
@@ -116,6 +119,12 @@ def _onto(name: str) -> Onto:
     if name not in list(Onto):
         raise UsageError(f"onto is {name!r}.", f"it is one of {', '.join(Onto)}.")
     return Onto(name)
+
+
+def _tokens(name: str) -> Tokens:
+    if name not in list(Tokens):
+        raise UsageError(f"tokenizer is {name!r}.", f"it is one of {', '.join(Tokens)}.")
+    return Tokens(name)
 
 
 def _kinds(given: str | Iterable[str] | None) -> frozenset[Kind]:

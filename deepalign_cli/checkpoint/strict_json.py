@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import NoReturn
 
 from deepalign_cli.checkpoint.problems import Malformed, shown
@@ -10,8 +11,8 @@ from deepalign_cli.checkpoint.problems import Malformed, shown
 MAX_DIGITS = 19
 
 
-def parse_json(data: bytes, what: str, *, floats: bool = False) -> object:
-    """The value that the UTF-8 text holds; integers only unless `floats`.
+def parse_json(data: bytes, what: str, *, floats: bool = False, digits: int = MAX_DIGITS) -> object:
+    """The value that the UTF-8 text holds; integers, of at most so many `digits`, and with `floats` others.
 
     Raises Malformed, naming `what`.
     """
@@ -20,7 +21,7 @@ def parse_json(data: bytes, what: str, *, floats: bool = False) -> object:
         return json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_unique,
-            parse_int=_bounded_int,
+            parse_int=partial(_bounded_int, digits=digits),
             parse_float=number,
             parse_constant=_no_constant,
         )
@@ -43,10 +44,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return table
 
 
-def _bounded_int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise Malformed(f"holds a number of {len(digits)} digits")
-    return int(digits)
+def _bounded_int(text: str, digits: int) -> int:
+    if len(text) > digits:
+        raise Malformed(f"holds a number of {len(text)} digits")
+    return int(text)
 
 
 def _no_float(digits: str) -> NoReturn:

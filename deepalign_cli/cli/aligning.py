@@ -13,6 +13,7 @@ from deepalign_cli.cli.options import ALIGNING, AlignmentOptions, SpecOptions
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import check_used, options_of
 from deepalign_cli.errors import UsageError
+from deepalign_cli.vocabulary.modes import Tokens
 
 _READING = ("key", "strict")  # what a saved alignment does not say
 
@@ -28,7 +29,7 @@ else:
 
 def make_settings(
     names: Sequence[str] | None, how: AligningOptions, *, force: bool = False, partial: bool = False,
-    seeded: bool = False,
+    tokenizer: Tokens | None = None, seeded: bool = False,
 ) -> Settings:  # fmt: skip
     """The settings of the first of the methods, or of the default one; others differ in their method only.
 
@@ -53,7 +54,7 @@ def make_settings(
     shared = {f.name: values.pop(f.name) for f in fields(SpecOptions) if f.name in values}
     for name in methods:
         METHODS.find(name).values(values)
-    return Settings(methods[0], values, force=force, partial=partial, **shared, **onto)
+    return Settings(methods[0], values, force=force, partial=partial, tokenizer=tokenizer, **shared, **onto)
 
 
 def check_data(

@@ -25,6 +25,7 @@ from deepalign_cli.combiners.combiner import Combiner, Weighing
 from deepalign_cli.combiners.rules import parse_rule
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
+from deepalign_cli.vocabulary.modes import Tokens
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.merge import Merging
@@ -95,6 +96,12 @@ class MergeOptions(WeightsOptions):
         "it): BatchNorm is re-estimated; other layers get statistics between their parents' (REPAIR).",
         MERGING, metavar="SOURCE",
     )  # fmt: skip
+    tokenizer: Tokens | None = option(
+        "For folders of transformers with different vocabularies: combine embeddings and heads token by "
+        "token, as the tokenizers' files tell. The output has A's tokens (or the base's), or the union of "
+        "all.",
+        MERGING,
+    )  # fmt: skip
     dtype: OutputType | None = option(
         "The type of the output's floating-point tensors: each is rounded to it once; A's by default.", OUTPUT
     )
@@ -147,7 +154,7 @@ def merge(
     weighed = _merging(inputs, merging, aligning.seed or 0)
     settings = make_settings(
         [method] if method else None, aligning, force=common.force, partial=common.partial,
-        seeded=weighed.row.seeded,
+        tokenizer=common.tokenizer, seeded=weighed.row.seeded,
     )  # fmt: skip
     sharing.check()
     default = default_output(inputs[0], "merged")
@@ -186,6 +193,8 @@ def merge(
     if weighed.row.weighed:
         by_alpha = merging.weights is None and _takes_alpha(weighed.row, inputs)
         more |= {"alpha": weighed.weights[1]} if by_alpha else {"weights": weighed.weights}
+    more |= {"own": report.own} if report.own else {}
+    more |= {"vocabulary": report.vocabulary} if report.vocabulary else {}
     more |= {"files": report.files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}
     show(out, report, more)
@@ -242,7 +251,9 @@ def _command(
     }
     size = common.max_shard_size
     wrote = {"--dtype": common.dtype and common.dtype.value, "--max-shard-size": size and str(size)}
-    return words({**how, "-m": method, **typed(aligning), **typed(running), **wrote, "-o": f"{title}/"})
+    fits = {"--partial": common.partial, "--tokenizer": common.tokenizer}
+    ran = {**typed(aligning), **typed(running)}
+    return words({**how, "-m": method, **ran, **fits, **wrote, "-o": f"{title}/"})
 
 
 def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int, *, on_zero: bool = False) -> Merging:

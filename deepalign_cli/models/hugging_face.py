@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from deepalign_cli.errors import UnknownNetwork, UsageError, one_line
@@ -17,11 +18,12 @@ from deepalign_cli.extras import require
 _OFF = ("use_pretrained_backbone", "use_cache")
 
 
-def load_folder(folder: Path) -> nn.Module:
+def load_folder(folder: Path, *, empty: bool = False, more_tokens: int = 0) -> nn.Module:
     """The network that a folder's `config.json` describes, fresh, in evaluation mode.
 
     Its class is the first of `architectures`, else what `AutoModel` takes for the config. Code that lies
-    in the folder is never run, and nothing is fetched.
+    in the folder is never run, and nothing is fetched. An `empty` one has no values, on the device "meta";
+    with `more_tokens` its vocabulary is larger by so many.
 
     Raises:
         UsageError: there is no config.json. MissingExtra: transformers is not installed.
@@ -37,7 +39,10 @@ def load_folder(folder: Path) -> nn.Module:
             for key in _OFF:
                 if getattr(config, key, False):
                     setattr(config, key, False)
-            model: nn.Module = _build(transformers, config)
+            if more_tokens:
+                config.get_text_config().vocab_size += more_tokens
+            with torch.device("meta") if empty else nullcontext():
+                model: nn.Module = _build(transformers, config)
     except Exception as error:  # a config that is not the class's own raises nearly anything
         raise UnknownNetwork(
             f"transformers {transformers.__version__} cannot build '{folder}': {one_line(error)}.",

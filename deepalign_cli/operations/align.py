@@ -11,8 +11,8 @@ from pathlib import Path
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
-from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file

@@ -70,10 +70,11 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
         check_outputs(job, [job.output])
     job, session = job.open()
     check_mergeable(session.inputs)
-    merging.of(session.fit.wholes[0])
-    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard) if is_folder else ()
+    merging.of(session.fit.layout)
+    shards = shards_of(session.fit.layout, job.dtype, job.max_shard) if is_folder else ()
     if is_folder:
         check_weights(job, shards)
+    told = session.fit.vocabulary.notes if session.fit.vocabulary else ()
     return MergePlan(
         output=job.output,
         inputs=_sized(session.inputs),
@@ -83,7 +84,7 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
         facts=merging.facts() | ({"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}),
         tensors=_tensors(session, merging, job.dtype),
         files=tuple(shard.name for shard in shards),
-        notes=tuple(dict.fromkeys([*notes_on_parts(session.inputs), *merging.notes()])),
+        notes=tuple(dict.fromkeys([*told, *notes_on_parts(session.inputs), *merging.notes()])),
     )
 
 
@@ -126,11 +127,12 @@ def _sized(inputs: Sequence[Checkpoint]) -> tuple[tuple[str, int], ...]:
 
 
 def _tensors(session: Session, merging: Merging, dtype: str | None) -> tuple[PlannedTensor, ...]:
-    own = weights_of(merging.rules, session.fit.wholes[0])
+    layout = session.fit.layout
+    own = weights_of(merging.rules, layout)
     usual = merging.row.shares(merging.weights)
-    entries = {entry.name: entry for entry in entries_of(session.fit.wholes[0], dtype)}
+    entries = {entry.name: entry for entry in entries_of(layout, dtype)}
     tensors = []
-    for name, info in session.fit.wholes[0].infos.items():
+    for name, info in layout.infos.items():
         is_combined = name in session.inputs[0] and (info.is_float or info.is_complex)
         weights = own.get(name, usual) if is_combined and merging.row.weighed else None
         if entry := entries.get(info.stored_name):

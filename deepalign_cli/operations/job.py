@@ -70,7 +70,8 @@ class Report:
     """What was done for one output, `seconds` after the work began.
 
     There is an alignment for each moving input. `metadata` are the output's; where that is a folder, `files`
-    are the names of what was written into it, the card last.
+    are the names of what was written into it, the card last. `own` are tensors of the reference alone,
+    `vocabulary` counts rows and tokens where networks had different ones.
     """
 
     output: Path
@@ -80,6 +81,8 @@ class Report:
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
     files: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    vocabulary: Mapping[str, int] | None = None
 
     @property
     def method(self) -> str:
@@ -115,14 +118,20 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
         if first != place:
             pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
-    if job.save and job.settings.partial:
-        raise UsageError("--partial and --save-alignment exclude each other.", "leave one out.")
+    check_kept(job)
     if job.save and len(job.inputs) > 2:
         hint = "run `deepalign align A B --save-alignment F` for each."
         raise UsageError("a saved alignment holds one pair.", hint)
     if job.save and real_target(job.save) in targets:
         problem = f"'{job.save}' would hold both the output and the alignment."
         raise UsageError(problem, "give --save-alignment a file of its own.")
+
+
+def check_kept(job: Job) -> None:
+    """Refuse to keep an alignment of networks that differ in some tensors or tokens. Raises UsageError."""
+    if job.save and (job.settings.partial or job.settings.tokenizer):
+        what = "--partial" if job.settings.partial else "--tokenizer"
+        raise UsageError(f"{what} and --save-alignment exclude each other.", "leave one out.")
 
 
 def _check_suffix(out: Path) -> None:

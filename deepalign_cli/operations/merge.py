@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -30,6 +30,11 @@ from deepalign_cli.operations.threads import usable_cores
 from deepalign_cli.parameters import load
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
+from deepalign_cli.vocabulary.modes import Tokens
+from deepalign_cli.vocabulary.other_rows import notes_on_tokens
+
+if TYPE_CHECKING:
+    from deepalign_cli.vocabulary.vocabulary import Vocabulary
 
 BATCHNORM_HINT = (
     "BatchNorm statistics were averaged, which understates the merged network; "
@@ -123,28 +128,32 @@ class Merge:
     ) -> None:  # fmt: skip
         self.session, self.repair = session, repair
         check_mergeable(session.inputs)
-        merging.of(session.fit.wholes[0])  # which refuses rules for no tensor
+        fit = session.fit
+        merging.of(fit.layout)  # which refuses rules for no tensor
+        _check_vocabulary(fit.vocabulary, merging, repair)
         resting = session.resting() if repair is None else None
         self.alignments = resting or session.alignments(progress=progress)
         self.merging = self._informed(merging) if merging.row.needs_data else merging
-        self.combine = self.merging.of(session.fit.wholes[0])
+        self.combine = self.merging.of(fit.layout)
         if repair is not None:
             progress.part(0.0, "repairing")
         elementwise = merging.row.elementwise
         self.stream = Stream(
-            session.inputs, self.alignments, session.fit.wholes[0], self.combine, elementwise=elementwise,
+            fit.sources, self.alignments, fit.layout, self.combine, elementwise=elementwise,
             measures=resting is not None, checks=not (elementwise or session.is_finite), dtype=dtype,
             threads=threads or usable_cores(),
         )  # fmt: skip
-        if session.fit.is_partial:
-            self.stream.spec = session.fit.symmetry_of(0, self.alignments[0].symmetry.spec).spec
+        if fit.is_cut:
+            self.stream.spec = fit.spec_of_output(self.alignments[0].symmetry.spec)
+        if fit.vocabulary is not None:
+            self.stream.token_rows = fit.vocabulary.token_rows(has_base=merging.has_base)
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
         self.stream.known = self.repaired.tensors
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The whole network, in memory from now on: it is written from there."""
-        tensors = {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
+        tensors = {name: self.stream.tensor(name) for name in self.session.fit.layout}
         self.stream.known = tensors
         return tensors
 
@@ -183,11 +192,20 @@ class Merge:
         inputs = self.session.inputs
         notes = [*notes_of_pairs(inputs, alignments), *notes_on_parts(inputs), *self.merging.notes()]
         notes += self.repaired.notes
+        notes += notes_on_tokens(inputs) if self.session.settings.tokenizer is None else []
         statistics = filter(is_statistic, self.session.reference)
         averaged = [name for name in statistics if name not in self.repaired.tensors]
         if averaged:
             notes.append(BATCHNORM_HINT if self.repair is None else frozen_note(averaged))
         return notes
+
+
+def _check_vocabulary(vocabulary: Vocabulary | None, merging: Merging, repair: str | None) -> None:
+    """Refuse what would run networks that do not read the same tokens. Raises UsageError."""
+    if vocabulary is not None and (repair is not None or merging.row.needs_data):
+        what = "--repair" if repair is not None else f"--combine {merging.combiner}"
+        problem = f"{what} runs the networks, which do not read the same tokens (--tokenizer)."
+        raise UsageError(problem, "leave one of them out.")
 
 
 def merge_files(job: Job, merging: Merging | None = None, progress: Progress = SILENT) -> Report:
@@ -200,6 +218,8 @@ def merge_files(job: Job, merging: Merging | None = None, progress: Progress = S
     started, merging = time.perf_counter(), merging or Merging()
     merging.check(len(job.inputs))
     check_outputs(job, [job.output])
+    if job.settings.tokenizer is Tokens.UNION:
+        raise UsageError("--tokenizer union writes a tokenizer, too.", "write -o OUT/ for a folder.")
     set_blocks(streams=job.only_streams)
     job, session = job.open()
     with Hashes(session.inputs) as hashes:
@@ -223,6 +243,7 @@ def write_merge(
         facts |= {"recipe": recipe_for(names, job.recipe, has_base=merge.merging.has_base)}
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
+    facts |= {"tokenizer": str(job.settings.tokenizer)} if session.fit.vocabulary else {}
     facts |= {"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}
     size = sum(entry.nbytes for entry in merge.stream.entries())
     writing = progress.part(1.0, f"writing {job.output.name}", size, "B")
@@ -231,4 +252,6 @@ def write_merge(
     alignments = tuple(measured_for(a, session.reference, m) for a, m in pairs)
     keep_alignment(job, alignments, hashes)
     notes = tuple(dict.fromkeys([*output.notes, *merge.notes(alignments)]))
-    return Report(job.output, alignments, time.perf_counter() - started, size, notes, metadata)
+    report = Report(job.output, alignments, time.perf_counter() - started, size, notes, metadata)
+    counts = session.fit.vocabulary.counts if session.fit.vocabulary else None
+    return replace(report, own=session.fit.own, vocabulary=counts)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import write_tensors
 from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.combiners.combiner import Weighing
 from deepalign_cli.combiners.low_rank import Spectrum, spectrum, summed
 from deepalign_cli.combiners.rules import weights_of
 from deepalign_cli.errors import MismatchError, UsageError
 from deepalign_cli.operations.adapters import CONFIG, Adapter
-from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint.atomic import write_bytes
+from deepalign_cli.checkpoint.companions import companions, name_dtype
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
-from deepalign_cli.operations.companions import companions, name_dtype
-from deepalign_cli.operations.job import Job, Report
+from deepalign_cli.operations.job import Job, Report, check_kept
 from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
@@ -23,6 +23,7 @@ from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.sharded import output_of, shards_of
 from deepalign_cli.plots import save_curves
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.vocabulary.joined import JoinedTokenizer
 
 CARD, PICTURE = "README.md", "curve.png"
 _OWN_CODE = "config.json names code of its own (auto_map), which was not copied: no code is"
@@ -46,11 +47,15 @@ def merge_folder(
     merging.check(len(job.inputs))
     folder = job.output
     check_folder(job, (WEIGHTS, CARD))  # before anything is fetched
+    check_kept(job)
     set_blocks(streams=job.only_streams)
     job, session = job.open(measured=True)
     beside, left_out = companions(session.reference)
-    check_files(job, (*beside, CARD, *([PICTURE] if job.running.data else [])))
-    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard)
+    vocabulary = session.fit.vocabulary
+    joined = vocabulary.joined if vocabulary else JoinedTokenizer()
+    beside = {name: source for name, source in beside.items() if not joined.replaces(name)}
+    check_files(job, (*beside, *joined.files, CARD, *([PICTURE] if job.running.data else [])))
+    shards = shards_of(session.fit.layout, job.dtype, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
         output = output_of(job, shards, stack)
@@ -64,11 +69,13 @@ def merge_folder(
         pictures, unable = _drawn(cost, place, force=force)
         for name, source in beside.items():
             copy_file(source, place / name, force=force)
-        if job.dtype is not None and "config.json" in beside:
+        for name, data in joined.files.items():
+            write_bytes(place / name, data, force=force)
+        if job.dtype is not None and (place / "config.json").is_file():
             name_dtype(place / "config.json", job.dtype)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
-        files = (*output.files, *beside, *pictures, CARD)
+        files = (*output.files, *sorted([*beside, *joined.files]), *pictures, CARD)
         report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)), files=files)
         facts = facts_for(title, options, report, cost, session.reference, job.inputs, pictures)
         write_bytes(place / CARD, card(facts).encode(), force=force)

@@ -43,10 +43,13 @@ class MovedInput:
 
 
 class Pieces:
-    """The pieces of one tensor: the same rows of every source."""
+    """The pieces of one tensor: the same rows of every source; single entries where nothing moves.
 
-    def __init__(self, sources: Sequence[MovedInput], shape: Sequence[int]) -> None:
-        still = all(source.move.is_still for source in sources)
+    `by_rows` has rows in any case.
+    """
+
+    def __init__(self, sources: Sequence[MovedInput], shape: Sequence[int], *, by_rows: bool = False) -> None:
+        still = not by_rows and all(source.move.is_still for source in sources)
         self.sources = sources
         self.shape = (math.prod(shape),) if still else tuple(shape)
         self.width = math.prod(self.shape[1:])

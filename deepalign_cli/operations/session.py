@@ -56,7 +56,7 @@ class Session:
         network: Network | None = None, implied: bool = False,
     ) -> None:  # fmt: skip
         opened = (open_network(one, settings.key) if isinstance(one, Path) else one for one in inputs)
-        self.fit = fitted(tuple(opened), partial=settings.partial)
+        self.fit = fitted(tuple(opened), partial=settings.partial, tokens=settings.tokenizer)
         self.inputs = self.fit.inputs
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
@@ -66,9 +66,11 @@ class Session:
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
             raise UsageError(problem, "repeat --alignment once for each.")
-        if self.fit.is_partial and (saved or (running is not None and needs_data(running))):
-            problem = "--partial goes neither with data nor with saved alignments."
-            raise UsageError(problem, "leave one of them out.")
+        if self.fit.is_cut and (saved or (running is not None and needs_data(running))):
+            what = "--tokenizer" if self.fit.vocabulary else "--partial"
+            raise UsageError(
+                f"{what} goes neither with data nor with saved alignments.", "leave one of them out."
+            )
         if isinstance(running, RunSettings) and running.save_dreams is not None:
             self._check_saving(running.save_dreams)
 
@@ -104,7 +106,7 @@ class Session:
         return self._restricted(self.whole)
 
     def _restricted(self, symmetry: Symmetry) -> Symmetry:
-        if not self.fit.is_partial:
+        if not self.fit.is_cut:
             return symmetry
         return Symmetry(self.fit.restricted(symmetry.spec), shapes_of(self.reference))
 
@@ -133,7 +135,8 @@ class Session:
         if self.fit.is_partial:
             problem = "--partial and -m rotations exclude each other."
             raise UsageError(problem, "leave --partial out, or use another method.")
-        asked, reference, settings, told = self.asked, self.reference, self.settings, list[Spec | None]()
+        asked, settings, told = self.asked, self.settings, list[Spec | None]()
+        reference = self.fit.wholes[0]
 
         def ask() -> Spec | None:
             told.append(asked.spec(turns=True))
@@ -182,7 +185,7 @@ class Session:
     def _spec_elsewhere(self) -> Spec | None:
         """The spec that the network tells, or that another of the inputs carries."""
         carried = (stored_spec(one.metadata, f"the metadata of {one.called}") for one in self.moving)
-        return self.asked.spec() or next(filter(None, carried), None)
+        return self.asked.spec() or next((self.fit.of_reference(spec) for spec in carried if spec), None)
 
     @cached_property
     def testbed(self) -> Testbed | None:
@@ -269,7 +272,7 @@ class Session:
 
     def check_finite(self) -> None:
         """Check, once, that no input holds NaN or Inf. Raises NonFiniteError where one does."""
-        for checkpoint in () if self.is_finite else self.inputs:
+        for checkpoint in () if self.is_finite else self.fit.sources:
             check_finite(checkpoint)
         self.is_finite = True
 
@@ -289,7 +292,7 @@ class Session:
         making = {name: value for name, value in values.items() if value is not None}
         if settings.onto is Onto.UNIVERSE and method != NAIVE and len(self.moving) > 1:
             found = aligned_at_once(symmetry, self.inputs, aligner, settings, making, progress)
-            return [self._exactly(one, place) for place, one in enumerate(found, 1)]
+            return [self._exactly(self.fit.of_whole(one, i, whole.spec), i) for i, one in enumerate(found, 1)]
         alignments = []
         for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
@@ -297,9 +300,7 @@ class Session:
             alignment = replace(alignment, making=making)
             if method not in (NAIVE, DEFAULT, ROTATIONS) and heads_are_far(alignment):
                 alignment = with_note(alignment, MAY_TURN)
-            if self.fit.is_partial:
-                alignment = replace(alignment, symmetry=self.fit.symmetry_of(place, whole.spec))
-            alignments.append(self._exactly(alignment, place))
+            alignments.append(self._exactly(self.fit.of_whole(alignment, place, whole.spec), place))
         if self._hands_over(settings, alignments):
             return self._handed_over(alignments, progress)
         if isinstance(self._running, RunSettings) and self._running.save_dreams is not None:
@@ -333,7 +334,7 @@ class Session:
     def _dreaming(self, settings: Settings, quick: bool) -> Dreaming | None:
         """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
         running, turns = self._running or RunSettings(), METHODS.find(settings.method).turns
-        if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_partial:
+        if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_cut:
             return None
         if running.data == DREAM:
             return self.dreamer.evidence

@@ -18,6 +18,7 @@ from deepalign_cli.symmetry.kinds import Kind
 from deepalign_cli.symmetry.resolve import Ask, blank_spec, no_network, resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation, Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.vocabulary.modes import Tokens
 
 NAIVE = "none"
 
@@ -27,7 +28,8 @@ class Settings:
     """How to find the spec and the alignment; `force` overwrites files and overrides hashes.
 
     `strict` refuses a spec that takes something for granted. `key` says which state dict to take of files
-    that hold several; `partial` that tensors may differ in classes or vocabulary, which stay as they are.
+    that hold several; `partial` that tensors may differ in classes or vocabulary, which stay as they are;
+    `tokenizer` that rows of tokens are brought together, and which tokens a merged network has.
     `onto` says what more than two networks are moved onto: the first, or one another.
     `options` are those of methods, by name; each method takes its own.
     """
@@ -43,6 +45,7 @@ class Settings:
     strict: bool = False
     key: str | None = None
     partial: bool = False
+    tokenizer: Tokens | None = None
     onto: Onto = Onto.FIRST
 
     def aligner(self, evidence: Evidence | None = None, dreaming: Dreaming | None = None) -> Aligner:

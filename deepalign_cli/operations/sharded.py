@@ -121,6 +121,7 @@ def plan_of(stream: Stream, metadata: Mapping[str, str], shards: Sequence[Shard]
             state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             digest.update(repr((path.name, state)).encode())
     tensors = dict(stream.known)
+    tensors |= {} if stream.token_rows is None else {"token rows": stream.token_rows.rows}
     for place, alignment in enumerate(stream.alignments):
         g = alignment.element
         parts = {"perm": g.perm, "scale": g.scale, "enter": g.enter, "leave": g.leave}

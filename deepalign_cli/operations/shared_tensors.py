@@ -1,14 +1,18 @@
 """Two checkpoints of one architecture that do not hold quite the same tensors, made to fit.
 
 What means nothing is passed over with a note: a prefix before all names of one, counters of batches that only
-one has. What means something, heads of other classes and embeddings of other vocabularies, only on request.
+one has. What means something, heads of other classes and embeddings of other vocabularies, only on request:
+they stay as they are (`partial`), or their rows are brought together by tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.errors import MismatchError
@@ -17,24 +21,61 @@ from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensor_names import common_prefix, is_counter
+from deepalign_cli.vocabulary.modes import Tokens
+
+if TYPE_CHECKING:
+    from deepalign_cli.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Inputs, the reference first, that hold the same tensors; and each as a whole, under the same names."""
+    """Inputs, the reference first, that hold the same tensors; and each as a whole, under the same names.
+
+    With a `vocabulary` the inputs have the rows of the tokens that all share.
+    """
 
     inputs: tuple[Checkpoint, ...]
     wholes: tuple[Checkpoint, ...]
+    vocabulary: Vocabulary | None = None
 
     @property
     def is_partial(self) -> bool:
         """Whether the reference has tensors that are its own."""
         return len(self.inputs[0]) < len(self.wholes[0])
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether inputs are less than the networks: without some tensors, or some tokens."""
+        return self.is_partial or self.vocabulary is not None
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The names of the tensors that are the reference's own."""
+        return tuple(name for name in self.wholes[0] if name not in self.inputs[0])
+
+    @cached_property
+    def _placed(self) -> tuple[Checkpoint, ...]:
+        return self.vocabulary.placed(self.wholes) if self.vocabulary else self.wholes
+
+    @property
+    def layout(self) -> Checkpoint:
+        """The reference as a whole, with the rows that the output has."""
+        return self._placed[0]
+
+    @cached_property
+    def sources(self) -> tuple[Checkpoint, ...]:
+        """The inputs with the rows that the output has: what it is made of."""
+        return _views(self._placed, list(self.inputs[0]), partial=True) if self.vocabulary else self.inputs
+
     def restricted(self, spec: Spec) -> Spec:
-        """What the spec of the whole reference says of the tensors that all share."""
+        """What the spec of the whole reference says of the tensors, and tokens, that all share."""
         shared = {name: axes for name, axes in spec.axes.items() if name in self.inputs[0]}
-        return spec.with_axes(shared) if self.is_partial else spec
+        spec = spec.with_axes(shared) if self.is_partial else spec
+        return self.vocabulary.relabelled(spec, shapes_of(self.inputs[0])) if self.vocabulary else spec
+
+    def of_reference(self, spec: Spec) -> Spec:
+        """A spec that another input carries, with as many tokens as the reference has."""
+        return self.vocabulary.relabelled(spec, shapes_of(self.wholes[0])) if self.vocabulary else spec
 
     def symmetry_of(self, place: int, spec: Spec) -> Symmetry:
         """The symmetry of a whole input by the reference's spec: its own tensors have extents of their own.
@@ -42,37 +83,62 @@ class Fitted:
         Raises:
             MismatchError: one of them differs in hidden units.
         """
-        whole, axes = self.wholes[place], dict(spec.axes)
+        return self._of_whole(self.wholes[place], spec)
+
+    def of_whole(self, alignment: Alignment, place: int, spec: Spec) -> Alignment:
+        """An alignment of what inputs share, for one of them with all that it has, by the whole spec."""
+        return replace(alignment, symmetry=self.symmetry_of(place, spec)) if self.is_cut else alignment
+
+    def spec_of_output(self, spec: Spec) -> Spec:
+        """The reference's spec as what the inputs are merged into has it."""
+        return self._of_whole(self.layout, spec).spec
+
+    def _of_whole(self, whole: Checkpoint, spec: Spec) -> Symmetry:
+        axes = dict(spec.axes)
         for name in axes.keys() - self.inputs[0].infos.keys():
             if name in whole:
                 axes[name] = _own_axes(name, axes[name], whole)
             else:
                 del axes[name]
-        return Symmetry(spec.with_axes(axes), shapes_of(whole))
+        spec = spec.with_axes(axes)
+        spec = self.vocabulary.relabelled(spec, shapes_of(whole)) if self.vocabulary else spec
+        return Symmetry(spec, shapes_of(whole))
 
 
-def fitted(inputs: Sequence[Checkpoint], *, partial: bool) -> Fitted:
+def fitted(inputs: Sequence[Checkpoint], *, partial: bool, tokens: Tokens | None = None) -> Fitted:
     """The inputs, made to fit the first.
 
     Raises:
-        MismatchError: one does not.
+        MismatchError: one does not. UsageError: an input has no tokens.
     """
     reference = inputs[0]
     wholes = (reference, *(_renamed(reference, other) for other in inputs[1:]))
-    shared = {name: name for name in reference}
+    vocabulary = None
+    if tokens is not None:
+        from deepalign_cli.vocabulary.vocabulary import vocabulary_of  # which loads tracing's modules
+
+        vocabulary = vocabulary_of(wholes, tokens)
+    seen = vocabulary.in_common(wholes) if vocabulary else wholes
+    shared = list(reference)
     if partial:
-        shared = {name: name for name in shared if all(_is_shared(name, reference, w) for w in wholes)}
+        shared = [name for name in shared if all(_is_shared(name, seen[0], w) for w in seen)]
     if partial and all(map(is_counter, shared)):
         problem = f"'{inputs[-1].path}' shares no tensor with '{reference.path}'."
         raise MismatchError(problem, "--partial needs an architecture that is the same but for its ends.")
-    if len(shared) < len(reference):
-        own = [name for name in reference if name not in shared]
-        note = f"{reference.called} keeps tensors of its own: {', '.join(own)}"
-        reference = Selection(reference, shared, [note])
-    views = (reference, *(_view(reference, whole, partial) for whole in wholes[1:]))
+    views = _views(seen, shared, partial)
     for view in views[1:]:
-        check_same_layout(reference, view)
-    return Fitted(views, wholes)
+        check_same_layout(views[0], view)
+    return Fitted(views, wholes, vocabulary)
+
+
+def _views(wholes: Sequence[Checkpoint], shared: Sequence[str], partial: bool) -> tuple[Checkpoint, ...]:
+    """Of each input the tensors that all share."""
+    reference = wholes[0]
+    if len(shared) < len(reference):
+        own = [name for name in reference if name not in set(shared)]
+        note = f"{reference.called} keeps tensors of its own: {', '.join(own)}"
+        reference = Selection(reference, {name: name for name in shared}, [note])
+    return (reference, *(_view(reference, whole, partial) for whole in wholes[1:]))
 
 
 def _is_shared(name: str, reference: Checkpoint, other: Checkpoint) -> bool:

@@ -28,6 +28,7 @@ from deepalign_cli.symmetry.moves import Move
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import SPEC_KEY
 from deepalign_cli.symmetry.tensors import is_mixed, is_trained, narrowed, widened
+from deepalign_cli.vocabulary.token_rows import TokenRows
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Stream:
     threads. `known` are tensors that are known already. Those of the layout alone are kept, moved by the
     alignment if it `moves_layout`: if that is the moving input. `spec` is what the metadata say in place of
     the alignment's. Where it `measures`, `measured` gives the alignments the distances of what was read;
-    where it `checks`, inputs are looked at for NaN that the output might not show.
+    where it `checks`, inputs are looked at for NaN that the output might not show. `token_rows` says which
+    input has which row, where these are of tokens that not all have.
     """
 
     inputs: Sequence[Checkpoint]
@@ -54,6 +56,7 @@ class Stream:
     threads: int = field(default_factory=usable_cores)
     measures: bool = False
     checks: bool = False
+    token_rows: TokenRows | None = None
     _squares: list[tuple[int, float]] = field(default_factory=list)
     _sums: list[list[float]] = field(default_factory=list)
 
@@ -118,6 +121,8 @@ class Stream:
         """Whether a tensor can be made by pieces."""
         if name in self.known or not (self.elementwise or self.combine is None):
             return False
+        if self.token_rows and self.token_rows.axes.get(name):  # tokens along another axis than the first
+            return False
         return not any(one.symmetry.turns(one.element, name) for one in self.alignments)
 
     def _tasks(self, file: PlacedFile, name: str) -> Iterator[Task]:
@@ -128,7 +133,7 @@ class Stream:
     def _piece(self, file: PlacedFile, stored: str, name: str, pieces: Pieces, start: int, stop: int) -> int:
         parts = pieces.tensors(start, stop)
         made = self._checked(
-            name, self._made(name, parts) if name in self.inputs[0] else self._cast(name, parts[0])
+            name, self._made(name, parts, start) if name in self.inputs[0] else self._cast(name, parts[0])
         )
         file.write_part(stored, start * pieces.width, made)
         return made.nbytes
@@ -145,7 +150,8 @@ class Stream:
             return Pieces([MovedInput(self.layout, name, moves[0] if self.moves_layout else still)], shape)
         moved = [MovedInput(c, name, move) for c, move in zip(self.inputs[1:], moves, strict=True)]
         first = [] if self.combine is None else [MovedInput(self.inputs[0], name, still)]
-        return Pieces([*first, *moved], shape)
+        by_rows = self.token_rows is not None and name in self.token_rows
+        return Pieces([*first, *moved], shape, by_rows=by_rows)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor of the network.
@@ -165,8 +171,17 @@ class Stream:
         moved = [alignment.act(name, checkpoint[name]) for checkpoint, alignment in pairs]
         return self._made(name, moved if self.combine is None else [self.inputs[0][name], *moved])
 
-    def _made(self, name: str, parts: Sequence[Tensor]) -> Tensor:
-        """The output of tensors, or of pieces of them, in the reference's units."""
+    def _made(self, name: str, parts: Sequence[Tensor], start: int = 0) -> Tensor:
+        """The output of tensors, or of pieces of them from a row on, in the reference's units."""
+        if self.token_rows is None or name not in self.token_rows:
+            return self._mixed(name, parts)
+        lent = self.token_rows.lent(name, parts, start)
+        made = self._cast(name, self._mixed(name, lent), parts[0].dtype)
+        own = [self._cast(name, w, made.dtype) for w in parts]
+        return self.token_rows.restored(name, made, own, start)
+
+    def _mixed(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+        """The same where every input has every row."""
         if self.checks and not all(is_finite(w) for w in parts if is_mixed(w)):
             self._blame(name)
         if self.combine is None:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
-from deepalign_cli.operations.companions import companions
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import set_blocks

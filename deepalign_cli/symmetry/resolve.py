@@ -121,7 +121,10 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
         moved = moving.infos[name]
         if info.shape != moved.shape or _numbers(info) != _numbers(moved):
             if len(info.shape) == len(moved.shape) and _numbers(info) == _numbers(moved):
-                hint += " If this is a head or a vocabulary, align and merge all else: --partial."
+                hint += (
+                    " If this is a head or a vocabulary, align and merge all else: --partial; of transformers"
+                )
+                hint += " folders, merge vocabularies token by token: --tokenizer."
             raise MismatchError(
                 f"'{name}' is {info.dtype} {list(info.shape)} in '{reference.path}' "
                 f"but '{name}' is {moved.dtype} {list(moved.shape)} in '{moving.path}'.",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from deepalign_cli.checkpoint import companions as module
 from deepalign_cli.checkpoint import open_checkpoint
-from deepalign_cli.operations import companions as module
-from deepalign_cli.operations.companions import companions, is_companion
+from deepalign_cli.checkpoint.companions import companions, is_companion
 from tests.operations.test_merged_folder import COMPANIONS, folders
 
 

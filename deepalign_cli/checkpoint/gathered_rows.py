@@ -1,0 +1,85 @@
+"""A checkpoint seen with other rows of some tensors: in another order, without some, or with zeros."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from threading import Event
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from deepalign_cli.checkpoint.checkpoint import Checkpoint
+from deepalign_cli.checkpoint.reading import torch_type
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from torch import Tensor
+
+ABSENT = -1
+
+
+class GatheredRows(Checkpoint):
+    """`base`, with row `index[i]` at place i of the named axis of each tensor in `axes`.
+
+    Where `index[i]` is `ABSENT` the row is zero. `index` is the same for all. `notes` come after the base's.
+    """
+
+    def __init__(
+        self, base: Checkpoint, axes: Mapping[str, int], index: Int64[Tensor, " rows"],
+        notes: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        self.__dict__.update(base.__dict__)
+        infos = dict(base.infos)
+        for name, axis in axes.items():
+            shape = list(infos[name].shape)
+            shape[axis] = len(index)
+            infos[name] = replace(infos[name], shape=tuple(shape), strides=None)
+        self.base, self.infos = base, MappingProxyType(infos)
+        self.notes = (*base.notes, *notes)
+        self._axes, self._index = dict(axes), index
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor with these rows, in memory of its own."""
+        tensor = self.base[name]
+        if name not in self._axes:
+            return tensor
+        axis, index = self._axes[name], self._index
+        rows = tensor.index_select(axis, index.clamp(min=0))
+        if bool((index < 0).any()):
+            rows.index_fill_(axis, (index < 0).nonzero().flatten(), 0)
+        return rows
+
+    def flat(self, name: str, start: int, stop: int) -> Tensor:
+        """Elements `start` to `stop` in row-major order: rows that lie together are read together."""
+        if name not in self._axes:
+            return self.base.flat(name, start, stop)
+        if self._axes[name] != 0:
+            return self[name].reshape(-1)[start:stop]
+        import torch
+
+        info = self.infos[name]
+        width = math.prod(info.shape[1:])
+        first, last = start // width, -(-stop // width)
+        rows = torch.zeros((last - first) * width, dtype=torch_type(info))
+        for place, source, count in _runs(self._index[first:last].tolist()):
+            rows[place * width : (place + count) * width] = self.base.flat(
+                name, source * width, (source + count) * width
+            )
+        return rows[start - first * width : stop - first * width]
+
+    def sha256(self, threads: int = 4, stop: Event | None = None) -> str:
+        """That of the whole."""
+        return self.base.sha256(threads, stop)
+
+
+def _runs(index: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Places and first rows of rows that follow one another, and how many they are; absent ones left out."""
+    place = 0
+    while place < len(index):
+        source, count = index[place], 1
+        while place + count < len(index) and index[place + count] == source + count and source >= 0:
+            count += 1
+        if source >= 0:
+            yield place, source, count
+        place += count
