@@ -185,8 +185,15 @@ def _configured_heads(checkpoint: Checkpoint) -> int | None:
 def _check_tied(checkpoint: Checkpoint, spec: Spec) -> None:
     for name, info in checkpoint.infos.items():
         first = info.tied_to
-        if first and spec.axes.get(name) != spec.axes.get(first):
+        if first and _moves(spec, name) != _moves(spec, first):
             raise SpecError(
                 f"'{name}' and '{first}' share their memory but the spec moves them differently.",
-                "give tied tensors the same axes.",
+                "give tied tensors the same axes, gains and phases.",
             )
+
+
+def _moves(spec: Spec, name: str) -> tuple[object, ...]:
+    """Everything that a spec does to a tensor: its axes, half turns and gains."""
+    flips = {bias for bias, phase in spec.phases.items() if name in phase.flips}
+    undone = {gain for gain, others in spec.gains.items() if name in others}
+    return spec.axes.get(name), spec.phases.get(name), flips, name in spec.gains, undone

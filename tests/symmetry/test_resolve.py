@@ -18,6 +18,7 @@ from deepalign_cli.symmetry.resolve import (
     check_same_layout,
     resolve_spec,
     shapes_of,
+    turning_spec,
 )
 from deepalign_cli.symmetry.spec import Activation, format_spec, parse_spec
 from deepalign_cli.symmetry.stored_spec import SPEC_KEY
@@ -97,6 +98,33 @@ def test_tied_tensors_must_move_alike(tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
     toml.write_text('[axes]\n"fc1.weight" = "k k"\n"fc2.weight" = "k k"\n')
     assert resolve_spec(file, toml).groups() == ("k",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "more"),
+    [
+        ("orthogonal", "", '[gains]\n"norm.weight" = ["fc2.weight"]\n'),
+        ("sign", "~", '[phases]\n"fc1.bias" = { half_turn = 0.1, flips = ["fc2.weight"] }\n'),
+    ],
+)
+def test_tied_tensors_must_have_the_same_gains_and_phases(
+    tmp_path: Path, kind: str, mark: str, more: str
+) -> None:
+    shared, vector = torch.randn(6, 5), torch.randn(5)
+    weights = {"fc1.weight": shared, "fc2.weight": shared, "fc1.bias": vector, "norm.weight": vector.exp()}
+    torch.save(weights, tmp_path / "a.pt")
+    toml = tmp_path / "a.toml"
+    axes = {
+        "fc1.weight": f"6 {mark}k",
+        "fc2.weight": f"6 {mark}k",
+        "fc1.bias": f"{mark}k",
+        "norm.weight": "5",
+    }
+    text = "[axes]\n" + "".join(f'"{name}" = "{axis}"\n' for name, axis in axes.items())
+    toml.write_text(f'{text}[kinds]\nk = "{kind}"\n{more}')
+    resolve = turning_spec if kind == "orthogonal" else resolve_spec
+    with pytest.raises(SpecError, match=r"'fc2\.weight' and 'fc1\.weight' share their memory"):
+        resolve(open_checkpoint(tmp_path / "a.pt"), toml)
 
 
 def test_a_skeleton_moves_nothing_and_fits(tmp_path: Path) -> None:
