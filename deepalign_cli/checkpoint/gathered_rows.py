@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ABSENT = -1
+_FEW_READS = 16  # of rows that lie together; for more of them a tensor is mapped into memory
+_MAPPED = 2  # tensors at a time
 
 
 class GatheredRows(Checkpoint):
@@ -38,17 +40,14 @@ class GatheredRows(Checkpoint):
         self.base, self.infos = base, MappingProxyType(infos)
         self.notes = (*base.notes, *notes)
         self._axes, self._index = dict(axes), index
+        self._mapped: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor with these rows, in memory of its own."""
         tensor = self.base[name]
         if name not in self._axes:
             return tensor
-        axis, index = self._axes[name], self._index
-        rows = tensor.index_select(axis, index.clamp(min=0))
-        if bool((index < 0).any()):
-            rows.index_fill_(axis, (index < 0).nonzero().flatten(), 0)
-        return rows
+        return _gathered(tensor, self._axes[name], self._index)
 
     def flat(self, name: str, start: int, stop: int) -> Tensor:
         """Elements `start` to `stop` in row-major order: rows that lie together are read together."""
@@ -61,16 +60,37 @@ class GatheredRows(Checkpoint):
         info = self.infos[name]
         width = math.prod(info.shape[1:])
         first, last = start // width, -(-stop // width)
+        runs = list(_runs(self._index[first:last].tolist()))
+        if len(runs) > _FEW_READS:
+            rows = _gathered(self._whole(name), 0, self._index[first:last]).reshape(-1)
+            return rows[start - first * width : stop - first * width]
         rows = torch.zeros((last - first) * width, dtype=torch_type(info))
-        for place, source, count in _runs(self._index[first:last].tolist()):
+        for place, source, count in runs:
             rows[place * width : (place + count) * width] = self.base.flat(
                 name, source * width, (source + count) * width
             )
         return rows[start - first * width : stop - first * width]
 
+    def _whole(self, name: str) -> Tensor:
+        """All of a base's tensor; the last few are kept, for the parts of them that follow."""
+        tensor = self._mapped.get(name)
+        if tensor is None:
+            for old in list(self._mapped)[: 1 - _MAPPED]:
+                self._mapped.pop(old, None)  # another thread may have done so
+            tensor = self._mapped[name] = self.base[name]
+        return tensor
+
     def sha256(self, threads: int = 4, stop: Event | None = None) -> str:
         """That of the whole."""
         return self.base.sha256(threads, stop)
+
+
+def _gathered(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
+    """The entries of an axis in this order, zeros where they are absent."""
+    rows = tensor.index_select(axis, index.clamp(min=0))
+    if bool((index < 0).any()):
+        rows.index_fill_(axis, (index < 0).nonzero().flatten(), 0)
+    return rows
 
 
 def _runs(index: list[int]) -> Iterator[tuple[int, int, int]]:

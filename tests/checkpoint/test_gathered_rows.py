@@ -58,3 +58,14 @@ def test_what_a_file_of_torch_holds_by_columns(tmp_path: Path) -> None:
     seen = GatheredRows(open_checkpoint(tmp_path / "x.pt"), {"w": 0}, INDEX)
     assert seen["w"].equal(gathered(w, 0))
     assert seen.flat("w", 2, 20).equal(gathered(w, 0).reshape(-1)[2:20])
+
+
+def test_many_scattered_rows_of_several_tensors(tmp_path: Path) -> None:
+    tensors = opened(tmp_path, **{name: torch.randn(200, 3) for name in "abcd"})
+    index = torch.randperm(200)
+    index[::7] = -1
+    seen = GatheredRows(open_checkpoint(tmp_path / "x.safetensors"), dict.fromkeys("abcd", 0), index)
+    for name, w in [*tensors.items(), *tensors.items()]:
+        wanted = torch.where(index[:, None] < 0, 0, w[index.clamp(min=0)]).reshape(-1)
+        assert seen.flat(name, 7, 590).equal(wanted[7:590])
+        assert seen.flat(name, 0, 30).equal(wanted[:30])
