@@ -25,7 +25,7 @@ class Ingredient:
     """One input: what it is called, and its weight in the result (None for a base, or where it has none).
 
     `repository` is its name on the Hub where it came from there; `distances` are those to the first input
-    before and after it was aligned.
+    before and after it was aligned. `role` is what it is in the place of a share.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Ingredient:
     repository: str | None = None
     distances: tuple[float, float] | None = None
     is_base: bool = False
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Facts:
     `library` is what loads the folder; `moved` are the units that were moved, and all units, `turned` tells
     the groups that were turned, `basis` is what the spec rests on; `networks` are the losses of the inputs
     and the result, `curves` those along the path, and `picture` names a drawing of them beside the card.
-    `recipe` is what `merge --recipe` reads.
+    `recipe` is what `merge --recipe` reads. `sentence` says what the network is where no combiner does.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Facts:
     picture: str | None = None
     turned: str = ""
     recipe: str = ""
+    sentence: str = ""
 
 
 def card(facts: Facts) -> str:
@@ -73,7 +75,7 @@ def card(facts: Facts) -> str:
         _inputs(facts.inputs),
         "## How it was made",
         _making(facts),
-        _command(facts.command),
+        *_command(facts.command),
         *_recipe(facts.recipe),
         *_cost(facts),
         "## Notes and limits",
@@ -119,17 +121,19 @@ def _front(facts: Facts) -> str:
 
 
 def _summary(facts: Facts) -> str:
-    what = COMBINERS.find(facts.combiner).sentence.format(count=len(facts.inputs))
+    what = facts.sentence or COMBINERS.find(facts.combiner).sentence.format(count=len(facts.inputs))
     if facts.method == "none":
         return f"{what} Their hidden units were not aligned."
     if not facts.moved[0]:
-        return f"{what} No hidden unit was moved before they were combined."
+        before = "that" if facts.sentence else "they were combined"
+        return f"{what} No hidden unit was moved before {before}."
     checked = facts.basis == Basis.TRACED
     function = (
         ", and the network was run to check that this leaves its function as it was." if checked else "."
     )
+    before = "Before that" if facts.sentence else "Before they were combined"
     return (
-        f"{what} Before they were combined, the hidden units of each were moved onto those of the first. "
+        f"{what} {before}, the hidden units of each were moved onto those of the first. "
         f"What may move was {escaped(facts.basis)}{function}"
     )
 
@@ -139,7 +143,7 @@ def _inputs(inputs: Sequence[Ingredient]) -> str:
     for one in inputs:
         before, after = (f"{d:.4g}" for d in one.distances) if one.distances else ("-", "-")
         share = "base" if one.is_base else "-" if one.share is None else f"{one.share:.4g}"
-        rows.append([code(one.name), share, before, after, code(one.sha256)])
+        rows.append([code(one.name), one.role or share, before, after, code(one.sha256)])
     return _table(["network", "share", "distance to the first", "after alignment", "sha256"], rows)
 
 
@@ -150,11 +154,14 @@ def _making(facts: Facts) -> str:
     return _table(["", ""], [*rows, ["units moved", f"{moved:,} of {units:,}"], *turned])
 
 
-def _command(command: Sequence[str]) -> str:
+def _command(command: Sequence[str]) -> list[str]:
+    """What makes it again; nothing where it was not made by a command."""
+    if not command:
+        return []
     text = _visible(shlex.join(command))
     fence = max("```", _fence(text), key=len)
     words = "To make it again (files are named without their folders; the hashes identify them):"
-    return f"{words}\n\n{fence}sh\n{text}\n{fence}"
+    return [f"{words}\n\n{fence}sh\n{text}\n{fence}"]
 
 
 def _recipe(text: str) -> list[str]:

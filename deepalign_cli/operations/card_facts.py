@@ -17,6 +17,7 @@ from deepalign_cli.operations.merge_cost import Cost
 from deepalign_cli.symmetry.symmetry import Symmetry
 
 _FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^/\s'\"]+/)+")
+_CARRIED = "What tuned A has learned since base A, times {}, added to base B."
 # Entries of the metadata that the card has elsewhere or leaves out.
 _ELSEWHERE = (
     "method",
@@ -34,24 +35,31 @@ _ELSEWHERE = (
 
 
 def facts_for(
-    title: str, options: Sequence[str], report: Report, cost: Cost | None, reference: Checkpoint,
-    inputs: Sequence[Path], pictures: Sequence[str],
+    title: str, options: Sequence[str] | None, report: Report, cost: Cost | None, reference: Checkpoint,
+    inputs: Sequence[Path], pictures: Sequence[str] = (),
 ) -> Facts:  # fmt: skip
-    """The facts of a merge; `options` follow the inputs in the command that makes it again."""
+    """The facts of a merge or a transport; `options` follow the inputs in the command that makes it again.
+
+    Without `options` no command made it.
+    """
     prefix = "deepalign."
     metadata = {k.removeprefix(prefix): v for k, v in report.metadata.items() if k.startswith(prefix)}
+    is_merge = metadata["command"] == "merge"
     base = "base" in metadata
-    ingredients = _ingredients(metadata, report, base)
+    ingredients = _ingredients(metadata, report, base) if is_merge else _bases_and_tuned(metadata, report)
     names = [one.name for one in ingredients]
     units = {key: sum(group[key] for group in report.groups.values()) for key in ("moved", "size")}
     command = ["deepalign", "merge", *(names[1:] if base else names), *(["--base", names[0]] if base else [])]
+    if not is_merge:
+        command = ["deepalign", "transport", names[1], names[2], names[0]]
     return Facts(
         title=title,
         inputs=ingredients,
         method=report.method,
-        combiner=metadata["combine"],
+        combiner=metadata.get("combine", ""),
+        sentence="" if is_merge else _CARRIED.format(metadata["scale"]),
         making={key: value for key, value in metadata.items() if not key.startswith(_ELSEWHERE)},
-        command=[*command, *options],
+        command=[] if options is None else [*command, *options],
         library="transformers" if isinstance(reference.config.get("model_type"), str) else "pytorch",
         moved=(units["moved"], units["size"]),
         turned=_turned(report.alignments[0].symmetry),
@@ -74,6 +82,17 @@ def _ingredients(metadata: Mapping[str, str], report: Report, base: bool) -> lis
         distances = report.distances[i - 1] if i else None
         hashed, is_base = metadata[f"sha256.{i}"], base and i == 0
         ingredients.append(Ingredient(name, hashed, shares.get(i), repository, distances, is_base))
+    return ingredients
+
+
+def _bases_and_tuned(metadata: Mapping[str, str], report: Report) -> list[Ingredient]:
+    """The inputs of a transport, that which the output is like first."""
+    ingredients = []
+    for i, role in enumerate(("base B", "base A", "tuned A")):
+        name = metadata[f"input.{i}"]
+        repository = parse_reference(name).repo if is_reference(name) else None
+        distances = report.distances[0] if i == 1 else None
+        ingredients.append(Ingredient(name, metadata[f"sha256.{i}"], None, repository, distances, role=role))
     return ingredients
 
 

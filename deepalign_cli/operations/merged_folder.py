@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import output_of, shards_of
 from deepalign_cli.plots import save_curves
 from deepalign_cli.progress import SILENT, Progress
@@ -45,11 +46,22 @@ def merge_folder(
     """
     started, merging = time.perf_counter(), merging or Merging()
     merging.check(len(job.inputs))
-    folder = job.output
     check_folder(job, (WEIGHTS, CARD))  # before anything is fetched
     check_kept(job)
     set_blocks(streams=job.only_streams)
     job, session = job.open(measured=True)
+    report, _ = write_folder(job, session, merging, title, options, started, progress)
+    return report
+
+
+def write_folder(
+    job: Job, session: Session, merging: Merging, title: str, options: Sequence[str] | None, started: float,
+    progress: Progress = SILENT, *, in_memory: bool = False,
+) -> tuple[Report, Merge]:  # fmt: skip
+    """The same for inputs that are open; `options` are None where no command makes the network.
+
+    With `in_memory` all tensors are there afterwards.
+    """
     beside, left_out = companions(session.reference)
     vocabulary = session.fit.vocabulary
     joined = vocabulary.joined if vocabulary else JoinedTokenizer()
@@ -61,25 +73,40 @@ def merge_folder(
         output = output_of(job, shards, stack)
         aligning = progress.part(0.0 if job.only_streams else _ALIGNING, "aligning")
         merge = Merge(session, merging, job.repair, aligning, dtype=job.dtype, threads=job.threads)
-        testbed, cost = session.testbed, None
-        if testbed is not None:
-            cost = cost_of(merge, testbed, progress.part(_MEASURING, "measuring"))
+        cost = _cost(merge, progress)
+        if in_memory:
+            _ = merge.tensors  # which are written from there
         report = write_merge(job, merge, output, hashes, started, progress)
         place, force = output.place, job.settings.force or len(shards) > 1  # what an earlier run has left
         pictures, unable = _drawn(cost, place, force=force)
-        for name, source in beside.items():
-            copy_file(source, place / name, force=force)
-        for name, data in joined.files.items():
-            write_bytes(place / name, data, force=force)
-        if job.dtype is not None and (place / "config.json").is_file():
-            name_dtype(place / "config.json", job.dtype)
+        _write_beside(place, beside, joined.files, job.dtype, force=force)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
         files = (*output.files, *sorted([*beside, *joined.files]), *pictures, CARD)
-        report = replace(report, output=folder, notes=tuple(dict.fromkeys(notes)), files=files)
+        report = replace(report, output=job.output, notes=tuple(dict.fromkeys(notes)), files=files)
         facts = facts_for(title, options, report, cost, session.reference, job.inputs, pictures)
         write_bytes(place / CARD, card(facts).encode(), force=force)
-    return report
+    return report, merge
+
+
+def _cost(merge: Merge, progress: Progress) -> Cost | None:
+    """What the merge costs, where there are data with labels to measure it on."""
+    testbed = merge.session.testbed
+    if testbed is None or testbed.loss is None:
+        return None
+    return cost_of(merge, testbed, progress.part(_MEASURING, "measuring"))
+
+
+def _write_beside(
+    place: Path, beside: Mapping[str, Path], made: Mapping[str, bytes], dtype: str | None, *, force: bool
+) -> None:
+    """Copy the files that belong to the weights, and write those that are made anew."""
+    for name, source in beside.items():
+        copy_file(source, place / name, force=force)
+    for name, data in made.items():
+        write_bytes(place / name, data, force=force)
+    if dtype is not None and "config.json" in (*beside, *made):
+        name_dtype(place / "config.json", dtype)
 
 
 def _drawn(cost: Cost | None, place: Path, *, force: bool) -> tuple[list[str], list[str]]:

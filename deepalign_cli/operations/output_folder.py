@@ -54,16 +54,15 @@ def check_weights(job: Job, shards: Sequence[Shard]) -> None:
     """
     if real_target(job.output).is_dir():
         check_files(job, [shard.name for shard in shards])
-        if len(shards) == 1:
-            _check_index(job.output)
-        elif not job.settings.force:
-            check_files(job, [WEIGHTS, INDEX])
+        if job.settings.force:
+            return
+        check_files(job, [WEIGHTS, INDEX])
 
 
 def _check_index(folder: Path) -> None:
     if os.path.lexists(folder / INDEX):
         problem = f"'{folder / INDEX}' would be read in place of the weights."
-        raise UsageError(problem, "remove it, or name another folder.")
+        raise UsageError(problem, "replace these weights by --force, or name another folder.")
 
 
 def check_files(job: Job, names: Sequence[str]) -> None:
@@ -81,13 +80,21 @@ def created_folder(folder: Path) -> Iterator[Path]:
     if target.is_dir():
         yield target
         return
+    with hidden_folder(folder) as hidden:
+        yield hidden
+        with reported(folder):
+            publish(hidden, target, folder)
+
+
+@contextmanager
+def hidden_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside another one, with a hidden name; what is left of it at the end is removed."""
+    target = real_target(folder)
     hidden = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.partial"
     with reported(folder):
         hidden.mkdir()
     try:
         yield hidden
-        with reported(folder):
-            publish(hidden, target, folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

@@ -5,12 +5,28 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, is_shard
-from deepalign_cli.operations.output_folder import sync_folder
+from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.operations.output_folder import hidden_folder, reported, sync_folder
 
 _AT_FDCWD, _EXCHANGE = -100, 2  # of Linux
+
+
+@contextmanager
+def exchanged_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, which takes the place of one that exists when all went well.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with hidden_folder(folder) as hidden:
+        yield hidden
+        with reported(folder):
+            replace_folder(hidden, real_target(folder))
 
 
 def replace_folder(new: Path, old: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from deepalign_cli.checkpoint.sharding import INDEX, Shard, encode_index, split
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.output_folder import created_folder
+from deepalign_cli.operations.replaced_folder import exchanged_folder
 from deepalign_cli.operations.resumable import ResumableFolder, resumable_folder
 from deepalign_cli.operations.stream import Stream, entries_of
 from deepalign_cli.progress import Progress
@@ -106,7 +108,9 @@ def output_of(job: Job, shards: Sequence[Shard], stack: ExitStack) -> WeightsTar
         OutputError: it cannot be written.
     """
     if len(shards) == 1:
-        return OneFile(job, stack.enter_context(created_folder(job.output)) / shards[0].name)
+        is_in_the_way = os.path.lexists(job.output / INDEX)  # it would be read in place of the one file
+        opened = exchanged_folder(job.output) if is_in_the_way else created_folder(job.output)
+        return OneFile(job, stack.enter_context(opened) / shards[0].name)
     return Shards(job, shards, stack, is_new=not real_target(job.output).exists())
 
 

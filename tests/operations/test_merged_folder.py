@@ -222,7 +222,9 @@ def test_an_index_that_would_be_read_instead(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(UsageError, match="would be read in place of the weights"):
-        merge_folder(Job((a, b), tmp_path / "out", FORCED), *STORY)
+        merge_folder(Job((a, b), tmp_path / "out", NONE), *STORY)
+    merge_folder(Job((a, b), tmp_path / "out", FORCED), *STORY)
+    assert "model.safetensors.index.json" not in names(tmp_path / "out")
 
 
 def gone(home: Path) -> Job:

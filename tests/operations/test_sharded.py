@@ -167,10 +167,28 @@ def test_a_folder_is_replaced_and_what_else_lay_in_it_stays(job: Job) -> None:
 
 def test_one_file_does_not_hide_behind_an_index(job: Job) -> None:
     run(job)
+    (job.output / "LICENSE").write_text("mine")
     before = contents(job.output)
+    one = replace(job, max_shard=10**6)
     with pytest.raises(UsageError, match="would be read in place of the weights"):
+        run(one)
+    assert contents(job.output) == before
+    done = run(replace(one, settings=replace(NONE, force=True)), alpha=0.5)
+    assert names(job.output) == {"model.safetensors", "config.json", "README.md", "LICENSE"}
+    assert done.files == ("model.safetensors", "config.json", "README.md")
+    assert open_checkpoint(job.output).metadata["deepalign.weights"] == "[0.5, 0.5]"
+    assert not hidden(job)
+
+
+def test_what_fails_leaves_the_shards_that_were_there(job: Job, tmp_path: Path) -> None:
+    run(job)
+    before = contents(job.output)
+    poisoned = weights(1) | {"layers.3.weight": torch.full((10, 10), torch.nan)}
+    save(poisoned, tmp_path / "b" / "model.safetensors")
+    with pytest.raises(NonFiniteError):
         run(replace(job, max_shard=10**6, settings=replace(NONE, force=True)))
     assert contents(job.output) == before
+    assert not hidden(job)
 
 
 # --- going on -------------------------------------------------------------------------------------
