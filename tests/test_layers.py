@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from beartype.roar import BeartypeCallHintViolation
 from importlinter import cli
 from jaxtyping import TypeCheckError
 
@@ -134,11 +133,11 @@ def test_wrong_shapes_and_types_are_caught_in_the_package(
         with pytest.raises(TypeCheckError):
             shape_probe.added((torch.ones(3), torch.ones(1)))
         assert shape_probe.doubled(2) == 4  # an int is good where a float is asked for
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeError):
             shape_probe.doubled("2")
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeError):
             shape_probe.Row(["a"])
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises(TypeError):
             _ = shape_probe.Row({"a": 1}).first
     finally:
         del sys.modules["deepalign_cli.shape_probe"]

@@ -328,7 +328,7 @@ def test_an_unusable_entry_of_the_plan_is_named(table: dict[str, Any], named: st
         ({"network": {"encoder": "nope"}}, "no encoder 'nope'"),
         ({"network": {"encoder": ["dws"]}}, "no encoder"),
         ({"network": {"channels": "x"}}, r"\[network\] of the recipe: channels must be an integer, not 'x'"),
-        ({"network": {"channels": -3}}, r"\[network\] of the recipe: channels = -3"),
+        ({"network": {"channels": -3}}, "channels must be an integer of at least 1, not -3"),
         ({"network": {"chanels": 3}}, r"\[network\] of the recipe: 'chanels' is not an entry"),
         ({"network": {"encoder": "dws"}}, r"\[network\] of the recipe: 'sizes' is missing"),
         ({"network": {"encoder": "dws", "sizes": [4, -3, 2]}}, r"\[network\]"),

@@ -196,7 +196,7 @@ def test_an_unusable_entry_is_named(table: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     ("table", "named"),
     [
-        ({"rounds": 0}, "rounds = 0"),
+        ({"rounds": 0}, "rounds must be an integer of at least 1, not 0"),
         ({"iterations": "x"}, "iterations must be an integer, not 'x'"),
         ({"hidden": 4}, "'hidden' is not an entry"),
     ],
