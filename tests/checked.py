@@ -18,8 +18,8 @@ from beartype import BeartypeConf, beartype
 
 T = TypeVar("T")
 
-# As a static checker has it, an int is good where a float is asked for. What does not fit raises TypeError, as
-# with jaxtyping: code that looks for a wrong type in a broken file meets the error that it meets without checks.
+# As a static checker has it, an int is good where a float is asked for. What does not fit raises TypeError,
+# as with jaxtyping: code that looks for a wrong type in a broken file meets the error that it knows.
 typed = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _by_jaxtyping = jaxtyping.jaxtyped
 _left_alone: set[CodeType] = set()

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from deepalign_cli.dreams.ensemble import Ensemble, optimised
 from deepalign_cli.dreams.norm_apart import norm_apart
-from deepalign_cli.models.calls import Calls, NormCall
+from deepalign_cli.models.calls import Call, Calls, LayerKind, NormCall
 from deepalign_cli.models.run import Run
+from deepalign_cli.processor import multiplies_halves
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -32,6 +33,13 @@ class Remembering(Calls):
         )
         self.apart.append(apart)
         return out
+
+    def layer(self, call: Call) -> Tensor:
+        """A convolution runs in bfloat16 where that is fast: a step's direction needs no more."""
+        if call.layer is LayerKind.CONV and self._dtype is torch.float32 and multiplies_halves():
+            with torch.autocast("cpu", torch.bfloat16):
+                return call.output().float()
+        return call.output()
 
     def mismatch(self, run: Run, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """The sum over all norms, through which gradients flow (Yin et al. 2020, DeepInversion, eq. 4)."""

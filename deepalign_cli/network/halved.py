@@ -17,18 +17,12 @@ from torch import nn
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.strengths import Matrix, Strengths
+from deepalign_cli.processor import multiplies_halves
 
 Module = TypeVar("Module", bound=nn.Module)
 
 _WIDE = 384  # units of a group: in smaller networks the products are not what takes the time
 _MOST_KEPT = 2**25  # entries of a network, whose halves are kept
-
-
-@functools.cache
-def multiplies_halves() -> bool:
-    """Whether the processor has instructions for products of bfloat16; without them these are slower."""
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def reads_in_halves(graph: Graph, strengths: Strengths) -> bool:

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from deepalign_cli.dreams import statistics
 from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import Remembering, dream_of_statistics, norms_in
 from tests.dreams.networks import DESIGN, images, pair
@@ -36,3 +38,18 @@ def test_networks_are_left_as_they_are() -> None:
 
     assert all(torch.equal(before[name], w) for name, w in ensemble.networks[0].items())
     assert not any(w.requires_grad for w in ensemble.networks[0].values())
+
+
+def test_dreams_in_halves_are_as_near_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = pair()
+    start = pink_noise((1, 8, 8), 64, torch.Generator().manual_seed(0))
+    left = []
+    for halves in (False, True):
+        monkeypatch.setattr(statistics, "multiplies_halves", lambda halves=halves: halves)
+        x = dream_of_statistics(ensemble, start, 30)
+        monkeypatch.setattr(statistics, "multiplies_halves", lambda: False)
+        left.append(sum(float(Remembering(w).mismatch(DESIGN, x).detach()) for w in ensemble.networks))
+
+    assert x.dtype is torch.float32
+    assert left[1] == pytest.approx(left[0], rel=0.3)
+    assert left[1] != left[0]
