@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +32,7 @@ from tests.cli.subjects import (
     taught,
 )
 from tests.cli.test_merge import three
-from tests.operations.making import deepalign, listing, network, pair, save, tensors
-
-ROOT = Path(__file__).parents[2]
+from tests.operations.making import deepalign, interrupted, listing, network, pair, save, tensors
 
 
 def expected(kind: str, a: Path, moved: Path, data: Path, split: str = "test") -> dict[str, Any]:
@@ -457,8 +453,7 @@ def test_sigint_ends_it_with_130(tmp_path: Path) -> None:
     )
     how = ["barrier", a, b, *given(tmp_path), "-m", "none", "--loss", f"{tmp_path / 'slow.py'}:loss"]
     before = set(listing(tmp_path))
-    command = [sys.executable, "-m", "deepalign_cli", *map(str, how), "--csv", str(tmp_path / "c.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = interrupted(*how, "--csv", tmp_path / "c.csv")
 
-    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (130, "", "error: Interrupted")
+    assert (done.code, done.out, done.err.splitlines()[-1]) == (130, "", "error: Interrupted")
     assert {path for path in listing(tmp_path) if "__pycache__" not in path} == before

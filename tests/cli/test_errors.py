@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import subprocess
-import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +16,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from deepalign_cli.aligners import weights
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.stream import Stream
 from tests.checkpoint.builders import call, safetensors_bytes, torch_zip
 from tests.nets import named_mlp
-from tests.operations.making import deepalign, generic, listing, metadata, network, pair, save, tensors
+from tests.operations.making import (
+    deepalign,
+    generic,
+    interrupted,
+    listing,
+    metadata,
+    network,
+    pair,
+    save,
+    tensors,
+)
 
 Case = Callable[[Path], tuple[list[object], list[str]]]  # what to run in a folder, and what the message says
 
@@ -350,24 +361,18 @@ def test_a_write_that_is_broken_off_leaves_nothing(
     assert listing(folder) == before
 
 
-@pytest.mark.slow
-def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path) -> None:
-    code = (
-        "import os, signal, sys, time\n"
-        "import deepalign_cli.aligners.weights as weights\n"
-        "from deepalign_cli.cli.main import main\n"
-        "def slow(*args, **kwargs):\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(30)\n"
-        "weights.planted_element = slow\n"
-        "sys.exit(main(['align', 'a.pt', 'b.pt', '-m', 'weights', '-o', 'o.safetensors']))\n"
-    )
+def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+
+    monkeypatch.setattr(weights, "planted_element", slow)
     before = listing(folder)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60
+    done = interrupted(
+        "align", folder / "a.pt", folder / "b.pt", "-m", "weights", "-o", folder / "o.safetensors"
     )
 
-    assert (done.returncode, done.stdout) == (128 + signal.SIGINT, "")
-    assert done.stderr.startswith("error: Interrupted")
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.code, done.out) == (128 + signal.SIGINT, "")
+    assert done.err.startswith("error: Interrupted")
+    assert len(done.err.splitlines()) == 1
     assert listing(folder) == before

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.cli.terminal import on_a_terminal
 from tests.operations.making import deepalign, generic, network, pair, save, tensors
 
 
@@ -226,48 +225,54 @@ def test_usage_errors(args: list[str], message: str, a: Path) -> None:
     assert message in done.err
 
 
+_AT_WIDTHS = """
+import os
+from deepalign_cli.cli.main import main
+for columns in ("40", "100"):
+    os.environ["COLUMNS"] = columns
+    assert main(["inspect", {path!r}]) == 0
+    print(end="\\0", flush=True)
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [40, 100])
-def test_a_terminal_cuts_nothing(columns: int, tmp_path: Path) -> None:
+def test_a_terminal_cuts_nothing(tmp_path: Path) -> None:
     a = save(network("cifar_resnet", 0), tmp_path / "a.pt")
-    shown = on_a_terminal(["inspect", str(a)], columns)
 
-    assert "…" not in shown
-    joined = re.sub(r"\s+", "", shown)
-    for name in torch.load(a):
-        assert name in joined
-    assert all(len(line) <= columns for line in shown.splitlines())
+    narrow, wide = on_a_terminal(_AT_WIDTHS.format(path=str(a)), 80).split("\0")[:-1]
+
+    for shown, columns in ((narrow, 40), (wide, 100)):
+        assert "…" not in shown
+        joined = re.sub(r"\s+", "", shown)
+        for name in torch.load(a):
+            assert name in joined
+        assert all(len(line) <= columns for line in shown.splitlines())
+    assert len(wide.splitlines()) < len(narrow.splitlines())
 
 
-def on_a_terminal(args: list[str], columns: int) -> str:
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
-    argv = [sys.executable, "-m", "deepalign_cli", *args]
-    process = subprocess.Popen(argv, stdout=follower, stderr=follower, stdin=follower, env=environment)
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            read = os.read(leader, 65536)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not read:
-            break
-        shown += read
-    os.close(leader)
-    assert process.wait() == 0, shown.decode()
-    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n")
+_ONE_AFTER_ANOTHER = """
+import contextlib, gc, io, os, sys
+from deepalign_cli.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    main(["inspect", *sys.argv[1:]])  # what it imports is there from now on
+gc.freeze()  # of which an exit would look through everything
+codes = []
+for words in ([], ["--spec"], ["--json"]):
+    if not (child := os.fork()):
+        sys.exit(main(["inspect", *sys.argv[1:], *words]))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*codes, file=sys.stderr)
+"""
 
 
 @pytest.mark.slow
 def test_a_reader_that_has_gone_is_not_complained_to(a: Path) -> None:
-    for args in (["inspect", a], ["inspect", a, "--spec"], ["inspect", a, "--json"]):
-        argv = [sys.executable, "-m", "deepalign_cli", *map(str, args)]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        with process.stderr as stream:
-            told = stream.read()
-        lines = [line for line in told.splitlines() if not line.startswith(b"assumption: ")]
-        assert (process.wait(), lines) == (141, [])
+    argv = [sys.executable, "-c", _ONE_AFTER_ANOTHER, str(a)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as stream:
+        told = stream.read()
+    lines = [line for line in told.splitlines() if not line.startswith(b"assumption: ")]
+    assert (process.wait(), lines) == (0, [b"141 141 141"])

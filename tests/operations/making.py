@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -76,6 +77,15 @@ def deepalign(*args: object) -> Done:
         with patch.object(cli, "build"), patch.object(typer.main, "get_command", return_value=made):
             code = cli.main([str(arg) for arg in args])
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def interrupted(*args: object) -> Done:
+    """The same where a signal interrupts it, even if this process was started so as to take none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return deepalign(*args)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def network(kind: str, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
