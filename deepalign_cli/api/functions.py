@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,7 +20,8 @@ from deepalign_cli.api.arguments import (
     settings_of,
     testbed_of,
 )
-from deepalign_cli.api.loras import adapters_of, merged_adapters
+from deepalign_cli.api.loras import adapters_of, carried_adapter, check_idle_for_adapters, merged_adapters
+from deepalign_cli.api.outputs import Out, writing_of
 from deepalign_cli.api.results import Barrier, LandscapeResult, Merged
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
@@ -32,22 +31,22 @@ from deepalign_cli.combiners.rules import WeightRule, parse_rule
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.subject import bare_subject
-from deepalign_cli.operations.align import write_aligned
+from deepalign_cli.operations.align import write_aligned, write_aligned_folder
 from deepalign_cli.operations.barrier import Question, barrier_of
-from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.landscape import landscape_of
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
+from deepalign_cli.operations.merged_folder import write_folder
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import OneFile
 from deepalign_cli.operations.testbed import Testbed
 from deepalign_cli.operations.transport import Transport, write_transport
+from deepalign_cli.operations.transported_folder import write_transported
 from deepalign_cli.operations.verify import Verdict, verify_session
 from deepalign_cli.tracing.pipeline import trace as trace_module
 from deepalign_cli.tracing.write import Traced
-
-Out = str | os.PathLike[str] | None
+from deepalign_cli.vocabulary.modes import Tokens
 
 
 def open(source: Source, key: str | None = None) -> Checkpoint:
@@ -70,21 +69,26 @@ def align(
     A `model` (a module, `(module, example inputs)`, or what --model takes; by default the first of the inputs
     that is a module) is asked what may move. `data` (arrays, a DataLoader, a path, or `"dream"`) are for
     methods that use data; without any, networks with BatchNorm dream some unless `no_dream=True`. `out` names
-    a file to write aligned b to. `options` are the method's (`restarts=5`), the settings' (`spec`,
-    `activation`, `kinds`, `heads`, `seed`), and those of the data (`normalise`, `limit`, `loss`, `dream`,
-    ...), named as on the command line.
+    a file to write aligned b to, or a folder (`"out/"`), in files of at most `max_shard_size`, by so many
+    `threads`. `options` are the method's (`restarts=5`), the settings' (`spec`, `activation`, `kinds`,
+    `heads`, `seed`), and those of the data (`normalise`, `limit`, `loss`, `dream`, ...), named as on the
+    command line.
 
     Raises:
         DeepalignError: the inputs do not fit each other, the architecture is not known, or an option may not
             be used.
     """
-    session = _session([a, b], [method], model, data, options)
-    job = _job(session, out)
+    writing, options = writing_of(out, b, options, ("max_shard_size", "threads"))
+    session, started = _session([a, b], [method], model, data, options), time.perf_counter()
+    job = writing.job(session, data=data)
     alignment = session.alignments()[0]
-    if job is not None:
-        with Hashes(session.inputs) as hashes:
-            output = OneFile(job, job.output)
-            write_aligned(job, session, [alignment], [output], hashes, time.perf_counter())
+    if job is None:
+        return alignment
+    if writing.is_folder:
+        write_aligned_folder(job, session, started)
+        return alignment
+    with Hashes(session.inputs) as hashes:
+        write_aligned(job, session, [alignment], [OneFile(job, job.output)], hashes, started)
     return alignment
 
 
@@ -99,8 +103,10 @@ def merge(
     Two networks give (1 - alpha) A + alpha aligned(B); `weights` are one for each of more. `weights_for` says
     others for tensors by their names: `{"self_attn": [0, .5, 1]}` is B's share from the first layer to the
     last, `{"mlp": "1,.5/0,.5"}` has a list for each network. With `repair`, statistics are put right on
-    `data`, or on what the networks dream (`repair="dream"`). `out` names a file to write, too; the other
-    options are those of `align`, and the combiner's. Folders of LoRA adapters are merged to one of `rank`.
+    `data`, or on what the networks dream (`repair="dream"`). `dtype` is the type of floating-point tensors,
+    `tokenizer` (`"A"`, `"union"`) combines vocabularies token by token. `out` names a file to write, too, or
+    a folder, which has a card. The other options are those of `align`, and the combiner's. Folders of LoRA
+    adapters are merged to one of `rank`.
 
     Raises:
         DeepalignError: as `align`; UsageError: the weights do not fit the networks.
@@ -124,37 +130,61 @@ def merge(
     repaired_on = None if not repair else DREAM if repair == DREAM else "data"
     others = {name: value for name, value in options.items() if name not in merging.options}
     sources = [*([] if base is None else [base]), *networks]
-    session = _session(sources, [method], model, data, others)
-    job = _job(session, out, repair=repaired_on)
-    merge = Merge(session, merging, repaired_on)
+    writing, others = writing_of(out, sources[0], others, ("dtype", "max_shard_size", "threads"))
+    if others.get("tokenizer") == Tokens.UNION and not writing.is_folder:
+        raise UsageError("tokenizer='union' writes a tokenizer, too.", "give out='folder/'.")
+    session, started = _session(sources, [method], model, data, others, merges=True), time.perf_counter()
+    job = writing.job(session, repair=repaired_on, data=data)
+    if job is not None and writing.is_folder:
+        report, merge = write_folder(job, session, merging, writing.title, None, started, in_memory=True)
+        return Merged(_named(merge.tensors, session), report.alignments, report.notes)
+    dtype, threads = writing.told.get("dtype"), writing.told.get("threads")
+    merge = Merge(session, merging, repaired_on, dtype=dtype, threads=threads)
     tensors = merge.tensors  # kept, and written from there
     if job is not None:
         with Hashes(session.inputs) as hashes:
-            write_merge(job, merge, OneFile(job, job.output), hashes, time.perf_counter())
+            write_merge(job, merge, OneFile(job, job.output), hashes, started)
     alignments = tuple(merge.stream.measured(merge.alignments))
     return Merged(_named(tensors, session), alignments, tuple(dict.fromkeys(merge.notes(alignments))))
 
 
 def transport(
     base_a: Source, tuned_a: Source, base_b: Source, *, scale: float = 1.0, method: str = methods.DEFAULT,
-    model: Any = None, data: Any = None, out: Out = None, **options: Any,
+    model: Any = None, data: Any = None, repair: bool | str = False, out: Out = None, **options: Any,
 ) -> Merged:  # fmt: skip
     """The state dict of `base_b` with what `tuned_a` has learned since `base_a`.
 
     It is B + scale (g tuned A - g A), with g what carries base A onto base B; both bases were trained
-    separately. The other arguments are those of `align`.
+    separately. With `repair`, BatchNorm is re-estimated on `data`. Where `tuned_a` is the folder of a LoRA
+    adapter of base A, the factors of the one of base B are returned, by peft's names, and `out` is a folder.
+    The other arguments are those of `align`.
 
     Raises:
         DeepalignError: as `align`; MismatchError: `tuned_a` has other tensors or shapes than `base_a`.
     """
-    session = _session([base_b, base_a], [method], model, data, options)
+    adapters = adapters_of([tuned_a], options.get("key"))
+    if adapters:
+        used = {"repair": repair or None, "max_shard_size": options.get("max_shard_size")}
+        check_idle_for_adapters(used)
+        session = _session([base_b, base_a], [method], model, data, options)
+        return carried_adapter(session, adapters[0], scale, out)
+    if repair and repair != DREAM and data is None:
+        raise UsageError("repair needs data.", "give data=(inputs, labels), a DataLoader, or repair='dream'.")
+    repaired_on = None if not repair else DREAM if repair == DREAM else "data"
+    writing, options = writing_of(out, base_b, options, ("max_shard_size",))
+    session, started = _session([base_b, base_a], [method], model, data, options), time.perf_counter()
     tuned = open_source(tuned_a, "C", session.settings.key)
-    job = _job(session, out, reads=tuned.files)
-    moved = Transport(session, tuned, scale)
+    job = writing.job(session, reads=tuned.files, repair=repaired_on, data=data)
+    if job is not None and writing.is_folder:
+        report, moved = write_transported(
+            job, session, tuned, scale, writing.title, None, started, in_memory=True
+        )
+        return Merged(_named(moved.tensors, session), report.alignments, report.notes)
+    moved = Transport(session, tuned, scale, repair=repaired_on)
     tensors = moved.tensors  # kept, and written from there
     if job is not None:
         with Hashes([*session.inputs, tuned]) as hashes:
-            write_transport(job, moved, job.output, hashes, time.perf_counter())
+            write_transport(job, moved, OneFile(job, job.output), hashes, started)
     notes = tuple(dict.fromkeys(moved.notes()))
     return Merged(_named(tensors, session), (moved.alignment,), notes)
 
@@ -225,10 +255,12 @@ def verify(
 
 def _session(
     sources: Sequence[Source], names: Sequence[str], model: Any, data: Any, options: Mapping[str, Any],
-    points: int | None = None,
+    points: int | None = None, *, merges: bool = False,
 ) -> Session:  # fmt: skip
     """The inputs, opened together; `points` says that losses are to be measured."""
     settings, running = settings_of(names, options)
+    if settings.tokenizer is not None and not merges:
+        raise UsageError("tokenizer is for merge.", "leave it out.")
     if points is not None and data is None:
         hint = "give data=(inputs, labels), a DataLoader, or 'dream'."
         raise UsageError("losses are measured on data.", hint)
@@ -288,13 +320,3 @@ def _own(w: Tensor, name: str, session: Session) -> Tensor:
     wholes = [getattr(c, "base", c) for c in session.fit.wholes]
     held = {c[name].data_ptr() for c in wholes if isinstance(c, MemoryCheckpoint) and name in c}
     return w.clone() if w.data_ptr() in held else w
-
-
-def _job(session: Session, out: Out, repair: str | None = None, reads: Sequence[Path] = ()) -> Job | None:
-    """What is to be written, if anything, refused before any work where it could not be."""
-    if out is None:
-        return None
-    inputs = tuple(file for checkpoint in session.inputs for file in checkpoint.files)
-    job = Job(inputs, Path(out), session.settings, repair=repair, reads=tuple(reads))
-    check_outputs(job, [job.output])
-    return job

@@ -101,7 +101,7 @@ class AlignedOptions(WriteOptions):
 
 
 @dataclass(frozen=True)
-class WeightsOptions(AlignedOptions):
+class ShardOptions(AlignedOptions):
     """The same for commands that write a network's weights."""
 
     max_shard_size: int | None = option(
@@ -109,9 +109,6 @@ class WeightsOptions(AlignedOptions):
         "does; 5GB by default. KB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB of 1024.", OUTPUT,
         metavar="SIZE", parser=parse_size,
     )  # fmt: skip
-    threads: int | None = option(
-        "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
-    )
 
     def writing(self, *, is_folder: bool) -> dict[str, Any]:
         """What a job is given of these.
@@ -121,8 +118,17 @@ class WeightsOptions(AlignedOptions):
         """
         if self.max_shard_size is not None and not is_folder:
             raise UsageError("--max-shard-size is for folders.", "write -o OUT/ for a folder.")
-        given = {"max_shard": self.max_shard_size, "threads": self.threads}
+        given = {"max_shard": self.max_shard_size, "threads": getattr(self, "threads", None)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class WeightsOptions(ShardOptions):
+    """The same for commands that do so in threads."""
+
+    threads: int | None = option(
+        "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
+    )
 
 
 @dataclass(frozen=True)

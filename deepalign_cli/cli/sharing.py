@@ -42,7 +42,7 @@ class SharingOptions:
                 name = "private" if self.private else "yes"
                 raise UsageError(f"--{name} goes with --push.", "add --push ORG/NAME")
             return
-        from deepalign_cli.operations.push import check_push
+        from deepalign_cli.checkpoint.push import check_push
 
         check_push(self.push)
         if not self.yes and not _can_ask():
@@ -58,7 +58,7 @@ class SharingOptions:
         """
         if self.push is None:
             return None
-        from deepalign_cli.operations.push import push_folder, size_of
+        from deepalign_cli.checkpoint.push import push_folder, size_of
 
         size = quantity(size_of(folder, files), "B")
         question = f"Upload {len(files)} files, {size}, to {self.push}?"

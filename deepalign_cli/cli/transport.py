@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,9 @@ from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_transport
 from deepalign_cli.cli.grouped import flag, option
-from deepalign_cli.cli.options import OUTPUT, AlignedOptions
+from deepalign_cli.cli.options import OUTPUT, ShardOptions
 from deepalign_cli.cli.running_options import RunningOptions
-from deepalign_cli.cli.sharing import target_of
+from deepalign_cli.cli.sharing import target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
 
@@ -28,17 +28,21 @@ BaseB = Annotated[
 
 
 @dataclass(frozen=True)
-class TransportOptions(AlignedOptions):
+class TransportOptions(ShardOptions):
     """How much is added, and what is written."""
 
     scale: float = option(
         "What the task vector is multiplied by; 1 by default, below 0 to take away what was learned.",
         OUTPUT, default=1.0,
     )  # fmt: skip
+    repair: str | None = option(
+        "Re-estimate BatchNorm of the new network on training examples of this data (given as for --data, "
+        "and instead of it), which should be of the task.", OUTPUT, metavar="SOURCE",
+    )  # fmt: skip
     dry_run: bool = flag("Say what would be done, from headers alone; write nothing.", OUTPUT)
     output: str | None = option(
         "The .safetensors file to write; or OUT/, a folder that also holds BASE_B's configuration and "
-        "tokenizer. OUT is a folder if BASE_B is one.", OUTPUT, short="-o", metavar="OUT",
+        "tokenizer and a model card. OUT is a folder if BASE_B is one.", OUTPUT, short="-o", metavar="OUT",
     )  # fmt: skip
 
 
@@ -55,12 +59,14 @@ def transport(
 
     TUNED_A may be the folder of a LoRA adapter of BASE_A: the output then is one of BASE_B, in a folder.
 
-    How much it is worth depends on how well the bases align: try it on data of the task. A saved alignment
-    is that of `deepalign align BASE_B BASE_A`.
+    How much it is worth depends on how well the bases align: try it on data of the task. With --data the
+    card of a folder, -o OUT/, has the losses of all networks. A saved alignment is that of `deepalign align
+    BASE_B BASE_A`.
 
     Example:
         deepalign transport a.pt a-tuned.pt b.pt -o b-tuned.safetensors
         deepalign transport a.pt a-tuned.pt b.pt -m activations --data mnist.npz --normalise standard
+        deepalign transport a.pt a-tuned.pt b.pt --model net.py:make --repair task.npz --normalise standard
         deepalign transport vit-a/ vit-a-tuned/ vit-b/ -m rotations --scale 0.7 -o vit-b-tuned/
     """
     from deepalign_cli.operations.adapters import find_adapters
@@ -74,16 +80,23 @@ def transport(
         target, is_folder = default_folder(tuned_a, common.output, "carried"), True
     else:
         target, is_folder = target_of(common.output, None, base_b, default)
-    check_data([settings.method], aligning, running)
+    running = running if running.data else replace(running, data=common.repair)
+    check_data(
+        [settings.method], aligning, running, elsewhere=bool(common.repair) or (is_folder and not adapters)
+    )
     from deepalign_cli.operations.job import Job
     from deepalign_cli.operations.transport import transport_files
+    from deepalign_cli.operations.transported_folder import transport_folder
 
+    reads = (tuned_a, *running.files(), *RunningOptions(data=common.repair).files())
     job = Job(
         (base_b, base_a), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
-        running.subject(), reads=(tuned_a, *running.files()),
+        running.subject(), common.repair, reads, **common.writing(is_folder=is_folder and not adapters),
     )  # fmt: skip
     if adapters and common.dry_run:
         raise UsageError("--dry-run does not read LoRA adapters.", "leave it out.")
+    if adapters and common.repair:
+        raise UsageError("--repair does not run LoRA adapters.", "leave it out.")
     if adapters:
         from deepalign_cli.operations.transport_adapter import transport_adapter
 
@@ -97,6 +110,24 @@ def transport(
         show_transport(out, plan_transport(job, tuned_a, common.scale, is_folder=is_folder))
         return
     with out.progress("aligning") as progress:
-        report, norm = transport_files(job, tuned_a, common.scale, progress, is_folder=is_folder)
+        if is_folder:
+            title, options = target.resolve().name, _options(method, aligning, running, common, target)
+            report, norm = transport_folder(job, tuned_a, common.scale, title, options, progress)
+        else:
+            report, norm = transport_files(job, tuned_a, common.scale, progress)
     more: dict[str, object] = {"scale": common.scale, "task_vector": norm}
     show(out, report, more | ({"files": report.files} if is_folder else {}))
+
+
+def _options(
+    method: str | None, aligning: AligningOptions, running: RunningOptions, common: TransportOptions,
+    target: Path,
+) -> list[str]:  # fmt: skip
+    """The options that make the network again."""
+    size = common.max_shard_size
+    own = {
+        "--scale": common.scale, "--repair": common.repair and without_folder(common.repair),
+        "--partial": common.partial, "--max-shard-size": size and str(size),
+    }  # fmt: skip
+    how = {"-m": method, **typed(aligning), **typed(running)}
+    return words({**how, **own, "-o": f"{target.resolve().name}/"})

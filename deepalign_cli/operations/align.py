@@ -54,10 +54,15 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
         UsageError: the folder is an input, or holds files that must not be overwritten.
         DeepalignError: an input does not fit, or the folder cannot be written.
     """
-    started, folder = time.perf_counter(), job.output
+    started = time.perf_counter()
     check_folder(job, (WEIGHTS,))
     set_blocks(streams=job.only_streams)
     job, session = job.open()
+    return write_aligned_folder(job, session, started, progress)
+
+
+def write_aligned_folder(job: Job, session: Session, started: float, progress: Progress = SILENT) -> Report:
+    """The same for inputs that are open."""
     beside, left_out = companions(session.inputs[1])
     check_files(job, tuple(beside))
     shards = shards_of(session.fit.wholes[1], None, job.max_shard)
@@ -70,7 +75,9 @@ def align_folder(job: Job, progress: Progress = SILENT) -> Report:
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
         for name, source in beside.items():
             copy_file(source, output.place / name, force=force)
-    return replace(report, output=folder, notes=(*report.notes, *left_out), files=(*output.files, *beside))
+    return replace(
+        report, output=job.output, notes=(*report.notes, *left_out), files=(*output.files, *beside)
+    )
 
 
 def write_aligned(

@@ -95,10 +95,13 @@ def plan_transport(job: Job, tuned: Path, scale: float, *, is_folder: bool = Fal
         DeepalignError: it would be refused.
     """
     check_scale(scale)
-    check_folder(job, (WEIGHTS,)) if is_folder else check_outputs(job, [job.output])
+    check_folder(job, (WEIGHTS, CARD)) if is_folder else check_outputs(job, [job.output])
     job, session, checkpoint = opened(job, tuned)
     inputs = fitted_to(session, checkpoint)
     check_mergeable(inputs)
+    shards = shards_of(session.fit.wholes[0], None, job.max_shard) if is_folder else ()
+    if is_folder:
+        check_weights(job, shards)
     tensors = (
         PlannedTensor(info.stored_name, info.dtype, info.shape, info.nbytes, None)
         for info in session.fit.wholes[0].infos.values()
@@ -112,6 +115,7 @@ def plan_transport(job: Job, tuned: Path, scale: float, *, is_folder: bool = Fal
         groups=_groups(job, session),
         facts={"scale": scale},
         tensors=tuple(tensors),
+        files=tuple(shard.name for shard in shards),
         notes=tuple(notes_on_parts(inputs)),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -46,19 +46,26 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     """
     session, merging = merge.session, merge.merging
     parents = {checkpoint.called: checkpoint for checkpoint in session.inputs}
-    networks: list[tuple[str, Mapping[str, Tensor]]] = [*parents.items(), (MERGED, merge.tensors)]
-    data, measured = testbed.sets[0], []
-    for name, weights in networks:
-        total = testbed.tally(dict(weights), data)
-        measured.append(Measured(name, data.name, total.mean, total.accuracy))
+    measured = measured_networks(testbed, [*parents.items(), (MERGED, merge.tensors)])
     if len(session.inputs) > 2 or merging.has_base or merging.rules:
-        return Cost(tuple(measured), notes=tuple(testbed.says))
+        return Cost(measured, notes=tuple(testbed.says))
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
     report = barrier_of(session, question, progress, _along(merging))
     report.check_finite()
     method = report.methods[-1].removesuffix(REPAIRED)  # the only one
     notes = tuple(note.removeprefix(f"{method}: ") for note in report.notes)
-    return Cost(tuple(measured), tuple(report.curves), report.ends, notes)
+    return Cost(measured, tuple(report.curves), report.ends, notes)
+
+
+def measured_networks(
+    testbed: Testbed, networks: Sequence[tuple[str, Mapping[str, Tensor]]]
+) -> tuple[Measured, ...]:
+    """Each network's loss on the first of the sets. Raises LossError, DeepalignError as `cost_of`."""
+    data, measured = testbed.sets[0], []
+    for name, weights in networks:
+        total = testbed.tally(dict(weights), data)
+        measured.append(Measured(name, data.name, total.mean, total.accuracy))
+    return tuple(measured)
 
 
 def _along(merging: Merging) -> Along | None:

@@ -17,7 +17,7 @@ from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference
-from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard
+from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard, is_shard
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import OutputError, UsageError
 from deepalign_cli.operations.job import Job
@@ -41,9 +41,17 @@ def check_folder(job: Job, names: Sequence[str]) -> None:
     for source in job.inputs:
         if not is_reference(source) and source.is_dir() and folder.samefile(source):
             raise UsageError(f"'{folder}' is one of the inputs.", "name another folder.")
+        in_it = is_weights(source.name) and source.is_file() and source.parent.samefile(folder)
+        if in_it:  # what lies there is replaced by new weights
+            raise UsageError(f"'{folder}' holds '{source.name}', one of the inputs.", "name another folder.")
     if not job.settings.force:  # else it is not known yet whether there will be shards
         _check_index(folder)
     check_files(job, names)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name holds weights that a folder's reader would load, or part of them."""
+    return name in (WEIGHTS, INDEX) or is_shard(name)
 
 
 def check_weights(job: Job, shards: Sequence[Shard]) -> None:

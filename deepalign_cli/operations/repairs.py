@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from deepalign_cli.operations.testbed import Testbed
-from deepalign_cli.repair import measure_parents, repair
+from deepalign_cli.repair import measure_parents, reestimated, repair
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 
@@ -43,10 +43,21 @@ def repaired(
     return Repaired(changed, on, testbed.repair_size, notes)
 
 
-def frozen_note(names: Sequence[str]) -> str:
+def reestimated_on(testbed: Testbed, network: Mapping[str, Tensor]) -> Repaired:
+    """Run a network that lies between no parents on training examples, and re-estimate its BatchNorm.
+
+    Raises:
+        DeepalignError: the network and the data do not fit one another.
+    """
+    changed = reestimated(testbed.run, network, testbed.repaired_on)
+    on, norms = testbed.repair_data.name, [name for name in changed if name.endswith("running_mean")]
+    return Repaired(changed, on, testbed.repair_size, (*testbed.says, *_said(norms, (), on)))
+
+
+def frozen_note(names: Sequence[str], how: str = "averaged") -> str:
     """The note on statistics that repair cannot re-estimate."""
     return (
-        f"the network does not compute these statistics from batches (frozen norms), so they stay averaged: "
+        f"the network does not compute these statistics from batches (frozen norms), so they stay {how}: "
         f"{len(names)}, such as '{names[0]}'"
     )
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, is_shard
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.operations.output_folder import hidden_folder, reported, sync_folder
+from deepalign_cli.operations.output_folder import hidden_folder, is_weights, reported, sync_folder
 
 _AT_FDCWD, _EXCHANGE = -100, 2  # of Linux
 
@@ -48,11 +47,6 @@ def replace_folder(new: Path, old: Path) -> None:
         if not entry.is_file(follow_symlinks=False) and not os.path.lexists(old / entry.name):
             Path(entry.path).rename(old / entry.name)
     shutil.rmtree(new, ignore_errors=True)
-
-
-def is_weights(name: str) -> bool:
-    """Whether a file of this name holds weights that a folder's reader would load, or part of them."""
-    return name in (WEIGHTS, INDEX) or is_shard(name)
 
 
 def _link(source: Path, target: Path) -> None:

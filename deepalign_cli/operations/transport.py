@@ -18,23 +18,17 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.selection import Selection
-from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
-from deepalign_cli.operations.output_folder import (
-    check_files,
-    check_folder,
-    copy_file,
-    created_folder,
-)
 from deepalign_cli.operations.provenance import Hashes
+from deepalign_cli.operations.repairs import Repaired, frozen_note, reestimated_on
 from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
@@ -42,8 +36,8 @@ from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.symmetry.tensors import is_mixed, narrowed, widened
 
 STATISTICS_HINT = (
-    "BatchNorm statistics were carried over, too, which is a guess: re-estimate them on data of the task "
-    "before you use the network."
+    "BatchNorm statistics were carried over, too, which is a guess: re-estimate them on data of the task, "
+    "--repair DATA."
 )
 _EPS = 1e-5  # what BatchNorm adds to variances, unless it is told otherwise
 
@@ -98,6 +92,7 @@ class Transport:
     """The network that a task vector was carried over to.
 
     `session` holds base B, which is the reference, and base A; `tuned` is a network that was trained from A.
+    With `repair`, which names data, BatchNorm is re-estimated on training examples.
 
     Raises:
         MismatchError: tuned A has other tensors or shapes than base A; or a norm's gain is too small to turn.
@@ -105,10 +100,11 @@ class Transport:
     """
 
     def __init__(
-        self, session: Session, tuned: Checkpoint, scale: float = 1.0, progress: Progress = SILENT
-    ) -> None:
+        self, session: Session, tuned: Checkpoint, scale: float = 1.0, progress: Progress = SILENT,
+        repair: str | None = None,
+    ) -> None:  # fmt: skip
         check_scale(scale)
-        self.session, self.scale = session, scale
+        self.session, self.scale, self.repair = session, scale, repair
         self.inputs = fitted_to(session, tuned)
         check_mergeable(self.inputs)
         self.alignment = session.alignments(progress=progress)[0]
@@ -120,6 +116,11 @@ class Transport:
         )
         if session.fit.is_partial:
             self.stream.spec = session.fit.symmetry_of(0, self.alignment.symmetry.spec).spec
+        self.repaired = Repaired()
+        if repair is not None:
+            testbed = session.repairing(repair)
+            self.repaired = reestimated_on(testbed, self._all())
+            self.stream.known = self.repaired.tensors
 
     def _of_tuned(self, tuned: Checkpoint) -> Alignment:
         """The same element, from the gains of the tuned network's norms: training changed them, too."""
@@ -131,9 +132,11 @@ class Transport:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The whole network, in memory from now on: it is written from there."""
-        tensors = {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
-        self.stream.known = tensors
-        return tensors
+        self.stream.known = self._all()
+        return dict(self.stream.known)
+
+    def _all(self) -> dict[str, Tensor]:
+        return {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
 
     def notes(self) -> list[str]:
         """What the user should know about it, once all tensors were made."""
@@ -148,7 +151,11 @@ class Transport:
                 f"{after} is further from {before} ({norm:.4g}) than {reference} is "
                 f"({self.alignment.distance_before:.4g}): was it trained from it?"
             )
-        return [*notes, STATISTICS_HINT] if any(map(is_statistic, self.inputs[0])) else notes
+        carried = [n for n in self.inputs[0] if is_statistic(n) and n not in self.repaired.tensors]
+        notes += self.repaired.notes
+        if carried:
+            notes.append(STATISTICS_HINT if self.repair is None else frozen_note(carried, "as carried over"))
+        return notes
 
 
 def check_scale(scale: float) -> None:
@@ -173,58 +180,51 @@ def fitted_to(session: Session, tuned: Checkpoint) -> tuple[Checkpoint, ...]:
 
 
 def transport_files(
-    job: Job, tuned: Path, scale: float = 1.0, progress: Progress = SILENT, *, is_folder: bool = False
+    job: Job, tuned: Path, scale: float = 1.0, progress: Progress = SILENT
 ) -> tuple[Report, float]:
     """Write base B with what `tuned` has learned; the report, and the norm of the task vector.
 
-    The job's inputs are base B and base A. A folder also holds B's configuration and tokenizer.
+    The job's inputs are base B and base A.
 
     Raises:
         DeepalignError: an input does not fit, or the output cannot be written.
     """
     started = time.perf_counter()
     check_scale(scale)
-    check_folder(job, (WEIGHTS,)) if is_folder else check_outputs(job, [job.output])
-    set_blocks(streams=bool(job.alignments))
+    check_outputs(job, [job.output])
+    set_blocks(streams=job.only_streams)
     job, session, checkpoint = opened(job, tuned)
     with Hashes([*session.inputs, checkpoint]) as hashes:
-        finding = progress.part(0.0 if job.alignments else ALIGNING, "aligning")
-        if not is_folder:
-            transport = Transport(session, checkpoint, scale, finding)
-            report = write_transport(job, transport, job.output, hashes, started, progress)
-            return report, transport.addition.norm
-        beside, left_out = companions(session.reference)
-        check_files(job, (*beside, WEIGHTS))
-        with created_folder(job.output) as place:
-            transport = Transport(session, checkpoint, scale, finding)
-            report = write_transport(job, transport, place / WEIGHTS, hashes, started, progress)
-            for name, source in beside.items():
-                copy_file(source, place / name, force=job.settings.force)
-        notes, files = (*report.notes, *left_out), (WEIGHTS, *beside)
-        return replace(report, output=job.output, notes=notes, files=files), transport.addition.norm
+        finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
+        transport = Transport(session, checkpoint, scale, finding, job.repair)
+        report = write_transport(job, transport, OneFile(job, job.output), hashes, started, progress)
+        return report, transport.addition.norm
 
 
-def opened(job: Job, tuned: Path) -> tuple[Job, Session, Checkpoint]:
+def opened(job: Job, tuned: Path, *, measured: bool = False) -> tuple[Job, Session, Checkpoint]:
     """The job with the files that its inputs were fetched to, its session, and the tuned network."""
-    job, session = job.open()
+    job, session = job.open(measured=measured)
     checkpoint = open_network(tuned, job.settings.key)
     return replace(job, reads=(*job.reads, checkpoint.path)), session, checkpoint
 
 
 def write_transport(
-    job: Job, transport: Transport, output: Path, hashes: Hashes, started: float, progress: Progress = SILENT
-) -> Report:
-    """Write the network to a file, and the alignment of the bases where the job asks for that.
+    job: Job, transport: Transport, output: WeightsTarget, hashes: Hashes, started: float,
+    progress: Progress = SILENT,
+) -> Report:  # fmt: skip
+    """Write the network, and the alignment of the bases where the job asks for that.
 
     Raises:
         DeepalignError: an alignment was made for other inputs, or the output cannot be written.
     """
     session, alignment = transport.session, transport.alignment
     facts = facts_of("transport", session, [alignment]) | {"scale": transport.scale}
+    if transport.repair is not None:
+        facts |= {"repair": transport.repaired.on, "repair.batch_size": transport.repaired.size}
     size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
-    writing = progress.part(1.0, f"writing {output.name}", size, "B")
-    metadata = transport.stream.write(output, facts, hashes.values, job.settings, job.untouchable, writing)
+    writing = progress.part(1.0, f"writing {job.output.name}", size, "B")
+    metadata = output.write(transport.stream, facts, hashes.values, writing)
     alignment = measured_for(alignment, session.reference, session.moving[0])
     keep_alignment(job, [alignment], hashes)
-    notes = tuple(dict.fromkeys(transport.notes()))
-    return Report(output, (alignment,), time.perf_counter() - started, size, notes, metadata)
+    notes = tuple(dict.fromkeys([*output.notes, *transport.notes()]))
+    return Report(job.output, (alignment,), time.perf_counter() - started, size, notes, metadata)

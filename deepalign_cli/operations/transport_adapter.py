@@ -25,7 +25,7 @@ from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.merge_adapters import FACTORS, check_adapters, write_adapter
 from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
-from deepalign_cli.operations.session import check_hashes, measured_for
+from deepalign_cli.operations.session import Session, check_hashes, measured_for
 from deepalign_cli.operations.transport import check_scale
 from deepalign_cli.progress import SILENT, Progress
 
@@ -43,13 +43,15 @@ def transport_adapter(
     check_scale(scale)
     check_adapters(job)
     job, session = job.open()
-    places = _places(adapter, session.moving[0])
-    check_finite(adapter.checkpoint)
+    return write_carried(job, session, adapter, scale, started, progress)[0]
+
+
+def write_carried(
+    job: Job, session: Session, adapter: Adapter, scale: float, started: float, progress: Progress = SILENT
+) -> tuple[Report, dict[str, Tensor]]:
+    """The same for bases that are open; the report, and the factors by peft's names."""
     with created_folder(job.output) as place, Hashes([*session.inputs, adapter.checkpoint]) as hashes:
-        alignment = session.alignments(progress=progress)[0]
-        tensors: dict[str, Tensor] = {}
-        for module, name in places.items():
-            tensors |= _carried(adapter, module, name, alignment, session.moving[0], scale)
+        alignment, tensors = carried(session, adapter, scale, progress)
         values = hashes.values()
         if not job.settings.force:
             check_hashes(alignment, values[0], values[1])
@@ -64,7 +66,26 @@ def transport_adapter(
     notes = tuple(dict.fromkeys(notes_of_pairs(session.inputs, [alignment])))
     size = sum(w.nbytes for w in tensors.values())
     seconds = time.perf_counter() - started
-    return Report(job.output, (alignment,), seconds, size, notes, metadata, (FACTORS, CONFIG))
+    report = Report(job.output, (alignment,), seconds, size, notes, metadata, (FACTORS, CONFIG))
+    return report, tensors
+
+
+def carried(
+    session: Session, adapter: Adapter, scale: float = 1.0, progress: Progress = SILENT
+) -> tuple[Alignment, dict[str, Tensor]]:
+    """The alignment of the bases, and the adapter's factors for base B by peft's names.
+
+    Raises:
+        MismatchError: the adapter is not one of base A. UsageError: the scale is not finite.
+    """
+    check_scale(scale)
+    places = _places(adapter, session.moving[0])
+    check_finite(adapter.checkpoint)
+    alignment = session.alignments(progress=progress)[0]
+    tensors: dict[str, Tensor] = {}
+    for module, name in places.items():
+        tensors |= _carried(adapter, module, name, alignment, session.moving[0], scale)
+    return alignment, tensors
 
 
 def _places(adapter: Adapter, base: Checkpoint) -> Mapping[str, str]:

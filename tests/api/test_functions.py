@@ -187,6 +187,9 @@ def test_what_cannot_be_written_is_refused_before_any_work(
         lambda out: da.merge([net(0), net(1)], out=out),
     ):
         with pytest.raises(UsageError):
+            verb(tmp_path / "x.pt")
+        (tmp_path / "model.safetensors").touch()
+        with pytest.raises(UsageError):  # a folder, whose weights are not overwritten
             verb(tmp_path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests import nets
 from tests.cli.subjects import refused
@@ -72,8 +73,62 @@ def test_a_folder_has_the_bases_configuration(family: Path) -> None:
     (family / "folder-b" / "tokenizer.json").write_text('{"of": "b"}')
     done = deepalign("transport", "folder-a", "tuned.pt", "folder-b", "-m", "weights", "-o", "out", "--json")
     assert done.code == 0, done.err
-    assert done.json["files"] == ["model.safetensors", "tokenizer.json"]
+    assert done.json["files"] == ["model.safetensors", "tokenizer.json", "README.md"]
     assert (family / "out" / "tokenizer.json").read_text() == '{"of": "b"}'
+
+
+def test_a_folder_has_a_card_that_makes_it_again(family: Path) -> None:
+    use = ["transport", "a.pt", "tuned.pt", "b.pt", "-m", "weights", "--scale", "0.5"]
+    done = deepalign(*use, "--max-shard-size", "2KB", "-o", "out/", "--json")
+    assert done.code == 0, done.err
+    assert len([name for name in done.json["files"] if name.startswith("model-0000")]) > 1
+    card = (family / "out" / "README.md").read_text()
+    assert (
+        "What tuned A has learned since base A, times 0.5, added to base B. Before that, the hidden" in card
+    )
+    (command,) = [line for line in card.splitlines() if line.startswith("deepalign transport")]
+    assert command == (
+        "deepalign transport a.pt tuned.pt b.pt -m weights --scale 0.5 --max-shard-size 2000 -o out/"
+    )
+    again = deepalign(*command.replace("out/", "again/").split()[1:])
+    assert again.code == 0, again.err
+    assert (family / "out" / done.json["files"][0]).exists()
+    assert deepalign(*use, "-o", "out/").code == 2
+    dry = deepalign(*use, "-o", "out/", "--max-shard-size", "2KB", "--dry-run", "--json", "--force")
+    assert [*dry.json["files"], "model.safetensors.index.json", "README.md"] == done.json["files"]
+    refused(deepalign(*use, "--max-shard-size", "2KB", "-o", "x.safetensors"), 2, "is for folders")
+
+
+def test_with_data_the_card_has_losses_and_statistics_are_re_estimated(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        save(generic(nets.mlp_batchnorm, seed).state_dict(), tmp_path / f"{name}.pt")
+    before = torch.load(tmp_path / "a.pt")
+    tuned = {n: w + 0.01 if w.is_floating_point() else w for n, w in before.items()}
+    save(tuned, tmp_path / "tuned.pt")
+    (tmp_path / "net.py").write_text(
+        "from tests import nets\n\ndef make():\n    return nets.mlp_batchnorm()\n"
+    )
+    data = {"inputs": torch.randn(60, 12), "labels": torch.randint(0, 5, (60,))}
+    save_file(data, tmp_path / "data.safetensors")
+    inputs = [tmp_path / f"{name}.pt" for name in ("a", "tuned", "b")]
+    run = ["--model", f"{tmp_path / 'net.py'}:make", "-m", "weights", "--json"]
+    done = deepalign(
+        "transport", *inputs, *run, "--repair", tmp_path / "data.safetensors", "-o", f"{tmp_path / 'out'}/"
+    )
+    assert done.code == 0, done.err
+    card = (tmp_path / "out" / "README.md").read_text()
+    rows = card.partition("## What it costs")[2].splitlines()
+    assert [row.split(" | ")[0].strip("| `*") for row in rows if row.startswith("| ")][1:5] == [
+        "---", "b.pt", "a.pt", "tuned.pt"
+    ]  # fmt: skip
+    assert "**the network that was written**" in card
+    assert metadata(tmp_path / "out" / "model.safetensors")["deepalign.repair.batch_size"] == "60"
+    plain = deepalign("transport", *inputs, *run, "-o", tmp_path / "plain.safetensors")
+    assert any("re-estimate them" in note for note in plain.json["notes"])
+    repaired, carried = (tensors(tmp_path / one) for one in ("out/model.safetensors", "plain.safetensors"))
+    assert {n for n, w in carried.items() if not w.equal(repaired[n])} == {
+        n for n in carried if "running" in n
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deepalign_cli.checkpoint import hub
+from deepalign_cli.checkpoint.push import check_push, push_folder, size_of
 from deepalign_cli.errors import OutputError, UsageError
-from deepalign_cli.operations.push import check_push, push_folder, size_of
 from tests.hub import TOKEN, StandIn, forget, redirect, serve
 
 FILES = {
