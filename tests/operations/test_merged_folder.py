@@ -212,7 +212,7 @@ def test_the_folder_of_an_input_is_refused(settings: Settings, tmp_path: Path) -
     for out in (a, b, tmp_path / "a" / ".." / "b"):
         with pytest.raises(UsageError, match="is one of the inputs"):
             merge_folder(Job((a, b), out, settings), *STORY)
-    with pytest.raises(UsageError, match="holds 'model.safetensors', one of the inputs"):
+    with pytest.raises(UsageError, match=r"holds 'model\.safetensors', one of the inputs"):
         merge_folder(Job((a / "model.safetensors", b), a, FORCED), *STORY)
     assert listing(tmp_path) == before
 
