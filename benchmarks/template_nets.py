@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -49,6 +49,7 @@ class Net:
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)  # old buffers; `=NAME`: a second name of NAME
     package: str = "transformers"
+    turns: bool = False  # whether the template says what turns
 
     def build(self, case: Case, size: Size) -> nn.Module:
         """A fresh network."""
@@ -333,7 +334,9 @@ def _phi3_sizes(s: Size) -> dict[str, Any]:
     return sizes
 
 
-NETWORKS = (
+# Those whose templates say what turns, too: the commonest.
+TURNING = ("bert", "roberta", "gpt2", "llama", "qwen2", "qwen3", "gemma", "vit", "deit")
+_EVERY = (
     _bert(), _roberta(), _distilbert(), _electra(), _gpt2(), _opt(), _neox(),
     _decoder("llama", ("Llama", "Mistral"), ("llama", "mistral")),
     _decoder("qwen2", ("Qwen2",), ("qwen2",)),
@@ -344,3 +347,4 @@ NETWORKS = (
     _t5(), _vit("vit", "ViT"), _vit("deit", "DeiT", ("DeiTForImageClassificationWithTeacher",)),
     _clip(), _whisper(), _convnext(),
 )  # fmt: skip
+NETWORKS = tuple(replace(net, turns=net.name in TURNING) for net in _EVERY)

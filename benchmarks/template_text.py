@@ -11,6 +11,7 @@ from typing import Any
 
 from template_nets import Net
 from template_trials import TracedClass
+from template_turns import Head, TurnedText, turned_table, turned_text
 
 from deepalign_cli.symmetry.axes import format_axes
 from deepalign_cli.symmetry.known_models import configured, solved
@@ -35,6 +36,8 @@ class Folded:
     is_bare: bool
     also: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
+    turned: dict[str, TurnedText]
+    head: Head | None
 
 
 def fold(net: Net, a: TracedClass, b: TracedClass) -> Folded:
@@ -66,7 +69,30 @@ def fold(net: Net, a: TracedClass, b: TracedClass) -> Folded:
         lines[pattern] = text
         optional.add(pattern)
     is_bare = bool(net.prefix) and not prefix
-    return Folded(lines, frozenset(optional), groups, lengths, symbols, is_bare, a.also, dict(a.shapes))
+    turned = {
+        key: _turned(net, prefix, one, other, rename, lengths, a.shapes)
+        for key, one, other in (("turned", a.turned, b.turned), ("untied", a.untied, b.untied))
+        if one and other
+    }
+    return Folded(
+        lines, frozenset(optional), groups, lengths, symbols, is_bare, a.also, dict(a.shapes), turned, a.head
+    )
+
+
+def _turned(
+    net: Net, prefix: str, a: Spec, b: Spec, rename: Mapping[str, str], lengths: Mapping[Pair, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> TurnedText:  # fmt: skip
+    """What turns in a class, by patterns."""
+    names = {**_renaming(net, prefix, a), **rename}
+
+    def pattern(name: str) -> str:
+        return _pattern(net, prefix, name, shapes)
+
+    def text(name: str, one: str, other: str) -> str:
+        return "".join(_tokens(name, one, other, names, lengths, LAYER in pattern(name)))
+
+    return turned_text(a, b, shapes, names.__getitem__, pattern, text)
 
 
 def _extra(net: Net, prefix: str, lines: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -249,7 +275,26 @@ def written(net: Net, classes: Mapping[str, Folded]) -> str:
         for key in ("body", "axes"):
             if table.get(key):
                 lines += ["", f"[classes.{_key(name)}.{key}]", *_entries(table[key])]
+        plain_lines = _whole(net, classes[name], shared, table)
+        for key, turned in classes[name].turned.items():
+            head = classes[name].head if key == "untied" else None
+            lines += _turned_lines(f"classes.{_key(name)}.{key}", turned_table(turned, plain_lines, head))
     return "\n".join(lines) + "\n"
+
+
+def _whole(net: Net, one: Folded, shared: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of a class as they are read from its template, by whole names."""
+    before = "" if one.is_bare else net.prefix
+    body = {before + pattern: text for pattern, text in {**shared, **table.get("body", {})}.items()}
+    return {**body, **table.get("axes", {})}
+
+
+def _turned_lines(title: str, table: Mapping[str, Any]) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    lines = ["", f"[{title}]", *_entries(plain)] if plain else []
+    for key, one in table.items():
+        lines += ["", f"[{title}.{key}]", *_entries(one)] if isinstance(one, dict) else []
+    return lines
 
 
 def _parts(net: Net, one: Folded) -> Parts:

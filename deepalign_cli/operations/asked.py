@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from deepalign_cli.errors import (
 )
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from deepalign_cli.measure.spec_check import SpecCheck
     from deepalign_cli.models.lookup import Network
     from deepalign_cli.models.run import Run
+    from deepalign_cli.tracing.pipeline import Last
 
 _SHOWN = 6
 
@@ -51,6 +54,7 @@ class Asked:
         self._inputs = inputs
         self.failure: DeepalignError | None = None
         self.traced = False
+        self._last: Last | None = None  # of the network's programs, of which one has to do
         if network is not None:
             self.network = network  # in place of the cached property
 
@@ -92,15 +96,18 @@ class Asked:
         if not (known or turns or self._is_folder):
             return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
+        from deepalign_cli.tracing.pipeline import Last
 
+        self._last = self._last or Last()
         try:
             if (self._is_folder and not known) or self._is_own_folder:
-                traced = trace_folder(self.checkpoint, progress, turns=turns)
+                traced = trace_folder(self.checkpoint, progress, turns=turns, last=self._last)
             else:
                 shape, inputs = self.running.input_shape, self._inputs()
                 traced = trace_checkpoint(
-                    self.checkpoint, self.network, shape=shape, inputs=inputs, turns=turns, progress=progress
-                )
+                    self.checkpoint, self.network, shape=shape, inputs=inputs, turns=turns, last=self._last,
+                    progress=progress,
+                )  # fmt: skip
         except (MissingExtra, MismatchError, SpecError, UsageError) as error:
             if isinstance(error, UsageError | MismatchError) and self.is_named:
                 raise
@@ -110,6 +117,14 @@ class Asked:
         if traced is None:
             return None
         return traced.turned if turns else traced.spec
+
+    def untraced(self, spec: Spec) -> Spec:
+        """A spec that has to do in the place of a trace, with why there is none."""
+        why = self.failure.message.removesuffix(".") if self.failure else "it was not asked"
+        if spec.basis is Basis.TEMPLATE:
+            return replace(spec, stays=(f"what may move is from {spec.source}: {why}", *spec.stays))
+        assumption = f"what names and shapes show is all there is: {why}"
+        return replace(spec, assumptions=(*spec.assumptions, assumption))
 
     def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
         """Random elements tried on the network; None where there is none to run.

@@ -143,12 +143,14 @@ class Session:
             return told[-1]
 
         try:
-            spec = turning_spec(reference, settings.spec, ask)
+            spec = turning_spec(reference, settings.spec, ask, settings.heads)
         except SpecError:
             if asked.failure is not None and asked.may_be_text:  # it is known what was asked
                 raise asked.failure from None
             raise
         is_traced = any(one is spec for one in told)
+        if spec.basis is Basis.TEMPLATE and asked.failure is not None:
+            spec = asked.untraced(spec)
         spec = spec.with_activation(settings.activation, settings.kinds)
         symmetry = Symmetry(spec, shapes_of(reference))
         if asked.require(symmetry, traced=is_traced):
@@ -174,13 +176,7 @@ class Session:
             raise asked.failure  # it is no chain that names and shapes could show
         if asked.failure is None or asked.is_named:
             return symmetry
-        spec, why = symmetry.spec, asked.failure.message.removesuffix(".")
-        if spec.basis is Basis.TEMPLATE:
-            spec = replace(spec, stays=(f"what may move is from {spec.source}: {why}", *spec.stays))
-        else:
-            assumption = f"what names and shapes show is all there is: {why}"
-            spec = replace(spec, assumptions=(*spec.assumptions, assumption))
-        return Symmetry(spec, symmetry.shapes)
+        return Symmetry(asked.untraced(symmetry.spec), symmetry.shapes)
 
     def _spec_elsewhere(self) -> Spec | None:
         """The spec that the network tells, or that another of the inputs carries."""
@@ -308,10 +304,12 @@ class Session:
         return alignments
 
     def _hands_over(self, settings: Settings, alignments: Sequence[Alignment]) -> bool:
-        """Whether the default leaves it to rotations: heads stay far apart, and the network was traced."""
+        """Whether the default leaves it to rotations: heads stay far apart, of a network that is known."""
         is_auto = settings.method == DEFAULT and settings.options.get("refine", "auto") == "auto"
-        can_turn = self.asked.traced and not self.fit.is_partial and "network" not in settings.options
-        return is_auto and can_turn and any(map(heads_are_far, alignments))
+        can_turn = not self.fit.is_partial and "network" not in settings.options
+        if not (is_auto and can_turn and any(map(heads_are_far, alignments))):
+            return False
+        return self.asked.traced or self.whole.spec.basis is Basis.TEMPLATE
 
     def _handed_over(self, alignments: list[Alignment], progress: Progress) -> list[Alignment]:
         """The alignments by rotations, where anything turns; else those that there are."""

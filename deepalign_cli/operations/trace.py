@@ -32,7 +32,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.tracing.cache import cached, keep, key_of
 from deepalign_cli.tracing.check import WAYS, Trial, check
 from deepalign_cli.tracing.fingerprint import fingerprint
-from deepalign_cli.tracing.pipeline import after_check, trace
+from deepalign_cli.tracing.pipeline import Last, after_check, trace
 from deepalign_cli.tracing.write import Traced
 from deepalign_cli.version import __version__
 
@@ -144,7 +144,7 @@ def _first(running: RunSettings, declared: Preparation | None = None) -> Tensor 
 
 def trace_checkpoint(
     checkpoint: Checkpoint, network: Network, *, shape: str | None = None, inputs: Tensor | None = None,
-    turns: bool = False, progress: Progress = SILENT,
+    turns: bool = False, last: Last | None = None, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The spec of a checkpoint by its network, in the checkpoint's names; `turns`: and what may turn.
 
@@ -152,22 +152,23 @@ def trace_checkpoint(
         SpecError: it cannot be traced, or not be run for the check. UsageError: example inputs are missing.
     """
     subject = _subject(checkpoint, network, shape, inputs)
-    traced = trace_subject(subject, network.says, checkpoint, turns=turns, progress=progress)
+    traced = trace_subject(subject, network.says, checkpoint, turns=turns, last=last, progress=progress)
     return in_names(traced, subject.names)
 
 
 def trace_subject(
     subject: Subject, says: str, weights: Mapping[str, Tensor] | None = None, *,
-    outputs: Sequence[str] = (), turns: bool = False, progress: Progress = SILENT,
+    outputs: Sequence[str] = (), turns: bool = False, last: Last | None = None, progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The trace of a module, from the cache where it is there.
 
     One from the cache is checked again: code that the module calls elsewhere may have changed since.
     `weights` are real ones, by the names of `subject.names`; without them those of the module are used.
-    `outputs` are the names of those that count.
+    `outputs` are the names of those that count. Where `last` keeps the module's program, what turns is found
+    without another.
     """
-    about = (*outputs, *_TURNS[turns], *fingerprint(subject.module, subject.example))
-    key = key_of((__version__, *about))
+    prints = fingerprint(subject.module, subject.example)
+    key, plain = (key_of((__version__, *outputs, *_TURNS[t], *prints)) for t in (turns, False))
     given = None if weights is None else Renamed(weights, {own: name for name, own in subject.names.items()})
     source = f"a trace of {says}"
     if (traced := cached(key)) is not None:
@@ -175,10 +176,16 @@ def trace_subject(
         result = check(traced.spec, subject.module, subject.example, names=outputs, weights=given)
         if not result.failed and _still_turns(traced, subject, outputs, given):
             return after_check(traced, result)
-    traced = trace(
-        subject.module, subject.example, outputs=outputs, source=source, turns=turns, weights=given,
-        progress=progress,
-    )  # fmt: skip
+    traced = None
+    if turns and last is not None and last.about == plain:
+        traced = last.turned(subject.module, subject.example, outputs, given)
+    if traced is None:
+        traced = trace(
+            subject.module, subject.example, outputs=outputs, source=source, turns=turns, weights=given,
+            last=last, progress=progress,
+        )  # fmt: skip
+        if last is not None:
+            last.about = plain
     keep(key, traced)
     return traced
 
@@ -230,7 +237,7 @@ def folder_key(checkpoint: Checkpoint, *, turns: bool = False) -> str | None:
 
 
 def trace_folder(
-    checkpoint: Checkpoint, progress: Progress = SILENT, *, turns: bool = False
+    checkpoint: Checkpoint, progress: Progress = SILENT, *, turns: bool = False, last: Last | None = None
 ) -> Traced | None:
     """The spec of a folder with a config.json of transformers, from the cache where it is there; else None.
 
@@ -247,9 +254,10 @@ def trace_folder(
         return traced
     one = open_module(str(checkpoint.path), {})
     try:
-        traced = trace_checkpoint(checkpoint, fit(checkpoint, one), turns=turns, progress=progress)
+        network = fit(checkpoint, one)
+        traced = trace_checkpoint(checkpoint, network, turns=turns, last=last, progress=progress)
     except MismatchError:
-        converted = _trace_converted(checkpoint, one, progress, turns=turns)
+        converted = _trace_converted(checkpoint, one, progress, turns=turns, last=last)
         if converted is None:
             raise
         traced = converted
@@ -258,14 +266,14 @@ def trace_folder(
 
 
 def _trace_converted(
-    checkpoint: Checkpoint, one: Opened, progress: Progress, *, turns: bool = False
+    checkpoint: Checkpoint, one: Opened, progress: Progress, *, turns: bool = False, last: Last | None = None
 ) -> Traced | None:
     """The trace of a folder whose files name tensors as transformers' tables of conversions say.
 
     The check is on the model in memory, with weights of its own.
     """
     subject = bare_subject(one.module, None)
-    traced = trace_subject(subject, one.says, turns=turns, progress=progress)
+    traced = trace_subject(subject, one.says, turns=turns, last=last, progress=progress)
     found = file_spec(one.module, traced.spec)
     turned = file_spec(one.module, traced.turned) if traced.turned else None
     logical = {info.stored_name: name for name, info in checkpoint.infos.items()}

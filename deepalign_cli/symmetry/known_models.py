@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import SpecError, UsageError
@@ -19,6 +20,7 @@ from deepalign_cli.symmetry.sizes import solve_sizes
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.template import Expansion, Template, Variant, expansion, templates
 from deepalign_cli.symmetry.tensor_names import common_prefix
+from deepalign_cli.symmetry.turned_lines import TurnedLines, with_turns
 
 _FREE = "_."  # before the names of lengths, which are solved for as if they were groups
 _LENGTH = re.compile(r"\{(\w+)\}")
@@ -29,31 +31,39 @@ _STAY = "attention heads stay in place: their number is not in the shapes"
 
 @dataclass(frozen=True)
 class _Match:
-    """A template's class that a file has the tensors of."""
+    """A template's class that a file has the tensors of; `turned` is what turns, where that counts.
+
+    `instead` are the lines that are other ones where it does.
+    """
 
     template: Template
     variant: Variant
     lines: Expansion
+    turned: TurnedLines | None = None
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
-def match(checkpoint: Checkpoint, heads: int | None = None) -> Spec | None:
+def match(checkpoint: Checkpoint, heads: int | None = None, *, turns: bool = False) -> Spec | None:
     """The spec of a checkpoint by a template, or None if there is none for it.
 
-    The number of heads is that of its config.json, else `heads`; where neither is there, heads stay.
+    The number of heads is that of its config.json, else `heads`; where neither is there, heads stay. With
+    `turns` it is the spec in which all that may turn does, and None where the template does not tell.
 
     Raises:
         UsageError: `heads` does not fit the shapes, or the network has attentions of several kinds.
     """
     called = {_modern(n): n for n, info in checkpoint.infos.items() if info.is_float or info.is_complex}
     shapes = {new: checkpoint.infos[name].shape for new, name in called.items()}
-    matches = list(_matches(checkpoint.config, shapes))
+    found = list(_matches(checkpoint.config, shapes))
+    asked = [_turning(one, called, checkpoint) if turns else one for one in found]
+    matches = [one for one in asked if one is not None]
     specs = [s for one in matches if (s := _spec(one, shapes, checkpoint.config, heads)) is not None]
-    if len(specs) < len(matches) or not specs:
+    if len(specs) < len(found) or not specs:
         return None
     both: Spec | None = specs[0]
     for other in specs[1:]:
         both = both and meet(both, other, shapes)
-    spec = both and replace(both, axes={called[name]: axes for name, axes in both.axes.items()})
+    spec = both and both.renamed(called.__getitem__)
     spec = spec and _with_ties(spec, checkpoint)
     return spec and _described(spec, matches, checkpoint.config)
 
@@ -76,7 +86,8 @@ def _matches(config: Mapping[str, object], shapes: Shapes) -> Iterator[_Match]:
                 lines = expansion(template, variant, {n.removeprefix(outer) for n in shapes}, cut)
                 if lines is not None:
                     axes = {outer + name: text for name, text in lines.axes.items()}
-                    yield _Match(template, variant, replace(lines, axes=axes))
+                    names = {whole: outer + name for whole, name in lines.names.items()}
+                    yield _Match(template, variant, replace(lines, axes=axes, names=names))
                     break
 
 
@@ -92,15 +103,48 @@ def _spec(one: _Match, shapes: Shapes, config: Mapping[str, object], heads: int 
     known = {symbol: heads if is_asked else number for symbol, number in numbers.items()}
     kv = configured(config, ("num_key_value_heads",))
     choices = [c for c in _choices(known, one.lines.sizes.values()) if kv is None or c.get(_KV, kv) == kv]
-    specs = [s for sizes in choices if (s := solved(one.lines, one.variant.stays, shapes, sizes)) is not None]
+    specs = [s for sizes in choices if (s := _of_sizes(one, shapes, sizes)) is not None]
     if is_asked and not specs:
         raise UsageError(f"{heads} heads do not fit the shapes of {one.variant.name}.", "correct --heads.")
     if not specs or not one.lines.sizes or (len(specs) == 1 and all(known.values())):
         return specs[0] if specs else None
-    spec = solved(one.lines, one.variant.stays, shapes, {} if len(specs) > 1 else choices[0])
+    spec = _of_sizes(one, shapes, {} if len(specs) > 1 else choices[0])
     is_open = len(numbers) == 1 and not is_asked
     hint = "--heads N moves them" if is_open else "a config.json beside the file tells it"
     return spec and replace(spec, stays=(*spec.stays, f"{_STAY}; {hint}"))
+
+
+def _of_sizes(one: _Match, shapes: Shapes, numbers: Mapping[str, int]) -> Spec | None:
+    lines, stays = one.lines, one.variant.stays
+    spec = solved(lines, stays, shapes, numbers)
+    if spec is None or one.turned is None:
+        return spec
+    known = solve_sizes(spec, {name: shapes[name] for name in spec.axes})
+    turned = replace(lines, axes={**lines.axes, **one.instead})
+    spec = solved(turned, stays, shapes, numbers, known)
+    return with_turns(spec, one.turned, lines.names, lines.layers) if spec else None
+
+
+def _turning(one: _Match, called: Mapping[str, str], checkpoint: Checkpoint) -> _Match | None:
+    """The match with the lines in which what may turn does; None where the template does not tell."""
+    turned, untied, names = one.variant.turned, one.variant.untied, one.lines.names
+    if untied and untied.head in names:
+        head, embedding = (called[names[name]] for name in (untied.head, untied.embedding))
+        turned = untied if _is_untied(checkpoint, head, embedding, untied.is_tied_by_default) else turned
+    if turned is None:
+        return None
+    instead = {names[n]: text for n, text in turned.expanded(one.lines.layers).items() if n in names}
+    return replace(one, turned=turned, instead=instead)
+
+
+def _is_untied(checkpoint: Checkpoint, head: str, embedding: str, is_tied_by_default: bool) -> bool:
+    """Whether a head is a tensor of its own: by the config.json, or where there is none by its numbers."""
+    told = checkpoint.config.get("tie_word_embeddings")
+    if told is None and "model_type" in checkpoint.config:
+        told = is_tied_by_default
+    if told is not None or checkpoint.infos[head].tied_to:
+        return told is False and not checkpoint.infos[head].tied_to
+    return bool((checkpoint[head] != checkpoint[embedding]).any())
 
 
 def configured(config: Mapping[str, object], keys: Collection[str]) -> int | None:
@@ -128,11 +172,13 @@ def _choices(known: Mapping[str, int | None], wanted: Collection[str]) -> Iterat
 
 
 def solved(
-    lines: Expansion, stays: Collection[str], shapes: Shapes, numbers: Mapping[str, int]
-) -> Spec | None:
+    lines: Expansion, stays: Collection[str], shapes: Shapes, numbers: Mapping[str, int],
+    sizes_known: Mapping[str, int] = MappingProxyType({}),
+) -> Spec | None:  # fmt: skip
     """The spec of lines for a file's shapes and numbers of heads; None where these contradict them.
 
-    Axes with a number of heads that is not given stay in place, and so do the groups in `stays`.
+    Axes with a number of heads that is not given stay in place, and so do the groups in `stays`. Of some
+    groups the sizes may be known otherwise.
     """
     sizes = {_word(group): numbers.get(text) for group, text in lines.sizes.items()}
     known = {group: n for group, n in sizes.items() if n is not None}
@@ -143,6 +189,7 @@ def solved(
         beside |= opaque
     spec = Spec(axes, basis=Basis.TEMPLATE)
     groups = set(spec.groups())
+    known = {**sizes_known, **known}
     spec = replace(spec, sizes={group: n for group, n in known.items() if group in groups})
     try:
         found = solve_sizes(spec, {name: shapes[name] for name in axes})

@@ -15,15 +15,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 def meet(a: Spec, b: Spec, shapes: Shapes) -> Spec | None:
     r"""What moves in both: groups that differ stay in place, and marks that differ are taken off.
 
-    Groups are compared by name. None where what is left differs all the same. Where one of the two is
-    right, the result is right, though less may move.
+    Groups are compared by name and kind. None where what is left differs all the same. Where one of the two
+    is right, the result is right, though less may move.
 
     >>> a, b = Spec.parse('[axes]\n"w" = "k r"'), Spec.parse('[axes]\n"w" = "+k 3"')
     >>> print(meet(a, b, {"w": (2, 3)}).groups())
     ('k',)
     """
     sizes = {**solve_sizes(a, shapes), **solve_sizes(b, shapes)}
-    held: set[str] = set()
+    held = _turning_otherwise(a, b)
     while True:
         a, b = (one.holding({g: sizes[g] for g in held}) for one in (a, b))
         differing = _differing(a, b, shapes)
@@ -32,6 +32,16 @@ def meet(a: Spec, b: Spec, shapes: Shapes) -> Spec | None:
         if differing <= held:
             return None
         held |= differing
+
+
+def _turning_otherwise(a: Spec, b: Spec) -> set[str]:
+    """The groups of other kinds in the two, and those that turn where the gains of norms are not the same."""
+    groups = {g for g in {**a.kinds, **b.kinds} if a.kinds.get(g) is not b.kinds.get(g)}
+    if (a.gains, a.plus_one) == (b.gains, b.plus_one):
+        return groups
+    undoing = [(one, n) for one in (a, b) for others in one.gains.values() for n in others]
+    streams = {str(axis) for one, n in undoing for axis in one.axes.get(n, ())}
+    return groups | (streams & (a.mixing | b.mixing))
 
 
 def _differing(a: Spec, b: Spec, shapes: Shapes) -> set[str]:

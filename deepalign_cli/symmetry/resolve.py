@@ -66,15 +66,19 @@ def resolve_spec(
     return spec
 
 
-def turning_spec(checkpoint: Checkpoint, given: Path | Spec | None = None, ask: Ask = no_network) -> Spec:
-    """The spec of a checkpoint in which groups turn: given, in the metadata, or told by the network (`ask`).
+def turning_spec(
+    checkpoint: Checkpoint, given: Path | Spec | None = None, ask: Ask = no_network, heads: int | None = None
+) -> Spec:
+    """The spec of a checkpoint in which groups turn.
+
+    The first that there is of: the one given, in the metadata, told by the network (`ask`), of a template.
 
     Raises:
-        SpecError: nothing says what may turn.
+        SpecError: nothing says what may turn. UsageError: `heads` does not fit the shapes.
     """
     spec = _given(checkpoint, given)
     if spec is None or not (spec.mixing or given):
-        spec = ask() or spec
+        spec = ask() or known_models.match(checkpoint, heads, turns=True) or spec
     if spec is None:
         raise SpecError(
             f"nothing says what may turn in '{checkpoint.path}'.",

@@ -15,25 +15,32 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deepalign_cli.symmetry.turned_lines import LAYER, TurnedLines, read_turned
+
 FORMAT = 1
 FOLDER = Path(__file__).with_name("templates")
-LAYER = "{i}"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The tensors of one class, by their whole names: axes, which may be absent, which groups stay."""
+    """The tensors of one class, by their whole names: axes, which may be absent, which groups stay.
+
+    `turned` is what turns, `untied` what turns where its head is not tied to the embedding; None where that
+    is not known.
+    """
 
     name: str
     also: tuple[str, ...]
     axes: Mapping[str, str]
     optional: frozenset[str]
     stays: frozenset[str]
+    turned: TurnedLines | None = None
+    untied: TurnedLines | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,10 +67,15 @@ class Template:
 
 @dataclass(frozen=True)
 class Expansion:
-    """A variant's lines for the layers that a file has: axes by tensor, and groups of a known number."""
+    """A variant's lines for the layers that a file has: axes by tensor, and groups of a known number.
+
+    `names` has the file's name of each of its tensors, by the template's; `layers` is the most of any kind.
+    """
 
     axes: Mapping[str, str]
     sizes: Mapping[str, str]
+    names: Mapping[str, str] = field(default_factory=dict)
+    layers: int = 0
 
 
 @cache
@@ -100,6 +112,8 @@ def _variant(name: str, entry: Mapping[str, Any], table: Mapping[str, Any]) -> V
         axes={**{before + pattern: text for pattern, text in body.items()}, **entry.get("axes", {})},
         optional=frozenset(optional | set(entry.get("optional", ()))),
         stays=frozenset(entry.get("stays", ())),
+        turned=read_turned(entry["turned"]) if "turned" in entry else None,
+        untied=read_turned(entry["untied"]) if "untied" in entry else None,
     )
 
 
@@ -122,22 +136,25 @@ def expansion(
         counts[before] = _layers(before, names)
         if not counts[before]:
             return None
-    for pattern, text in lines.items():
+    called: dict[str, str] = {}
+    for whole, (pattern, text) in zip(variant.axes, lines.items(), strict=True):
         copies = list(_copies(pattern, text, counts))
         present = sum(name in names for name, _ in copies)
         if present == len(copies):
             axes.update(copies)
+            before = whole.removesuffix(pattern)
+            called |= {before + name: name for name, _ in copies}
         elif present or pattern not in optional:
             return None
     if len(axes) < len(names):
         return None
-    most = range(max(counts.values(), default=1))
+    most = max(counts.values(), default=1)
     sizes = {
         group.replace(LAYER, str(i)): number
         for group, number in template.sizes.items()
-        for i in (most if LAYER in group else (0,))
+        for i in (range(most) if LAYER in group else (0,))
     }
-    return Expansion(axes, sizes)
+    return Expansion(axes, sizes, called, most)
 
 
 def _layers(before: str, names: Collection[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -21,14 +21,15 @@ from deepalign_cli.tracing.write import Traced, write
 
 def trace(
     module: nn.Module, example: Example, *, outputs: Sequence[str] = (), source: str = "a trace",
-    checked: bool = True, turns: bool = False, weights: Weights | None = None, progress: Progress = SILENT,
+    checked: bool = True, turns: bool = False, weights: Weights | None = None, last: Last | None = None,
+    progress: Progress = SILENT,
 ) -> Traced:  # fmt: skip
     """The symmetry of a module in evaluation mode, by what its operations demand.
 
     `outputs` names those that count, where the module returns several by name. The spec is sound for the
     path that the example takes; with `checked` random elements of it are tried in float64 besides, and
     groups that fail stay in place. It is run with `weights` (by the module's names), or with its own, made
-    random; on "meta" with fresh ones. With `turns` what may turn is found, too.
+    random; on "meta" with fresh ones. With `turns` what may turn is found, too. `last` keeps the program.
 
     Raises:
         SpecError: the module cannot be exported with these inputs, or not be run for the check.
@@ -44,9 +45,34 @@ def trace(
         traced = after_check(traced, check(traced.spec, module, example, trial=trial))
         traced = replace(traced, spec=with_phases(program, traced.spec, trial))
         progress(0.3)
+        if last is not None:
+            last.program, last.traced = program, traced
         if turns:
             traced = replace(traced, turned=turning(program, traced.spec, trial).spec)
     return traced
+
+
+@dataclass
+class Last:
+    """The program of the module that was traced last, and its trace; `about` says which one it was."""
+
+    about: str = ""
+    program: Program | None = None
+    traced: Traced | None = None
+
+    def turned(
+        self, module: nn.Module, example: Example, outputs: Sequence[str], weights: Weights | None
+    ) -> Traced | None:
+        """The trace with what turns, of the same module: it is not exported again. None where none is kept.
+
+        Raises:
+            SpecError: the module cannot be run.
+        """
+        if self.program is None or self.traced is None:
+            return None
+        with _evaluating(module):
+            trial = Trial(module, example, outputs, weights=weights)
+            return replace(self.traced, turned=turning(self.program, self.traced.spec, trial).spec)
 
 
 def label(program: Program, source: str = "a trace") -> Traced:

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import deepalign_cli as da
+from deepalign_cli.models.example import Example
 from deepalign_cli.symmetry.spec import parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.tracing import pipeline
 from tests.cli.subjects import by_method
 from tests.operations.making import deepalign, metadata, save, tensors
 from tests.symmetry.builders import seeded, shapes_of
+from tests.tracing.quick import Quick
 from tests.turning_nets import VOCAB, PreNorm, Rms, shaken_, tokens
 
 FACTORY = """
@@ -186,6 +189,24 @@ def test_several_networks_are_merged_by_rotations(folder: Path) -> None:
     done = deepalign("merge", *names, *ROTATIONS, "--spec", "spec.toml", "-o", "m.safetensors", "--json")
     assert done.code == 0, done.err
     assert apart(file("a"), file("m")) < 1e-4
+
+
+def test_the_default_hands_over_and_exports_the_network_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = []
+
+    def export(module: nn.Module, example: Example, outputs: tuple[str, ...]) -> Quick:
+        exported.append(module)
+        return Quick(PreNorm(Rms), *example.args)  # the module itself has no memory
+
+    monkeypatch.setattr(pipeline, "export", export)
+    how = ["--model", "net.py:make", "--no-dream", "-o", "out.safetensors", "--json"]
+    done = deepalign("align", "a.safetensors", "c.safetensors", *how)
+    assert done.code == 0, done.err
+    assert done.json["method"] == "rotations"
+    assert len(exported) == 1
+    assert apart(file("c"), file("out")) < 1e-5
 
 
 @pytest.mark.slow

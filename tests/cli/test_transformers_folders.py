@@ -109,18 +109,42 @@ def test_the_second_time_the_trace_is_there(tmp_path: Path, monkeypatch: pytest.
     assert first["basis"] == "traced and checked"
 
 
-def test_without_transformers_it_is_said_that_the_network_was_not_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["deepalign", "rotations"])
+def test_without_transformers_heads_and_streams_turn_by_a_template(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepalign_cli.operations import trace
+    a, b = (saved("LlamaForCausalLM", seed, tmp_path) for seed in (0, 1))
+    before = transformers.AutoModelForCausalLM.from_pretrained(b, dtype=torch.float64).eval()
+    with monkeypatch.context() as hidden:
+        _hide_transformers(hidden)
+        done = deepalign("align", a, b, "-m", method, "-o", f"{tmp_path / 'c'}/", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["method"], done.json["basis"]) == ("rotations", "template")
+    assert any("what may move is from the template llama" in note for note in done.json["notes"])
+    groups = done.json["groups"]
+    assert groups["stream"]["moved"] == groups["stream"]["size"] == 32
+    after = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float64).eval()
+    tokens = torch.arange(20).reshape(2, 10)
+    with torch.no_grad(), Wide():
+        x, y = (model(tokens).logits for model in (before, after))
+    assert float((x - y).abs().max()) <= 1e-5 * float(x.abs().max())  # the file is in single precision
 
-    a = saved("BertForSequenceClassification", 0, tmp_path)
+
+def _hide_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepalign_cli.operations import trace
 
     def version(name: str) -> str:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(trace, "version", version)
     monkeypatch.setitem(sys.modules, "transformers", None)
+
+
+def test_without_transformers_it_is_said_that_the_network_was_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = saved("BertForSequenceClassification", 0, tmp_path)
+    _hide_transformers(monkeypatch)
     done = deepalign("inspect", a, "--json")
     assert done.code == 0, done.err
     assert done.json["basis"] == "template"

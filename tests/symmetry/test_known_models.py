@@ -219,7 +219,7 @@ def test_the_shapes_tell_the_heads_of_keys(parent: Path) -> None:
 
     assert spec is not None
     assert spec.sizes["layers.0.self_attn.heads"] == SIZE.kv
-    assert spec.sizes["layers.0.self_attn.heads.2"] == SIZE.heads // SIZE.kv
+    assert spec.sizes["layers.0.self_attn.queries"] == SIZE.heads // SIZE.kv
 
 
 def test_reading_templates_imports_no_torch() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from deepalign_cli.symmetry.axes import format_axes
 from deepalign_cli.symmetry.meet import meet
-from deepalign_cli.symmetry.spec import Spec
+from deepalign_cli.symmetry.spec import Spec, parse_spec
 
 SHAPES = {"up": (4, 6), "down": (6, 4)}
 
@@ -45,3 +45,29 @@ def test_groups_that_one_ties_and_the_other_does_not() -> None:
     b = Spec.parse('[axes]\nx = "k 3"\ny = "j 3"')
 
     assert meet(a, b, {"x": (5, 3), "y": (5, 3)}) == Spec({})
+
+
+TURNED = """
+[kinds]
+s = "orthogonal"
+vo = "orthogonal"
+[gains]
+norm = ["v"]
+[axes]
+embed = "9 s"
+v = "h*vo s"
+o = "s h*vo"
+"""
+WIDTHS = {"embed": (9, 5), "norm": (5,), "v": (6, 5), "o": (5, 6)}
+
+
+def test_what_turns_in_both_turns_and_what_does_not_stays() -> None:
+    a = parse_spec(f"{TURNED}[sizes]\nh = 2\n")
+    still = parse_spec(TURNED.replace('s = "orthogonal"\n', "").replace('[gains]\nnorm = ["v"]\n', "")
+                       + 'norm = "s"\n[sizes]\nh = 2\n')  # fmt: skip
+    more = parse_spec(f'plus_one = ["norm"]\n{TURNED}[sizes]\nh = 2\n')
+    assert meet(a, a, WIDTHS) == a
+    for other in (still, more):
+        both = meet(a, other, WIDTHS)
+        assert both is not None
+        assert (both.groups(), both.mixing, both.gains) == (("h", "vo"), {"vo"}, {})

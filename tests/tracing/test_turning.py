@@ -13,6 +13,7 @@ from deepalign_cli.models.example import Example
 from deepalign_cli.symmetry.kinds import CENTRED, HALF_TURNS, NEIGHBOURS, ORTHOGONAL, ROTARY, SORTED, Kind
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.tracing import pipeline
 from deepalign_cli.tracing.check import Trial
 from deepalign_cli.tracing.pipeline import label, trace
 from deepalign_cli.tracing.turning import turning
@@ -246,6 +247,24 @@ def test_a_wide_proposal_falls_back_to_what_the_network_allows() -> None:
     """A norm without gains does not say that it centres: the trial does."""
     spec, _ = turned(shaken_(PreNorm(lambda n: nn.LayerNorm(n, elementwise_affine=False))))
     assert spec.kinds["stream"] is CENTRED
+
+
+def test_what_turns_is_found_of_a_program_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = []
+
+    def export(module: nn.Module, example: Example, outputs: tuple[str, ...]) -> Quick:
+        exported.append(module)
+        return Quick(module, *example.args)
+
+    monkeypatch.setattr(pipeline, "export", export)
+    module, example, last = shaken_(PreNorm(Rms)), Example((tokens(),)), pipeline.Last()
+    assert last.turned(module, example, (), None) is None
+    plain = trace(module, example, last=last)
+    later = last.turned(module, example, (), None)
+    assert later is not None
+    assert len(exported) == 1
+    assert later == trace(module, example, turns=True)
+    assert plain == replace(later, turned=None)
 
 
 @pytest.mark.slow
