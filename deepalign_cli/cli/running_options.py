@@ -98,7 +98,7 @@ class RunningOptions(ModelOptions):
     )
     dream: int | None = option(
         "How many inputs to dream, in the place of --data; 128 by default. Without any of these options, "
-        "networks with BatchNorm and language models dream of 64 by themselves, in 40 steps.",
+        "networks with BatchNorm and language models dream of up to 64 by themselves.",
         min=2,
     )
     dream_steps: int | None = option("How many steps to dream in; 60 by default.", min=1)

@@ -30,10 +30,11 @@ class Budget:
     steps: int
 
 
-QUICK = Budget(64, 40)  # enough to match units by; a large image shows as much as many small ones
+QUICK = Budget(64, 80)  # enough to match units by
+_HASTY = 40  # steps of networks for which QUICK would take too long
 CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
-_PLACES = 25_600  # of all images together, and ...
-_FEWEST = 8  # ... images
+_WORK = 4e11  # entries of the network x places of all inputs x steps: seconds on a core
+_FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
 _TEXTS = 256
 
@@ -79,10 +80,12 @@ def topic_of(ensemble: Ensemble) -> Topic:
     return Topic.CLASSES if out.ndim == 2 and out.shape[1] > 1 else Topic.NOISE
 
 
-def quick_budget(shape: tuple[int, ...]) -> Budget:
-    """What inputs of a shape need to match units by them."""
-    fitting = _PLACES // max(1, math.prod(shape[1:]))
-    return Budget(min(QUICK.count, max(_FEWEST, fitting)), QUICK.steps)
+def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
+    """What networks of so many entries, on inputs of a shape, can afford to match units by."""
+    fitting = int(_WORK / (QUICK.steps * max(1, math.prod(shape[1:])) * max(1, entries)))
+    if fitting < _FEWEST:
+        return Budget(_FEWEST, _HASTY)
+    return Budget(min(QUICK.count, fitting), QUICK.steps)
 
 
 def ample_budget(topic: Topic, shape: tuple[int, ...]) -> Budget:

@@ -71,7 +71,11 @@ class Dreamer:
     @property
     def is_cheap(self) -> bool:
         """Whether the networks are so small that dreams are worth their time without being asked for."""
-        return sum(info.numel for info in self.checkpoints[0].infos.values()) <= MOST_ENTRIES
+        return self._entries <= MOST_ENTRIES
+
+    @property
+    def _entries(self) -> int:
+        return sum(info.numel for info in self.checkpoints[0].infos.values())
 
     def testbed(self, progress: Progress = SILENT) -> Testbed:
         """The network and the dreams, with the divergence from the networks' outputs as the loss.
@@ -120,7 +124,7 @@ class Dreamer:
     @property
     def _budget(self) -> Budget:
         """As the user says; who asks for dreams gets careful ones."""
-        usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape)
+        usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape, self._entries)
         if self._is_trained_on and self._topic in (Topic.NOISE, Topic.TEXT):
             usual = ample_budget(self._topic, self._ensemble.shape)
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)

@@ -30,7 +30,7 @@ def test_modules_with_batchnorm_dream_by_themselves() -> None:
     a, b = _module(0), _module(1)
     alignment = da.align(a, b)
 
-    assert any("of what BatchNorm remembers, in 40 steps" in note for note in alignment.notes)
+    assert any("of what BatchNorm remembers, in 80 steps" in note for note in alignment.notes)
     x = images(5)
     expected = b(x)
     b.load_state_dict(alignment.apply(b.state_dict()))

@@ -33,7 +33,7 @@ def test_networks_with_batchnorm_dream_by_themselves(ends: tuple[Path, Path], tm
     out = tmp_path / "o.safetensors"
     done = deepalign("align", *ends, "-o", out, "--json")
 
-    told = "inputs were dreamed: 64 of 1x8x8 of what BatchNorm remembers, in 40 steps"
+    told = "inputs were dreamed: 64 of 1x8x8 of what BatchNorm remembers, in 80 steps"
     assert any(note.startswith(told) for note in done.json["notes"])
     assert "on dreams" in done.json["why"]
     moved, x = tensors(out), torch.randn(5, 1, 8, 8)

@@ -36,10 +36,18 @@ def test_dreams_say_what_they_are_of(outputs: int) -> None:
     assert dreams.says == {1: "4 of 6 of noise", 3: "4 of 6 of classes, in 2 steps"}[outputs]
 
 
-def test_fewer_large_images_show_as_many_places() -> None:
+def test_the_larger_networks_and_inputs_are_the_less_is_dreamed() -> None:
     shapes = ((784,), (3, 14, 14), (1, 28, 28), (3, 64, 64), (3, 224, 224))
-    assert [quick_budget(shape).count for shape in shapes] == [64, 64, 32, 8, 8]
-    assert quick_budget((3, 224, 224)).steps == QUICK.steps
+    budgets = [quick_budget(shape, 100_000) for shape in shapes]
+    assert [(budget.count, budget.steps) for budget in budgets] == [
+        (64, 80),
+        (64, 80),
+        (63, 80),
+        (12, 80),
+        (8, 40),
+    ]
+    assert quick_budget((1, 28, 28), 10_000) == QUICK
+    assert quick_budget((1, 28, 28), 10**9) == Budget(8, 40)
 
 
 def test_a_network_that_gives_nan_is_told() -> None:
