@@ -135,6 +135,8 @@ def test_every_json_key_is_documented(
         "relative_error",
         "worst",
         "modules",
+        "own",
+        "vocabulary",
     } | prediction
     assert keys <= documented("JSON") | documented(words[0])
     assert documented(words[0]) - optional <= keys
