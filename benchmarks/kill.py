@@ -13,13 +13,12 @@ import argparse
 import multiprocessing
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,18 +31,7 @@ from deepalign_cli.operations.merged_folder import merge_folder
 from deepalign_cli.operations.settings import Settings
 
 TENSOR_MB = 10
-# Writes files of one value each, 1, 2, 3 ..., over and over; says so before the first and after each.
-WRITER = """
-import sys, torch
-from deepalign_cli.checkpoint import Entry, write_safetensors
-path, count, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-entries = [Entry(f"t{i}", "F32", (250, 10_000)) for i in range(count)]
-print("ready", flush=True)
-for value in range(first, first + 10_000):
-    tensor = torch.full((250, 10_000), float(value))
-    write_safetensors(path, entries, lambda name: tensor, {"value": str(value)}, force=value > first)
-    print(value, flush=True)
-"""
+FORK = multiprocessing.get_context("fork")  # which need not import torch again
 
 
 @dataclass
@@ -77,23 +65,43 @@ def kill_writes(folder: Path, *, times: int, megabytes: int, seed: int) -> Repor
     return report
 
 
-def _start(target: Path, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(target), str(count), "1"]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    assert writer.stdout is not None
-    if writer.stdout.readline() != "ready\n":
-        raise RuntimeError("the writer did not start")
-    return writer
+class _Writer:
+    """A process that writes files of one value each, 1, 2, 3 ..., over and over."""
+
+    def __init__(self, target: Path, count: int) -> None:
+        self.told = FORK.SimpleQueue()  # 0 before the first write, and the value after each
+        self.process = FORK.Process(target=self._work, args=(target, count))
+        self.process.start()
+        self.told.get()
+
+    def _work(self, target: Path, count: int) -> None:
+        entries = [Entry(f"t{i}", "F32", (250, 10_000)) for i in range(count)]
+        self.told.put(0)
+        for value in range(1, 10_000):
+            tensor = torch.full((250, 10_000), float(value))
+            write_safetensors(target, entries, lambda _, w=tensor: w, {"value": str(value)}, force=value > 1)
+            self.told.put(value)
+
+    def kill(self) -> int:
+        """Kill it; the value that it had written last."""
+        return _killed(self.process, self.told)
+
+
+def _killed(process: Any, told: Any) -> int:
+    process.kill()
+    process.join()
+    finished = 0
+    while not told.empty():
+        finished = told.get()
+    return finished
 
 
 def _one_write(folder: Path, count: int) -> float:
-    target = folder / "target.safetensors"
-    with _start(target, count) as writer:
-        assert writer.stdout is not None
-        start = time.perf_counter()
-        writer.stdout.readline()
-        seconds = time.perf_counter() - start
-        writer.kill()
+    writer = _Writer(folder / "target.safetensors", count)
+    start = time.perf_counter()
+    writer.told.get()
+    seconds = time.perf_counter() - start
+    writer.kill()
     for file in folder.iterdir():
         file.unlink()
     return seconds
@@ -101,11 +109,9 @@ def _one_write(folder: Path, count: int) -> float:
 
 def _kill_one(target: Path, count: int, delay: float) -> int:
     """The number of writes that the writer had reported when it was killed."""
-    with _start(target, count) as writer:
-        assert writer.stdout is not None
-        time.sleep(delay)
-        writer.send_signal(signal.SIGKILL)
-        return len(writer.stdout.readlines())
+    writer = _Writer(target, count)
+    time.sleep(delay)
+    return writer.kill()
 
 
 def _judge(target: Path, count: int, finished: int, report: Report) -> None:
@@ -186,23 +192,17 @@ def merged(folder: Path, number: int) -> JobReport:
 
 def _kill_merging(folder: Path, delay: float) -> int:
     """Kill a process that merges over and over; how many merges it had finished."""
-    context = multiprocessing.get_context("fork")  # which need not import torch again
-    told = context.SimpleQueue()
+    told = FORK.SimpleQueue()
 
     def work() -> None:
         for number in range(1, 10_000):
             merged(folder, number)
             told.put(number)
 
-    process = context.Process(target=work)
+    process = FORK.Process(target=work)
     process.start()
     time.sleep(delay)
-    process.kill()
-    process.join()
-    finished = 0
-    while not told.empty():
-        finished = told.get()
-    return finished
+    return _killed(process, told)
 
 
 def _judge_folder(out: Path, count: int, finished: int, report: Report) -> None:
