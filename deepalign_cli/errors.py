@@ -33,6 +33,10 @@ class OutputError(DeepalignError, code="output"):
     """The output could not be written (disk full, no permission, missing folder)."""
 
 
+class ClusterError(DeepalignError, code="cluster"):
+    """A cluster does not answer, has lost its workers, or does not see the files."""
+
+
 class Interrupted(DeepalignError, code="interrupted", exit_code=130):
     """Ctrl-C was pressed; the hint says what is left of the work. The exit code is 128 + SIGINT."""
 

@@ -23,7 +23,7 @@ from deepalign_cli.parameters import Parameter
 # What commands that align, and the Python face, have as options of their own: no row may call its so.
 RESERVED = frozenset((
     "a", "activation", "alignment", "alpha", "arguments", "b", "base", "base_a", "base_b", "batch_size",
-    "combine", "csv", "data", "design", "device", "dream", "dream_steps", "dry_run", "dtype",
+    "combine", "csv", "data", "design", "device", "dream", "dream_steps", "dry_run", "dtype", "engine",
     "figure_width", "font", "force", "grey", "heads", "help", "input_shape", "inputs", "json", "key",
     "kinds", "label", "limit", "loss", "m", "max_barrier", "max_shard_size", "method", "model",
     "model_arg", "networks", "no_dream", "normalise", "o", "offline", "onto", "out", "output", "partial",

@@ -2,11 +2,16 @@
 
 import sys
 import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from tests import checked
+
+if TYPE_CHECKING:
+    from deepalign_cli.cluster import Cluster
 
 # Before anything imports the package: every signature's types and shapes are checked from here on.
 assert not any(name.partition(".")[0] == "deepalign_cli" for name in sys.modules)
@@ -63,6 +68,15 @@ def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator["Cluster"]:
+    """Two workers of this machine, for all tests that need some."""
+    from deepalign_cli.cluster import connected
+
+    with connected("dask", 2) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

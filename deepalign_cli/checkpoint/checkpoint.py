@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.checkpoint.files import Stamp, open_unchanged
 from deepalign_cli.checkpoint.hashing import sha256_of_files
@@ -91,6 +91,21 @@ class Checkpoint(_Base):
 
     def __contains__(self, name: object) -> bool:
         return name in self.infos
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a copy in another process needs, perhaps on another host."""
+        proxy = MappingProxyType
+        return {k: dict(v) if isinstance(v, proxy) else v for k, v in self.__dict__.items()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """A copy that reads the files as they are seen here.
+
+        Raises CheckpointError where one is not the file that was opened.
+        """
+        self.__dict__.update(state)
+        for name in ("infos", "metadata", "config"):
+            setattr(self, name, MappingProxyType(state[name]))
+        self._stamps = {path: stamp.seen_at(path) for path, stamp in state["_stamps"].items()}
 
     def __eq__(self, other: object) -> bool:
         return self is other

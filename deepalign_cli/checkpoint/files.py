@@ -27,6 +27,20 @@ class Stamp:
     def of(cls, status: os.stat_result) -> Stamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
+    def seen_at(self, path: Path) -> Stamp:
+        """The stamp of the same file as this host sees it, where devices and inodes may have other numbers.
+
+        Raises CheckpointError where it is not there, or not of the same size and time.
+        """
+        hint = "all hosts must see the same files at the same paths"
+        try:
+            now = Stamp.of(path.stat())
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read on another host: {error.strerror}", hint) from None
+        if (now.size, now.modified) != (self.size, self.modified):
+            raise CheckpointError(f"{path} is another file on another host", hint)
+        return now
+
 
 @contextmanager
 def open_regular(path: Path, buffering: int = -1) -> Iterator[tuple[BinaryIO, Stamp]]:

@@ -16,6 +16,7 @@ from deepalign_cli.checkpoint.atomic import atomic_file
 from deepalign_cli.checkpoint.entry import Entry, code_of, encode_header
 from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.targets import check_output
+from deepalign_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,23 @@ class PlacedFile:
         if len(final) != len(self._header):
             raise ValueError(f"the final header has {len(final)} bytes instead of {len(self._header)}")
         pwrite_all(self._file, final, 0)
+
+
+def rewrite_metadata(path: Path, entries: Sequence[Entry], metadata: Mapping[str, str]) -> None:
+    """Write the header of a whole file again, with metadata of the same length, and bring it to the disk.
+
+    Raises ValueError where they are of another length; OutputError where it cannot be written.
+    """
+    final = encode_header(entries, metadata)
+    try:
+        with path.open("r+b") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if len(final) != 8 + size:
+                raise ValueError(f"the final header has {len(final)} bytes instead of {8 + size}")
+            pwrite_all(file.fileno(), final, 0)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", "check the folder") from None
 
 
 @contextmanager

@@ -40,7 +40,7 @@ _LIMIT = 1_000_000
 _HINT = "docs/cli.md describes recipes: the options of merge, with _ for -, and inputs."
 # What says how a result is shown or shared, not what it is; and a name that is old.
 _NO_KEYS = frozenset((
-    "dry_run", "force", "help", "json", "offline", "path", "private", "push", "quiet", "recipe",
+    "dry_run", "engine", "force", "help", "json", "offline", "path", "private", "push", "quiet", "recipe",
     "save_recipe", "yes",
 ))  # fmt: skip
 _EXCLUDE = (("alpha", "weights"),)  # each takes the place of the other

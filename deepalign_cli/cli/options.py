@@ -13,6 +13,7 @@ from deepalign_cli.checkpoint.hub import set_offline
 from deepalign_cli.checkpoint.sharding import parse_size
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cluster import parse_engine
 from deepalign_cli.errors import UsageError
 from deepalign_cli.symmetry.kinds import Kind, parse_kinds
 from deepalign_cli.symmetry.spec import Activation
@@ -118,17 +119,33 @@ class ShardOptions(AlignedOptions):
         """
         if self.max_shard_size is not None and not is_folder:
             raise UsageError("--max-shard-size is for folders.", "write -o OUT/ for a folder.")
-        given = {"max_shard": self.max_shard_size, "threads": getattr(self, "threads", None)}
-        return {name: value for name, value in given.items() if value is not None}
+        return {} if self.max_shard_size is None else {"max_shard": self.max_shard_size}
 
 
 @dataclass(frozen=True)
 class WeightsOptions(ShardOptions):
-    """The same for commands that do so in threads."""
+    """The same for commands that do so in threads, or let workers do it."""
 
     threads: int | None = option(
         "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
     )
+    engine: str | None = option(
+        "Let the workers of Dask write the shards of a folder: processes of this machine, or those of a "
+        "scheduler at an address. All hosts must see inputs and output at the same paths.", OUTPUT,
+        metavar="dask[://HOST:PORT]", parser=parse_engine,
+    )  # fmt: skip
+
+    def writing(self, *, is_folder: bool) -> dict[str, Any]:
+        """What a job is given of these.
+
+        Raises:
+            UsageError: shards or workers are asked for where one file is written.
+        """
+        if self.engine is not None and not is_folder:
+            raise UsageError("--engine is for folders.", "write -o OUT/ for a folder.")
+        threads = 1 if self.engine is not None and self.threads is None else self.threads  # of one task
+        given = {"threads": threads, "engine": self.engine}
+        return super().writing(is_folder=is_folder) | {n: v for n, v in given.items() if v is not None}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import typer
 from deepalign_cli.cli.grouped import flag, option, required
 from deepalign_cli.cli.options import ShowOptions
 from deepalign_cli.cli.output import Output
+from deepalign_cli.cluster import parse_engine
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.train import TrainReport
@@ -44,6 +45,11 @@ class ZooOptions(DataOptions):
         "and how its inputs are prepared."
     )
     device: str = option(_DEVICE, default="cpu", metavar="cpu|cuda|mps")
+    engine: str | None = option(
+        "Let the workers of Dask train, a family each in one thread: processes of this machine, or those of "
+        "a scheduler at an address. All hosts must see data and zoo at the same paths.",
+        metavar="dask[://HOST:PORT]", parser=parse_engine,
+    )  # fmt: skip
 
 
 def zoo(recipe: Recipe, *, how: ZooOptions, show: ShowOptions) -> None:
@@ -60,7 +66,7 @@ def zoo(recipe: Recipe, *, how: ZooOptions, show: ShowOptions) -> None:
     from deepalign_cli.operations.train import make_zoo
 
     with output.progress("training the zoo") as progress:
-        report = make_zoo(recipe, how.data, how.out, progress, how.networks, how.device)
+        report = make_zoo(recipe, how.data, how.out, progress, how.networks, how.device, how.engine)
     text = (
         f"{report.networks} networks of {report.families} families in {report.output}, "
         f"in {report.seconds:.1f} s"

@@ -13,8 +13,8 @@ from deepalign_cli.aligners.artifact import save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
+from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session, measured_for
@@ -68,7 +68,7 @@ def write_aligned_folder(job: Job, session: Session, started: float, progress: P
     shards = shards_of(session.fit.wholes[1], None, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
-        output = output_of(job, shards, stack)
+        output = output_of(job, shards, stack, session.files)
         finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
         alignments = session.alignments(progress=finding)
         (report,) = write_aligned(job, session, alignments, [output], hashes, started, progress)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import check_output
-from deepalign_cli.checkpoint.hub import shown_source
+from deepalign_cli.checkpoint.hub import is_reference, shown_source
 from deepalign_cli.checkpoint.sharding import MAX_SHARD
 from deepalign_cli.checkpoint.targets import real_target
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import NAIVE, Settings
-from deepalign_cli.operations.threads import usable_cores
+from deepalign_cli.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Job:
     network is repaired on. `reads` are files that are read besides: no output may take their place.
     `recipe` has the lines on options of the recipe that metadata and cards hold.
     Weights are written by so many `threads`; in a folder in files of at most `max_shard` bytes; by `merge`
-    with floating-point tensors of the type `dtype`, a code of safetensors.
+    with floating-point tensors of the type `dtype`, a code of safetensors. With an `engine` the files of a
+    folder are written by the workers of a cluster.
     """
 
     inputs: tuple[Path, ...]
@@ -43,6 +44,7 @@ class Job:
     threads: int = field(default_factory=usable_cores)
     max_shard: int = MAX_SHARD
     dtype: str | None = None
+    engine: str | None = None
 
     @property
     def untouchable(self) -> tuple[Path, ...]:
@@ -61,7 +63,10 @@ class Job:
         Raises:
             DeepalignError: an input cannot be read, or does not fit the others.
         """
-        session = Session(self.inputs, self.settings, self.running, self.alignments, measured=measured)
+        inputs = self.inputs
+        if self.engine is not None:  # other hosts work in other folders
+            inputs = tuple(path if is_reference(path) else path.absolute() for path in inputs)
+        session = Session(inputs, self.settings, self.running, self.alignments, measured=measured)
         return replace(self, inputs=tuple(checkpoint.path for checkpoint in session.inputs)), session
 
 

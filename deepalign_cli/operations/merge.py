@@ -17,19 +17,19 @@ from deepalign_cli.combiners.combiner import Combine, Combiner
 from deepalign_cli.combiners.rules import WeightRule, ruled
 from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
+from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session, measured_for
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.stream import Stream
-from deepalign_cli.operations.threads import usable_cores
 from deepalign_cli.parameters import load
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
+from deepalign_cli.threads import usable_cores
 from deepalign_cli.vocabulary.modes import Tokens
 from deepalign_cli.vocabulary.other_rows import notes_on_tokens
 

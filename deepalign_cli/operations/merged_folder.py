@@ -12,10 +12,10 @@ from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.companions import companions, name_dtype
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import MissingExtra
+from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.job import Job, Report, check_kept
-from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
@@ -70,7 +70,7 @@ def write_folder(
     shards = shards_of(session.fit.layout, job.dtype, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes(session.inputs) as hashes:
-        output = output_of(job, shards, stack)
+        output = output_of(job, shards, stack, session.files)
         aligning = progress.part(0.0 if job.only_streams else _ALIGNING, "aligning")
         merge = Merge(session, merging, job.repair, aligning, dtype=job.dtype, threads=job.threads)
         cost = _cost(merge, progress)

@@ -10,9 +10,9 @@ from types import TracebackType
 
 from deepalign_cli.checkpoint import Checkpoint, tied_metadata
 from deepalign_cli.checkpoint.keys import DESIGN_KEY, PREPARATION_KEY
-from deepalign_cli.operations.threads import usable_cores
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import spec_metadata
+from deepalign_cli.threads import usable_cores
 from deepalign_cli.version import __version__
 
 _UNKNOWN = "0" * 64

@@ -22,7 +22,7 @@ from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_file
 from deepalign_cli.checkpoint.sharding import Shard
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.errors import DeepalignError, Interrupted, OutputError
+from deepalign_cli.errors import ClusterError, DeepalignError, Interrupted, OutputError
 from deepalign_cli.operations.output_folder import publish, reported
 from deepalign_cli.operations.replaced_folder import replace_folder
 
@@ -42,10 +42,10 @@ class ResumableFolder:
     notes: list[str] = field(default_factory=list)
     finished: int = 0
 
-    def finish(self, shard: str, noted: Sequence[float]) -> None:
-        """Note that a shard is complete and on the disk."""
+    def finish(self, shard: str, noted: Sequence[float], digest: str | None = None) -> None:
+        """Note that a shard is complete and on the disk; `digest` is its sha256, where that is known."""
         path = self.place / shard
-        digest = sha256_of_file(path, Stamp.of(path.stat()))
+        digest = digest or sha256_of_file(path, Stamp.of(path.stat()))
         line = {"shard": shard, "size": path.stat().st_size, "sha256": digest, "noted": list(noted)}
         self.journal.write(json.dumps(line) + "\n")
         self.journal.flush()
@@ -62,7 +62,8 @@ def resumable_folder(
     It stays, for the same command to go on, where that is interrupted or cannot be written.
 
     Raises:
-        OutputError: it cannot be written, or another run is at it. UsageError: `folder` was made meanwhile.
+        OutputError: it cannot be written, or another run is at it. ClusterError: what writes is gone.
+        UsageError: `folder` was made meanwhile.
         Interrupted: Ctrl-C was pressed, and some shards are done.
     """
     target = real_target(folder)
@@ -86,12 +87,12 @@ def resumable_folder(
                 publish(hidden, target, folder) if is_new else replace_folder(hidden, target)
                 (target / JOURNAL).unlink(missing_ok=True)
         except BaseException as error:
-            if not opened.finished or not isinstance(error, OutputError | KeyboardInterrupt):
+            if not opened.finished or not isinstance(error, OutputError | ClusterError | KeyboardInterrupt):
                 shutil.rmtree(hidden, ignore_errors=True)
                 raise
             done = f"{opened.finished} of {len(shards)} shards are done: the same command goes on from there."
-            if isinstance(error, OutputError):
-                raise OutputError(error.message, f"{error.hint.removesuffix('.')}; {done}") from None
+            if isinstance(error, OutputError | ClusterError):
+                raise type(error)(error.message, f"{error.hint.removesuffix('.')}; {done}") from None
             raise Interrupted("Interrupted.", done) from None
 
 

@@ -84,6 +84,11 @@ class Session:
         """The others."""
         return self.inputs[1:]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that the inputs are read from."""
+        return [file for one in self.inputs for file in one.files]
+
     @cached_property
     def asked(self) -> Asked:
         """The reference's network, as far as anything says what it is."""
@@ -201,7 +206,7 @@ class Session:
         from deepalign_cli.operations.dreaming import check_saving
 
         spec = self.settings.spec
-        reads = [file for one in self.inputs for file in one.files] + list(self.saved)
+        reads = [*self.files, *self.saved]
         reads += [spec] if isinstance(spec, Path) else []
         check_saving(path, reads, force=self.settings.force)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -20,12 +20,16 @@ from deepalign_cli.checkpoint.open import read_file
 from deepalign_cli.checkpoint.placed import placed_file
 from deepalign_cli.checkpoint.sharding import INDEX, Shard, encode_index, split
 from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.cluster import Cluster, connected
+from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.replaced_folder import exchanged_folder
 from deepalign_cli.operations.resumable import ResumableFolder, resumable_folder
+from deepalign_cli.operations.spread import spread_shards
 from deepalign_cli.operations.stream import Stream, entries_of
 from deepalign_cli.progress import Progress
+from deepalign_cli.threads import usable_cores
 
 Hashed = Callable[[], tuple[str, ...]]
 
@@ -66,11 +70,16 @@ class OneFile:
 class Shards:
     """Several files and their index, in a folder that becomes `job.output` when `stack` is left.
 
-    What belongs beside the weights goes into `place` after they are written.
+    What belongs beside the weights goes into `place` after they are written. Where there is a `cluster`, its
+    workers write them.
     """
 
-    def __init__(self, job: Job, shards: Sequence[Shard], stack: ExitStack, *, is_new: bool) -> None:
+    def __init__(
+        self, job: Job, shards: Sequence[Shard], stack: ExitStack, cluster: Cluster | None = None, *,
+        is_new: bool,
+    ) -> None:  # fmt: skip
         self._job, self._shards, self._stack, self._is_new = job, shards, stack, is_new
+        self._write = partial(spread_shards, cluster) if cluster else _write_shards
         self.files = (*(shard.name for shard in shards), INDEX)
         self.notes: tuple[str, ...] = ()
         self.path = self.place = job.output
@@ -85,9 +94,10 @@ class Shards:
         folder = self._stack.enter_context(
             resumable_folder(self._job.output, plan, self._shards, is_new=self._is_new)
         )
-        self.place, self.notes = folder.place, tuple(folder.notes)
+        self.place = folder.place
         finish = partial(stream.finished, metadata, hashes, settings)
-        told = _write_shards(stream, folder, self._shards, metadata, finish, progress)
+        told = self._write(stream, folder, self._shards, metadata, finish, progress)
+        self.notes = tuple(folder.notes)
         write_bytes(folder.place / INDEX, encode_index(self._shards), force=True)
         return told
 
@@ -101,17 +111,29 @@ def shards_of(layout: Checkpoint, dtype: str | None, most: int) -> tuple[Shard, 
     return shards if len(shards) == 1 else split(entries_of(layout, dtype, implied=True), most)
 
 
-def output_of(job: Job, shards: Sequence[Shard], stack: ExitStack) -> WeightsTarget:
+def output_of(
+    job: Job, shards: Sequence[Shard], stack: ExitStack, files: Iterable[Path] = ()
+) -> WeightsTarget:
     """Where the weights of a folder go; that is complete when `stack` is left, or not at all.
 
+    `files` are the inputs', which the workers of an engine must see.
+
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written. UsageError: an engine has nothing to share out.
+        MissingExtra, ClusterError: the engine cannot be had.
     """
+    if len(shards) == 1 and job.engine is not None:
+        hint = "leave --engine out, or ask for smaller files: --max-shard-size 500MB."
+        raise UsageError("--engine shares out shards, and the weights are one file.", hint)
     if len(shards) == 1:
         is_in_the_way = os.path.lexists(job.output / INDEX)  # it would be read in place of the one file
         opened = exchanged_folder(job.output) if is_in_the_way else created_folder(job.output)
         return OneFile(job, stack.enter_context(opened) / shards[0].name)
-    return Shards(job, shards, stack, is_new=not real_target(job.output).exists())
+    target, cluster = real_target(job.output), None
+    if job.engine is not None:
+        cluster = stack.enter_context(connected(job.engine, usable_cores()))
+        cluster.check_shared(files, target.parent)
+    return Shards(job, shards, stack, cluster, is_new=not target.exists())
 
 
 def plan_of(stream: Stream, metadata: Mapping[str, str], shards: Sequence[Shard]) -> str:

@@ -21,13 +21,13 @@ from deepalign_cli.operations.pieces import MovedInput, Pieces
 from deepalign_cli.operations.provenance import provenance, with_hashes
 from deepalign_cli.operations.session import check_hashes
 from deepalign_cli.operations.settings import Settings
-from deepalign_cli.operations.threads import Task, run_tasks, usable_cores
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.moves import Move
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import SPEC_KEY
 from deepalign_cli.symmetry.tensors import is_mixed, is_trained, narrowed, widened
+from deepalign_cli.threads import Task, run_tasks, usable_cores
 from deepalign_cli.vocabulary.token_rows import TokenRows
 
 

@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.cluster import connected
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import load_pretrained
+from deepalign_cli.threads import usable_cores
 from deepalign_cli.train.autoencoding import (
     AutoencoderRun,
     load_autoencoder_state,
@@ -92,14 +95,16 @@ class TrainingSession:
 
 def make_zoo(
     recipe: Path, data: Path, out: Path, advance: Callable[[float], None], networks: bool = False,
-    device: str = "cpu",
+    device: str = "cpu", engine: str | None = None,
 ) -> ZooReport:  # fmt: skip
     """Train the families of a recipe that are not in `out` yet; `advance` gets the share of work just done.
 
-    With `networks`, each of their networks is also written to a checkpoint of its own.
+    With `networks`, each of their networks is also written to a checkpoint of its own. With an `engine` the
+    workers of a cluster train.
 
     Raises:
         UsageError: the recipe or the data cannot be used. OutputError: a file cannot be written.
+        MissingExtra, ClusterError: the engine cannot be had, or its workers are gone.
     """
     started, done = time.perf_counter(), 0.0
 
@@ -108,7 +113,8 @@ def make_zoo(
         advance(share - done)
         done = share
 
-    train_zoo(recipe, data, out, show, device_of(device))
+    connect = partial(connected, engine, usable_cores()) if engine else None
+    train_zoo(recipe, data, out, show, device_of(device), connect)
     if networks:
         export_zoo(out, [plan.name for plan in family_plans(read_recipe(recipe))], data)
     files = [open_checkpoint(path) for path in sorted(out.glob("*.safetensors"))]

@@ -20,10 +20,10 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.errors import UsageError
+from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.repairs import Repaired, frozen_note, reestimated_on

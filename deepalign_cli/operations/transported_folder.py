@@ -12,11 +12,11 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
+from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING
 from deepalign_cli.operations.card import card
 from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.job import Job, Report
-from deepalign_cli.operations.malloc import set_blocks
 from deepalign_cli.operations.merge_cost import Cost, measured_networks
 from deepalign_cli.operations.merged_folder import CARD
 from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file

@@ -12,8 +12,8 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.rotations import RotationMatching
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError
+from deepalign_cli.malloc import return_large_blocks
 from deepalign_cli.measure.spec_check import SpecCheck
-from deepalign_cli.operations.malloc import return_large_blocks
 from deepalign_cli.operations.session import Session
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.kinds import MOVABLE

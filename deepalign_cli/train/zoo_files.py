@@ -41,17 +41,17 @@ class Family:
         return {name: w[index] for name, w in self.weights.items()}
 
 
-def save_family(path: Path, family: Family) -> None:
-    """Write a family as safetensors.
+def save_family(path: Path, family: Family, *, force: bool = False) -> None:
+    """Write a family as safetensors, with `force` in the place of a file that is there.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written. UsageError: the file is there.
     """
     tensors = {f"weights/{name}": w for name, w in family.weights.items()}
     tensors |= {"score": family.score, "member": family.member}
     subject = {"design": json.dumps(config_of(family.design)), "task": json.dumps(asdict(family.task))}
     subject |= {"common": str(family.common)} if family.common else {}
-    write_tensors(path, tensors, {ZOO_KEY: FORMAT, **subject})
+    write_tensors(path, tensors, {ZOO_KEY: FORMAT, **subject}, force=force)
 
 
 def load_family(path: Path) -> Family:

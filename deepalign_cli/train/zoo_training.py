@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from deepalign_cli.errors import UsageError, one_line
+from deepalign_cli.cluster import Cluster
+from deepalign_cli.errors import ClusterError, UsageError, one_line
 from deepalign_cli.models.designs import Design
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.train.plans import FamilyPlan, Schedule, family_plans
@@ -23,18 +25,30 @@ _CPU = torch.device("cpu")
 _TOGETHER = 256  # networks trained side by side: more need more memory, and are no faster
 
 
+@dataclass(frozen=True)
+class FamilyTask:
+    """A family that is to be trained on the data sets of a folder, into a file, on a device."""
+
+    plan: FamilyPlan
+    data: Path
+    path: Path
+    device: str
+
+
 def train_zoo(
     recipe: Path, data: Path, out: Path, advance: Callable[[str, float], None],
-    device: torch.device = _CPU,
+    device: torch.device = _CPU, connect: Callable[[], AbstractContextManager[Cluster]] | None = None,
 ) -> int:  # fmt: skip
     """Train every family of a recipe into `out`, one file each; families whose file is there are left.
 
     `advance` is told the family's name and the share of all work that is done. Returns the number of
-    families. All that can be wrong with the recipe and the data is found before anything is trained.
+    families. All that can be wrong with the recipe and the data is found before anything is trained. The
+    workers of the cluster that `connect` gives, if it is there, train a family each, in one thread.
 
     Raises:
         UsageError: the recipe or the data cannot be used, or a file is of another family than the recipe's.
         CheckpointError: a file that is there is no family's. OutputError: a file cannot be written.
+        ClusterError: the workers are gone, or do not see the folders.
     """
     plans = family_plans(read_recipe(recipe))
     missing = [plan for plan in plans if not _is_there(plan, out / f"{plan.name}.safetensors")]
@@ -44,19 +58,52 @@ def train_zoo(
             if plan.task == task:
                 _check_fits(plan, examples)
     out.mkdir(parents=True, exist_ok=True)
+    if connect is not None and missing:
+        with connect() as cluster:
+            _train_on(cluster, missing, (data, out), device, len(plans), advance)
+        return len(plans)
     for number, plan in enumerate(plans):
         if plan in missing:
 
             def progress(share: float, name: str = plan.name, number: int = number) -> None:
                 advance(name, (number + share) / len(plans))
 
-            examples = load_examples(plan.task, data)
-            family = train_family(
-                plan.design, plan.task, examples, plan.schedule, plan.seed, progress, device
-            )
-            save_family(out / f"{plan.name}.safetensors", family)
+            train_task(FamilyTask(plan, data, out / f"{plan.name}.safetensors", str(device)), progress)
         advance(plan.name, (number + 1) / len(plans))
     return len(plans)
+
+
+def _train_on(
+    cluster: Cluster, missing: Sequence[FamilyPlan], folders: tuple[Path, Path], device: torch.device,
+    count: int, advance: Callable[[str, float], None],
+) -> None:  # fmt: skip
+    """Have the families that are missing trained."""
+    data, out = (folder.absolute() for folder in folders)
+    cluster.check_shared(sorted(path for path in data.iterdir() if path.is_file()), out)
+    tasks = [FamilyTask(plan, data, out / f"{plan.name}.safetensors", str(device)) for plan in missing]
+    for number, (task, _) in enumerate(cluster.run(train_alone, tasks), 1 + count - len(missing)):
+        if not task.path.exists():
+            problem = f"a worker has written '{task.path}' into a folder that is not the one here."
+            raise ClusterError(problem, "--out must be a folder that all hosts mount at the same path.")
+        advance(task.plan.name, number / count)
+
+
+def train_alone(task: FamilyTask) -> None:
+    """Train a family on a worker, which may have others to train: in one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_task(task)
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_task(task: FamilyTask, progress: Callable[[float], None] = lambda _: None) -> None:
+    """Train a family and write it, in the place of what another worker may have written meanwhile."""
+    plan, examples = task.plan, load_examples(task.plan.task, task.data)
+    device = torch.device(task.device)
+    family = train_family(plan.design, plan.task, examples, plan.schedule, plan.seed, progress, device)
+    save_family(task.path, family, force=True)
 
 
 def _is_there(plan: FamilyPlan, path: Path) -> bool:

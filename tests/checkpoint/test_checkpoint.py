@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint, reading, tied_metadata, write_safetensors
+from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.errors import CheckpointError
 from tests.checkpoint.builders import entries, same, saved
 
@@ -137,3 +139,22 @@ def test_ties_survive_a_round_trip(tmp_path: Path, stored: str, logical: str) ->
 
 def test_without_ties_no_metadata(checkpoint: Checkpoint) -> None:
     assert tied_metadata(checkpoint.infos.values()) == {}
+
+
+def test_a_copy_for_another_process_reads_the_same_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"w": torch.arange(3.0)}, path, {"format": "pt"})
+    checkpoint = open_checkpoint(path)
+    sent = pickle.dumps([checkpoint, Selection(checkpoint, {"w": "v"})])
+    copy, selection = pickle.loads(sent)
+    assert copy["w"].equal(selection["v"])
+    assert copy.metadata == checkpoint.metadata
+    assert copy.infos == checkpoint.infos
+    copy.check_unchanged()
+
+    save_file({"w": torch.arange(4.0)}, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="another file on another host"):
+        pickle.loads(sent)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read on another host"):
+        pickle.loads(sent)

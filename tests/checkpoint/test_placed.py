@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.checkpoint import Entry, open_checkpoint, placed
-from deepalign_cli.checkpoint.placed import placed_file
+from deepalign_cli.checkpoint.placed import placed_file, rewrite_metadata
 from deepalign_cli.errors import OutputError
 
 ENTRIES = [Entry("a", "F32", (4, 5)), Entry("b", "BF16", (3,))]
@@ -63,3 +63,17 @@ def test_what_is_written_goes_to_the_disk_meanwhile_and_its_failure_is_told(
     with pytest.raises(OutputError, match="cannot be written"):
         write()
     assert not (tmp_path / "y").exists()
+
+
+def test_the_metadata_of_a_whole_file_are_written_again(tmp_path: Path) -> None:
+    path, entries = tmp_path / "a.safetensors", [Entry("w", "F32", (3,))]
+    with placed_file(path, entries, {"hash": "000"}) as file:
+        file.write("w", torch.ones(3))
+    rewrite_metadata(path, entries, {"hash": "abc"})
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.metadata == {"hash": "abc"}
+    assert checkpoint["w"].equal(torch.ones(3))
+    with pytest.raises(ValueError, match="bytes instead of"):
+        rewrite_metadata(path, entries, {"hash": "a much longer one"})
+    with pytest.raises(OutputError, match="cannot be written"):
+        rewrite_metadata(tmp_path / "b.safetensors", entries, {"hash": "abc"})

@@ -9,7 +9,7 @@ import pytest
 
 _HELD = """
 import ctypes, torch
-from deepalign_cli.operations.malloc import return_large_blocks
+from deepalign_cli.malloc import return_large_blocks
 return_large_blocks()
 def held():
     lines = open("/proc/self/status").read().splitlines()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepalign_cli.operations.threads import Task, run_tasks
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.threads import Task, run_tasks
 
 
 def counted(count: int, seen: list[str], name: str) -> Iterator[Task]:
