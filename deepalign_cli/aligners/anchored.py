@@ -17,8 +17,8 @@ from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.errors import MismatchError
 from deepalign_cli.network.autoencoder import Autoencoder
-from deepalign_cli.network.pretrained import shipped_networks
-from deepalign_cli.network.saved_autoencoder import is_autoencoder, load_autoencoder
+from deepalign_cli.network.fitting_autoencoder import fitting_autoencoder
+from deepalign_cli.network.saved_autoencoder import load_autoencoder
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -48,24 +48,9 @@ class AnchorMatching:
             MismatchError: it is not for such networks, or none that comes with deepalign is.
         """
         if self._model is None:
-            self._model = self._shipped(symmetry)
+            self._model = fitting_autoencoder(symmetry)
         self._model.check_fits(symmetry)
         return self._model
-
-    def _shipped(self, symmetry: Symmetry) -> Autoencoder:
-        names = [name for name, path in shipped_networks().items() if is_autoencoder(path)]
-        reason = "none comes with it"
-        for model in map(load_autoencoder, names):
-            try:
-                model.check_fits(symmetry)
-            except MismatchError as error:
-                reason = error.message.rstrip(".")
-            else:
-                return model
-        raise MismatchError(
-            f"no autoencoder that comes with deepalign reads these networks: {reason}.",
-            "name another, --autoencoder FILE (`deepalign train` makes them), or use another method.",
-        )
 
     def anchor(self, symmetry: Symmetry, weights: Weights) -> dict[str, Tensor]:
         """The network that the autoencoder writes for this one, by the same names.

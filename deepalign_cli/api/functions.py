@@ -121,6 +121,10 @@ def merge(
         len(networks), alpha, weights, combine, base is not None, options, on_zero=bool(adapters)
     )
     merging = replace(merging, rules=_rules(weights_for or {}, merging.row, len(networks)))
+    if merging.row.method and method not in (methods.DEFAULT, merging.row.method):
+        problem = f"combine='{combine}' goes with method='{merging.row.method}' alone."
+        raise UsageError(problem, "leave method out.")
+    method = merging.row.method or method
     if adapters:
         used = {"base": base, "model": model, "data": data, "repair": repair or None}
         used |= {name: value for name, value in options.items() if name not in merging.options}

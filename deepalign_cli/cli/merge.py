@@ -152,8 +152,10 @@ def merge(
         save_recipe(common.save_recipe, whole, force=common.force)
         return
     weighed = _merging(inputs, merging, aligning.seed or 0)
+    _check_method(weighed.row, method)
+    name = method or weighed.row.method
     settings = make_settings(
-        [method] if method else None, aligning, force=common.force, partial=common.partial,
+        [name] if name else None, aligning, force=common.force, partial=common.partial,
         tokenizer=common.tokenizer, seeded=weighed.row.seeded,
     )  # fmt: skip
     sharing.check()
@@ -193,8 +195,7 @@ def merge(
     if weighed.row.weighed:
         by_alpha = merging.weights is None and _takes_alpha(weighed.row, inputs)
         more |= {"alpha": weighed.weights[1]} if by_alpha else {"weights": weighed.weights}
-    more |= {"own": report.own} if report.own else {}
-    more |= {"vocabulary": report.vocabulary} if report.vocabulary else {}
+    more |= report.more
     more |= {"files": report.files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}
     show(out, report, more)
@@ -279,6 +280,13 @@ def _merging(inputs: Sequence[Path], how: MergingOptions, seed: int, *, on_zero:
     merging = Merging(_weights(inputs, how, row), row.name, values, has_base, seed, rules)
     merging.check(len(inputs) + has_base)
     return merging
+
+
+def _check_method(row: Combiner, method: str | None) -> None:
+    """Refuse a method that a combiner does not go with. Raises UsageError."""
+    if row.method and method not in (None, row.method):
+        problem = f"--combine {row.name} goes with -m {row.method} alone, not {method}."
+        raise UsageError(problem, "leave -m out.")
 
 
 def _weights(inputs: Sequence[Path], how: MergingOptions, row: Combiner) -> tuple[float, ...]:

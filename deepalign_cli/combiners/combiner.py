@@ -42,7 +42,9 @@ class Combiner:
     the first input is the base that the others were trained from, unless that is an `optional_base` and none
     is given. `sentence` is what a card says of the result, of "{count} networks". An `elementwise` one
     makes each entry of the entries at that place alone, NaN where one is NaN: it gets pieces of tensors, in
-    several threads.
+    several threads. One that makes whole networks `encodes` the inputs: that names what makes statistics of
+    them without data, called with the symmetry, the networks and the autoencoder's name or None. It goes
+    with one `method` alone, which then is the default.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Combiner:
     seeded: bool = False
     elementwise: bool = False
     prepares: str = ""
+    encodes: str = ""
+    method: str = ""
 
     @property
     def needs_data(self) -> bool:
@@ -99,7 +103,7 @@ class Combiner:
         shares = self.shares(weights)
         values |= {"weights": shares} if self.weighed else {}
         values |= {"seed": seed} if self.seeded and not self.prepares else {}
-        values |= {"statistics": statistics} if self.prepares else {}
+        values |= {"statistics": statistics} if self.prepares or self.encodes else {}
         combine: Combine = load(self.loads)(**values)
         return combine
 

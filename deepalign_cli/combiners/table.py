@@ -135,5 +135,11 @@ COMBINERS: Table[Combiner] = Table(
             "The network whose linear layers come nearest to those of {count} networks (RegMean).",
             (OFF_DIAGONAL,), prepares=f"{_AT}.regmean:input_grams",
         ),
+        Combiner(
+            "latent", "what an autoencoder writes for the mean of latents, another function; by -m canonical",
+            "ScaleGMN autoencoders (Boufalis et al. 2025, arXiv 2511.12601)", f"{_AT}.latent:LatentMean",
+            "What an autoencoder writes for the mean latent of {count} networks, which is another function.",
+            encodes=f"{_AT}.latent:encoded", method="canonical",
+        ),
     ),
 )  # fmt: skip

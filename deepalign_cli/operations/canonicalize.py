@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,30 @@ def canonicalize_each(
         for place, (checkpoint, (one, anchor)) in enumerate(zip(session.inputs, found, strict=True)):
             _write(job, checkpoint, one, anchor if decoded else None, hashes.of(place)())
     return reports, notes
+
+
+def reconstructions(session: Session) -> tuple[Canonical, ...]:
+    """What the autoencoder of `-m canonical` makes of each input, as far as it is off.
+
+    Raises:
+        MismatchError: no autoencoder is for such networks.
+    """
+    aligner, example = session.settings.aligner(), _example(session)
+    assert isinstance(aligner, AnchorMatching)
+    session.check_finite()
+    found = (_found(session.symmetry, aligner, one, one.path, example) for one in session.inputs)
+    return tuple(one for one, _ in found)
+
+
+def notes_on_latents(inputs: Sequence[Checkpoint], found: Sequence[Canonical]) -> Iterator[str]:
+    """What to tell of a network that an autoencoder wrote for several; nothing where none did."""
+    if not found:
+        return
+    wrote = f"{found[0].autoencoder} wrote the network"
+    yield f"{wrote}: another function than any mean of the inputs' weights"
+    for checkpoint, one in zip(inputs, found, strict=True):
+        outputs = "" if one.error is None else f", outputs {one.error:.3g}"
+        yield f"its reconstruction error on {checkpoint.called} alone: weights {one.apart:.3g}{outputs}"
 
 
 def _found(

@@ -121,7 +121,10 @@ def _front(facts: Facts) -> str:
 
 
 def _summary(facts: Facts) -> str:
-    what = facts.sentence or COMBINERS.find(facts.combiner).sentence.format(count=len(facts.inputs))
+    row = None if facts.sentence else COMBINERS.find(facts.combiner)
+    what = row.sentence.format(count=len(facts.inputs)) if row else facts.sentence
+    if row and row.encodes:  # which is the same however units are ordered
+        return what
     if facts.method == "none":
         return f"{what} Their hidden units were not aligned."
     if not facts.moved[0]:

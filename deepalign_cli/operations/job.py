@@ -75,8 +75,8 @@ class Report:
     """What was done for one output, `seconds` after the work began.
 
     There is an alignment for each moving input. `metadata` are the output's; where that is a folder, `files`
-    are the names of what was written into it, the card last. `own` are tensors of the reference alone,
-    `vocabulary` counts rows and tokens where networks had different ones.
+    are the names of what was written into it, the card last. `more` is what else a
+    script is told of a merge.
     """
 
     output: Path
@@ -86,8 +86,7 @@ class Report:
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
     files: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
-    vocabulary: Mapping[str, int] | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def method(self) -> str:

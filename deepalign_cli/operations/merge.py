@@ -19,6 +19,7 @@ from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
 from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, notes_of_pairs
+from deepalign_cli.operations.canonicalize import Canonical, notes_on_latents, reconstructions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes, recipe_for
@@ -91,6 +92,9 @@ class Merging:
         Raises:
             UsageError: they do not, or are not.
         """
+        if self.rules and self.row.encodes:
+            problem = f"{self.combiner} makes whole networks: no tensor of them has weights of its own."
+            raise UsageError(problem, "leave --weights-for out.")
         weighed = inputs - self.has_base
         if len(self.weights) != weighed:
             problem = f"{len(self.weights)} weights are given for {weighed} inputs."
@@ -134,6 +138,9 @@ class Merge:
         resting = session.resting() if repair is None else None
         self.alignments = resting or session.alignments(progress=progress)
         self.merging = self._informed(merging) if merging.row.needs_data else merging
+        self.reconstructions: tuple[Canonical, ...] = ()
+        if merging.row.encodes:
+            self.merging, self.reconstructions = self._encoded(merging), reconstructions(session)
         self.combine = self.merging.of(fit.layout)
         if repair is not None:
             progress.part(0.0, "repairing")
@@ -180,6 +187,26 @@ class Merge:
         ]
         return replace(merging, statistics=tuple(statistics))
 
+    def _encoded(self, merging: Merging) -> Merging:
+        """With what an autoencoder says of all networks."""
+        name = self.session.settings.options.get("autoencoder")
+        statistics = load(merging.row.encodes)(self.session.symmetry, self.session.inputs, name)
+        return replace(merging, statistics=tuple(statistics))
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What a script is told of it besides what it is told of every merge."""
+        vocabulary, own = self.session.fit.vocabulary, self.session.fit.own
+        told: dict[str, object] = {"own": own} if own else {}
+        told |= {"vocabulary": vocabulary.counts} if vocabulary else {}
+        if self.reconstructions:
+            told["autoencoder"] = self.reconstructions[0].autoencoder
+            told["reconstruction"] = [
+                {"name": one.called, "weights_error": r.apart, "error": r.error}
+                for one, r in zip(self.session.inputs, self.reconstructions, strict=True)
+            ]
+        return told
+
     def _repaired(self, data: str) -> Repaired:
         parents = self._parents()
         merged = {name: self.combine(name, [p[name] for p in parents]) for name in parents[0]}
@@ -191,6 +218,7 @@ class Merge:
         """What the user should know about it."""
         inputs = self.session.inputs
         notes = [*notes_of_pairs(inputs, alignments), *notes_on_parts(inputs), *self.merging.notes()]
+        notes += notes_on_latents(inputs, self.reconstructions)
         notes += self.repaired.notes
         notes += notes_on_tokens(inputs) if self.session.settings.tokenizer is None else []
         statistics = filter(is_statistic, self.session.reference)
@@ -244,6 +272,7 @@ def write_merge(
     if job.repair is not None:
         facts |= {"repair": merge.repaired.on, "repair.batch_size": merge.repaired.size}
     facts |= {"tokenizer": str(job.settings.tokenizer)} if session.fit.vocabulary else {}
+    facts |= {"autoencoder": merge.reconstructions[0].autoencoder} if merge.reconstructions else {}
     facts |= {"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}
     size = sum(entry.nbytes for entry in merge.stream.entries())
     writing = progress.part(1.0, f"writing {job.output.name}", size, "B")
@@ -253,5 +282,4 @@ def write_merge(
     keep_alignment(job, alignments, hashes)
     notes = tuple(dict.fromkeys([*output.notes, *merge.notes(alignments)]))
     report = Report(job.output, alignments, time.perf_counter() - started, size, notes, metadata)
-    counts = session.fit.vocabulary.counts if session.fit.vocabulary else None
-    return replace(report, own=session.fit.own, vocabulary=counts)
+    return replace(report, more=merge.told)

@@ -64,7 +64,7 @@ class MergedAdapter:
     """
 
     def __init__(self, adapters: Sequence[Adapter], merging: Merging, rank: int | None = None) -> None:
-        if merging.row.needs_data:
+        if merging.row.needs_data or merging.row.encodes:
             problem = f"--combine {merging.row.name} needs networks to run, which adapters alone are not."
             raise UsageError(problem, "combine them by another name.")
         self.adapters, self.merging = tuple(adapters), merging

@@ -47,7 +47,8 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     session, merging = merge.session, merge.merging
     parents = {checkpoint.called: checkpoint for checkpoint in session.inputs}
     measured = measured_networks(testbed, [*parents.items(), (MERGED, merge.tensors)])
-    if len(session.inputs) > 2 or merging.has_base or merging.rules:
+    has_path = len(session.inputs) == 2 and not (merging.has_base or merging.rules or merging.row.encodes)
+    if not has_path:
         return Cost(measured, notes=tuple(testbed.says))
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))
     report = barrier_of(session, question, progress, _along(merging))

@@ -11,7 +11,7 @@ from deepalign_cli.combiners.table import COMBINERS, DEFAULT
 from deepalign_cli.errors import UsageError
 from tests.combiners.builders import HALVES, drawn
 
-OF_TWO = [name for name, row in COMBINERS.items() if not row.needs_base]
+OF_TWO = [name for name, row in COMBINERS.items() if not (row.needs_base or row.encodes)]
 HALF = (0.5, 0.5)
 
 

@@ -36,14 +36,14 @@ def test_every_combiner_is_described() -> None:
         for line in re.findall(r"^- (.*?):", PAGE, re.MULTILINE)
         for name in re.findall(r"\*\*`(\w+)`", line)
     }
-    assert set(list(COMBINERS)[:14]) <= described
+    assert set(list(COMBINERS)[:17]) <= described
 
 
 @pytest.mark.slow
 def test_its_commands_run(folder: Path) -> None:
     lines = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).splitlines()
-    plain = [line for line in lines if not re.search("lora-|--data|llama-", line)]
-    assert (len(plain), len(lines)) == (7, 14)
+    plain = [line for line in lines if not re.search("lora-|--data|llama-|latent", line)]
+    assert (len(plain), len(lines)) == (7, 15)
     for line in plain:
         done = deepalign(*shlex.split(line)[1:], "--force")
         assert done.code == 0, done.err
