@@ -60,7 +60,7 @@ def connected(engine: str, workers: int) -> Iterator[Cluster]:
             scratch = stack.enter_context(TemporaryDirectory(prefix="deepalign-", ignore_cleanup_errors=True))
             # No limit: the pages of files that are mapped would count as the worker's memory.
             place = stack.enter_context(dask.LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None,
+                n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address="127.0.0.1:0",
                 local_directory=scratch, silence_logs=logging.CRITICAL,
             ))  # fmt: skip
         try:

@@ -137,3 +137,9 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError
     assert caught.value.hint == "pip install 'deepalign[cluster]'"
     assert issubclass(ClusterError, DeepalignError)
+
+
+def test_two_clusters_fit_on_one_machine(cluster: Cluster) -> None:
+    """Dask's page has a fixed port by default, which only one cluster can have."""
+    with connected("dask", 1) as other:
+        assert list(other.run(square, [3])) == list(cluster.run(square, [3])) == [(3, 9)]
