@@ -57,7 +57,10 @@ def tied(seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(
     ("kind", "how"),
-    [("plain_cnn_bn", ["-m", "weights", "--restarts", "2"]), ("cifar_resnet", ["--sketches", "2", "--no-dream"])],
+    [
+        ("plain_cnn_bn", ["-m", "weights", "--restarts", "2"]),
+        ("cifar_resnet", ["--sketches", "2", "--no-dream"]),
+    ],
 )
 def test_the_output_is_the_same_function_as_b(
     kind: str, how: list[str], dtype: torch.dtype, limit: float, tmp_path: Path

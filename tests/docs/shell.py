@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from deepalign_cli.cli.main import main
 
@@ -37,7 +38,7 @@ class Block:
 
 @dataclass
 class Shell:
-    """Runs lines in a folder, each once: `deepalign` in this process, `python` in another."""
+    """Runs lines in a folder, each once, in this process: `deepalign` and `python`."""
 
     folder: Path
     done: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -50,16 +51,23 @@ class Shell:
 
     def _run(self, line: str) -> tuple[int, str]:
         words = shlex.split(line, comments=True)
-        if words[0] == "python":
-            command = [sys.executable, *words[1:]]
-            made = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)
-            return 0, made.stdout
-        assert words[0] == "deepalign", line
+        assert words[0] in ("python", "deepalign"), line
         force = ["--force"] if _WRITING.intersection(words) else []
         out = io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out):
-            code = main([*words[1:], *force])
+            code = _script(words[1:]) if words[0] == "python" else main([*words[1:], *force])
         return code, out.getvalue()
+
+
+def _script(words: list[str]) -> int:
+    """Run a script, and forget what it imported from its own folder."""
+    modules = dict(sys.modules)
+    with patch.object(sys, "argv", words), patch.object(sys, "path", list(sys.path)):
+        runpy.run_path(words[0], run_name="__main__")
+    for path in Path.cwd().glob("*.py"):
+        if path.stem not in modules:
+            sys.modules.pop(path.stem, None)
+    return 0
 
 
 def blocks_of(page: Path) -> list[Block]:

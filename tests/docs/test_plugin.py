@@ -67,9 +67,10 @@ def test_the_lines_of_its_readme_run(installed: Path) -> None:
     lines = (PLUGIN / "README.md").read_text(encoding="utf-8").split("```bash\n")[1].split("```")[0]
     commands = [line.split("  #")[0].split() for line in lines.splitlines() if line.startswith("deepalign ")]
     assert [words[1] for words in commands] == ["methods", "align", "merge"]
-    for words in commands:
-        done = deepalign(installed, *words[1:])
-        assert done.returncode == 0, done.stderr
+    script = f"from deepalign_cli.cli.main import main; print([main(c[1:]) for c in {commands}])"
+    done = run(installed, "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[0, 0, 0]\n"), done.stderr
 
     b, aligned = net(1).state_dict(), load_file(installed / "b-aligned.safetensors")
     a, merged = net(0).state_dict(), load_file(installed / "merged.safetensors")
