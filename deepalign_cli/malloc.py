@@ -21,6 +21,7 @@ def return_large_blocks() -> None:
     aligning 1 GB checkpoints held over 1 GB of freed memory.
     """
     _set(_MMAP_THRESHOLD, 4 * _MIB)
+    _set(_TRIM_THRESHOLD, 64 * _MIB)  # else what is freed at the end of the heap goes back every time
 
 
 def reuse_large_blocks() -> None:

@@ -18,8 +18,9 @@ from deepalign_cli.errors import MismatchError
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.sums import squared_distance
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import is_trained, widened
+from deepalign_cli.symmetry.tensors import is_trained
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,5 +165,5 @@ def distance(symmetry: Symmetry, reference: Weights, moving: Weights, g: Element
         a, b = reference[name], moving[name]
         if is_trained(name, a):
             b = symmetry.act(g, name, b) if g else b
-            total += float(torch.linalg.vector_norm(widened(a) - widened(b), dtype=torch.float64)) ** 2
+            total += squared_distance(a, b)
     return math.sqrt(total)

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from deepalign_cli.aligners.products import Products
 from deepalign_cli.aligners.steps import Matrices, Step, best_step, signed_step
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.sums import inner_product, squared_norm
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_narrow, is_trained, widened
 
@@ -46,6 +48,9 @@ class Gains:
         }
         self._keeps = sum(8 * n * n for n in symmetry.sizes.values()) <= _KEEP_BYTES
         self._kept: dict[str, Matrices] = {}
+        self.add_product = Products().add
+        self._known: tuple[Element, float] | None = None  # the last objective
+        self._energies: dict[str, tuple[float, float]] = {}
         biases = symmetry.phases.biases.items() if shifts else ()
         self.phased = {
             group: bias for group, bias in biases if bias in self.names[group] and not is_narrow(moving[bias])
@@ -68,18 +73,26 @@ class Gains:
 
     def acted(self, name: str, g: Element) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
         """The reference's tensor and the moving one's under `g`, in one type."""
-        a, b = widened(self.reference[name]), self.symmetry.act(g, name, widened(self.moving[name]))
+        a, b = map(widened, self.pair(name, g))
         dtype = torch.promote_types(a.dtype, b.dtype)
         return a.to(dtype), b.to(dtype)
+
+    def pair(self, name: str, g: Element) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
+        """The same in the types in which they are stored, where `g` only moves entries."""
+        symmetry, b = self.symmetry, self.moving[name]
+        if symmetry.turns(g, name):
+            return self.reference[name], symmetry.act(g, name, widened(b))
+        move = symmetry.move(g, name)
+        return self.reference[name], move(widened(b) if move.rounds else b)
 
     def _fresh(self, group: str, g: Element, names: Iterable[str] | None = None) -> Matrices:
         parts: dict[bool, Tensor | None] = {False: None, True: None}
         for name in self.names[group] if names is None else names:
-            a, b = self.acted(name, g)
+            a, b = self.pair(name, g)
             for place in self.symmetry.occurrences[group]:
                 if place.name == name:
                     rows = self.symmetry.unfold(place, a), self.symmetry.unfold(place, b)
-                    parts[place.flips] = accumulate(parts[place.flips], *rows)
+                    parts[place.flips] = self.add_product(parts[place.flips], *rows)
         plain, flipping = parts[False], parts[True]
         if plain is None:
             plain = (
@@ -108,28 +121,35 @@ class Gains:
 
     def objective(self, g: Element, group: str | None = None) -> float:
         """The objective under `g`, over all moved tensors or those that `group` moves."""
-        names = (
-            self.names[group] if group else dict.fromkeys(n for names in self.names.values() for n in names)
-        )
+        if group is not None:
+            return self._objective(g, self.names[group])
+        if self._known is None or self._known[0] is not g:
+            names = dict.fromkeys(n for names in self.names.values() for n in names)
+            self._known = g, self._objective(g, names)
+        return self._known[1]
+
+    def _objective(self, g: Element, names: Iterable[str]) -> float:
         total = 0.0
         for name in names:
-            a, b = self.acted(name, g)
-            total += float((a * b).sum(dtype=torch.float64))
+            a, b = self.pair(name, g)
+            total += inner_product(a, b)
             if name in self.phased.values():
-                came = widened(self.moving[name]).double().square().sum()
-                total += float(came - b.double().square().sum()) / 2
+                total += (squared_norm(self.moving[name]) - squared_norm(b)) / 2
         return total
 
     @cached_property
     def energies(self) -> tuple[float, float]:
         """|A|^2 and |B|^2 over the moved tensors."""
-        energy = [0.0, 0.0]
-        for name in dict.fromkeys(n for names in self.names.values() for n in names):
-            for side, weights in enumerate((self.reference, self.moving)):
-                energy[side] += (
-                    float(torch.linalg.vector_norm(widened(weights[name]), dtype=torch.float64)) ** 2
-                )
-        return energy[0], energy[1]
+        names = dict.fromkeys(n for names in self.names.values() for n in names)
+        pairs = [self.energy_of(name) for name in names]
+        return sum(a for a, _ in pairs), sum(b for _, b in pairs)
+
+    def energy_of(self, name: str) -> tuple[float, float]:
+        """The squared norms of a tensor of both networks; each is taken once."""
+        if name not in self._energies:
+            both = self.reference[name], self.moving[name]
+            self._energies[name] = squared_norm(both[0]), squared_norm(both[1])
+        return self._energies[name]
 
     @property
     def energy(self) -> float:
@@ -149,17 +169,6 @@ class Gains:
     def _tensors(self, group: str) -> tuple[str, ...]:
         names = dict.fromkeys(place.name for place in self.symmetry.occurrences[group])
         return tuple(name for name in names if self._counted(name, self.reference[name]))
-
-
-def accumulate(
-    total: Float[Tensor, "n n"] | None, a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]
-) -> Float[Tensor, "n n"]:
-    """Total + a b^T, in place where the types allow it."""
-    if total is None:
-        return a @ b.T
-    if total.dtype != a.dtype:
-        return total + a @ b.T
-    return total.addmm_(a, b.T)
 
 
 def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices | None:
@@ -217,7 +226,7 @@ def _add_difference(
     difference = symmetry.act(steps[1], name, b) - symmetry.act(steps[0], name, b)
     dtype = torch.promote_types(a.dtype, b.dtype)
     rows = (symmetry.unfold(own, w.to(dtype)) for w in (a, difference))
-    parts[own.flips] = accumulate(parts[own.flips], *rows)
+    parts[own.flips] = problem.add_product(parts[own.flips], *rows)
 
 
 def _changed(old: Element, new: Element, h: str) -> Int64[Tensor, " m"]:

@@ -15,7 +15,7 @@ import torch
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.canonical import canonical_scales
 from deepalign_cli.aligners.gains import Counted, Gains
-from deepalign_cli.aligners.starts import front_start, planted_element
+from deepalign_cli.aligners.starts import Start, first_start, front_start
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
@@ -43,24 +43,18 @@ class WeightMatching:
     ) -> Alignment:  # fmt: skip
         started = time.perf_counter()
         before = distance(symmetry, reference, moving)
-        element, objective, details = self._closest(symmetry, reference, moving, rng, progress)
-        after = distance(symmetry, reference, moving, element)
-        return Alignment(
-            symmetry,
-            element,
-            "weights",
-            time.perf_counter() - started,
-            before,
-            after,
-            tuple(objective),
-            details,
-        )
+        after, element, objective, details = self._closest(symmetry, reference, moving, rng, progress)
+        seconds = time.perf_counter() - started
+        return Alignment(symmetry, element, "weights", seconds, before, after, tuple(objective), details)
 
     def _closest(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator,
         progress: Progress,
-    ) -> tuple[Element, list[float], dict[str, object]]:  # fmt: skip
-        """The closer of two: matched in canonical scales, where there are any, and matched as they are."""
+    ) -> tuple[float, Element, list[float], dict[str, object]]:  # fmt: skip
+        """The closer of two: matched in canonical scales, where there are any, and matched as they are.
+
+        Its distance comes first.
+        """
         tried = []
         for scaled in (True, False) if symmetry.stretching else (False,):
             nothing = Element({})
@@ -73,23 +67,26 @@ class WeightMatching:
             steps = len(objective) - 1
             details: dict[str, object] = {"restarts": restarts, "steps": steps, "scaled": scaled}
             tried.append((distance(symmetry, reference, moving, element), element, objective, details))
-        return min(tried, key=lambda one: one[0])[1:]
+        return min(tried, key=lambda one: one[0])
 
     def _best(
         self, problem: Gains, rng: torch.Generator, progress: Progress
     ) -> tuple[Element, list[float], int]:
-        """The best of several descents: the first in the spec's order, the others in random ones."""
-        planted = planted_element(problem)
-        if planted is not None:
-            return *descend(problem, planted, rng, progress=progress), 1
+        """The best of several descents: two in the spec's order, the others in random ones.
+
+        They begin at fronts and at the identity in turn; the only one, or that of a copy, at the first front.
+        """
+        first = first_start(problem)
         groups = list(problem.symmetry.sizes)
-        restarts = self.restarts or default_restarts(problem.symmetry)
+        restarts = 1 if first.is_near else self.restarts or default_restarts(problem.symmetry)
         found = []
         for attempt in range(restarts):
             order = groups if attempt < 2 else _shuffled(groups, rng)
-            start = front_start(problem, order) if attempt % 2 else problem.symmetry.identity()
+            start = first if attempt == 1 or restarts == 1 else Start(problem.symmetry.identity())
+            start = front_start(problem, order) if attempt > 1 and attempt % 2 else start
             stage = progress.part(1 / restarts)
-            found.append(descend(problem, start, rng, order if attempt < 2 else None, stage))
+            visits = order if attempt < 2 else None
+            found.append(descend(problem, start.element, rng, visits, stage, start.settled))
         return *max(found, key=lambda pair: pair[1][-1]), restarts
 
 
@@ -101,16 +98,16 @@ def default_restarts(symmetry: Symmetry) -> int:
 
 def descend(
     problem: Gains, start: Element, rng: torch.Generator, order: Sequence[str] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = SILENT, settled: frozenset[str] = frozenset(),
 ) -> tuple[Element, list[float]]:  # fmt: skip
     """Coordinate descent from `start`: the element, and the objective after every accepted step.
 
     Each sweep visits the groups in `order`, or in a random order; a group is passed over while none of
-    its neighbours has moved since it was last solved.
+    its neighbours has moved since it was last solved, as those that are `settled` were at the start.
     """
     groups = list(problem.symmetry.sizes)
     g, objective = start, [problem.objective(start)]
-    least, waiting = _RESOLUTION * problem.scale, set(groups)
+    least, waiting = _RESOLUTION * problem.scale, set(groups) - settled
     for sweep in range(_SWEEPS):
         for group in order or _shuffled(groups, rng):
             progress(_SHARE ** (sweep + 1) / len(groups))  # how many sweeps there will be is not known

@@ -21,6 +21,7 @@ from deepalign_cli.errors import (
 )
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.progress import SILENT, Progress
+from deepalign_cli.symmetry import known_models
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from deepalign_cli.tracing.pipeline import Last
 
 _SHOWN = 6
+_MOST_TRACED = 2**27  # numbers of a folder that has a template
+_BYTES_TRACED = 15  # a number, at the peak: measured
 
 
 class Asked:
@@ -87,13 +90,15 @@ class Asked:
         """The spec by tracing; None where there is no network to trace, or it cannot be traced.
 
         With `turns` the one in which all that may turn does; a network that the checkpoint itself tells is
-        asked, too.
+        asked, too. Not asked is a folder that is too large for that, where a template says what may move.
 
         Raises:
             DeepalignError: the user names a network, and it cannot be built, or does not fit the checkpoint.
         """
         known = self.is_named or self.is_implied
         if not (known or turns or self._is_folder):
+            return None
+        if not known and self._is_left_to_a_template(turns=turns):
             return None
         from deepalign_cli.operations.trace import trace_checkpoint, trace_folder
         from deepalign_cli.tracing.pipeline import Last
@@ -117,6 +122,30 @@ class Asked:
         if traced is None:
             return None
         return traced.turned if turns else traced.spec
+
+    def _is_left_to_a_template(self, *, turns: bool) -> bool:
+        """Whether a folder is too large to be traced, was not traced before, and has a template.
+
+        A trace runs the network in float64, beside one in float32.
+        """
+        count = sum(info.numel for info in self.checkpoint.infos.values())
+        if count <= _MOST_TRACED or not self._is_folder or self._is_in_the_cache(turns=turns):
+            return False
+        with suppress(UsageError):  # heads of several kinds
+            if known_models.match(self.checkpoint, turns=turns) is not None:
+                needed = _BYTES_TRACED * count / 1e9
+                self.failure = SpecError(f"tracing {count / 1e9:.2g} billion numbers takes {needed:.0f} GB.")
+                return True
+        return False
+
+    def _is_in_the_cache(self, *, turns: bool) -> bool:
+        from deepalign_cli.operations.trace import folder_key
+        from deepalign_cli.tracing.cache import cached
+
+        with suppress(MissingExtra):
+            key = folder_key(self.checkpoint, turns=turns)
+            return key is not None and cached(key) is not None
+        return False
 
     def untraced(self, spec: Spec) -> Spec:
         """A spec that has to do in the place of a trace, with why there is none."""

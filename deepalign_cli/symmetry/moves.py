@@ -44,7 +44,12 @@ class Move:
     @property
     def is_still(self) -> bool:
         """Whether the tensor stays as it is."""
-        return not (self.indices or self.factors or self.added is not None)
+        return not (self.indices or self.rounds)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether entries are multiplied or added to."""
+        return bool(self.factors) or self.added is not None
 
     @property
     def gathers(self) -> bool:
@@ -55,7 +60,7 @@ class Move:
         """The tensor after the move, or itself. Raises SpecError where it cannot be multiplied."""
         for axis, index in self.indices.items():
             w = w.index_select(0, index.to(w.device)) if axis == 0 else _taken(w, axis, index)
-        if self.added is None and not self.factors:
+        if not self.rounds:
             return w
         return scaled(w, self.factors, self.name, self.added)
 

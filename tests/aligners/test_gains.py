@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
-from deepalign_cli.aligners.gains import Gains, accumulate, update
+from deepalign_cli.aligners.gains import Gains, update
 from deepalign_cli.aligners.steps import Matrices, best_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation, parse_spec
@@ -136,13 +135,3 @@ def test_energies_bound_the_objective() -> None:
     own = sum(float((a[n].double() ** 2).sum()) for n in problem.names[group])
     assert problem.objective(wanted, group) == pytest.approx(own)
     assert all("running" not in n and "tracked" not in n for n in problem.names[group])
-
-
-def test_products_are_summed_in_the_wider_type() -> None:
-    def sum_of(first: torch.dtype, second: torch.dtype) -> Tensor:
-        return accumulate(
-            torch.ones(2, 2, dtype=first), torch.ones(2, 3, dtype=second), torch.ones(2, 3, dtype=second)
-        )
-
-    assert sum_of(torch.float32, torch.float64).dtype == torch.float64
-    assert torch.equal(sum_of(torch.float32, torch.float32), torch.full((2, 2), 4.0))

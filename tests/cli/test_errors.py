@@ -366,7 +366,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing(folder: Path, monkeypatch: pytest.M
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(30)
 
-    monkeypatch.setattr(weights, "planted_element", slow)
+    monkeypatch.setattr(weights, "first_start", slow)
     before = listing(folder)
     done = interrupted(
         "align", folder / "a.pt", folder / "b.pt", "-m", "weights", "-o", folder / "o.safetensors"
