@@ -2,7 +2,7 @@
 
     python benchmarks/rotations.py exact                    # tiny networks, a random element of each
     python benchmarks/rotations.py barriers --pairs FOLDER  # those of rotation_pairs.py
-    python benchmarks/rotations.py time                     # a ViT of 12 layers and 768 units, by weights
+    python benchmarks/rotations.py time                     # 12 layers and 768 units, by weights
 
 Each prints a table in Markdown. Networks pass through folders, as a user has them.
 """
@@ -10,12 +10,13 @@ Each prints a table in Markdown. Networks pass through folders, as a user has th
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import deepalign_cli as da
+from deepalign_cli.aligners import head_steps, steps
 from deepalign_cli.aligners.alignment import distance
 from deepalign_cli.aligners.rotations import RotationMatching
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.operations.trace import trace_folder
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.known_models import match
 from deepalign_cli.symmetry.resolve import shapes_of
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.tracing.turn_proposals import is_stream
@@ -195,7 +198,7 @@ def exact(place: Path, only: Sequence[str] = ()) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def barriers(pairs: Path) -> Iterator[list[str]]:
+def barriers(pairs: Path, only: Sequence[str] = ()) -> Iterator[list[str]]:
     """For each pair the barrier by each way of aligning, and the accuracy half-way."""
     ways: Mapping[str, Callable[[Any, Any, Path], Weights]] = {
         "none": lambda a, b, data: _aligned(a, b, "none"),
@@ -207,7 +210,7 @@ def barriers(pairs: Path) -> Iterator[list[str]]:
         "rotations, on data": lambda a, b, data: _on_data(a, b, data),
     }
     yield ["pair", "", "barrier", "of permutations'", "half-way", "ends", "seconds"]
-    for name in pair_names(pairs):
+    for name in (name for name in pair_names(pairs) if not only or name in only):
         pair, seconds, permuted = load_pair(pairs, name), 0.0, 0.0
         for way, align in ways.items():
             started = time.perf_counter()
@@ -233,68 +236,109 @@ def _on_data(a: Path, b: Path, data: Path, **options: Any) -> Weights:
 
 
 def timed(place: Path) -> Iterator[list[str]]:
-    """A pair of the size of ViT-B: the time of what the alignment is made of, and the memory."""
-    folder = place / "vit"
-    config = transformers.ViTConfig(num_labels=1000)
-    transformers.ViTForImageClassification(config).save_pretrained(folder)
-    started = time.perf_counter()
-    symmetry, a = symmetry_of(folder)
-    tracing, rng = time.perf_counter() - started, torch.Generator().manual_seed(0)
+    """A pair of 12 layers and 768 units: the time of what the alignment is made of, and its memory."""
+    folder, rng = place / "fresh", torch.Generator().manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=2**14, tie_word_embeddings=False)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    checkpoint, symmetry = open_checkpoint(folder), by_template(folder)
+    a = {n: checkpoint[n].clone() for n in checkpoint}
     moved = symmetry.apply(planted(symmetry, a, rng), a)
     b = {n: w + NOISE * w.std() * torch.randn(w.shape, generator=rng) for n, w in moved.items()}
     paths = [save(folder, weights, place / side) for weights, side in ((a, "a"), (b, "b"))]
     del a, b, moved
-    files = [open_checkpoint(path) for path in paths]
-    started = time.perf_counter()
-    with spent_in({"svd": torch.linalg, "svdvals": torch.linalg}) as spent:
-        found = RotationMatching()(symmetry, *files, rng=rng)
-    aligning = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    yield ["parameters", "trace", "align", "of it in SVDs", "distance", "found", "peak of the process"]
-    count = sum(info.numel for info in files[0].infos.values())
+    told = subprocess.run(
+        [sys.executable, __file__, "aligned", "--pair", *map(str, paths)], check=True, capture_output=True
+    )  # in a process of its own, so that no more than the alignment counts
+    row = json.loads(told.stdout)
     yield [
-        f"{count / 1e6:.0f} M", f"{tracing:.0f} s", f"{aligning:.0f} s", f"{sum(spent.values()):.1f} s",
-        f"{found.distance_before:.1f}", f"{found.distance_after:.2f}", f"{peak:.2f} GiB",
+        "parameters", "align", "of processors", "in SVDs", "in assignments", "distance", "found", "peak"
+    ]  # fmt: skip
+    svd, assigned = (f"{row[key]:.1f} s, {row[key] / row['seconds']:.0%}" for key in ("svd", "assign"))
+    yield [
+        f"{row['parameters'] / 1e6:.0f} M", f"{row['seconds']:.0f} s", f"{row['processor']:.0f} s", svd,
+        assigned, f"{row['before']:.1f}", f"{row['after']:.2f}", f"{row['peak']:.2f} GiB",
     ]  # fmt: skip
 
 
-@contextmanager
-def spent_in(functions: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    """The seconds spent in some functions."""
-    spent, kept = dict.fromkeys(functions, 0.0), {name: getattr(of, name) for name, of in functions.items()}
+def aligned(pair: Sequence[Path]) -> dict[str, float]:
+    """What it takes to align two folders by weights."""
+    symmetry, files = by_template(pair[0]), [open_checkpoint(path) for path in pair]
+    started, processor = time.perf_counter(), time.process_time()
+    functions = {"svd": [torch.linalg], "eigvalsh": [torch.linalg], "assign": [steps, head_steps]}
+    with spent_in(functions) as spent:
+        found = RotationMatching()(symmetry, *files, rng=torch.Generator().manual_seed(0))
+    return {
+        "seconds": time.perf_counter() - started, "processor": time.process_time() - processor,
+        "svd": spent["svd"] + spent["eigvalsh"], "assign": spent["assign"], "peak": peak(),
+        "before": found.distance_before, "after": found.distance_after,
+        "parameters": sum(info.numel for info in files[0].infos.values()),
+    }  # fmt: skip
 
-    def counted(name: str) -> Callable[..., Any]:
+
+def peak() -> float:
+    """The most memory that this process has had, in GiB; not that of the one that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+
+
+def by_template(folder: Path) -> Symmetry:
+    """What turns in a folder's network, by its template: a trace of this size takes minutes."""
+    checkpoint = open_checkpoint(folder)
+    spec = match(checkpoint, turns=True)
+    if spec is None:
+        raise ValueError(f"no template is of {folder}")
+    return Symmetry(spec, shapes_of(checkpoint))
+
+
+@contextmanager
+def spent_in(functions: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, float]]:
+    """The seconds spent in some functions, which stand in some modules."""
+    spent = dict.fromkeys(functions, 0.0)
+    places = [(name, of, getattr(of, name)) for name, all_of in functions.items() for of in all_of]
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
-            out = kept[name](*args, **kwargs)
+            out = function(*args, **kwargs)
             spent[name] += time.perf_counter() - started
             return out
 
         return call
 
     try:
-        for name, of in functions.items():
-            setattr(of, name, counted(name))
+        for name, of, function in places:
+            setattr(of, name, counted(name, function))
         yield spent
     finally:
-        for name, of in functions.items():
-            setattr(of, name, kept[name])
+        for name, of, function in places:
+            setattr(of, name, function)
 
 
 def main() -> None:
     """Print the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("exact", "barriers", "time"))
+    parser.add_argument("what", choices=("exact", "barriers", "time", "aligned"))
     parser.add_argument("--pairs", type=Path, default=Path("pairs"))
-    parser.add_argument("--only", nargs="+", choices=tuple(TINY), default=(), help="networks of `exact`")
+    parser.add_argument("--only", nargs="+", default=(), help="some of the networks, or of the pairs")
+    parser.add_argument("--pair", nargs=2, type=Path, help="two folders; `aligned` prints one object of them")
     asked = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as place:
-        rows = {"exact": partial(exact, only=asked.only), "time": timed}.get(asked.what)
-        for number, row in enumerate(rows(Path(place)) if rows else barriers(asked.pairs)):
-            print("|", " | ".join(row), "|", flush=True)
-            if not number:
-                print("|" + "---|" * len(row))
+        if asked.what == "aligned":
+            print(json.dumps(aligned(asked.pair)))
+        elif asked.what == "time":
+            show(timed(Path(place)))
+        else:
+            of_exact = asked.what == "exact"
+            show(exact(Path(place), asked.only) if of_exact else barriers(asked.pairs, asked.only))
+
+
+def show(rows: Iterator[list[str]]) -> None:
+    """Print a table in Markdown, a row as soon as it is there."""
+    for number, row in enumerate(rows):
+        print("|", " | ".join(row), "|", flush=True)
+        if not number:
+            print("|" + "---|" * len(row))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Matching that turns heads and residual streams besides permuting units (Theus et al. 2025).
 
-By weights alone it is a descent of assignments and rotations. Where the networks can be run, on data or on
-inputs that they dream, a second start turns streams by how they respond, the better of both is kept, and
-gradients of the loss half-way turn it further.
+By weights alone it is a descent of assignments and rotations, in whose first sweep streams are turned as the
+learned aligner predicts. Where the networks can be run, on data or on inputs that they dream, it starts by
+the labelled ends alone and by how streams respond, too; the best is kept, and gradients of the loss half-way
+turn it further.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.canonical import canonical_scales
 from deepalign_cli.aligners.choice import finite_loss
+from deepalign_cli.aligners.deepalign import AUTO, learned_aligner
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.parents import Parents
+from deepalign_cli.aligners.predicted_turns import predicted_streams
 from deepalign_cli.aligners.turned_paths import RATE, RATE_ON_DREAMS, midpoint, refined_turns
 from deepalign_cli.aligners.turning_descent import descend_turning
+from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
@@ -28,6 +32,7 @@ from deepalign_cli.symmetry.turns import Turn
 
 _STILL = "nothing may turn in these networks, so units are permuted alone"
 _ON_NOISE = 40  # steps at most: more lowered one barrier further (.45 to .34) and raised another (.27 to .39)
+_SKETCHES = 8  # that the learned aligner reads
 _DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
 
 
@@ -52,7 +57,8 @@ class RotationMatching:
         evidence = self._evidence(details, progress)
         parents = Parents(evidence.run, reference, moving, evidence.batches) if evidence else None
         stage = progress.part(_MATCHING if parents else 1.0, "matching")
-        element, objective = self._matched(symmetry, reference, moving, evidence, parents, details, stage)
+        pair = symmetry, reference, moving
+        element, objective = self._matched(*pair, evidence, parents, details, rng, stage)
         if parents and self.path_steps and element.turn:
             rate = RATE_ON_DREAMS if "dreamt" in details else RATE
             steps = self.path_steps if details.get("dreamt", True) else min(self.path_steps, _ON_NOISE)
@@ -76,26 +82,39 @@ class RotationMatching:
 
     def _matched(
         self, symmetry: Symmetry, reference: Weights, moving: Weights, evidence: Evidence | None,
-        parents: Parents | None, details: dict[str, object], progress: Progress,
+        parents: Parents | None, details: dict[str, object], rng: torch.Generator, progress: Progress,
     ) -> tuple[Element, list[float]]:  # fmt: skip
-        """By weights alone or with streams as their readers see them: what leaves the midpoint the nearer."""
+        """From what is predicted; or that, the labelled ends or what readers see, by the nearest midpoint."""
         own, other = (canonical_scales(symmetry, weights) for weights in (reference, moving))
         views = Acted(symmetry, own, reference), Acted(symmetry, other, moving)
-        starts: dict[str, dict[str, Turn]] = {"weights": {}}
-        if evidence and details.get("dreamt", True):  # on noise, what streams do says little of either start
+        told = _predicted(symmetry, views, rng, progress.part(0.1))
+        starts: dict[str, tuple[dict[str, Turn], dict[str, Turn]]] = {}
+        starts |= {"prediction": ({}, told)} if told else {"weights": ({}, {})}
+        if evidence and details.get("dreamt", True):  # on noise, what streams do says little of any start
             seen = streams_seen(symmetry, views, evidence, progress.part(0.3))
-            starts |= {"activations": seen} if seen else {}
+            starts |= {"weights": ({}, {})} | ({"activations": (seen, {})} if seen else {})
         found = {}
-        for by, fixed in starts.items():
-            match, objective = descend_turning(Gains(symmetry, *views), fixed, progress.part(1 / len(starts)))
+        for by, (fixed, begin) in starts.items():
+            stage = progress.part(1 / len(starts))
+            match, objective = descend_turning(Gains(symmetry, *views), fixed, stage, begin)
             found[by] = own.inverse() @ match @ other, objective
-        best = "weights"
+        best = next(iter(found))
         if parents and len(found) > 1:
             means = {by: midpoint(symmetry, reference, moving, one[0]) for by, one in found.items()}
             losses = {by: finite_loss(parents.judge(mean)) for by, mean in means.items()}
             best = min(losses, key=losses.__getitem__)
         details |= {"start": best, "steps": len(found[best][1]) - 1}
         return found[best]
+
+
+def _predicted(
+    symmetry: Symmetry, views: tuple[Weights, Weights], rng: torch.Generator, progress: Progress
+) -> dict[str, Turn]:
+    """How streams turn as the learned aligner predicts; nothing where there are none."""
+    if all(symmetry.within.values()):
+        return {}
+    aligner = learned_aligner(DEFAULT_NETWORK, AUTO, _SKETCHES, None)
+    return predicted_streams(aligner, symmetry, *views, rng, progress)
 
 
 def streams_seen(

@@ -8,6 +8,7 @@ groups have been visited.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 
@@ -24,17 +25,18 @@ _RESOLUTION = 1e-7  # of |A| |B|: a smaller rise is rounding
 
 
 def descend_turning(
-    problem: Gains, fixed: Mapping[str, Turn], progress: Progress = SILENT
-) -> tuple[Element, list[float]]:
+    problem: Gains, fixed: Mapping[str, Turn], progress: Progress = SILENT,
+    begin: Mapping[str, Turn] = MappingProxyType({}),
+) -> tuple[Element, list[float]]:  # fmt: skip
     """Coordinate descent from the labelled ends inwards: the element, and the objective after every sweep.
 
-    Groups in `fixed` are turned so from the beginning.
+    Groups in `fixed` are turned so from the beginning, and stay; those in `begin` in the first sweep.
     """
     symmetry = problem.symmetry
-    g = Element(symmetry.identity().perm, turn={**_unturned(symmetry), **fixed})
+    g = Element(symmetry.identity().perm, turn={**_unturned(symmetry), **fixed, **begin})
     blocks = [one for one in blocks_of(symmetry) if one[0] not in fixed]
-    visited, stage = {*fixed}, progress.part(1.0, "turning", len(blocks) * _SWEEPS)
-    for first, *inner in blocks:
+    visited, stage = {*fixed, *begin}, progress.part(1.0, "turning", len(blocks) * _SWEEPS)
+    for first, *inner in (one for one in blocks if one[0] not in begin):
         visited |= {first, *inner}
         ready = {n for n in problem.names[first] if {*symmetry.groups_of(n)} <= visited}
         if ready:

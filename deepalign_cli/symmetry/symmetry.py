@@ -255,8 +255,10 @@ def _one_turned(w: Tensor, axis: int, block: Block, number: int, turn: Turn) -> 
         new = new.movedim((0, 1), (names.index(turn.within), number))
     else:
         new = torch.tensordot(matrix[0], x, ([1], [number])).movedim(0, number)
-    places = block.places().flatten().to(w.device)
-    return w.index_copy(axis, places, new.reshape(part.shape).movedim(0, axis))
+    new = new.reshape(part.shape).movedim(0, axis)
+    if block.start == 0 and block.stop == w.shape[axis]:  # which saves a copy of the whole
+        return new
+    return w.index_copy(axis, block.places().flatten().to(w.device), new)
 
 
 def _moving(index: Tensor | None, extent: int) -> Tensor | None:

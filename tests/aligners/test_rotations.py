@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor
 
+from deepalign_cli.aligners import rotations
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.methods import METHODS
+from deepalign_cli.aligners.parents import Parents
 from deepalign_cli.aligners.rotations import RotationMatching
+from deepalign_cli.aligners.turned_paths import midpoint
+from deepalign_cli.aligners.turning_descent import descend_turning
 from deepalign_cli.errors import MismatchError
 from deepalign_cli.progress import Progress
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import parse_spec
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
+from deepalign_cli.symmetry.turns import Turn
 from tests.aligners.turning_pairs import SYMMETRY, drawn, turned_pair
 from tests.symmetry.builders import seeded
+from tests.turning_nets import PreNorm, Rms, shaken_, tokens
+
+Turns = Mapping[str, Turn]
 
 
 def aligned(a: dict[str, Tensor], b: dict[str, Tensor], symmetry: Symmetry = SYMMETRY) -> Alignment:
@@ -26,7 +38,7 @@ def test_a_planted_element_is_found_through_other_gains() -> None:
     a, b, _ = turned_pair()
     found = aligned(a, b)
     assert found.distance_after < 1e-6 < 1 < found.distance_before
-    assert found.details["start"] == "weights"
+    assert found.details["start"] == "prediction"
     assert found.method == "rotations"
     moved = found.apply(b)
     assert all(torch.allclose(moved[name], w, atol=1e-7) for name, w in a.items())
@@ -113,6 +125,69 @@ def test_progress_goes_up_and_not_beyond_the_end() -> None:
     RotationMatching()(SYMMETRY, a, b, rng=seeded(0), progress=Progress(lambda share, _: told.append(share)))
     assert told == sorted(told)
     assert 0 < told[-1] <= 1
+
+
+# PreNorm of tests/turning_nets.py, of which streams and heads turn.
+PRENORM = """
+[kinds]
+"attn.qk" = "orthogonal"
+"attn.vo" = "orthogonal"
+stream = "orthogonal"
+[gains]
+"block.n1.weight" = ["block.attn.q.weight", "block.attn.k.weight", "block.attn.v.weight"]
+"block.n2.weight" = ["block.up.weight"]
+"norm.weight" = ["head.weight"]
+[axes]
+"embed.weight" = "11 stream"
+"block.attn.q.weight" = "attn.heads*attn.qk stream"
+"block.attn.q.bias" = "attn.heads*attn.qk"
+"block.attn.k.weight" = "attn.heads*attn.qk stream"
+"block.attn.k.bias" = "attn.heads*attn.qk"
+"block.attn.v.weight" = "attn.heads*attn.vo stream"
+"block.attn.v.bias" = "attn.heads*attn.vo"
+"block.attn.o.weight" = "stream attn.heads*attn.vo"
+"block.attn.o.bias" = "stream"
+"block.up.weight" = "hidden stream"
+"block.up.bias" = "hidden"
+"block.down.weight" = "stream hidden"
+"block.down.bias" = "stream"
+"head.weight" = "11 stream"
+[sizes]
+"attn.heads" = 2
+"""
+
+
+def test_on_data_streams_start_in_three_ways_and_the_nearest_midpoint_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = (dict(shaken_(PreNorm(Rms), seed).state_dict()) for seed in (0, 1))
+    symmetry, module = Symmetry(parse_spec(PRENORM), {n: tuple(w.shape) for n, w in a.items()}), PreNorm(Rms)
+
+    def run(weights: Weights, x: Tensor) -> Tensor:
+        return torch.func.functional_call(module, dict(weights), (x,))
+
+    asked: list[tuple[set[str], set[str]]] = []
+    found: list[Element] = []
+
+    def descend(
+        problem: Gains, fixed: Turns, progress: Progress, begin: Turns
+    ) -> tuple[Element, list[float]]:
+        asked.append(({*fixed}, {*begin}))
+        element, objective = descend_turning(problem, fixed, progress, begin)
+        found.append(element)
+        return element, objective
+
+    monkeypatch.setattr(rotations, "descend_turning", descend)
+    evidence = Evidence(run, lambda: [tokens(i, 20) for i in range(3)])
+    method = RotationMatching(path_steps=0, evidence=evidence)
+    told = method(symmetry, a, b, rng=seeded(0))
+    assert asked == [(set(), {"stream"}), (set(), set()), ({"stream"}, set())]
+    parents = Parents(run, a, b, evidence.batches)
+    own, other = (symmetry.without_gains(w) for w in (a, b))
+    losses = [parents.judge(midpoint(symmetry, a, b, own.inverse() @ g @ other)) for g in found]
+    best = min(range(3), key=losses.__getitem__)
+    assert told.details["start"] == ("prediction", "weights", "activations")[best]
+    assert len({*losses}) == 3
 
 
 def test_the_row_names_its_options() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from deepalign_cli.aligners.turned_paths import midpoint, refined_turns
 from deepalign_cli.progress import Progress
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.kinds import HALF_TURNS
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.turns import is_rotation
 from tests.aligners.turning_pairs import SYMMETRY, between, drawn, turned_pair
 from tests.symmetry.builders import seeded
@@ -99,3 +100,24 @@ def test_half_types_are_refined_in_single_precision() -> None:
     refined = refined_turns(SYMMETRY, a, b, start(a, b), loss, 20, seeded(0))
     assert refined.after < refined.before
     assert of_kind(refined.element)
+
+
+def test_moving_both_ends_alike_moves_the_network_half_way_and_no_more() -> None:
+    """So nothing is to be gained by moving both: what counts is how one end lies to the other."""
+    a, b = drawn(0), drawn(1)
+    g = start(a, b)
+    h = between(drawn(2), a, SYMMETRY.random(seeded(6)))
+    alike = midpoint(SYMMETRY, SYMMETRY.apply(h, a), b, h @ g)
+    moved = SYMMETRY.apply(h, midpoint(SYMMETRY, a, b, g))
+    assert all(torch.allclose(alike[name], w, atol=1e-12) for name, w in moved.items())
+
+
+def test_groups_that_jump_stay_where_they_are() -> None:
+    spec = replace(SYMMETRY.spec, kinds={**SYMMETRY.spec.kinds, "qk": HALF_TURNS})
+    symmetry, a, b = Symmetry(spec, SYMMETRY.shapes), drawn(0), drawn(1)
+    own, other = (symmetry.without_gains(w) for w in (a, b))
+    first = own.inverse() @ symmetry.random(seeded(5)) @ other
+    refined = refined_turns(symmetry, a, b, first, Far(a), 30, seeded(0))
+    assert refined.after < refined.before
+    assert torch.equal(refined.element.turn["qk"].matrix, first.turn["qk"].matrix)
+    assert not torch.equal(refined.element.turn["s"].matrix, first.turn["s"].matrix)
