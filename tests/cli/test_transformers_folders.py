@@ -149,3 +149,25 @@ def test_without_transformers_it_is_said_that_the_network_was_not_asked(
     assert done.code == 0, done.err
     assert done.json["basis"] == "template"
     assert any("'transformers', which is not installed" in note for note in done.json["notes"])
+
+
+def test_a_folder_that_is_too_large_to_be_traced_is_left_to_its_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepalign_cli.operations import asked
+
+    folder = saved("LlamaForCausalLM", 3, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.03}))  # not traced yet
+    count = sum(
+        w.numel() for w in transformers.LlamaForCausalLM.from_pretrained(folder).state_dict().values()
+    )
+    monkeypatch.setattr(asked, "_MOST_TRACED", count - 1)
+    told = deepalign("align", folder, folder, "-m", "weights", "-o", f"{tmp_path / 'c'}/", "--json").json
+    assert told["basis"] == "template"
+    assert any("billion numbers takes" in note for note in told["notes"]), told["notes"]
+    monkeypatch.setattr(asked, "_MOST_TRACED", count)
+    told = deepalign("inspect", folder, "--json").json
+    assert told["basis"] == "traced and checked"
+    monkeypatch.setattr(asked, "_MOST_TRACED", count - 1)  # the trace is in the cache
+    assert deepalign("inspect", folder, "--json").json["basis"] == "traced and checked"
