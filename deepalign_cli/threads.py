@@ -23,14 +23,24 @@ def usable_cores() -> int:
 def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:
     """Run the small tasks in so many threads, each begun in its turn, and the large ones here.
 
+    PyTorch has no more threads for one of these meanwhile.
+
     Raises what a task raises, and no task is begun after that, or after an interrupt.
     """
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, threads))
+    try:
+        _run_tasks(small, large, threads, progress)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:
     if threads <= 1:
         for task in chain(small, large):
             progress(task())
         return
     crew = _Crew(small, threads)
-    before = torch.get_num_threads()
     try:
         crew.start()
         for task in large:
@@ -39,7 +49,6 @@ def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progre
         crew.tell(progress, wait=True)
     finally:
         crew.stop()
-        torch.set_num_threads(before)
 
 
 class _Crew:

@@ -6,13 +6,14 @@ What has been written goes to the disk meanwhile, so that little is left for the
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepalign_cli.checkpoint.atomic import atomic_file
+from deepalign_cli.checkpoint.direct import DirectWriter, can_write_direct
+from deepalign_cli.checkpoint.early_sync import EarlySync, pwrite_all
 from deepalign_cli.checkpoint.entry import Entry, code_of, encode_header
 from deepalign_cli.checkpoint.problems import blame
 from deepalign_cli.checkpoint.targets import check_output
@@ -21,14 +22,14 @@ from deepalign_cli.errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SYNC_EVERY = 64 * 2**20  # bytes
-
 
 class PlacedFile:
     """An open file whose tensors have their places already."""
 
-    def __init__(self, file: int, entries: Sequence[Entry], header: bytes, syncing: EarlySync) -> None:
-        self._file, self._entries, self._header, self._syncing = file, entries, header, syncing
+    def __init__(
+        self, file: int, entries: Sequence[Entry], header: bytes, writer: EarlySync | DirectWriter
+    ) -> None:
+        self._file, self._entries, self._header, self._writer = file, entries, header, writer
         self._places: dict[str, tuple[Entry, int]] = {}
         at = len(header)
         for entry in entries:
@@ -59,8 +60,7 @@ class PlacedFile:
             raise ValueError(f"a part of tensor {name!r} does not fit into it")
         if tensor.nbytes:
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            pwrite_all(self._file, flat.numpy().data, at + begin)
-            self._syncing.wrote(tensor.nbytes)
+            self._writer.write(flat, at + begin)
 
     def set_metadata(self, metadata: Mapping[str, str]) -> None:
         """Write the header again, with other metadata. Raises ValueError where it is of another length."""
@@ -90,9 +90,11 @@ def rewrite_metadata(path: Path, entries: Sequence[Entry], metadata: Mapping[str
 @contextmanager
 def placed_file(
     path: Path, entries: Sequence[Entry], metadata: Mapping[str, str], *, force: bool = False,
-    inputs: Sequence[Path] = (),
+    inputs: Sequence[Path] = (), read_again: bool = False,
 ) -> Iterator[PlacedFile]:  # fmt: skip
-    """A file that becomes `path` when the block ends well.
+    """A file that becomes `path` when the block ends well; `read_again` says that it is read soon after.
+
+    A large one that is not goes past the page cache, where the system can do that.
 
     Raises UsageError where the output is an input, or exists and `force` is not given; OutputError where it
     cannot be written. Nothing is left behind then.
@@ -101,59 +103,8 @@ def placed_file(
     with blame(path):
         header = encode_header(entries, metadata)
     size = len(header) + sum(entry.nbytes for entry in entries)
-    with atomic_file(path, size, force=force) as file, EarlySync(file) as syncing:
+    is_direct = not read_again and can_write_direct(size)
+    with atomic_file(path, size, force=force) as file:
         pwrite_all(file, header, 0)
-        yield PlacedFile(file, entries, header, syncing)
-
-
-def pwrite_all(file: int, data: bytes | memoryview, at: int) -> None:
-    """Write to a place of a descriptor until nothing is left."""
-    view, done = memoryview(data), 0
-    while done < len(view):  # a system call takes at most 2 GB
-        done += os.pwrite(file, view[done : done + 2**26], at + done)
-
-
-class EarlySync:
-    """A thread that brings what is written to a descriptor to the disk while more is being computed.
-
-    A failure shows when the block ends: the kernel tells it once only.
-    """
-
-    def __init__(self, file: int) -> None:
-        self._file, self._error = file, list[OSError]()
-        self._wake, self._dirty, self._ends = threading.Condition(), 0, False
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> EarlySync:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        with self._wake:
-            self._ends = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
-        if self._error and kind is None:
-            raise self._error[0]
-
-    def wrote(self, count: int) -> None:
-        """Say that so many bytes were written."""
-        with self._wake:
-            self._dirty += count
-            if self._dirty >= _SYNC_EVERY:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
-                    self._thread.start()
-                self._wake.notify()
-
-    def _run(self) -> None:
-        while not self._error:
-            with self._wake:
-                self._wake.wait_for(lambda: self._ends or self._dirty >= _SYNC_EVERY)
-                if self._ends:
-                    return
-                self._dirty = 0
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                self._error.append(error)
+        with DirectWriter(file, len(header), size) if is_direct else EarlySync(file) as writer:
+            yield PlacedFile(file, entries, header, writer)

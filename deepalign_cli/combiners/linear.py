@@ -11,6 +11,8 @@ from torch import Tensor
 
 from deepalign_cli.symmetry.tensors import narrowed, widened
 
+_FUSED = (torch.bfloat16, torch.float16)  # which torch.lerp widens and rounds itself, in one pass
+
 
 @dataclass(frozen=True)
 class WeightedMean:
@@ -29,6 +31,8 @@ class WeightedMean:
         if not first.is_floating_point():
             return first
         if len(tensors) == 2:
+            if first.dtype in _FUSED and tensors[1].dtype == first.dtype:
+                return torch.lerp(first, tensors[1], self.weights[1])  # in float32, and rounded once, too
             a, b = same_type(widened(first), widened(tensors[1]))
             return narrowed(torch.lerp(a, b, self.weights[1]), first.dtype, name)
         total = widened(first) * self.weights[0]

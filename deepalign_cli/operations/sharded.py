@@ -184,7 +184,7 @@ def _write_shards(
             own = dict(metadata) if is_last else {"format": metadata["format"]}
             with ExitStack() as stack:
                 file = stack.enter_context(
-                    placed_file(folder.place / shard.name, shard.entries, own, force=True)
+                    placed_file(folder.place / shard.name, shard.entries, own, force=True, read_again=True)
                 )
                 stream.fill(file, [named[entry.name] for entry in shard.entries], progress)
                 if is_last:

@@ -93,7 +93,7 @@ def write_shard(task: ShardTask) -> WrittenShard:
     set_blocks(streams=True)
     stream = replace(_stream(task.work, task.digest), _squares=[], _sums=[])
     named = {info.stored_name: info.name for info in stream.layout.infos.values()}
-    with placed_file(task.target, task.shard.entries, task.metadata, force=True) as file:
+    with placed_file(task.target, task.shard.entries, task.metadata, force=True, read_again=True) as file:
         stream.fill(file, [named[entry.name] for entry in task.shard.entries])
     for checkpoint in stream.inputs:
         checkpoint.check_unchanged()

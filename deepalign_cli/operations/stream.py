@@ -115,7 +115,7 @@ class Stream:
         pieced = [name for name in names if self._is_pieced(name)]
         small = (task for name in pieced for task in self._tasks(file, name))
         large = (partial(self._whole, file, name) for name in names if not self._is_pieced(name))
-        run_tasks(small, large, self.threads if pieced else 1, progress)
+        run_tasks(small, large, self.threads, progress)
 
     def _is_pieced(self, name: str) -> bool:
         """Whether a tensor can be made by pieces."""
@@ -187,7 +187,8 @@ class Stream:
         if self.combine is None:
             return self._cast(name, parts[0])
         first, types = parts[0], {w.dtype for w in parts}
-        if first.is_floating_point() and len(types) == 1 and (self.elementwise or self.dtype):
+        changes = self.dtype is not None and self.dtype != self.layout.infos[name].dtype
+        if first.is_floating_point() and len(types) == 1 and (self.measures or changes):
             parts = [widened(w) for w in parts]  # once, and rounded once
         if self.measures and is_trained(name, first):
             self._measure(parts)

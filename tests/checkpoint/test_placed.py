@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.checkpoint import Entry, open_checkpoint, placed
+from deepalign_cli.checkpoint import Entry, early_sync, open_checkpoint
 from deepalign_cli.checkpoint.placed import placed_file, rewrite_metadata
 from deepalign_cli.errors import OutputError
 
@@ -39,7 +39,7 @@ def test_what_is_written_goes_to_the_disk_meanwhile_and_its_failure_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(placed, "_SYNC_EVERY", 40)
+    monkeypatch.setattr(early_sync, "_SYNC_EVERY", 40)
     monkeypatch.setattr(os, "fdatasync", synced.append)
     with placed_file(tmp_path / "x", ENTRIES, {}) as file:
         file.write("a", A)

@@ -34,3 +34,13 @@ def test_many_inputs_are_averaged_by_their_weights() -> None:
     tensors, weights = drawn(4), (0.1, 0.2, 0.3, 0.4)
     exact = sum(w * t.double() for w, t in zip(weights, tensors, strict=True))
     assert torch.allclose(WeightedMean(weights)("w", tensors).double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("size", [1, 77, 4096])
+def test_two_of_a_half_type_are_averaged_as_in_float32(dtype: torch.dtype, share: float, size: int) -> None:
+    bits = torch.randint(-(2**15), 2**15, (2, size), generator=torch.Generator().manual_seed(0))
+    a, b = bits.to(torch.int16).view(dtype)  # all kinds of numbers, tiny and huge ones and NaN among them
+    wide = torch.lerp(a.float(), b.float(), share).to(dtype)
+    assert torch.equal(WeightedMean((1 - share, share))("w", [a, b]).nan_to_num(7), wide.nan_to_num(7))
