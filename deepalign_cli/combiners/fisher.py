@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from deepalign_cli.combiners.example_gradients import SquaredGradients
 from deepalign_cli.combiners.linear import WeightedMean
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Weights
@@ -47,29 +48,46 @@ def diagonal_fisher(
 
     y is drawn from the network's own outputs, once for each example: labels are not looked at. Outputs are
     logits of classes on the last axis (of images, on the second), or with `values`, and where there is one
-    only, means of normal distributions of variance 1.
+    only, means of normal distributions of variance 1. Gradients of several examples are taken at once where
+    the network allows it.
     """
     rng = torch.Generator().manual_seed(seed)
     leaves = {n: widened(w).detach().clone() for n, w in weights.items() if is_trained(n, w)}
-    network = {**weights, **{name: w.requires_grad_() for name, w in leaves.items()}}
+
+    def likelihood(leaves: Mapping[str, Tensor], x: Tensor, drawn: Tensor) -> Tensor:
+        return _log_likelihood(run({**weights, **leaves}, x), drawn, values)
+
+    squares = SquaredGradients(likelihood, leaves)
     sums, count = {name: torch.zeros_like(w) for name, w in leaves.items()}, 0
-    with torch.enable_grad():
-        for batch in batches():
-            for x in torch.split(batch, 1):
-                likelihood = _log_likelihood(run(network, x), rng, values)
-                found = torch.autograd.grad(likelihood, [*leaves.values()], allow_unused=True)
-                for name, gradient in zip(leaves, found, strict=True):
-                    if gradient is not None:
-                        sums[name] += gradient.square()
-                count += 1
+    for batch in batches():
+        for x in torch.split(batch, squares.at_a_time):
+            with torch.no_grad():
+                outputs = run({**weights, **leaves}, x)
+            drawn = torch.cat([_drawn(one, rng, values) for one in torch.split(outputs, 1)])
+            for name, total in squares(x, drawn).items():
+                sums[name] += total
+            count += len(x)
     return {name: total / max(count, 1) for name, total in sums.items()}
 
 
-def _log_likelihood(outputs: Tensor, rng: torch.Generator, values: bool) -> Tensor:
-    """Log p(y|x) of a y drawn from p, up to what has no gradient."""
-    if values or outputs.shape[-1] == 1:
-        noise = torch.randn(outputs.shape, generator=rng, dtype=outputs.dtype)
-        return (outputs * noise).sum()  # of -(outputs - y)^2 / 2, with y - outputs the noise
-    logits = (outputs if outputs.ndim < 4 else outputs.movedim(1, -1)).flatten(0, -2)
-    drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=rng)
-    return functional.log_softmax(logits, -1).gather(1, drawn).sum()
+def _drawn(outputs: Tensor, rng: torch.Generator, values: bool) -> Tensor:
+    """What one example's y is drawn by: classes [1, places, 1], or normal noise of the outputs' shape."""
+    if _are_values(outputs, values):
+        return torch.randn(outputs.shape, generator=rng, dtype=outputs.dtype)
+    return torch.multinomial(_logits(outputs).softmax(-1), 1, generator=rng)[None]
+
+
+def _log_likelihood(outputs: Tensor, drawn: Tensor, values: bool) -> Tensor:
+    """Log p(y|x) of one example with the y that was drawn, up to what has no gradient."""
+    if _are_values(outputs, values):
+        return (outputs * drawn).sum()  # of -(outputs - y)^2 / 2, with y - outputs the noise
+    return functional.log_softmax(_logits(outputs), -1).gather(1, drawn[0]).sum()
+
+
+def _are_values(outputs: Tensor, values: bool) -> bool:
+    return values or outputs.shape[-1] == 1
+
+
+def _logits(outputs: Tensor) -> Tensor:
+    """Of one example, by places and classes [places, classes]."""
+    return (outputs if outputs.ndim < 4 else outputs.movedim(1, -1)).flatten(0, -2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -164,11 +164,11 @@ class Merge:
         self.stream.known = tensors
         return tensors
 
-    def _parents(self) -> list[dict[str, Tensor]]:
-        """All networks in the reference's units, in memory."""
-        pairs = zip(self.alignments, self.session.moving, strict=True)
-        moved = (dict(alignment.apply(other)) for alignment, other in pairs)
-        return [dict(self.session.reference), *moved]
+    def _parents(self) -> Iterator[dict[str, Tensor]]:
+        """All networks in the reference's units, each in memory when it is asked for."""
+        yield dict(self.session.reference)
+        for alignment, other in zip(self.alignments, self.session.moving, strict=True):
+            yield dict(alignment.apply(other))
 
     def _informed(self, merging: Merging) -> Merging:
         """With the statistics of all networks on training examples.
@@ -183,7 +183,7 @@ class Merge:
         values = testbed.loss is not None and testbed.loss.name == "mean squared error"
         statistics = [
             prepare(testbed.run, parent, batches, seed=merging.seed, values=values)
-            for parent in self._parents()
+            for parent in self._parents()  # one in memory at a time
         ]
         return replace(merging, statistics=tuple(statistics))
 
@@ -208,7 +208,7 @@ class Merge:
         return told
 
     def _repaired(self, data: str) -> Repaired:
-        parents = self._parents()
+        parents = list(self._parents())
         merged = {name: self.combine(name, [p[name] for p in parents]) for name in parents[0]}
         shares = self.merging.row.goals(self.merging.weights, has_base=self.merging.has_base)
         testbed = self.session.repairing(data)

@@ -36,7 +36,8 @@ def test_of_a_linear_classifier_it_is_the_formula() -> None:
     assert found.keys() == {"w"}
     assert torch.allclose(found["w"], exact, rtol=0.25)
     again = diagonal_fisher(run, {"w": w}, lambda: x[:20].split(7), seed=1)
-    assert torch.equal(again["w"], diagonal_fisher(run, {"w": w}, lambda: x[:20].split(3), seed=1)["w"])
+    split = diagonal_fisher(run, {"w": w}, lambda: x[:20].split(3), seed=1)
+    assert torch.allclose(again["w"], split["w"], rtol=1e-5)  # the same was drawn, however they are batched
 
 
 @pytest.mark.parametrize("values", [True, False])
