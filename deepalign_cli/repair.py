@@ -239,7 +239,7 @@ class _Repairing(Calls):
         goal = self._goal(call.name, self._parents.batches[self._batch])
         factor, shift = _step(own, goal, shifts=call.bias is not None)
         shape = [-1 if d == call.features(out) else 1 for d in range(out.ndim)]
-        return out * factor.to(out.dtype).reshape(shape) + shift.to(out.dtype).reshape(shape)
+        return out * _like(factor, out).reshape(shape) + _like(shift, out).reshape(shape)
 
     def statistics(self) -> dict[str, Tensor]:
         """BatchNorm's statistics over all batches."""
@@ -255,12 +255,13 @@ class _Repairing(Calls):
         tensors: dict[str, Tensor] = {}
         for name, own in self._layers.items():
             bias, axis = self._biases[name]
-            w, goal = self.weights[name].double(), self._goal(name, self._parents.totals)
+            w, goal = self.weights[name].cpu().double(), self._goal(name, self._parents.totals)
             factor, shift = _step(own, goal, shifts=bias is not None)
             shape = [-1 if d == axis else 1 for d in range(w.ndim)]
             tensors[name] = (w * factor.reshape(shape)).to(self._types[name])
             if bias is not None:
-                tensors[bias] = (self.weights[bias].double() * factor + shift).to(self._types[bias])
+                own_bias = self.weights[bias].cpu().double()
+                tensors[bias] = (own_bias * factor + shift).to(self._types[bias])
         return tensors
 
     def notes(self) -> tuple[str, ...]:
@@ -295,8 +296,13 @@ def _by_own_statistics(call: NormCall) -> tuple[Tensor, Moments]:
             f"BatchNorm '{call.mean}' has one value a channel in a batch, which has no variance.",
             "give more examples, or run more of them at a time (--batch-size).",
         )
-    dtype = call.input.dtype
-    return call.with_statistics(moments.mean.to(dtype), moments.var.to(dtype)), moments
+    mean, var = (_like(value, call.input) for value in (moments.mean, moments.var))
+    return call.with_statistics(mean, var), moments
+
+
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """A statistic in the type of `x`, and where `x` is."""
+    return value.to(x.dtype).to(x.device)
 
 
 def _moments(out: Tensor, call: Call) -> Moments:
@@ -309,7 +315,7 @@ def _over(x: Tensor, axis: int, name: str) -> Moments:
     if not (torch.isfinite(mean).all() and torch.isfinite(var).all()):
         message = f"the activations at '{name}' hold NaN or Inf."
         raise NonFiniteError(message, "check the networks' outputs on this data.")
-    return Moments(x.numel() // x.shape[axis], mean.double(), var.double())
+    return Moments(x.numel() // x.shape[axis], mean.cpu().double(), var.cpu().double())
 
 
 def _in_range(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,7 +27,8 @@ _ROUNDING = 1e-12  # of the mean square: a smaller variance is rounding
 class PairMoments:
     """Sums over samples of two networks' activations, of their squares and of all their products.
 
-    They are taken about the first samples' means, lest units that hardly change drown in rounding.
+    They are taken about the first samples' means, lest units that hardly change drown in rounding. Sums are
+    kept on the processor, wherever the samples are.
     """
 
     def __init__(self, n: int) -> None:
@@ -42,9 +43,9 @@ class PairMoments:
             self._shift = torch.stack([x.mean(1, keepdim=True) for x in (a, b)])
         self.count += a.shape[1]
         a, b = (x - shift for x, shift in zip((a, b), self._shift, strict=True))
-        self._sums += torch.stack([x.sum(1) for x in (a, b)])
-        self._squares += torch.stack([x.square().sum(1) for x in (a, b)])
-        self._products += a @ b.T
+        self._sums += torch.stack([x.sum(1) for x in (a, b)]).cpu()
+        self._squares += torch.stack([x.square().sum(1) for x in (a, b)]).cpu()
+        self._products += (a @ b.T).cpu()
 
     def covariances(self) -> Float[Tensor, "n n"]:
         """Units of the first network by units of the second, not standardised."""
@@ -55,7 +56,7 @@ class PairMoments:
         """Units of the first network by units of the second; 0 for a unit that never changes."""
         mean = self._sums / self.count
         variance = self._squares / self.count - mean.square()
-        changes = variance > _ROUNDING * (variance + (mean + self._shift.squeeze(2)).square())
+        changes = variance > _ROUNDING * (variance + (mean + self._shift.squeeze(2).cpu()).square())
         inverse = torch.where(changes, variance.clamp(min=1e-300).rsqrt(), 0.0)
         return inverse[0][:, None] * self.covariances() * inverse[1]
 

@@ -17,6 +17,7 @@ from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
 from deepalign_cli.aligners.sketched import Similarity, Sketched, compared, is_clear
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
+from deepalign_cli.models.on_device import CPU
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import network_name, resolve_network
@@ -31,7 +32,7 @@ _PREDICTING = 0.5  # of the work
 
 def learned_aligner(
     network: str, refine: str, sketches: int, evidence: Evidence | None, dreaming: Dreaming | None = None,
-    steps: int = STEPS,
+    steps: int = STEPS, device: torch.device = CPU,
 ) -> LearnedAligner:  # fmt: skip
     """The aligner of a network that is named as `resolve_network` takes it.
 
@@ -39,7 +40,9 @@ def learned_aligner(
         UsageError: there is no such network. CheckpointError: it cannot be had, or is no aligner.
     """
     name, path = network_name(network), resolve_network(network)
-    aligner = LearnedAligner(load_network(path), name, sketches, refine, None, evidence, dreaming, steps)
+    aligner = LearnedAligner(
+        load_network(path), name, sketches, refine, None, evidence, dreaming, steps, device
+    )
     hashed = open_checkpoint(path).sha256()
     aligner.making = {
         "network.name": name, "network.sha256": hashed, "refine": refine, "sketches": sketches,
@@ -59,7 +62,8 @@ class LearnedAligner:
 
     With `evidence`, a network to run and data, activations can decide beside the prediction. With a `judge`,
     which knows the loss (of this one pair; that of `evidence` makes one for any), `auto` keeps the candidate
-    that it likes best. Without evidence, `auto` lets `dreaming` dream some where that may help.
+    that it likes best. Without evidence, `auto` lets `dreaming` dream some where that may help. Networks are
+    read on a `device`; the rest is done on the processor.
 
     Raises:
         UsageError: activations are asked for without evidence.
@@ -68,12 +72,13 @@ class LearnedAligner:
     def __init__(
         self, network: DeepAlign, name: str = "", sketches: int = 8, refine: str = AUTO,
         judge: Judge | None = None, evidence: Evidence | None = None, dreaming: Dreaming | None = None,
-        steps: int = STEPS,
+        steps: int = STEPS, device: torch.device = CPU,
     ) -> None:  # fmt: skip
         if refine != AUTO and REFINEMENTS[refine].data and evidence is None:
             raise UsageError(f"--refine {refine} needs data.", "add --data mnist.npz.")
         self.network, self.name, self.sketches, self.refine = network, name, sketches, refine
         self.judge, self.evidence, self.dreaming, self.steps = judge, evidence, dreaming, steps
+        self.device = device
         self.making: Mapping[str, object] = {}
         self._kept: tuple[Weights, Symmetry, list[int], Sketched] | None = None
         self._count = 0  # of the sketches that the last pair was read under
@@ -114,7 +119,7 @@ class LearnedAligner:
         """The mean over the sketches of every group's similarities, of large networks made when asked for."""
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
         own = self._reference(symmetry, reference, seeds)
-        other = Sketched(self.network, own.graph, moving, own.sketches)
+        other = Sketched(self.network, own.graph, moving, own.sketches, self.device)
         stage = progress.part(_PREDICTING, "reading both networks", 2 * len(seeds))
         for stop in sorted({1, len(seeds)}):
             own.read(stop, stage)
@@ -122,6 +127,7 @@ class LearnedAligner:
             similarity = compared(own, other)
             if stop < len(seeds) and is_clear(similarity):
                 break
+        self.network.to(CPU)  # where it refines
         self._count = other.count
         return similarity
 
@@ -130,6 +136,6 @@ class LearnedAligner:
         kept = self._kept
         if kept is None or kept[0] is not reference or kept[1] is not symmetry or kept[2] != seeds:
             sketches = Sketches(seeds, orthogonal=True)
-            kept = reference, symmetry, seeds, Sketched(self.network, Graph(symmetry), reference, sketches)
-            self._kept = kept
+            own = Sketched(self.network, Graph(symmetry), reference, sketches, self.device)
+            self._kept = kept = reference, symmetry, seeds, own
         return kept[3]

@@ -19,6 +19,8 @@ from deepalign_cli.parameters import Parameter, load, values_of
 from deepalign_cli.registry import Table
 
 if TYPE_CHECKING:
+    import torch
+
     from deepalign_cli.aligners.alignment import Aligner
     from deepalign_cli.aligners.evidence import Dreaming, Evidence
 
@@ -47,8 +49,8 @@ class Method:
     `loads` names, as "module:name", what is called with the values of `parameters` and, where data are of
     use, with `evidence` (which may be None where they are optional); it returns an `Aligner`. `seeded` says
     that the method draws random numbers, `dreams` that it dreams inputs by itself where there are no data,
-    `turns` that it rotates groups that may turn. `only` says of a parameter beside which value of another one
-    alone it has an effect.
+    `turns` that it rotates groups that may turn, `reads` that it reads networks on a `device`. `only` says of
+    a parameter beside which value of another one alone it has an effect.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Method:
     seeded: bool = False
     dreams: bool = False
     turns: bool = False
+    reads: bool = False
     only: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +94,9 @@ class Method:
         return UsageError(f"{what} needs data.", "add --data mnist.npz (docs/data.md), or --data dream.")
 
     def make(
-        self, given: Mapping[str, Any], evidence: Evidence | None = None, dreaming: Dreaming | None = None
-    ) -> Aligner:
+        self, given: Mapping[str, Any], evidence: Evidence | None = None, dreaming: Dreaming | None = None,
+        device: torch.device | None = None,
+    ) -> Aligner:  # fmt: skip
         """The aligner, with the options that were `given` and defaults for the others.
 
         Raises:
@@ -105,6 +109,8 @@ class Method:
             values["evidence"] = evidence
         if self.dreams:
             values["dreaming"] = dreaming
+        if self.reads and device is not None:
+            values["device"] = device
         aligner: Aligner = load(self.loads)(**values)
         return aligner
 
@@ -168,7 +174,8 @@ METHODS: Table[Method] = Table(
             "deepalign", "a trained network predicts the alignment in one pass, which is then refined",
             "Deep-Align (Navon et al. 2024, arXiv 2310.13397)",
             "deepalign_cli.aligners.deepalign:learned_aligner", (NETWORK, REFINE, SKETCHES, TRAINED),
-            DataUse.OPTIONAL, seeded=True, dreams=True, only={"steps": ("refine", "ste")},
+            DataUse.OPTIONAL, seeded=True, dreams=True, reads=True,
+            only={"steps": ("refine", "ste")},
         ),
         Method(
             "weights", "match units by their weights, group by group, until nothing moves",

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.errors import DataError
+from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -28,7 +29,7 @@ class Parents:
     """
 
     def __init__(self, run: Run, a: Weights, b: Weights, batches: Batches) -> None:
-        self._run, self._both = run, (dict(a), dict(b))
+        self._run, self._both = run, (placed_for(run, dict(a)), placed_for(run, dict(b)))
         kept: list[Tensor] = []
         for x in batches():
             kept.append(x)

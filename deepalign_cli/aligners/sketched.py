@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.aligners.pair import scales_of
+from deepalign_cli.models.on_device import CPU
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.model import DeepAlign
@@ -37,12 +38,15 @@ _CLEAR = 0.99  # of a group's units
 
 
 class Sketched:
-    """Every unit's directions in one network, under the first `count` of some sketches."""
+    """Every unit's directions in one network, under the first `count` of some sketches, read on a device."""
 
-    def __init__(self, network: DeepAlign, graph: Graph, weights: Weights, sketches: Sketches) -> None:
+    def __init__(
+        self, network: DeepAlign, graph: Graph, weights: Weights, sketches: Sketches,
+        device: torch.device = CPU,
+    ) -> None:  # fmt: skip
         self.graph, self.sketches, self.count = graph, sketches, 0
         self.blocks: list[Block] = []  # one for each call of `read`
-        self._network = network
+        self._network, self._device = network, device
         self._stack = stacked(graph, Acted(graph.symmetry, scales_of(graph.symmetry, weights), weights))
         self._read: Callable[[Sketches], Features] | None = None
 
@@ -52,7 +56,7 @@ class Sketched:
         start, self.count = self.count, max(self.count, stop)
         if start >= stop or not self.graph.names:
             return
-        self._network.to(self._stack[self.graph.names[0]].dtype)
+        self._network.to(self._device, self._stack[self.graph.names[0]].dtype)
         units, block = sum(self.graph.symmetry.sizes.values()), None
         at_once = 1 if self.graph.symmetry.turning else max(1, _UNITS_AT_ONCE // units)
         for first in range(start, stop, at_once):
@@ -69,9 +73,12 @@ class Sketched:
     def _features(self, start: int, stop: int) -> Features:
         sketches = self.sketches.part(start, stop)
         if self.graph.symmetry.turning:  # every sketch has signs of its own
-            return self._network.reader(self.graph, self._canonical(start))(sketches)
-        self._read = self._read or self._network.reader(self.graph, self._stack)
+            return self._network.reader(self.graph, self._placed(self._canonical(start)))(sketches)
+        self._read = self._read or self._network.reader(self.graph, self._placed(self._stack))
         return self._read(sketches)
+
+    def _placed(self, stack: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return Lazy(stack, lambda name: stack[name].to(self._device))
 
     def _canonical(self, number: int) -> Mapping[str, Float[Tensor, "1 ..."]]:
         """The network under the canonical signs of a sketch."""
@@ -95,7 +102,7 @@ def compared(own: Sketched, other: Sketched) -> Similarity:
         first, *others = (_product(a[group], b[group]) for a, b in blocks)
         for other in others:
             first += other
-        return first.div_(count)
+        return first.div_(count).cpu()
 
     return Lazy(sizes if blocks else (), product, keeps=keeps)
 

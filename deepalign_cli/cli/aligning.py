@@ -79,6 +79,8 @@ def check_data(
         raise UsageError(f"{who} makes no use of --data.", "leave it out.")
     if running.no_dream and not any(METHODS.find(name).dreams for name in uses):
         raise UsageError("--no-dream has no effect: nothing is dreamed.", "leave it out.")
+    if running.device is not None and not useful and not any(METHODS.find(name).dreams for name in uses):
+        raise UsageError("--device has no effect: no network is run.", "leave it out.")
     idle = running.idle() if running.data is None else None
     if idle:
         raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

@@ -106,6 +106,11 @@ class RunningOptions(ModelOptions):
         "Keep what was dreamed: an .npz that --data reads, and of images a .png to look at.",
         metavar="FILE.npz",
     )
+    device: str | None = option(
+        "Where networks are run, dreams are dreamed and the aligner reads; cpu by default. Weights are mixed "
+        "and units matched on the processor. Tested on the CPU only.",
+        metavar="cpu|cuda|mps",
+    )
     no_dream: bool = flag("Dream nothing: without --data the weights alone decide.")
 
     def __post_init__(self) -> None:
@@ -128,7 +133,12 @@ class RunningOptions(ModelOptions):
 
         A network that is named is traced; the other options say what it is run on.
         """
-        traced = ("data", "no_dream", *(("model", "model_arg", "input_shape") if self.model else ()))
+        traced = (
+            "data",
+            "no_dream",
+            "device",
+            *(("model", "model_arg", "input_shape") if self.model else ()),
+        )
         others = (f.name for f in fields(self) if f.name not in traced and getattr(self, f.name))
         return next(map(grouped.dashed, others), None)
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from deepalign_cli.combiners.example_gradients import SquaredGradients
 from deepalign_cli.combiners.linear import WeightedMean
+from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import is_trained, narrowed, widened
@@ -52,6 +53,7 @@ def diagonal_fisher(
     the network allows it.
     """
     rng = torch.Generator().manual_seed(seed)
+    weights = placed_for(run, weights)
     leaves = {n: widened(w).detach().clone() for n, w in weights.items() if is_trained(n, w)}
 
     def likelihood(leaves: Mapping[str, Tensor], x: Tensor, drawn: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def diagonal_fisher(
             for name, total in squares(x, drawn).items():
                 sums[name] += total
             count += len(x)
-    return {name: total / max(count, 1) for name, total in sums.items()}
+    return {name: total.cpu() / max(count, 1) for name, total in sums.items()}
 
 
 def _drawn(outputs: Tensor, rng: torch.Generator, values: bool) -> Tensor:

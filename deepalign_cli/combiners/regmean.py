@@ -86,7 +86,7 @@ class _Inputs(Calls):
         """Add what enters a linear layer."""
         if call.layer is LayerKind.CONV or not call.fits or call.weight.ndim != 2:
             return
-        x = call.input.detach().reshape(-1, call.input.shape[-1]).double()
+        x = call.input.detach().reshape(-1, call.input.shape[-1]).cpu().double()
         self.axes[call.name] = call.read
         self.rows[call.name] = self.rows.get(call.name, 0) + len(x)
         self.totals[call.name] = self.totals.get(call.name, 0.0 * x.new_zeros(1)) + x.T @ x

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.dreams.ensemble import Ensemble, optimised
+from deepalign_cli.models.on_device import runs_on
 from deepalign_cli.progress import SILENT, Progress
 
 _DECAY = 0.01  # of the inputs' mean square
@@ -22,6 +23,6 @@ def dream_of_classes(
     def loss(x: Tensor) -> Tensor:
         outputs = (ensemble.run(weights, x + 0) for weights in ensemble.networks)
         total = torch.stack([functional.cross_entropy(out, labels) for out in outputs]).sum()
-        return total + _DECAY * x.square().mean()
+        return total + _DECAY * x.square().mean().cpu()
 
-    return optimised(loss, start, steps, progress)
+    return optimised(loss, start.to(runs_on(ensemble.run)), steps, progress)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from deepalign_cli.errors import NonFiniteError
+from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
@@ -19,11 +20,17 @@ _RATE = 0.12
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A network as a function of its weights, the weights of some, and a few inputs of the right shape."""
+    """A network as a function of its weights, the weights of some, and a few inputs of the right shape.
+
+    The weights are held where the network runs.
+    """
 
     run: Run
     networks: Sequence[Weights]
     like: Shaped[Tensor, "few ..."]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "networks", [placed_for(self.run, weights) for weights in self.networks])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,4 +69,4 @@ def optimised(
             optimiser.step()
             schedule.step()
             progress(1)
-    return x.detach()
+    return x.detach().cpu()

@@ -9,6 +9,7 @@ from torch import Tensor
 from deepalign_cli.dreams.ensemble import Ensemble, optimised
 from deepalign_cli.dreams.norm_apart import norm_apart
 from deepalign_cli.models.calls import Call, Calls, LayerKind, NormCall
+from deepalign_cli.models.on_device import runs_on
 from deepalign_cli.models.run import Run
 from deepalign_cli.processor import multiplies_halves
 from deepalign_cli.progress import SILENT, Progress
@@ -36,7 +37,8 @@ class Remembering(Calls):
 
     def layer(self, call: Call) -> Tensor:
         """A convolution runs in bfloat16 where that is fast: a step's direction needs no more."""
-        if call.layer is LayerKind.CONV and self._dtype is torch.float32 and multiplies_halves():
+        on_cpu = call.input.device.type == "cpu"
+        if call.layer is LayerKind.CONV and self._dtype is torch.float32 and on_cpu and multiplies_halves():
             with torch.autocast("cpu", torch.bfloat16):
                 return call.output().float()
         return call.output()
@@ -44,8 +46,7 @@ class Remembering(Calls):
     def mismatch(self, run: Run, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """The sum over all norms, through which gradients flow (Yin et al. 2020, DeepInversion, eq. 4)."""
         self.apart.clear()
-        with self:
-            run(self.weights, x)
+        self.differentiably(run, x)
         return torch.stack(self.apart).sum() if self.apart else x.new_zeros(())
 
 
@@ -64,4 +65,4 @@ def dream_of_statistics(ensemble: Ensemble, start: Tensor, steps: int, progress:
     def loss(x: Tensor) -> Tensor:
         return torch.stack([network.mismatch(ensemble.run, x + 0) for network in networks]).sum()
 
-    return optimised(loss, start, steps, progress)
+    return optimised(loss, start.to(runs_on(ensemble.run)), steps, progress)

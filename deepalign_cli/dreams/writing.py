@@ -35,7 +35,7 @@ def vocabulary(ensemble: Ensemble) -> Float[Tensor, " tokens"]:
     network.run(ensemble.run, ensemble.like)
     most = int(ensemble.like.max()) + 1
     tables = [table for table in network.tables if len(table) >= most] or [torch.ones(most, 1)]
-    sizes = min(tables, key=len).float().norm(dim=1)
+    sizes = min(tables, key=len).float().norm(dim=1).cpu()
     return sizes if sizes.sum() > 0 else torch.ones_like(sizes)
 
 

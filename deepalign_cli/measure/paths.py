@@ -14,6 +14,7 @@ from deepalign_cli.data.dataset import Data
 from deepalign_cli.errors import DataError, NonFiniteError
 from deepalign_cli.measure.curve import Curve
 from deepalign_cli.measure.losses import Loss
+from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
@@ -136,6 +137,7 @@ def tally(
     run: Run, weights: Weights, batches: Sequence[tuple[Tensor, Tensor | None]], loss: Loss, total: Tally
 ) -> None:
     """Run one network on some batches and add up."""
+    weights = placed_for(run, weights)
     for x, labels in batches:
         loss_sum, right, count = loss(run(weights, x), x if labels is None else labels)
         total.add(float(loss_sum), right, count)

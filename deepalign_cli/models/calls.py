@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.recurrent_calls import RECURRENT, run_by_layers
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import run_dtype
@@ -100,15 +101,26 @@ class Calls(TorchFunctionMode):
     def __init__(self, weights: Weights) -> None:
         super().__init__()
         self._dtype = run_dtype(weights)
-        self.weights = dict(in_dtype(weights, self._dtype))
-        self._names: dict[int, str] = {}
-        for name, w in self.weights.items():
-            self._names.setdefault(id(w), name)
+        self._hold(in_dtype(weights, self._dtype))
 
     def run(self, run: Run, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Run a network on a batch, which is brought to the weights' type if it is floating point."""
-        with torch.no_grad(), self:
+        with torch.no_grad():
+            return self.differentiably(run, x)
+
+    def differentiably(self, run: Run, x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+        """The same where gradients may flow. From then on the weights are held where the network runs."""
+        placed = placed_for(run, self.weights)
+        if placed is not self.weights:
+            self._hold(placed)
+        with self:
             return run(self.weights, x.to(self._dtype) if x.is_floating_point() else x)
+
+    def _hold(self, weights: Weights) -> None:
+        self.weights = dict(weights)
+        self._names: dict[int, str] = {}
+        for name, w in self.weights.items():
+            self._names.setdefault(id(w), name)
 
     def reads(self, call: Call) -> None:
         """What enters a layer; comes before `layer`."""

@@ -59,7 +59,8 @@ class ModuleRun:
     `names` has the module's name of each of the checkpoint's tensors; tensors without one are not used.
     Where the module ties tensors, any one of their names will do, and all that are given must be equal.
     The module's own parameters are let go: they take no memory. What no checkpoint holds is the module's
-    own, brought to the weights' type for each call. `example` are inputs that it takes, where they are known.
+    own, brought to the weights' type and device for each call. `example` are inputs that it takes, where
+    they are known.
     """
 
     def __init__(self, module: nn.Module, names: Mapping[str, str], example: Example | None = None) -> None:
@@ -69,8 +70,8 @@ class ModuleRun:
         supplied = set(names.values())
         supplied |= {name for tied in self.ties if supplied.intersection(tied) for name in tied}
         tensors = [*module.named_parameters(), *module.named_buffers()]
-        self._rest = {name: w for name, w in tensors if name not in supplied and w.is_floating_point()}
-        self._cast: tuple[torch.dtype | None, dict[str, Tensor]] = None, {}
+        self._rest = {name: w for name, w in tensors if name not in supplied}
+        self._cast: tuple[torch.dtype | None, torch.device | None, dict[str, Tensor]] = None, None, {}
         _let_go(module, supplied)
         for norm in module.modules():
             if isinstance(norm, nn.GroupNorm):
@@ -84,11 +85,14 @@ class ModuleRun:
         return output_of(functional_call(self.module, {**rest, **own}, (x,)))
 
     def _rest_like(self, own: Weights) -> dict[str, Tensor]:
-        """What no checkpoint holds, where it is not of the weights' type already."""
-        dtype = next((w.dtype for w in own.values() if w.is_floating_point()), None)
-        if dtype is not None and dtype != self._cast[0]:
-            self._cast = dtype, {name: w.to(dtype) for name, w in self._rest.items() if w.dtype != dtype}
-        return self._cast[1]
+        """What no checkpoint holds, where it is not of the weights' type and where they are already."""
+        like = next((w for w in own.values() if w.is_floating_point()), None)
+        if like is not None and (like.dtype, like.device) != self._cast[:2]:
+            kinds = {name: like.dtype if w.is_floating_point() else w.dtype for name, w in self._rest.items()}
+            moved = {name: w.to(like.device, kinds[name]) for name, w in self._rest.items()}
+            changed = {name: w for name, w in moved.items() if w is not self._rest[name]}
+            self._cast = like.dtype, like.device, changed
+        return self._cast[2]
 
 
 def run_module(

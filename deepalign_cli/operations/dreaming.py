@@ -32,8 +32,10 @@ from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import DeepalignError, MissingExtra, UsageError
 from deepalign_cli.measure.losses import ToParents
 from deepalign_cli.models.lookup import Network
+from deepalign_cli.models.on_device import on_device
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.models.subject import subject_of
+from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import Testbed, open_testbed
@@ -119,7 +121,8 @@ class Dreamer:
     def _ensemble(self) -> Ensemble:
         network = self._network()
         like = _first_inputs(network, self.checkpoints[0], self.running)
-        return Ensemble(network.run, [dict(one) for one in self.checkpoints], like)
+        run = on_device(network.run, run_device(self.running))
+        return Ensemble(run, [dict(one) for one in self.checkpoints], like)
 
     @property
     def _budget(self) -> Budget:

@@ -17,6 +17,8 @@ class RunSettings:
     `data` is a source, or `dream`. `dream` is how many inputs to dream and `dream_steps` in how many steps,
     `save_dreams` where they are kept; with `no_dream` none are dreamed where there are no data.
 
+    `device` is where networks are run, and read by methods that read them.
+
     `samples` is how many training examples activation matching and repair look at, `batch_size` how many
     examples are run at a time; None leaves that to what they become in the network. `input_shape` is one
     example's, for tracing without data.
@@ -38,4 +40,5 @@ class RunSettings:
     dream: int | None = None
     dream_steps: int | None = None
     no_dream: bool = False
+    device: str | None = None
     save_dreams: Path | None = None

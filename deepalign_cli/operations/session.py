@@ -20,6 +20,7 @@ from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, heads_are_
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.onto_universe import aligned_at_once
+from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
@@ -60,6 +61,7 @@ class Session:
         self.inputs = self.fit.inputs
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
+        self._device = run_device(running)
         self._alignments: dict[str, list[Alignment]] = {}
         self.is_finite = False
         self._network, self._implied = network, implied
@@ -287,7 +289,7 @@ class Session:
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
         whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
         symmetry = self._restricted(whole)
-        aligner = settings.aligner(evidence, dreaming)
+        aligner = settings.aligner(evidence, dreaming, self._device)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
         making = {name: value for name, value in values.items() if value is not None}

@@ -48,16 +48,20 @@ class Settings:
     tokenizer: Tokens | None = None
     onto: Onto = Onto.FIRST
 
-    def aligner(self, evidence: Evidence | None = None, dreaming: Dreaming | None = None) -> Aligner:
+    def aligner(
+        self, evidence: Evidence | None = None, dreaming: Dreaming | None = None,
+        device: torch.device | None = None,
+    ) -> Aligner:  # fmt: skip
         """The aligner that these settings ask for; `evidence` is a network to run and data.
 
-        `dreaming` dreams such evidence, for methods that do where there are no data.
+        `dreaming` dreams such evidence, for methods that do where there are no data. Methods that read
+        networks do so on the `device`.
 
         Raises:
             UsageError: there is no such method, an option may not be used, or data are needed.
             CheckpointError: its network cannot be had, or is no aligner.
         """
-        return METHODS.find(self.method).make(self.options, evidence, dreaming)
+        return METHODS.find(self.method).make(self.options, evidence, dreaming, device)
 
     @property
     def may_dream(self) -> bool:

@@ -22,7 +22,9 @@ from deepalign_cli.measure.losses import Loss, pick_loss
 from deepalign_cli.measure.paths import Tally, mix, tally
 from deepalign_cli.models.batch_size import MOST, run_and_size
 from deepalign_cli.models.lookup import Network, network_for
+from deepalign_cli.models.on_device import on_device
 from deepalign_cli.models.run import Batches, Run
+from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import RunSettings
 from deepalign_cli.repair import BatchStatistics, frozen_statistics, reestimated
 from deepalign_cli.symmetry.acted import Acted
@@ -145,8 +147,7 @@ class _LossOnTraining:
     def __call__(self, weights: Weights, places: Int64[Tensor, " batch"]) -> Float64[Tensor, ""]:
         some = replace(self.data, rows=self.data.rows[places])
         x, labels = next(some.batches(len(places)))
-        with BatchStatistics(weights) as network:
-            outputs = self.run(network.weights, x)
+        outputs = BatchStatistics(weights).differentiably(self.run, x)
         total, _, count = self.loss(outputs, x if labels is None else labels)
         return total / count
 
@@ -163,7 +164,8 @@ def open_testbed(
     made for.
 
     Raises:
-        UsageError: no data are named. DeepalignError: model, data and loss do not fit one another.
+        UsageError: no data are named, or there is no such device.
+        DeepalignError: model, data and loss do not fit one another.
     """
     if running.data is None:
         raise UsageError("nothing can be run without data.", "add --data mnist.npz (docs/data.md).")
@@ -171,16 +173,17 @@ def open_testbed(
         reference, running.model, args=running.arguments, options=running.design,
         activation=activation.value if activation else None,
     )  # fmt: skip
+    run = on_device(network.run, run_device(running))
     splits = tuple(dict.fromkeys(running.splits))
     first = data or load_inputs(running, splits[0] if splits else None, network.preparation)
     sets = (first, *(first.on(split, running.limit) for split in splits[1:]))
-    loss, why, size = _fitting_loss(running.loss, network.run, reference, sets, needed=measured, known=loss)
+    loss, why, size = _fitting_loss(running.loss, run, reference, sets, needed=measured, known=loss)
     words = f"loss: {loss.name}{why and f', {why}'}" if loss else why
     says = [f"run as {network.says}", *_prepared(first), words]
     training = first.training()
     size = running.batch_size or size
     statistics_size = running.batch_size or max(size, _STATISTICS_SIZE)
-    return Testbed(network.run, sets, training, loss, size, statistics_size, running.samples, tuple(says))
+    return Testbed(run, sets, training, loss, size, statistics_size, running.samples, tuple(says))
 
 
 def _even(count: int, most: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.cluster import connected
+from deepalign_cli.devices import device_of
 from deepalign_cli.errors import UsageError
 from deepalign_cli.network.pretrained import load_pretrained
 from deepalign_cli.threads import usable_cores
@@ -23,7 +24,6 @@ from deepalign_cli.train.autoencoding import (
     train_autoencoder,
 )
 from deepalign_cli.train.corpus import load_corpus
-from deepalign_cli.train.devices import device_of
 from deepalign_cli.train.export import export_zoo
 from deepalign_cli.train.loop import BEST, LOG, STATE, TrainingRun, load_state, read_plan, start, train
 from deepalign_cli.train.plans import family_plans

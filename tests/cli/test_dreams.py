@@ -7,26 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
-from deepalign_cli.models.designed import design_metadata
-from tests.dreams.networks import DESIGN, network
+from tests.dreams.networks import DESIGN, saved_pair
 from tests.operations.making import deepalign, metadata, tensors
 
 FEW = ("--dream", "12", "--dream-steps", "2")
 
 
-def _saved(weights: dict[str, Tensor], path: Path) -> Path:
-    save_file(weights, path, metadata=design_metadata(DESIGN))
-    return path
-
-
 @pytest.fixture
 def ends(tmp_path: Path) -> tuple[Path, Path]:
-    pairs = zip((2, 3), "ab", strict=True)
-    a, b = (_saved(network(seed), tmp_path / f"{name}.safetensors") for seed, name in pairs)
-    return a, b
+    return saved_pair(tmp_path)
 
 
 def test_networks_with_batchnorm_dream_by_themselves(ends: tuple[Path, Path], tmp_path: Path) -> None:

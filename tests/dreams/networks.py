@@ -1,9 +1,13 @@
 """Small networks that remember something."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from deepalign_cli.dreams.ensemble import Ensemble
+from deepalign_cli.models.designed import design_metadata
 from deepalign_cli.models.designs.cnn import CNN
 
 DESIGN = CNN((1, 6, 8), 8, norm=True, average=True, pools=(1,))
@@ -29,3 +33,11 @@ def network(seed: int) -> dict[str, Tensor]:
 
 def pair() -> Ensemble:
     return Ensemble(DESIGN, [network(0), network(1)], torch.zeros(2, 1, 8, 8))
+
+
+def saved_pair(folder: Path) -> tuple[Path, Path]:
+    """Two networks on disk, with the design in their metadata."""
+    a, b = folder / "a.safetensors", folder / "b.safetensors"
+    for seed, path in ((2, a), (3, b)):
+        save_file(network(seed), path, metadata=design_metadata(DESIGN))
+    return a, b

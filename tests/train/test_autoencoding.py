@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from deepalign_cli.devices import device_of
 from deepalign_cli.errors import CheckpointError, DeepalignError, UsageError
 from deepalign_cli.models.designs import Design
 from deepalign_cli.models.designs.cnn import CNN
@@ -24,7 +25,6 @@ from deepalign_cli.train.autoencoding import (
     train_autoencoder,
 )
 from deepalign_cli.train.corpus import Corpus, load_corpus
-from deepalign_cli.train.devices import device_of
 from deepalign_cli.train.functional_losses import answer_error, field_error, outputs_of, psnr
 from deepalign_cli.train.recipes import read_recipe
 from deepalign_cli.train.tasks import Task

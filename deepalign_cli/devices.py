@@ -1,4 +1,4 @@
-"""Where zoos and autoencoders are trained: `--device`."""
+"""Where networks are trained and run: `--device`."""
 
 from __future__ import annotations
 
