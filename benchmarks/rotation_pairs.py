@@ -1,20 +1,22 @@
 """Pairs of small transformers of the transformers library, trained separately, for what rotates in them.
 
-    python benchmarks/rotation_pairs.py --data DATA --out FOLDER [--only llama-2 vit-mnist]
+    python benchmarks/rotation_pairs.py --data DATA --out FOLDER [--development] [--only llama-2 vit-mnist]
 
-DATA holds mnist.npz and fashion.npz (`train_images`, `train_labels`, ...). Each pair is a folder:
+DATA holds mnist.npz, fashion.npz and cifar10.npz (`train_images`, `train_labels`, ...). A pair is a folder:
 
     FOLDER/NAME/a, FOLDER/NAME/b    two trainings (seeds 0 and 1): config.json and model.safetensors
     FOLDER/NAME/data.safetensors    images and labels, or rows of characters, of training and for testing
 
-It is also read by `--data`. What is there is not trained again. All networks are 64 wide with four heads and
-have no dropout:
+It is also read by `--data`. What is there is not trained again. Networks have no dropout, and those that
+results are reported of are 64 wide with four heads:
 
     vit-*    ViTForImageClassification: pre-LayerNorm, learned positions, 16 patches of 7x7 and a class token
     llama-*  LlamaForCausalLM: RMSNorm, rotary positions, SwiGLU, two key-value heads
     gpt2-*   GPT2LMHeadModel: LayerNorm, learned positions, a head of its own
 
 The two language models continue the characters of Python's standard library; every tenth file is for testing.
+Those for development, on which what is tunable is chosen, are of other widths, heads, seeds (10 and 11) and
+text (the library's packages in place of its modules), and trained for a shorter time.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-WIDTH, HEADS, HIDDEN = 64, 4, 128
+_NOT_OF_PYTHON = {"site-packages", "test", "__pycache__"}
 CONTEXT = 100  # characters a row
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 TESTED = {"images": 3_000, "rows": 200}
@@ -53,69 +55,84 @@ WARM = 0.05  # the share of the steps in which the rate rises
 DECAY = 0.02
 
 
-def _vit(layers: int) -> nn.Module:
+@dataclass(frozen=True)
+class Plan:
+    """One pair: how a fresh network is made, what it learns, and for how long."""
+
+    make: Callable[[Plan], nn.Module]
+    layers: int
+    source: str  # a file NAME.npz, or a pattern of files of the standard library
+    steps: int
+    batch: int
+    rate: float
+    width: int = 64
+    heads: int = 4
+    seeds: tuple[int, int] = (0, 1)
+
+    @property
+    def reads_text(self) -> bool:
+        return "*" in self.source
+
+
+def _vit(plan: Plan) -> nn.Module:
+    size, channels = (32, 3) if plan.source == "cifar10" else (28, 1)
     config = ViTConfig(
-        hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=HEADS, intermediate_size=HIDDEN,
-        image_size=28, patch_size=7, num_channels=1, num_labels=10,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        hidden_size=plan.width, num_hidden_layers=plan.layers, num_attention_heads=plan.heads,
+        intermediate_size=2 * plan.width, image_size=size, patch_size=size // 4, num_channels=channels,
+        num_labels=10, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     return ViTForImageClassification(config)
 
 
-def _llama(layers: int) -> nn.Module:
+def _llama(plan: Plan) -> nn.Module:
     config = LlamaConfig(
-        vocab_size=len(ALPHABET), hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=HEADS,
-        num_key_value_heads=HEADS // 2, intermediate_size=HIDDEN, max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False, use_cache=False, **_NO_MARKS,
+        vocab_size=len(ALPHABET), hidden_size=plan.width, num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads, num_key_value_heads=plan.heads // 2,
+        intermediate_size=2 * plan.width, max_position_embeddings=CONTEXT, tie_word_embeddings=False,
+        use_cache=False, **_NO_MARKS,
     )  # fmt: skip
     return LlamaForCausalLM(config)
 
 
-def _gpt2(layers: int) -> nn.Module:
+def _gpt2(plan: Plan) -> nn.Module:
     config = GPT2Config(
-        vocab_size=len(ALPHABET), n_embd=WIDTH, n_layer=layers, n_head=HEADS, n_inner=HIDDEN,
-        n_positions=CONTEXT, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        vocab_size=len(ALPHABET), n_embd=plan.width, n_layer=plan.layers, n_head=plan.heads,
+        n_inner=2 * plan.width, n_positions=CONTEXT, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         tie_word_embeddings=False, use_cache=False, **_NO_MARKS,
     )  # fmt: skip
     return GPT2LMHeadModel(config)
 
 
 _NO_MARKS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One pair: how a fresh network is made, what it learns, and for how long."""
-
-    make: Callable[[int], nn.Module]
-    layers: int
-    source: str  # a file NAME.npz, or text
-    steps: int
-    batch: int
-    rate: float
-
+_OTHERS = (10, 11)
 
 PLANS: Mapping[str, Plan] = {
     "vit-mnist": Plan(_vit, 2, "mnist", 4_800, 125, 2e-3),
-    "llama-2": Plan(_llama, 2, "text", 1_500, 48, 5e-3),
+    "llama-2": Plan(_llama, 2, "*.py", 1_500, 48, 5e-3),
     "vit-fashion": Plan(_vit, 3, "fashion", 2_400, 125, 2e-3),
-    "gpt2-2": Plan(_gpt2, 2, "text", 1_000, 48, 5e-3),
+    "gpt2-2": Plan(_gpt2, 2, "*.py", 1_000, 48, 5e-3),
+}
+DEVELOPMENT: Mapping[str, Plan] = {
+    "dev-llama": Plan(_llama, 2, "*/*.py", 900, 32, 5e-3, width=48, heads=6, seeds=_OTHERS),
+    "dev-vit-cifar": Plan(_vit, 3, "cifar10", 1_500, 100, 2e-3, width=48, heads=3, seeds=_OTHERS),
+    "dev-gpt2": Plan(_gpt2, 2, "*/*.py", 900, 32, 5e-3, width=48, heads=3, seeds=_OTHERS),
+    "dev-vit-mnist": Plan(_vit, 2, "mnist", 1_500, 100, 2e-3, width=48, heads=6, seeds=_OTHERS),
 }
 
 
 def images_of(path: Path) -> Examples:
-    """Images [n, 1, 28, 28] of bytes and their labels."""
+    """Images [n, channels, height, width] of bytes and their labels."""
     with np.load(path) as arrays:
         parts = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    return Examples(
-        parts["train_images"][:, None], parts["train_labels"].long(),
-        parts["test_images"][:, None], parts["test_labels"].long(),
-    )  # fmt: skip
+    images = (parts[f"{part}_images"] for part in ("train", "test"))
+    train, test = (x[:, None] if x.ndim == 3 else x.movedim(-1, 1) for x in images)
+    return Examples(train, parts["train_labels"].long(), test, parts["test_labels"].long())
 
 
-def rows_of_text() -> Examples:
-    """Rows of CONTEXT characters, as numbers, of Python's own top-level modules; others are left out."""
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+def rows_of_text(pattern: str) -> Examples:
+    """Rows of CONTEXT characters, as numbers, of files of Python's standard library; others are left out."""
+    top = Path(sysconfig.get_path("stdlib"))
+    files = sorted(f for f in top.glob(pattern) if f.parts[len(top.parts)] not in _NOT_OF_PYTHON)
     texts = [file.read_text(encoding="utf-8", errors="ignore") for file in files]
     return Examples(
         _rows("".join(text for i, text in enumerate(texts) if i % 10)), None,
@@ -172,7 +189,7 @@ def batches(examples: Examples, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
 def train(plan: Plan, seed: int, examples: Examples) -> nn.Module:
     """AdamW; the rate rises, then falls like a cosine."""
     torch.manual_seed(seed)
-    model = plan.make(plan.layers)
+    model = plan.make(plan)
     optimizer = torch.optim.AdamW(model.parameters(), plan.rate, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step / plan.steps))
     for step, (x, y) in enumerate(batches(examples, plan)):
@@ -210,17 +227,19 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=tuple(PLANS), default=tuple(PLANS))
+    parser.add_argument("--development", action="store_true", help="the pairs that things are chosen on")
+    parser.add_argument("--only", nargs="+")
     arguments = parser.parse_args()
-    for name in arguments.only:
-        plan, folder = PLANS[name], arguments.out / name
+    plans = DEVELOPMENT if arguments.development else PLANS
+    for name in arguments.only or plans:
+        plan, folder = plans[name], arguments.out / name
         folder.mkdir(parents=True, exist_ok=True)
         examples = (
-            rows_of_text() if plan.source == "text" else images_of(arguments.data / f"{plan.source}.npz")
+            rows_of_text(plan.source) if plan.reads_text else images_of(arguments.data / f"{plan.source}.npz")
         )
         if not (folder / DATA).exists():
             save_examples(examples, folder / DATA)
-        for seed, which in enumerate("ab"):
+        for seed, which in zip(plan.seeds, "ab", strict=True):
             if (folder / which).exists():
                 continue
             started = time.perf_counter()

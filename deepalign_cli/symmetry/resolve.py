@@ -11,6 +11,7 @@ from deepalign_cli.errors import MismatchError, SpecError, UsageError, listed
 from deepalign_cli.symmetry import known_models
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.basis import Basis
+from deepalign_cli.symmetry.configured_heads import check_asked_heads, check_same_heads
 from deepalign_cli.symmetry.dialects import naming_hint
 from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
@@ -52,8 +53,10 @@ def resolve_spec(
     Raises:
         SpecError: none fits.
         AmbiguousError: two readings fit.
-        UsageError: `heads` is given where no template and no family asks for it, or does not fit.
+        UsageError: `heads` is given where no template and no family asks for it, does not fit, or is not
+            what the configuration says.
     """
+    check_asked_heads(checkpoint, heads)
     spec = _given(checkpoint, given)
     if spec and spec.mixing and given is None:
         spec = ask() or spec  # a file that was turned says more than methods that do not turn can use
@@ -74,8 +77,10 @@ def turning_spec(
     The first that there is of: the one given, in the metadata, told by the network (`ask`), of a template.
 
     Raises:
-        SpecError: nothing says what may turn. UsageError: `heads` does not fit the shapes.
+        SpecError: nothing says what may turn. UsageError: `heads` does not fit the shapes, or is not what
+            the configuration says.
     """
+    check_asked_heads(checkpoint, heads)
     spec = _given(checkpoint, given)
     if spec is None or not (spec.mixing or given):
         spec = ask() or known_models.match(checkpoint, heads, turns=True) or spec
@@ -109,7 +114,7 @@ def blank_spec(checkpoint: Checkpoint) -> Spec:
 
 
 def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
-    """Check that two checkpoints hold tensors of the same names and shapes.
+    """Check that two checkpoints hold tensors of the same names and shapes, for as many heads.
 
     Raises:
         MismatchError: they do not; the tensors are listed.
@@ -134,6 +139,7 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
                 f"but '{name}' is {moved.dtype} {list(moved.shape)} in '{moving.path}'.",
                 hint,
             )
+    check_same_heads(reference, moving)
 
 
 def _numbers(info: TensorInfo) -> tuple[bool, bool]:
