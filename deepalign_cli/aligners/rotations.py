@@ -21,7 +21,7 @@ from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.parents import Parents
 from deepalign_cli.aligners.predicted_turns import predicted_streams
-from deepalign_cli.aligners.turned_paths import RATE, RATE_ON_DREAMS, midpoint, refined_turns
+from deepalign_cli.aligners.turned_paths import RATE, RATE_ON_DREAMS, RATE_ON_NOISE, midpoint, refined_turns
 from deepalign_cli.aligners.turning_descent import descend_turning
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.progress import SILENT, Progress
@@ -31,7 +31,9 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.turns import Turn
 
 _STILL = "nothing may turn in these networks, so units are permuted alone"
-_ON_NOISE = 40  # steps at most: more lowered one barrier further (.45 to .34) and raised another (.27 to .39)
+_NEAR = "on noise the average is near both networks, which tells no better one: left as by the weights"
+_FAR = 0.5  # of a nat, or of the outputs' variance, above the least loss; nearer ones noise made no better
+_ON_NOISE = 40  # steps at most
 _SKETCHES = 8  # that the learned aligner reads
 _DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
 
@@ -60,16 +62,28 @@ class RotationMatching:
         pair = symmetry, reference, moving
         element, objective = self._matched(*pair, evidence, parents, details, rng, stage)
         if parents and self.path_steps and element.turn:
-            rate = RATE_ON_DREAMS if "dreamt" in details else RATE
-            steps = self.path_steps if details.get("dreamt", True) else min(self.path_steps, _ON_NOISE)
-            refined = refined_turns(
-                symmetry, reference, moving, element, parents, steps, rng, progress, rate=rate
-            )
-            element = refined.element
-            details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
+            element = self._refined(*pair, element, parents, details, rng, progress)
         before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
         seconds = time.perf_counter() - started
         return Alignment(symmetry, element, "rotations", seconds, before, after, tuple(objective), details)
+
+    def _refined(
+        self, symmetry: Symmetry, reference: Weights, moving: Weights, element: Element, parents: Parents,
+        details: dict[str, object], rng: torch.Generator, progress: Progress,
+    ) -> Element:  # fmt: skip
+        """The element after gradients; on noise, which says little, only where the midpoint is far off."""
+        rate, steps = (RATE_ON_DREAMS if "dreamt" in details else RATE), self.path_steps
+        if not details.get("dreamt", True):
+            off = parents.judge(midpoint(symmetry, reference, moving, element)) - parents.least
+            if off < _FAR:
+                cast("list[str]", details["notes"]).append(_NEAR)
+                return element
+            rate, steps = RATE_ON_NOISE, min(steps, _ON_NOISE)
+        refined = refined_turns(
+            symmetry, reference, moving, element, parents, steps, rng, progress, rate=rate
+        )
+        details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
+        return refined.element
 
     def _evidence(self, details: dict[str, object], progress: Progress) -> Evidence | None:
         """The data, or what the networks dream in their place."""

@@ -23,7 +23,8 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import all_widened
 from deepalign_cli.symmetry.turns import Turn
 
-RATE, RATE_ON_DREAMS = 0.04, 0.003  # of Adam; falls as half a cosine. Dreams are soon known by heart
+# Of Adam; falls as half a cosine. Dreams are soon known by heart.
+RATE, RATE_ON_DREAMS, RATE_ON_NOISE = 0.04, 0.003, 0.02
 _EXAMPLES = 200  # in a step
 _JUDGED = 10  # times
 

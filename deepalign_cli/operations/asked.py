@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from deepalign_cli.tracing.pipeline import Last
 
 _SHOWN = 6
-_MOST_TRACED = 2**27  # numbers of a folder that has a template
+_MOST_TRACED = 2**26  # numbers of a folder that has a template
 _BYTES_TRACED = 15  # a number, at the peak: measured
 
 
@@ -134,7 +134,7 @@ class Asked:
         with suppress(UsageError):  # heads of several kinds
             if known_models.match(self.checkpoint, turns=turns) is not None:
                 needed = _BYTES_TRACED * count / 1e9
-                self.failure = SpecError(f"tracing {count / 1e9:.2g} billion numbers takes {needed:.0f} GB.")
+                self.failure = SpecError(f"tracing {count / 1e6:.0f} million numbers takes {needed:.1f} GB.")
                 return True
         return False
 
