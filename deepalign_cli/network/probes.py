@@ -1,9 +1,9 @@
 """What the units of networks say when these are run on learned inputs, which need not be inputs that exist.
 
 Each channel is one run: it has its own labelled inputs, and a factor of its own for every entry of a kernel,
-since there are no images here that a kernel could be moved over. Units with a sign have a sine, those with a
-scale a ReLU, others a SiLU: a function that commutes with what the unit may do, so that what a unit says
-turns and stretches with it.
+since there are no images here that a kernel could be moved over (`patches.py` has some). Units with a sign
+have a sine or tanh, those with a scale a ReLU, others a SiLU: a function that commutes with what the unit may
+do, so that what a unit says turns and stretches with it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Nodes = Mapping[str, Float[Tensor, "batch _ channels"]]
 class Probes(nn.Module):
     """Stacked weights -> what every unit and every output says of `count` learned inputs."""
 
-    def __init__(self, blueprint: Blueprint, count: int, frequency: float) -> None:
+    def __init__(self, blueprint: Blueprint, count: int, frequency: float, *, tanh: bool = False) -> None:
         super().__init__()
-        self.blueprint, self.frequency = blueprint, frequency
+        self.blueprint, self.frequency, self.tanh = blueprint, frequency, tanh
         self.places = nn.ParameterDict(
             {
                 str(i): 2 * torch.rand(link.edge.sizes[1], count) - 1
@@ -52,7 +52,7 @@ class Probes(nn.Module):
     def _heard(self, node: str, x: Float[Tensor, "batch n channels"]) -> Float[Tensor, "batch n channels"]:
         if node in self.blueprint.labels:
             return x
-        return commuting(self.blueprint.kind(node), x, self.frequency)
+        return commuting(self.blueprint.kind(node), x, self.frequency, tanh=self.tanh)
 
 
 def biases_of(blueprint: Blueprint, node: str, weights: Weights) -> Float[Tensor, "batch n 1"]:

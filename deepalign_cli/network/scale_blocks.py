@@ -75,11 +75,13 @@ class Equivariant(nn.Module):
 
 
 def commuting(
-    kind: Kind, x: Float[Tensor, "*batch width"], frequency: float = 1.0
+    kind: Kind, x: Float[Tensor, "*batch width"], frequency: float = 1.0, *, tanh: bool = False
 ) -> Float[Tensor, "*batch width"]:
     """A function of each feature that commutes with a kind: nothing but a linear map with signed scales."""
+    if kind.turns and not kind.stretches:
+        return x.tanh() if tanh else (frequency * x).sin()
     if kind.turns:
-        return x if kind.stretches else (frequency * x).sin()
+        return x
     return x.relu() if kind.stretches else silu(x)
 
 

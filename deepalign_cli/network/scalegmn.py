@@ -30,6 +30,7 @@ from torch.nn.functional import silu
 from deepalign_cli.integers import check_integers
 from deepalign_cli.network.blueprint import Blueprint, Link
 from deepalign_cli.network.latent_reader import LatentReader
+from deepalign_cli.network.patches import Patches
 from deepalign_cli.network.probes import Nodes, Probes, biases_of
 from deepalign_cli.network.scale_blocks import (
     Equivariant,
@@ -49,7 +50,9 @@ class ScaleGmnConfig:
     """`channels` a node, `layers`, and the width of the `latent`.
 
     `both_ways`: messages go back, too. `probes` learned inputs are run through the network first; then
-    `frequency` is the factor inside the sines of units with a sign, the w0 of SIRENs.
+    `frequency` is the factor inside the sines of units with a sign, the w0 of SIRENs, and with `tanh` they
+    are no sines but that. With a `stride` the inputs are patches of images, over which kernels move by so
+    many pixels.
     """
 
     channels: int = 64
@@ -59,9 +62,13 @@ class ScaleGmnConfig:
     both_ways: bool = False
     probes: int = 0
     frequency: float = 1.0
+    stride: int = 0
+    tanh: bool = False
 
     def __post_init__(self) -> None:
-        check_integers(self, {"channels": 1, "layers": 0, "latent": 1, "probes": 0})
+        check_integers(self, {"channels": 1, "layers": 0, "latent": 1, "probes": 0, "stride": 0})
+        if self.stride and not self.probes:
+            raise ValueError("stride is of probes: it needs probes above 0")
         if self.edges not in EDGES:
             raise ValueError(f"edges must be one of {', '.join(EDGES)}, not {self.edges!r}")
         if not 0 < self.frequency < 1e6:
@@ -79,7 +86,7 @@ class ScaleGmn(LatentReader):
         self.places = nn.ParameterDict(
             {str(self._number(end)): torch.randn(n, c) for end, n in blueprint.labels.items()}
         )
-        self.probes = Probes(blueprint, config.probes, config.frequency) if config.probes else None
+        self.probes = _probes(blueprint, config)
         width = config.probes or 1
         biased = (*blueprint.groups, *blueprint.outputs)
         self.enter = nn.ModuleDict(
@@ -210,6 +217,14 @@ class LinkStep(nn.Module):
         target, source = (read(x[end]) for read, end in zip(self.read, self.ends, strict=True))
         new: Tensor = self.keep(e) * self.gate(silu(target.unsqueeze(2) + source.unsqueeze(1)))
         return new
+
+
+def _probes(blueprint: Blueprint, config: ScaleGmnConfig) -> Probes | Patches | None:
+    if not config.probes:
+        return None
+    if config.stride:
+        return Patches(blueprint, config.probes, config.stride, config.frequency, tanh=config.tanh)
+    return Probes(blueprint, config.probes, config.frequency, tanh=config.tanh)
 
 
 def kinds_of(blueprint: Blueprint) -> dict[str, Kind | None]:

@@ -39,7 +39,8 @@ class AutoencoderPlan:
     """How an autoencoder is trained: AdamW, a linear warm-up, then a cosine to a fiftieth of the rate.
 
     `batch` networks a step, compared on `inputs` of the places or images (0: all of them). Fields are moved
-    at random by up to `augment` (`Corpus.moved`). `clip` is the largest norm of a gradient, `temperature`
+    at random by up to `augment` (`Corpus.moved`), weights of classifiers by that share of themselves
+    (`Corpus.shaken`). `clip` is the largest norm of a gradient, `temperature`
     that of classifiers' answers.
     """
 
@@ -109,12 +110,12 @@ def read_autoencoder_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], De
 def start_autoencoder(
     table: Mapping[str, Any], decoder: DecoderConfig, plan: AutoencoderPlan, corpus: Corpus
 ) -> AutoencoderRun:
-    """A fresh run, whose decoder begins near a fresh network of the design."""
+    """A fresh run, whose decoder begins near `Corpus.start`."""
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         model = Autoencoder(corpus.blueprint, make_metanetwork(corpus.blueprint, table), decoder)
-    fresh = corpus.design.init(torch.Generator().manual_seed(plan.seed))
-    model.begin({n: w.cpu() for n, w in corpus.stack(corpus.train).items()}, fresh)
+    start = {n: w.cpu() for n, w in corpus.start(plan.seed).items()}
+    model.begin({n: w.cpu() for n, w in corpus.stack(corpus.train).items()}, start)
     model.to(corpus.inputs.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
     return AutoencoderRun(model, optimiser)
@@ -157,8 +158,9 @@ def _step(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus, workers: W
     if 0 < plan.inputs < len(x):
         x = x[torch.randperm(len(x), generator=rng)[: plan.inputs].to(x.device)]
     read = corpus.stack(chosen)
-    if plan.augment and corpus.field:
-        read = corpus.moved(read, plan.augment, rng)
+    if plan.augment:
+        change = corpus.moved if corpus.field else corpus.shaken
+        read = change(read, plan.augment, rng)
     loss = corpus.errors(run.model(read), read, x, plan.temperature).mean()
     for group in run.optimiser.param_groups:
         group["lr"] = plan.rate * plan.share(run.step)

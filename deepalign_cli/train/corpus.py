@@ -29,7 +29,8 @@ _AT_ONCE = 64
 class Corpus:
     """Stacked networks, and inputs that they are compared on: a field's places, or images without labels.
 
-    `train` and `held` are indices of networks; `judged` are the inputs of a validation.
+    `train` and `held` are indices of networks; `judged` are the inputs of a validation. `score` is each
+    network's, as the zoo has it.
     """
 
     design: Design
@@ -41,6 +42,7 @@ class Corpus:
     judged: Float[Tensor, "m ..."]
     train: Int64[Tensor, " t"]
     held: Int64[Tensor, " v"]
+    score: Float[Tensor, " networks"]
 
     def stack(self, indices: Int64[Tensor, " k"]) -> dict[str, Float[Tensor, "k ..."]]:
         """The weights of some networks."""
@@ -73,12 +75,29 @@ class Corpus:
         shift = (w @ draw[..., dims:]).squeeze(-1)
         return {**weights, link.name: w @ matrix, bias.cell.name: b + shift}
 
+    def shaken(
+        self, weights: Mapping[str, Tensor], most: float, rng: torch.Generator
+    ) -> dict[str, Float[Tensor, "k ..."]]:
+        """Networks whose weights are each changed by so large a share of itself: w (1 + most * normal).
+
+        That is so whatever the units' order, signs and scales.
+        """
+        noise = {name: torch.randn(w.shape, generator=rng).to(w) for name, w in weights.items()}
+        return {name: w * (1 + most * noise[name]) for name, w in weights.items()}
+
+    def start(self, seed: int) -> dict[str, Tensor]:
+        """What a decoder begins near: a fresh network or, of classifiers, the best for training."""
+        if self.field:
+            return self.design.init(torch.Generator().manual_seed(seed))
+        best = self.train[self.score[self.train].argmax()]
+        return {name: w[best] for name, w in self.weights.items()}
+
     def on(self, device: torch.device) -> Corpus:
         """The same on a device."""
         moved = {name: w.to(device) for name, w in self.weights.items()}
         return Corpus(
             self.design, self.blueprint, self.names, self.field, moved, self.inputs.to(device),
-            self.judged.to(device), self.train, self.held,
+            self.judged.to(device), self.train, self.held, self.score,
         )  # fmt: skip
 
 
@@ -104,7 +123,8 @@ def load_corpus(zoo: Path, data: Path) -> Corpus:
     train, held = _split(member if task.field else torch.arange(len(member)))
     judged = examples.train_x if task.field else examples.test_x[:_JUDGED]
     names, blueprint = tuple(path.stem for path in paths), blueprint_of(design, families[0].network(0))
-    return Corpus(design, blueprint, names, task.field, weights, examples.train_x, judged, train, held)
+    score = torch.cat([family.score for family in families])
+    return Corpus(design, blueprint, names, task.field, weights, examples.train_x, judged, train, held, score)
 
 
 def blueprint_of(design: Design, network: Mapping[str, Tensor]) -> Blueprint:

@@ -22,7 +22,8 @@ class Schedule:
     """How the networks of a zoo are trained: Adam with a cosine-shaped rate, own data order each.
 
     Each network sees its own `share` of the images. For the first `common` of the steps there is one
-    network, the parent of all. `half`: convolutions and products in bfloat16.
+    network, the parent of all. `half`: convolutions and products in bfloat16. All that is drawn with two
+    axes or more begins `gain` times as large as the design draws it.
     """
 
     networks: int = 16
@@ -33,11 +34,14 @@ class Schedule:
     share: float = 1.0
     common: float = 0.0
     half: bool = False
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
         check_integers(self, {"networks": 1, "batch": 1, "members": 1})
         if not (0 < self.epochs < math.inf and 0 < self.rate < math.inf):
             raise ValueError("epochs and rate must be above 0")
+        if not 0 < self.gain < math.inf:
+            raise ValueError("gain must be above 0")
         if not (0 < self.share <= 1 and 0 <= self.common < 1):
             raise ValueError("share must be above 0 and at most 1, and common at least 0 and below 1")
         if self.common and self.members > 1:

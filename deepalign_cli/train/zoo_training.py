@@ -174,7 +174,7 @@ def _train_part(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Fresh networks, trained side by side, with their statistics."""
     count, common = len(member), schedule.common
-    fresh = [design.init(rng) for _ in range(1 if common else count)]
+    fresh = [_grown(design.init(rng), schedule.gain) for _ in range(1 if common else count)]
     device = examples.train_x.device
     weights = {name: torch.stack([net[name] for net in fresh]).to(device) for name in fresh[0]}
     steps = max(1, round(schedule.epochs * schedule.share * len(examples.train_x) / schedule.batch))
@@ -187,6 +187,11 @@ def _train_part(
     _train(design, task, examples, schedule, weights, member, steps, rng, progress)
     settled = {n: w.detach() for n, w in weights.items()}
     return settled | statistics_of(design, settled, examples)
+
+
+def _grown(network: Mapping[str, Tensor], gain: float) -> dict[str, Tensor]:
+    """A fresh network whose matrices and kernels are so many times as large."""
+    return {name: w * gain if w.ndim > 1 else w for name, w in network.items()}
 
 
 def _train(

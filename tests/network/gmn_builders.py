@@ -37,6 +37,10 @@ ENCODERS = {
         "encoder": "scalegmn", "channels": 8, "layers": 2, "latent": 6, "edges": "full", "both_ways": True,
     },
     "probes": {"encoder": "scalegmn", "channels": 8, "layers": 1, "latent": 6, "probes": 7, "frequency": 5.0},
+    "patches": {
+        "encoder": "scalegmn", "channels": 8, "layers": 1, "latent": 6, "probes": 7, "stride": 2,
+        "tanh": True,
+    },
 }  # fmt: skip
 NEURAL_GRAPHS = {"encoder": "neural_graphs", "channels": 8, "layers": 2, "latent": 6, "waves": 3}
 PROBED = NEURAL_GRAPHS | {"probes": 7, "frequency": 5.0}

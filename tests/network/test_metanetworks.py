@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from deepalign_cli.errors import MismatchError
+from deepalign_cli.models.designs.conv1d import Conv1d
 from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.metanetworks import make_metanetwork, metanetwork_table
 from deepalign_cli.network.neural_graphs import NeuralGraphsConfig
+from deepalign_cli.network.patches import Patches
 from deepalign_cli.network.scale_blocks import Mlp, Symmetrised, settle
 from deepalign_cli.network.scalegmn import ScaleGmnConfig
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.kinds import PERMUTATION
+from deepalign_cli.train.corpus import blueprint_of
 from tests.network.builders import bound
 from tests.network.gmn_builders import (
     DESIGNS,
@@ -32,6 +37,7 @@ ONE_WAY = [(name, encoder) for name in ("siren", "cnn-relu") for encoder in ("fi
 EVERY = ONE_WAY + [
     (name, encoder) for name in DESIGNS for encoder in ("both ways", "full both ways", "probes")
 ]
+EVERY += [("cnn-relu", "patches"), ("cnn-tanh", "patches")]
 
 
 def latent_gap(model: nn.Module, name: str, g: Element) -> tuple[float, float]:
@@ -95,6 +101,29 @@ def test_networks_of_a_stack_do_not_mix() -> None:
     assert torch.allclose(model(stack_of(nets)), alone, rtol=0, atol=1e-12)
 
 
+def test_patches_say_what_the_network_says_of_them() -> None:
+    """In the middle of an image, where the padding of its convolutions is not seen."""
+    design = replace(DESIGNS["cnn-tanh"], stride=2, size=15)  # type: ignore[type-var]
+    (net,) = networks(design, 1)
+    blueprint = Blueprint(symmetry_of_design(design))
+    patches = Patches(blueprint, 3, 2, 1.0, tanh=True).double()
+    x = patches.patches
+    for layer in (1, 2, 3):
+        w, b = net[f"conv{layer}.weight"], net[f"conv{layer}.bias"]
+        x = torch.nn.functional.conv2d(x, w, b, stride=2).tanh()
+    assert x.shape[2:] == (1, 1)
+    answers = x.flatten(1) @ net["fc.weight"].T + net["fc.bias"]
+    said = patches(stack_of([net]))[blueprint.outputs[0]]
+    assert torch.allclose(said[0].T, answers, atol=1e-12)
+
+
+def test_patches_are_for_chains_of_convolutions() -> None:
+    design = Conv1d((4, 5))
+    blueprint = blueprint_of(design, design.init(seeded(0)))
+    with pytest.raises(ValueError, match="chains of two-dimensional convolutions"):
+        Patches(blueprint, 3, 2, 1.0)
+
+
 @pytest.mark.parametrize("table", [*ENCODERS.values(), NEURAL_GRAPHS, PROBED])
 def test_a_table_makes_the_metanetwork_that_it_is_of(table: dict[str, object]) -> None:
     blueprint = Blueprint(symmetry_of_design(DESIGNS["siren"]))
@@ -105,7 +134,15 @@ def test_a_table_makes_the_metanetwork_that_it_is_of(table: dict[str, object]) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"channels": 0}, {"layers": -1}, {"latent": -1}, {"edges": "some"}, {"probes": -1}, {"frequency": 0.0}],
+    [
+        {"channels": 0},
+        {"layers": -1},
+        {"latent": -1},
+        {"edges": "some"},
+        {"probes": -1},
+        {"frequency": 0.0},
+        {"stride": 2},
+    ],
 )
 def test_sizes_that_are_none_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

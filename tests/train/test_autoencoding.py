@@ -108,6 +108,29 @@ def test_classifiers_are_compared_by_their_answers(room: Path) -> None:
     assert "3x3 convolutions, a sign for each unit" in str(load_autoencoder(str(report.output)).blueprint)
 
 
+def test_classifiers_are_shaken_by_shares_of_their_weights(room: Path) -> None:
+    (room / "zoo" / "family.safetensors").unlink()
+    write_family(room / "zoo", CONV, Task("tiny", side=8, images=40, test=20))
+    _, _, corpus = parts_of(room)
+    read = corpus.stack(corpus.train)
+    shaken = corpus.shaken(read, 0.1, seeded(0))
+    for name, w in read.items():
+        apart = ((shaken[name] - w) / w.abs()).std() / 0.1
+        assert 0.5 < float(apart) < 1.5
+
+
+def test_a_decoder_of_classifiers_begins_near_the_best_for_training(room: Path) -> None:
+    (room / "zoo" / "family.safetensors").unlink()
+    write_family(room / "zoo", CONV, Task("tiny", side=8, images=40, test=20))
+    _, _, corpus = parts_of(room)
+    score = torch.arange(10.0)  # the best of all is held out
+    best = replace(corpus, score=score)
+    assert all(
+        torch.equal(w, corpus.weights[n][max(corpus.train.tolist())]) for n, w in best.start(0).items()
+    )
+    assert 9 in corpus.held.tolist()
+
+
 def test_the_latent_does_not_see_what_the_design_does_not(room: Path) -> None:
     run, _, corpus = parts_of(room)
     symmetry, (net,) = corpus.blueprint.symmetry, [corpus.stack(torch.tensor([0]))]

@@ -449,9 +449,20 @@ def test_half_is_about_the_same_loss() -> None:
         assert torch.allclose(whole, half, atol=0.05)
 
 
+def test_a_gain_is_of_matrices_that_are_fresh() -> None:
+    schedule = replace(QUICK, epochs=1e-6, rate=1e-12, networks=2)  # one step that changes nothing
+    plain, grown = (
+        train_family(MLP((16, 6, 10)), TASK, separable(), replace(schedule, gain=gain), 1).weights
+        for gain in (1.0, 2.5)
+    )
+    for name, w in plain.items():
+        assert torch.allclose(grown[name], w * (2.5 if w.ndim > 2 else 1.0), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("table", "named"),
     [
+        ({"gain": 0.0}, "gain"),
         ({"share": 0.0}, "share"),
         ({"share": 1.5}, "share"),
         ({"common": 1.0}, "common"),
