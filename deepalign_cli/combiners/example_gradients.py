@@ -17,7 +17,7 @@ _CLOSE = 1e-3  # of the largest entry: how far gradients of one example may be f
 
 
 class SquaredGradients:
-    """Sums over examples of (d objective / d leaf)^2, by the leaf's name.
+    """Sums over examples of (d objective / d leaf)^2, by the leaf's name, on the processor.
 
     Where the gradients of several examples fit into memory they are taken at once (`torch.func.vmap`). The
     first time one of them is taken alone, too: a network that cannot be run so, or computes something else
@@ -51,13 +51,13 @@ class SquaredGradients:
             return None
         if not self._is_checked:
             first = self._gradients(inputs[:1], drawn[:1])
-            if not all(_are_close(gradients[name][0], g) for name, g in first.items()):
+            if not all(_are_close(gradients[name][0].cpu(), g) for name, g in first.items()):
                 return None
             self._is_checked = True
-        return {name: g.square().sum(0) for name, g in gradients.items()}
+        return {name: g.square().sum(0).cpu() for name, g in gradients.items()}
 
     def _one_by_one(self, inputs: Tensor, drawn: Tensor) -> dict[str, Tensor]:
-        sums = {name: torch.zeros_like(w) for name, w in self._leaves.items()}
+        sums = {name: torch.zeros(w.shape, dtype=w.dtype) for name, w in self._leaves.items()}
         for x, y in zip(torch.split(inputs, 1), torch.split(drawn, 1), strict=True):
             for name, gradient in self._gradients(x, y).items():
                 sums[name] += gradient.square()
@@ -70,7 +70,7 @@ class SquaredGradients:
             objective = self._objective(leaves, x, y)
             found = torch.autograd.grad(objective, [*leaves.values()], allow_unused=True)
         pairs = zip(self._leaves.items(), found, strict=True)
-        return {name: torch.zeros_like(w) if g is None else g for (name, w), g in pairs}
+        return {name: (torch.zeros_like(w) if g is None else g).cpu() for (name, w), g in pairs}
 
 
 def _are_close(one: Tensor, other: Tensor) -> bool:

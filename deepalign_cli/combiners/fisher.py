@@ -60,7 +60,7 @@ def diagonal_fisher(
         return _log_likelihood(run({**weights, **leaves}, x), drawn, values)
 
     squares = SquaredGradients(likelihood, leaves)
-    sums, count = {name: torch.zeros_like(w) for name, w in leaves.items()}, 0
+    sums, count = {name: torch.zeros(w.shape, dtype=w.dtype) for name, w in leaves.items()}, 0
     for batch in batches():
         for x in torch.split(batch, squares.at_a_time):
             with torch.no_grad():
@@ -69,7 +69,7 @@ def diagonal_fisher(
             for name, total in squares(x, drawn).items():
                 sums[name] += total
             count += len(x)
-    return {name: total.cpu() / max(count, 1) for name, total in sums.items()}
+    return {name: total / max(count, 1) for name, total in sums.items()}
 
 
 def _drawn(outputs: Tensor, rng: torch.Generator, values: bool) -> Tensor:
