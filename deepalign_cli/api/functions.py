@@ -159,8 +159,9 @@ def transport(
     """The state dict of `base_b` with what `tuned_a` has learned since `base_a`.
 
     It is B + scale (g tuned A - g A), with g what carries base A onto base B; both bases were trained
-    separately. With `repair`, BatchNorm is re-estimated on `data`. Where `tuned_a` is the folder of a LoRA
-    adapter of base A, the factors of the one of base B are returned, by peft's names, and `out` is a folder.
+    separately. With `repair`, BatchNorm is re-estimated on `data`; `dtype` is the type of floating-point
+    tensors. Where `tuned_a` is the folder of a LoRA adapter of base A, the factors of the one of base B are
+    returned, by peft's names, and `out` is a folder.
     The other arguments are those of `align`.
 
     Raises:
@@ -168,14 +169,15 @@ def transport(
     """
     adapters = adapters_of([tuned_a], options.get("key"))
     if adapters:
-        used = {"repair": repair or None, "max_shard_size": options.get("max_shard_size")}
+        written = ("max_shard_size", "dtype", "threads")
+        used = {"repair": repair or None, **{name: options.get(name) for name in written}}
         check_idle_for_adapters(used)
         session = _session([base_b, base_a], [method], model, data, options)
         return carried_adapter(session, adapters[0], scale, out)
     if repair and repair != DREAM and data is None:
         raise UsageError("repair needs data.", "give data=(inputs, labels), a DataLoader, or repair='dream'.")
     repaired_on = None if not repair else DREAM if repair == DREAM else "data"
-    writing, options = writing_of(out, base_b, options, ("max_shard_size",))
+    writing, options = writing_of(out, base_b, options, ("dtype", "max_shard_size", "threads"))
     session, started = _session([base_b, base_a], [method], model, data, options), time.perf_counter()
     tuned = open_source(tuned_a, "C", session.settings.key)
     job = writing.job(session, reads=tuned.files, repair=repaired_on, data=data)
@@ -184,7 +186,8 @@ def transport(
             job, session, tuned, scale, writing.title, None, started, in_memory=True
         )
         return Merged(_named(moved.tensors, session), report.alignments, report.notes)
-    moved = Transport(session, tuned, scale, repair=repaired_on)
+    dtype, threads = writing.told.get("dtype"), writing.told.get("threads")
+    moved = Transport(session, tuned, scale, repair=repaired_on, dtype=dtype, threads=threads)
     tensors = moved.tensors  # kept, and written from there
     if job is not None:
         with Hashes([*session.inputs, tuned]) as hashes:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.checkpoint.hub import is_reference
-from deepalign_cli.checkpoint.info import CODES
 from deepalign_cli.cli.adapters import check_idle, default_folder, merge_loras
 from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_plan
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.merge_recipe import check_saving, recipe_of, save_recipe
-from deepalign_cli.cli.options import MERGING, OUTPUT, MergeInputs, WeightsOptions
+from deepalign_cli.cli.options import MERGING, OUTPUT, MergeInputs, OutputType, WeightsOptions
 from deepalign_cli.cli.output import Output
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import SharingOptions, target_of, typed, without_folder, words
@@ -31,14 +29,6 @@ if TYPE_CHECKING:
     from deepalign_cli.operations.merge import Merging
 
 NAIVE = "none"
-
-
-class OutputType(StrEnum):
-    """What `--dtype` takes."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 @dataclass(frozen=True)
@@ -175,7 +165,7 @@ def merge(
     job = Job(
         tuple(sources), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, reads, bare,
-        **common.writing(is_folder=is_folder), dtype=CODES[common.dtype.value] if common.dtype else None,
+        **common.writing(is_folder=is_folder), dtype=common.dtype.code if common.dtype else None,
     )  # fmt: skip
     check_saving(common.save_recipe, job, dry_run=common.dry_run)
     if common.dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from deepalign_cli.aligners.methods import Onto
 from deepalign_cli.checkpoint.hub import set_offline
+from deepalign_cli.checkpoint.info import CODES
 from deepalign_cli.checkpoint.sharding import parse_size
 from deepalign_cli.cli.grouped import flag, option
 from deepalign_cli.cli.output import Output
@@ -123,12 +125,27 @@ class ShardOptions(AlignedOptions):
 
 
 @dataclass(frozen=True)
-class WeightsOptions(ShardOptions):
-    """The same for commands that do so in threads, or let workers do it."""
+class ThreadOptions(ShardOptions):
+    """The same for commands that do so in threads."""
 
     threads: int | None = option(
         "How many threads read, combine and write; one for each core by default.", OUTPUT, min=1
     )
+
+    def writing(self, *, is_folder: bool) -> dict[str, Any]:
+        """What a job is given of these.
+
+        Raises:
+            UsageError: shards are asked for where one file is written.
+        """
+        threads = {} if self.threads is None else {"threads": self.threads}
+        return super().writing(is_folder=is_folder) | threads
+
+
+@dataclass(frozen=True)
+class WeightsOptions(ThreadOptions):
+    """The same for commands that let workers do it, too."""
+
     engine: str | None = option(
         "Let the workers of Dask write the shards of a folder: processes of this machine, or those of a "
         "scheduler at an address. All hosts must see inputs and output at the same paths.", OUTPUT,
@@ -143,9 +160,21 @@ class WeightsOptions(ShardOptions):
         """
         if self.engine is not None and not is_folder:
             raise UsageError("--engine is for folders.", "write -o OUT/ for a folder.")
-        threads = 1 if self.engine is not None and self.threads is None else self.threads  # of one task
-        given = {"threads": threads, "engine": self.engine}
-        return super().writing(is_folder=is_folder) | {n: v for n, v in given.items() if v is not None}
+        engine = {} if self.engine is None else {"threads": 1, "engine": self.engine}  # threads of one task
+        return engine | super().writing(is_folder=is_folder)
+
+
+class OutputType(StrEnum):
+    """What `--dtype` takes."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+    @property
+    def code(self) -> str:
+        """What safetensors files call it."""
+        return CODES[self.value]
 
 
 @dataclass(frozen=True)

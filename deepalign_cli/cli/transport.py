@@ -13,7 +13,7 @@ from deepalign_cli.cli.align import default_output, show
 from deepalign_cli.cli.aligning import AligningOptions, check_data, make_settings
 from deepalign_cli.cli.dry_run import show_transport
 from deepalign_cli.cli.grouped import flag, option
-from deepalign_cli.cli.options import OUTPUT, ShardOptions
+from deepalign_cli.cli.options import OUTPUT, OutputType, ThreadOptions
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.sharing import target_of, typed, without_folder, words
 from deepalign_cli.cli.tables import Method
@@ -28,7 +28,7 @@ BaseB = Annotated[
 
 
 @dataclass(frozen=True)
-class TransportOptions(ShardOptions):
+class TransportOptions(ThreadOptions):
     """How much is added, and what is written."""
 
     scale: float = option(
@@ -38,6 +38,10 @@ class TransportOptions(ShardOptions):
     repair: str | None = option(
         "Re-estimate BatchNorm of the new network on training examples of this data (given as for --data, "
         "and instead of it), which should be of the task.", OUTPUT, metavar="SOURCE",
+    )  # fmt: skip
+    dtype: OutputType | None = option(
+        "The type of the output's floating-point tensors: each is rounded to it once; BASE_B's by default.",
+        OUTPUT,
     )  # fmt: skip
     dry_run: bool = flag("Say what would be done, from headers alone; write nothing.", OUTPUT)
     output: str | None = option(
@@ -92,11 +96,15 @@ def transport(
     job = Job(
         (base_b, base_a), target, settings, tuple(aligning.alignment or ()), common.save_alignment,
         running.subject(), common.repair, reads, **common.writing(is_folder=is_folder and not adapters),
+        dtype=common.dtype.code if common.dtype else None,
     )  # fmt: skip
     if adapters and common.dry_run:
         raise UsageError("--dry-run does not read LoRA adapters.", "leave it out.")
     if adapters and common.repair:
         raise UsageError("--repair does not run LoRA adapters.", "leave it out.")
+    if adapters and (common.dtype or common.threads):
+        problem = f"{'--dtype' if common.dtype else '--threads'} is not for LoRA adapters."
+        raise UsageError(problem, "leave it out.")
     if adapters:
         from deepalign_cli.operations.transport_adapter import transport_adapter
 
@@ -127,7 +135,8 @@ def _options(
     size = common.max_shard_size
     own = {
         "--scale": common.scale, "--repair": common.repair and without_folder(common.repair),
-        "--partial": common.partial, "--max-shard-size": size and str(size),
+        "--partial": common.partial, "--dtype": common.dtype and common.dtype.value,
+        "--max-shard-size": size and str(size),
     }  # fmt: skip
     how = {"-m": method, **typed(aligning), **typed(running)}
     return words({**how, **own, "-o": f"{target.resolve().name}/"})

@@ -81,7 +81,7 @@ def plan_merge(job: Job, merging: Merging, *, is_folder: bool = False) -> MergeP
         has_base=merging.has_base,
         method="saved alignments" if job.alignments else session.settings.method,
         groups=_groups(job, session),
-        facts=merging.facts() | ({"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}),
+        facts=merging.facts() | _typed(job),
         tensors=_tensors(session, merging, job.dtype),
         files=tuple(shard.name for shard in shards),
         notes=tuple(dict.fromkeys([*told, *notes_on_parts(session.inputs), *merging.notes()])),
@@ -99,13 +99,12 @@ def plan_transport(job: Job, tuned: Path, scale: float, *, is_folder: bool = Fal
     job, session, checkpoint = opened(job, tuned)
     inputs = fitted_to(session, checkpoint)
     check_mergeable(inputs)
-    shards = shards_of(session.fit.wholes[0], None, job.max_shard) if is_folder else ()
+    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard) if is_folder else ()
     if is_folder:
         check_weights(job, shards)
     tensors = (
-        PlannedTensor(info.stored_name, info.dtype, info.shape, info.nbytes, None)
-        for info in session.fit.wholes[0].infos.values()
-        if not info.is_implied
+        PlannedTensor(entry.name, entry.dtype, entry.shape, entry.nbytes, None)
+        for entry in entries_of(session.fit.wholes[0], job.dtype)
     )
     return MergePlan(
         output=job.output,
@@ -113,11 +112,15 @@ def plan_transport(job: Job, tuned: Path, scale: float, *, is_folder: bool = Fal
         has_base=True,
         method="saved alignments" if job.alignments else session.settings.method,
         groups=_groups(job, session),
-        facts={"scale": scale},
+        facts={"scale": scale} | _typed(job),
         tensors=tuple(tensors),
         files=tuple(shard.name for shard in shards),
         notes=tuple(notes_on_parts(inputs)),
     )
+
+
+def _typed(job: Job) -> dict[str, object]:
+    return {"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}
 
 
 def _groups(job: Job, session: Session) -> dict[str, int] | None:

@@ -186,9 +186,8 @@ class Stream:
             self._blame(name)
         if self.combine is None:
             return self._cast(name, parts[0])
-        first, types = parts[0], {w.dtype for w in parts}
-        changes = self.dtype is not None and self.dtype != self.layout.infos[name].dtype
-        if first.is_floating_point() and len(types) == 1 and (self.measures or changes):
+        first, changes = parts[0], self.dtype not in (None, self.layout.infos[name].dtype)
+        if all(w.is_floating_point() for w in parts) and (self.measures or changes):
             parts = [widened(w) for w in parts]  # once, and rounded once
         if self.measures and is_trained(name, first):
             self._measure(parts)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.checkpoint import DTYPES, Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.errors import UsageError
 from deepalign_cli.malloc import set_blocks
@@ -34,6 +34,7 @@ from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.tensor_names import is_statistic
 from deepalign_cli.symmetry.tensors import is_mixed, narrowed, widened
+from deepalign_cli.threads import usable_cores
 
 STATISTICS_HINT = (
     "BatchNorm statistics were carried over, too, which is a guess: re-estimate them on data of the task, "
@@ -51,34 +52,41 @@ class Unrounded(Selection):
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor, in float32 or wider where it is floating point."""
-        w = super().__getitem__(name)
-        return widened(w) if w.is_floating_point() else w
+        return _unrounded(super().__getitem__(name))
+
+    def flat(self, name: str, start: int, stop: int) -> Tensor:
+        """A part of it, in the same type."""
+        return _unrounded(super().flat(name, start, stop))
+
+
+def _unrounded(w: Tensor) -> Tensor:
+    return widened(w) if w.is_floating_point() else w
 
 
 @dataclass
 class Addition:
-    """base + scale (tuned - before), for tensors that lie in the base's units; in the base's type.
+    """base + scale (tuned - before), entry by entry, for what lies in the base's units; in the base's type.
 
     A variance of a BatchNorm is multiplied by the ratio in place of that, so that none is below 0. Integers
-    are the base's. `squares` sums the squares of all entries of the task vector that were seen.
+    are the base's. `squares` are sums of squares of the task vector, of all that was seen.
     """
 
     scale: float
-    squares: dict[str, float] = field(default_factory=dict)
+    squares: list[float] = field(default_factory=list)
 
-    @property
-    def norm(self) -> float:
-        """The Euclidean norm of the task vector, over all tensors that were seen."""
-        return math.sqrt(math.fsum(self.squares.values()))
+    def take(self) -> float:
+        """The squared norm of the task vector, of what was seen since this was last asked."""
+        taken, self.squares = self.squares, []
+        return math.fsum(taken)
 
     def __call__(self, name: str, tensors: Sequence[Tensor]) -> Tensor:
-        """The tensor `name` of the base, of the network before it was tuned, and after: shapes alike."""
+        """The tensor `name` of the base, of the network before it was tuned, and after, or pieces of them."""
         base, before, tuned = tensors
         if not is_mixed(base):
             return base
         vector = tuned - before
         if not is_statistic(name):
-            self.squares[name] = float(torch.linalg.vector_norm(vector)) ** 2
+            self.squares.append(float(torch.linalg.vector_norm(vector)) ** 2)
         if base.is_complex():
             return (base + self.scale * vector).to(base.dtype)
         wide = widened(base)
@@ -88,11 +96,28 @@ class Addition:
         return narrowed(wide + self.scale * vector, base.dtype, name)
 
 
+class TaskStream(Stream):
+    """A stream whose `combine` is an `Addition`: its squares are those of the task vector."""
+
+    def take_squares(self) -> list[float]:
+        """What was seen of the task vector since this was last asked."""
+        assert isinstance(self.combine, Addition)
+        self.add_squares([self.combine.take()])
+        return self._sums[-1]
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the task vector, over all tensors that were seen, in earlier runs, too."""
+        self.take_squares()
+        return math.sqrt(math.fsum(square for row in self._sums for square in row))
+
+
 class Transport:
     """The network that a task vector was carried over to.
 
     `session` holds base B, which is the reference, and base A; `tuned` is a network that was trained from A.
-    With `repair`, which names data, BatchNorm is re-estimated on training examples.
+    With `repair`, which names data, BatchNorm is re-estimated on training examples. It is written in so many
+    `threads`, with floating-point tensors of the type `dtype`.
 
     Raises:
         MismatchError: tuned A has other tensors or shapes than base A; or a norm's gain is too small to turn.
@@ -101,25 +126,28 @@ class Transport:
 
     def __init__(
         self, session: Session, tuned: Checkpoint, scale: float = 1.0, progress: Progress = SILENT,
-        repair: str | None = None,
+        repair: str | None = None, *, dtype: str | None = None, threads: int | None = None,
     ) -> None:  # fmt: skip
         check_scale(scale)
-        self.session, self.scale, self.repair = session, scale, repair
+        self.session, self.scale, self.repair, self.dtype = session, scale, repair, dtype
         self.inputs = fitted_to(session, tuned)
         check_mergeable(self.inputs)
         self.alignment = session.alignments(progress=progress)[0]
         self.addition = Addition(scale)
         reference, before, after = self.inputs
         pair = [self.alignment, self._of_tuned(after)]
-        self.stream = Stream(
-            [reference, Unrounded(before), Unrounded(after)], pair, session.fit.wholes[0], self.addition
-        )
+        self.stream = TaskStream(
+            [reference, Unrounded(before), Unrounded(after)], pair, session.fit.wholes[0], self.addition,
+            elementwise=True, dtype=dtype, threads=threads or usable_cores(),
+        )  # fmt: skip
+        self._norm: float | None = None
         if session.fit.is_partial:
             self.stream.spec = session.fit.symmetry_of(0, self.alignment.symmetry.spec).spec
         self.repaired = Repaired()
         if repair is not None:
             testbed = session.repairing(repair)
             self.repaired = reestimated_on(testbed, self._all())
+            self.addition.take()  # which is seen again when it is written
             self.stream.known = self.repaired.tensors
 
     def _of_tuned(self, tuned: Checkpoint) -> Alignment:
@@ -133,7 +161,13 @@ class Transport:
     def tensors(self) -> dict[str, Tensor]:
         """The whole network, in memory from now on: it is written from there."""
         self.stream.known = self._all()
+        self._norm = math.sqrt(self.addition.take())
         return dict(self.stream.known)
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the task vector, once all tensors were made."""
+        return self.stream.norm if self._norm is None else self._norm
 
     def _all(self) -> dict[str, Tensor]:
         return {name: self.stream.tensor(name) for name in self.session.fit.wholes[0]}
@@ -143,7 +177,7 @@ class Transport:
         reference, before, after = (one.called for one in self.inputs)
         notes = [*notes_of_pairs(self.session.inputs, [self.alignment]), *notes_on_parts(self.inputs)]
         notes += [note for note in self.inputs[2].notes if note not in notes]
-        norm = self.addition.norm
+        norm = self.norm
         if not norm:
             notes.append(f"{after} and {before} hold the same weights: the output is {reference}")
         elif norm > self.alignment.distance_before:
@@ -196,9 +230,14 @@ def transport_files(
     job, session, checkpoint = opened(job, tuned)
     with Hashes([*session.inputs, checkpoint]) as hashes:
         finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
-        transport = Transport(session, checkpoint, scale, finding, job.repair)
+        transport = made(job, session, checkpoint, scale, finding)
         report = write_transport(job, transport, OneFile(job, job.output), hashes, started, progress)
-        return report, transport.addition.norm
+        return report, transport.norm
+
+
+def made(job: Job, session: Session, tuned: Checkpoint, scale: float, progress: Progress) -> Transport:
+    """The network, as a job wants it. Raises as `Transport`."""
+    return Transport(session, tuned, scale, progress, job.repair, dtype=job.dtype, threads=job.threads)
 
 
 def opened(job: Job, tuned: Path, *, measured: bool = False) -> tuple[Job, Session, Checkpoint]:
@@ -221,7 +260,8 @@ def write_transport(
     facts = facts_of("transport", session, [alignment]) | {"scale": transport.scale}
     if transport.repair is not None:
         facts |= {"repair": transport.repaired.on, "repair.batch_size": transport.repaired.size}
-    size = sum(info.nbytes for info in session.fit.wholes[0].infos.values())
+    facts |= {"dtype": DTYPES[job.dtype].torch_name} if job.dtype else {}
+    size = sum(entry.nbytes for entry in transport.stream.entries())
     writing = progress.part(1.0, f"writing {job.output.name}", size, "B")
     metadata = output.write(transport.stream, facts, hashes.values, writing)
     alignment = measured_for(alignment, session.reference, session.moving[0])

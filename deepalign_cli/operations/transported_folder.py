@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.checkpoint.companions import companions
+from deepalign_cli.checkpoint.companions import companions, name_dtype
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING
@@ -23,7 +23,7 @@ from deepalign_cli.operations.output_folder import check_files, check_folder, ch
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import output_of, shards_of
-from deepalign_cli.operations.transport import Transport, check_scale, opened, write_transport
+from deepalign_cli.operations.transport import Transport, check_scale, made, opened, write_transport
 from deepalign_cli.progress import SILENT, Progress
 
 TUNED = "the network that was written"
@@ -47,7 +47,7 @@ def transport_folder(
     set_blocks(streams=job.only_streams)
     job, session, checkpoint = opened(job, tuned, measured=True)
     report, transport = write_transported(job, session, checkpoint, scale, title, options, started, progress)
-    return report, transport.addition.norm
+    return report, transport.norm
 
 
 def write_transported(
@@ -60,12 +60,12 @@ def write_transported(
     """
     beside, left_out = companions(session.reference)
     check_files(job, (*beside, CARD))
-    shards = shards_of(session.fit.wholes[0], None, job.max_shard)
+    shards = shards_of(session.fit.wholes[0], job.dtype, job.max_shard)
     check_weights(job, shards)
     with ExitStack() as stack, Hashes([*session.inputs, tuned]) as hashes:
         output = output_of(job, shards, stack)
         finding = progress.part(0.0 if job.only_streams else ALIGNING, "aligning")
-        transport = Transport(session, tuned, scale, finding, job.repair)
+        transport = made(job, session, tuned, scale, finding)
         cost = _cost(transport)
         if in_memory:
             _ = transport.tensors  # which are written from there
@@ -73,6 +73,8 @@ def write_transported(
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
         for name, source in beside.items():
             copy_file(source, output.place / name, force=force)
+        if job.dtype is not None and "config.json" in beside:
+            name_dtype(output.place / "config.json", job.dtype)
         notes = tuple(dict.fromkeys([*(cost.notes if cost else ()), *report.notes, *left_out]))
         report = replace(report, notes=notes, files=(*output.files, *beside, CARD))
         facts = facts_for(title, options, report, cost, session.reference, (*job.inputs, *job.reads))

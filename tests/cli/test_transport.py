@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from deepalign_cli.errors import OutputError
+from deepalign_cli.operations.transport import TaskStream
 from tests import nets
 from tests.cli.subjects import refused
 from tests.operations.making import deepalign, generic, listing, metadata, planted, save, tensors
@@ -97,6 +99,45 @@ def test_a_folder_has_a_card_that_makes_it_again(family: Path) -> None:
     dry = deepalign(*use, "-o", "out/", "--max-shard-size", "2KB", "--dry-run", "--json", "--force")
     assert [*dry.json["files"], "model.safetensors.index.json", "README.md"] == done.json["files"]
     refused(deepalign(*use, "--max-shard-size", "2KB", "-o", "x.safetensors"), 2, "is for folders")
+
+
+def test_another_type_is_written_in_threads(family: Path) -> None:
+    for name, source in (("folder-b", "b.pt"), ("folder-a", "a.pt")):
+        (family / name).mkdir()
+        save(torch.load(source), family / name / "model.safetensors")
+    (family / "folder-b" / "config.json").write_text('{"torch_dtype": "float32"}')
+    use = ["transport", "folder-a", "tuned.pt", "folder-b", "-m", "weights"]
+    plain = deepalign(*use, "-o", "1/", "--json")
+    done = deepalign(*use, "--dtype", "bfloat16", "--threads", "3", "-o", "2/", "--json")
+    assert (plain.code, done.code) == (0, 0), done.err
+    one, two = (tensors(family / name / "model.safetensors") for name in "12")
+    assert all(torch.equal(w.bfloat16(), two[n]) for n, w in one.items())
+    assert done.json["task_vector"] == pytest.approx(plain.json["task_vector"], rel=1e-6)
+    assert metadata(family / "2" / "model.safetensors")["deepalign.dtype"] == "bfloat16"
+    assert '"torch_dtype": "bfloat16"' in (family / "2" / "config.json").read_text()
+    dry = deepalign(*use, "--dtype", "bfloat16", "-o", "3/", "--dry-run", "--json").json
+    assert {tensor["dtype"] for tensor in dry["tensors"]} == {"BF16"}
+    assert "--dtype bfloat16" in (family / "2" / "README.md").read_text()
+
+
+def test_a_run_that_goes_on_knows_the_whole_task_vector(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use = ["transport", "a.pt", "tuned.pt", "b.pt", "-m", "weights", "--max-shard-size", "2KB", "--json"]
+    whole = deepalign(*use, "-o", "1/").json["task_vector"]
+    plain, calls = TaskStream.fill, []
+
+    def full(self: TaskStream, *given: object) -> None:
+        calls.append(0)
+        if len(calls) == 2:
+            raise OutputError("the disk is full", "free some")
+        plain(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TaskStream, "fill", full)
+    assert deepalign(*use, "-o", "2/").code == 1
+    done = deepalign(*use, "-o", "2/")
+    assert any("went on with an interrupted run" in note for note in done.json["notes"])
+    assert done.json["task_vector"] == pytest.approx(whole, rel=1e-6)
 
 
 def test_with_data_the_card_has_losses_and_statistics_are_re_estimated(tmp_path: Path) -> None:

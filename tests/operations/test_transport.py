@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 import deepalign_cli as da
 from deepalign_cli.errors import MismatchError, UsageError
-from deepalign_cli.operations.transport import Addition
+from deepalign_cli.operations import pieces
+from deepalign_cli.operations.session import Session
+from deepalign_cli.operations.settings import Settings
+from deepalign_cli.operations.stream import Stream
+from deepalign_cli.operations.transport import Addition, Transport
 from deepalign_cli.symmetry.resolve import resolve_spec, shapes_of
 from deepalign_cli.symmetry.spec import Activation
 from deepalign_cli.symmetry.symmetry import Symmetry
@@ -102,10 +106,36 @@ def test_statistics_are_carried_and_never_below_zero() -> None:
     assert float(variance.min()) >= 0
     assert torch.allclose(addition("bn.running_mean", [base, before, after]), torch.tensor([-2.87, 1.0]))
     assert torch.equal(addition("n", [torch.tensor(3), torch.tensor(1), torch.tensor(2)]), torch.tensor(3))
-    assert addition.norm == 0  # statistics are no part of a task vector
+    assert addition.take() == 0  # statistics are no part of a task vector
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     state = net.state_dict()
     assert any("BatchNorm" in note for note in da.transport(state, state, state, method="none").notes)
+
+
+def test_threads_and_pieces_change_nothing_and_types_are_rounded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = {n: w.bfloat16() for n, w in network("named_mlp", 0).state_dict().items()}
+    after, other = tuned(base), {n: w.bfloat16() for n, w in network("named_mlp", 1).state_dict().items()}
+    give = {"method": "weights", "restarts": 1}
+    whole = da.transport(base, after, other, **give)
+    monkeypatch.setattr(pieces, "ELEMENTS", 64)
+    session = Session([da.open(other), da.open(base)], Settings("weights", options={"restarts": 1}))
+    stream = Transport(session, da.open(after), threads=3).stream
+    for name, w in whole.items():
+        made = torch.cat([stream._made(name, part, start).flatten() for start, part in parts(stream, name)])
+        assert made.equal(w.flatten()), name
+    wide = da.transport(base, after, other, **give, dtype="float32")
+    for name, w in whole.items():
+        assert wide[name].dtype == torch.float32
+        assert wide[name].bfloat16().equal(w), name
+    assert any(not wide[name].equal(w.float()) for name, w in whole.items())
+
+
+def parts(stream: Stream, name: str) -> Iterator[tuple[int, list[Tensor]]]:
+    found = stream._pieces(name)
+    for start, stop in found.spans():
+        yield start, found.tensors(start, stop)
 
 
 def test_complex_numbers_are_carried() -> None:
