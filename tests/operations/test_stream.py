@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
+from deepalign_cli.combiners.table import COMBINERS
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
@@ -84,3 +86,28 @@ def test_who_holds_nan_is_named_and_what_overflows(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="overflows its type when it is combined"):
         written(stream, tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("combiner", [row.name for row in COMBINERS.values() if not row.method])
+def test_whatever_combines_them_tensors_of_one_name_are_in_memory(
+    combiner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = {f"layers.{i}.weight": torch.randn(24, 24) for i in range(12)}
+    paths = [save({n: w + 0.01 * k for n, w in layers.items()}, tmp_path / f"{k}.pt") for k in range(3)]
+    inputs = [open_checkpoint(path) for path in paths]
+    row, alive = COMBINERS[combiner], list[tuple[str, StorageWeakRef]]()
+    count, plain = min(row.most or 3, 3) - (row.base and not row.optional_base), Checkpoint.__getitem__
+    inputs = inputs[: count + row.needs_base]
+
+    def read(self: Checkpoint, name: str) -> Tensor:
+        assert {other for other, storage in alive if not storage.expired()} <= {name}
+        tensor = plain(self, name)
+        alive.append((name, StorageWeakRef(tensor.untyped_storage())))
+        return tensor
+
+    combine = row.make(row.equal(count), {})
+    stream = Stream(inputs, Session(inputs, NONE).alignments(), inputs[0], combine, threads=1)
+    monkeypatch.setattr(Checkpoint, "__getitem__", read)
+    stream.write(tmp_path / "o", {}, lambda: ("0" * 64,) * len(inputs), NONE, ())
+    assert len({name for name, _ in alive}) == len(layers)
+    assert all(storage.expired() for _, storage in alive)
