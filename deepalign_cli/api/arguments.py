@@ -180,7 +180,7 @@ def testbed_of(
     if data is None or (isinstance(data, str) and data == DREAM):
         blank = RunSettings()
         changed = (f.name for f in fields(RunSettings) if getattr(running, f.name) != getattr(blank, f.name))
-        used = {"no_dream", "device", *(("arguments", "input_shape") if network else ())}
+        used = {"no_dream", "device", "input_shape", *(("arguments",) if network else ())}
         idle = [name for name in changed if name not in used]
         if idle and data is None and running.data is None:
             raise UsageError(f"without data, '{idle[0]}' has no effect.", "give data=(inputs, labels).")

@@ -77,10 +77,11 @@ def check_data(
     if running.data is not None and not useful:
         who = " and ".join(f"-m {name}" for name in uses) or "--alignment"
         raise UsageError(f"{who} makes no use of --data.", "leave it out.")
-    if running.no_dream and not any(METHODS.find(name).dreams for name in uses):
+    dreams = any(METHODS.find(name).dreams for name in uses)
+    if running.no_dream and not dreams:
         raise UsageError("--no-dream has no effect: nothing is dreamed.", "leave it out.")
-    if running.device is not None and not useful and not any(METHODS.find(name).dreams for name in uses):
+    if running.device is not None and not useful and not dreams:
         raise UsageError("--device has no effect: no network is run.", "leave it out.")
-    idle = running.idle() if running.data is None else None
+    idle = running.idle(dreams=dreams) if running.data is None else None
     if idle:
         raise UsageError(f"without --data, {idle} has no effect.", "add --data mnist.npz")

@@ -62,7 +62,10 @@ class CurveOptions:
         """The files to write."""
         return [path for path in (self.picture, self.csv) if path is not None]
 
-    def check(self, out: Output, reads: Sequence[Path], drawing: Drawing, *, force: bool) -> None:
+    def check(
+        self, out: Output, reads: Sequence[Path], drawing: Drawing, *, force: bool,
+        dreams: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
         """Refuse, before any work, what could not be written or drawn in the end."""
         from deepalign_cli.extras import require
 
@@ -70,7 +73,7 @@ class CurveOptions:
             if out.json or out.quiet:
                 raise UsageError("--plot - draws on stdout, which --json and -q keep free.", "name a file.")
             require("plotext", "plot", "a plot in the terminal")
-        check_drawing(self.picture, self.csv, reads, drawing, force=force)
+        check_drawing(self.picture, self.csv, reads, drawing, force=force, dreams=dreams)
 
     def check_losses(self) -> None:
         """Refuse, where there are no data, what needs losses."""
@@ -118,11 +121,12 @@ def barrier(
             curve.check_losses()
         from deepalign_cli.operations.barrier import Question, barrier_files
 
+        subject = running.subject()
         question = Question(
-            tuple(inputs), tuple(methods), settings, running.subject(), tuple(aligning.alignment or ()),
+            tuple(inputs), tuple(methods), settings, subject, tuple(aligning.alignment or ()),
             curve.points, curve.repair,
         )  # fmt: skip
-        curve.check(out, reads, drawing, force=force)
+        curve.check(out, reads, drawing, force=force, dreams=subject.dreams_in)
         with out.progress("aligning") as progress:
             report = barrier_files(question, progress)
     _write(out, report, curve, drawing, force=force)

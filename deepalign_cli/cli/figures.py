@@ -63,9 +63,12 @@ def read_files(inputs: Sequence[Path], running: RunningOptions, aligning: Alignm
 
 
 def check_drawing(
-    picture: Path | None, csv: Path | None, reads: Sequence[Path], drawing: Drawing, *, force: bool
-) -> None:
+    picture: Path | None, csv: Path | None, reads: Sequence[Path], drawing: Drawing, *, force: bool,
+    dreams: Sequence[Path] = (),
+) -> None:  # fmt: skip
     """Check the paths of a picture and of a table of its points; `reads` are files that are read.
+
+    `dreams` are files that are written besides.
 
     Raises:
         UsageError: one exists and must not be overwritten, is an input, is not a known kind of picture; both
@@ -76,6 +79,7 @@ def check_drawing(
     from deepalign_cli.checkpoint.targets import real_target
     from deepalign_cli.plots import check_plot
 
+    _check_apart([picture, csv], dreams)
     if picture is not None:
         check_plot(picture, force=force, inputs=reads, drawing=drawing)
     if csv is None:
@@ -83,3 +87,16 @@ def check_drawing(
     check_output(csv, force=force, inputs=reads)
     if picture is not None and real_target(picture) == real_target(csv):
         raise UsageError(f"'{csv}' would hold both picture and rows.", "give --csv a file of its own.")
+
+
+def _check_apart(written: Sequence[Path | None], dreams: Sequence[Path]) -> None:
+    """Refuse what would be written where dreams are saved."""
+    if not dreams:
+        return
+    from deepalign_cli.checkpoint.targets import real_target
+    from deepalign_cli.operations.job import clash_of_dreams
+
+    taken = {real_target(path) for path in written if path is not None}
+    for path in dreams:
+        if real_target(path) in taken:
+            raise clash_of_dreams(path)

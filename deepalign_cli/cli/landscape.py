@@ -74,10 +74,9 @@ def landscape(
 
     picture = plane.output or default_output(inputs[0], "landscape").with_suffix(".png")
     how = drawing.drawing("file", ("A", "aligned B", "B") if len(inputs) == 2 else ("A", "B", "C"), _LEAST)
-    check_drawing(picture, plane.csv, read_files(inputs, running, aligning), how, force=common.force)
-    question = Question(
-        tuple(inputs), (), settings, running.subject(), tuple(aligning.alignment or ()), plane.points
-    )
+    reads, subject = read_files(inputs, running, aligning), running.subject()
+    check_drawing(picture, plane.csv, reads, how, force=common.force, dreams=subject.dreams_in)
+    question = Question(tuple(inputs), (), settings, subject, tuple(aligning.alignment or ()), plane.points)
     with out.progress("aligning") as progress:
         report = landscape_files(question, progress)
     out.notes(report.notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -35,8 +34,8 @@ class NetworkOptions:
         "An argument for the factory of --model; repeat it for more.", metavar="KEY=VALUE"
     )
     input_shape: str | None = option(
-        "The shape of one example, to trace or check --model without --data; else it comes with the model, "
-        "or is found by trying.",
+        "The shape of one example, to trace or check --model without --data, or to dream; else it comes "
+        "with the model, or is found by trying.",
         metavar="CxHxW",
     )
 
@@ -128,25 +127,23 @@ class RunningOptions(ModelOptions):
         others = (f.name for f in fields(self) if f.name != "data" and getattr(self, f.name))
         return next(map(grouped.dashed, others), None)
 
-    def idle(self) -> str | None:
+    def idle(self, *, dreams: bool = False) -> str | None:
         """The first of the options that has no effect without --data, as it is typed.
 
-        A network that is named is traced; the other options say what it is run on.
+        A network that is named is traced; the other options say what it is run on. One that `dreams` by
+        itself dreams inputs of a shape.
         """
-        traced = (
-            "data",
-            "no_dream",
-            "device",
-            *(("model", "model_arg", "input_shape") if self.model else ()),
-        )
+        traced = {"data", "no_dream", "device"}
+        traced |= {"model", "model_arg", "input_shape"} if self.model else set()
+        traced |= {"input_shape"} if dreams and not self.no_dream else set()
         others = (f.name for f in fields(self) if f.name not in traced and getattr(self, f.name))
         return next(map(grouped.dashed, others), None)
 
     def files(self) -> list[Path]:
         """The files and folders that are read, as far as they exist: no output may take their place."""
-        sources = [source for source in (self.model, self.data, self.loss) if source]
-        places = [place for source in sources for place in (source, source.rpartition(":")[0])]
-        return [Path(place) for place in places if os.path.exists(place)]  # noqa: PTH110 - Path's raises
+        from deepalign_cli.operations.run_settings import named_files
+
+        return named_files(self.model, self.data, self.loss)
 
     def subject(self) -> RunSettings:
         """The same for the operations.

@@ -19,6 +19,7 @@ from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import dream_of_statistics, norms_in
 from deepalign_cli.dreams.writing import is_causal, random_tokens, written
+from deepalign_cli.models.scores import are_scores
 from deepalign_cli.progress import SILENT, Progress
 
 
@@ -77,7 +78,7 @@ def topic_of(ensemble: Ensemble) -> Topic:
     if norms_in(ensemble):
         return Topic.STATISTICS
     out = ensemble.outputs(ensemble.like)[0]
-    return Topic.CLASSES if out.ndim == 2 and out.shape[1] > 1 else Topic.NOISE
+    return Topic.CLASSES if are_scores(ensemble.like, out) else Topic.NOISE
 
 
 def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepalign_cli.errors import UsageError
 from deepalign_cli.models.designs import Design, examples_of
 from deepalign_cli.models.dummy_inputs import dummy_inputs
 from deepalign_cli.models.example import Example
 from deepalign_cli.models.fitting import Shape
-from deepalign_cli.models.input_shape import COUNT, example_inputs
+from deepalign_cli.models.input_shape import COUNT, example_inputs, parsed_shape
 from deepalign_cli.models.module import ModuleRun
 from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.symmetry import Weights
@@ -37,9 +38,11 @@ def subject_of(run: Run, weights: Weights, shape: str | None = None, inputs: Ten
     comes with the module, else ones of a shape that is found by trying.
 
     Raises:
-        UsageError: no inputs can be had, or the network has no module.
+        UsageError: no inputs can be had, the network does not take the shape, or it has no module.
     """
     module, names = _module(run, weights)
+    if isinstance(run, Design) and shape is not None:
+        _check_taken(run, parsed_shape(shape))
     if inputs is not None:
         return Subject(module, names, Example((inputs,)))
     if shape is not None or not isinstance(run, ModuleRun):
@@ -48,6 +51,15 @@ def subject_of(run: Run, weights: Weights, shape: str | None = None, inputs: Ten
             return Subject(module, names, Example((examples_of(run, COUNT, rng),)))
         return Subject(module, names, Example((example_inputs(run, weights, rng, shape),)))
     return Subject(module, names, run.example or _example(run, weights))
+
+
+def _check_taken(design: Design, given: Shape) -> None:
+    """Refuse images of other channels than a design's: grouped convolutions run on them, and mix them up."""
+    known = tuple(design.input_shape)
+    if len(known) == 3 and (len(given) != 3 or given[0] != known[0]):
+        shapes = ["x".join(map(str, shape)) for shape in (known, given)]
+        problem = f"the network takes inputs of {shapes[0]}, not of {shapes[1]}."
+        raise UsageError(problem, "leave --input-shape out.")
 
 
 def bare_subject(

@@ -20,9 +20,9 @@ from deepalign_cli.operations.job import Job, check_outputs
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.session import Session
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import narrowed, widened
+from deepalign_cli.symmetry.unrounded import unrounded
 
 Example = tuple[Run, Tensor]
 
@@ -111,7 +111,7 @@ def _found(
 ) -> tuple[Canonical, Mapping[str, Tensor]]:
     started = time.perf_counter()
     anchor = aligner.anchor(symmetry, checkpoint)
-    element = exact_scales(symmetry, aligner.carried(symmetry, checkpoint, anchor), checkpoint)
+    element = unrounded(symmetry, aligner.carried(symmetry, checkpoint, anchor), checkpoint)
     before, after = (distance(symmetry, anchor, checkpoint, g) for g in (None, element))
     size = math.sqrt(sum(float(widened(checkpoint[name]).double().square().sum()) for name in anchor))
     name = aligner.model(symmetry).name

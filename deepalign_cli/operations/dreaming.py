@@ -34,6 +34,7 @@ from deepalign_cli.measure.losses import ToParents
 from deepalign_cli.models.lookup import Network
 from deepalign_cli.models.on_device import on_device
 from deepalign_cli.models.runnable import Runnable
+from deepalign_cli.models.scores import are_scores
 from deepalign_cli.models.subject import subject_of
 from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
@@ -142,7 +143,7 @@ class Dreamer:
             dreams = dream(self._ensemble, self._topic, self._budget, self.settings.seed, progress)
             if self.running.save_dreams is not None:
                 save(dreams, self.running.save_dreams, force=self.settings.force)
-            data, loss = _labelled(dreams, self._ensemble.outputs(dreams.inputs))
+            data, loss = _with_targets(dreams.inputs, self._ensemble.outputs(dreams.inputs))
             running = replace(self.running, data=DREAM)
             testbed = open_testbed(reference, running, measured=False, network=network, data=data, loss=loss)
             says = (testbed.says[0], f"inputs: {dreams.says}", *testbed.says[1:])
@@ -150,12 +151,12 @@ class Dreamer:
         return self._testbed
 
 
-def _labelled(dreams: Dreams, outputs: Sequence[Tensor]) -> tuple[Data, ToParents]:
-    """Dreams as data with the networks' mean outputs as labels, and the loss that measures against these."""
-    of_classes = outputs[0].ndim in (2, 3) and outputs[0].shape[-1] > 1
+def _with_targets(inputs: Tensor, outputs: Sequence[Tensor]) -> tuple[Data, ToParents]:
+    """Inputs as data with the networks' mean outputs as labels, and the loss that measures against these."""
+    of_classes = are_scores(inputs, outputs[0])
     targets = ToParents(of_classes).targets(outputs)
     loss = ToParents(of_classes, 1.0 if of_classes else float(targets.var().clamp(min=1e-30)))
-    part = Part(dreams.inputs, targets)
+    part = Part(inputs, targets)
     return Data(DREAM, "", {"": part}, torch.arange(len(part)), Preparation()), loss
 
 

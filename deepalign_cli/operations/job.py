@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -123,6 +123,7 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
             pair = " and ".join(f"'{shown_source(job.inputs[1 + i])}'" for i in (first, place))
             raise UsageError(f"{pair} would both be written to '{out}'.", "align one of them by itself.")
     check_kept(job)
+    _check_dreams(job, targets)
     if job.save and len(job.inputs) > 2:
         hint = "run `deepalign align A B --save-alignment F` for each."
         raise UsageError("a saved alignment holds one pair.", hint)
@@ -136,6 +137,19 @@ def check_kept(job: Job) -> None:
     if job.save and (job.settings.partial or job.settings.tokenizer):
         what = "--partial" if job.settings.partial else "--tokenizer"
         raise UsageError(f"{what} and --save-alignment exclude each other.", "leave one out.")
+
+
+def _check_dreams(job: Job, targets: Container[Path]) -> None:
+    """Refuse dreams that would take the place of what is read or written."""
+    for path in job.running.dreams_in:
+        check_output(path, force=job.settings.force, inputs=job.untouchable)
+        if real_target(path) in targets or (job.save and real_target(path) == real_target(job.save)):
+            raise clash_of_dreams(path)
+
+
+def clash_of_dreams(path: Path) -> UsageError:
+    """What is raised where another file is to be written where dreams are."""
+    return UsageError(f"'{path}' would hold dreams and something else.", "give --save-dreams another name.")
 
 
 def _check_suffix(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,5 +41,16 @@ class RunSettings:
     dream: int | None = None
     dream_steps: int | None = None
     no_dream: bool = False
-    device: str | None = None
     save_dreams: Path | None = None
+    device: str | None = None
+
+    @property
+    def dreams_in(self) -> tuple[Path, ...]:
+        """The files that dreams are saved to: the picture only where they are images."""
+        return (self.save_dreams, self.save_dreams.with_suffix(".png")) if self.save_dreams else ()
+
+
+def named_files(*sources: str | None) -> list[Path]:
+    """The files and folders that are read of sources such as `net.py:make`, as far as they exist."""
+    places = [place for source in sources if source for place in (source, source.rpartition(":")[0])]
+    return [Path(place) for place in places if os.path.exists(place)]  # noqa: PTH110 - Path's raises

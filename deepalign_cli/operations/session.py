@@ -21,18 +21,18 @@ from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.onto_universe import aligned_at_once
 from deepalign_cli.operations.run_device import run_device
-from deepalign_cli.operations.run_settings import DREAM, RunSettings
+from deepalign_cli.operations.run_settings import DREAM, RunSettings, named_files
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
-from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.norm_gains import steadied
 from deepalign_cli.symmetry.resolve import shapes_of, turning_spec
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import refuse_assumptions, stored_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensor_names import is_statistic
+from deepalign_cli.symmetry.unrounded import unrounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,9 +207,9 @@ class Session:
     def _check_saving(self, path: Path) -> None:
         from deepalign_cli.operations.dreaming import check_saving
 
-        spec = self.settings.spec
-        reads = [*self.files, *self.saved]
-        reads += [spec] if isinstance(spec, Path) else []
+        spec, running = self.settings.spec, self._running
+        reads = [*self.files, *self.saved, *([spec] if isinstance(spec, Path) else [])]
+        reads += named_files(running.model, running.data) if isinstance(running, RunSettings) else []
         check_saving(path, reads, force=self.settings.force)
 
     @cached_property
@@ -356,9 +356,9 @@ class Session:
         return Symmetry(replace(symmetry.spec, assumptions=()), symmetry.shapes)
 
     def _exactly(self, alignment: Alignment, place: int) -> Alignment:
-        """The same, for an input, with scales that round nothing."""
+        """The same, for an input, by an element that rounds nothing."""
         symmetry, moving = alignment.symmetry, self.inputs[place]
-        element = exact_scales(symmetry, alignment.element, self.fit.wholes[place])
+        element = unrounded(symmetry, alignment.element, self.fit.wholes[place])
         if element is alignment.element:
             return alignment
         after = distance(symmetry, self.reference, moving, element)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from tests.dreams.networks import DESIGN, saved_pair
-from tests.operations.making import deepalign, metadata, tensors
+from tests.dreams.networks import DESIGN, images, saved_pair
+from tests.operations.making import deepalign, metadata, network, save, tensors
 
 FEW = ("--dream", "12", "--dream-steps", "2")
 
@@ -145,3 +146,85 @@ def test_a_shape_that_nobody_can_know_is_asked_for(tmp_path: Path) -> None:
     assert lost.code == 2
     assert "--input-shape 3x32x32" in lost.err
     assert deepalign("align", a, b, *model, "--input-shape", "1x13x3").code == 0
+
+
+def test_a_shape_may_be_given_where_networks_dream_by_themselves(tmp_path: Path) -> None:
+    paths = [save(network("cifar_resnet", seed), tmp_path / f"{seed}.pt") for seed in range(2)]
+    how = ("--dream", "4", "--dream-steps", "2")
+    out = ("-o", tmp_path / "o.safetensors", "--force", "--json")
+    done = deepalign("align", *paths, "--input-shape", "3x12x20", *out)
+    asked = deepalign("align", *paths, "--input-shape", "3x12x20", *how, *out)
+    idle = deepalign("align", *paths, "--input-shape", "3x12x20", "--no-dream", *out)
+
+    assert any(" of 3x12x20 of what BatchNorm remembers" in note for note in done.json["notes"])
+    assert any("4 of 3x12x20 of what BatchNorm remembers" in note for note in asked.json["notes"])
+    assert (idle.code, "--input-shape has no effect" in idle.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("barrier", ["--plot", "d.png", "--points", "3"]),
+        ("barrier", ["--csv", "d.npz", "--points", "3"]),
+        ("landscape", ["-o", "d.png", "--points", "3"]),
+        ("align", ["--save-alignment", "d.npz", "-o", "o.safetensors"]),
+    ],
+)
+def test_dreams_and_something_else_do_not_go_into_one_file(
+    command: str, options: list[str], ends: tuple[Path, Path], tmp_path: Path
+) -> None:
+    places = [str(tmp_path / option) if "." in option else option for option in options]
+    before = set(tmp_path.iterdir())
+    done = deepalign(command, *ends, *FEW, "--save-dreams", tmp_path / "d.npz", *places)
+
+    assert (done.code, "would hold dreams and something else" in done.err) == (2, True)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_dreams_do_not_take_the_place_of_what_is_read(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    real = tmp_path / "real.npz"
+    np.savez(real, x_test=images(20).numpy())
+    stored = real.read_bytes()
+    out = ("--save-dreams", real, "--force", "-o", tmp_path / "o.safetensors")
+    merged = deepalign("merge", *ends, "-m", "weights", *FEW, "--repair", real, *out)
+    aligned = deepalign("align", *ends, "-m", "activations", "--data", real, *out)
+
+    assert (merged.code, aligned.code) == (2, 2)
+    assert "real.npz is one of the inputs" in merged.err
+    assert "real.npz is one of the inputs" in aligned.err
+    assert real.read_bytes() == stored
+
+
+def test_a_shape_that_the_network_does_not_take_is_told(ends: tuple[Path, Path], tmp_path: Path) -> None:
+    done = deepalign("align", *ends, *FEW, "--input-shape", "3x8x8", "-o", tmp_path / "o.safetensors")
+
+    assert done.code == 2
+    assert "takes inputs of 1x8x8, not of 3x8x8" in done.err
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["align"], 0), (["align", "--data", "dream"], 3), (["merge", "-m", "weights", "--repair", "dream"], 3)],
+)
+def test_a_network_that_gives_nan_on_dreams_is_told_where_they_are_asked_for(
+    command: list[str], code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Lost(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc1, self.bn, self.fc2 = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)\n\n"
+        "    def forward(self, x):\n"
+        "        return self.fc2(self.bn(self.fc1(x))) / 0 * 0\n"
+    )
+    paths = [tmp_path / f"{name}.pt" for name in "ab"]
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        layers = {"fc1": nn.Linear(6, 8), "bn": nn.BatchNorm1d(8), "fc2": nn.Linear(8, 3)}
+        torch.save(nn.ModuleDict(layers).state_dict(), path)
+    out = tmp_path / "o.safetensors"
+    name, *options = command
+    done = deepalign(name, *paths, "--model", f"{tmp_path / 'net.py'}:Lost", *options, "-o", out)
+
+    assert (done.code, out.exists()) == (code, code == 0)
+    assert ("NaN or Inf on dreamed inputs" in done.err) == (code != 0)

@@ -13,9 +13,9 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.exact_scales import exact_scales
 from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.unrounded import unrounded
 from tests import nets
 from tests.operations.making import network
 
@@ -96,7 +96,7 @@ def test_phases_of_narrow_sines_rest() -> None:
     b = {name: w.bfloat16() for name, w in b.items()}
     alignment = da.align(a, b, spec=Spec.parse(SINES), method="weights")
     symmetry = alignment.symmetry
-    drawn = exact_scales(symmetry, symmetry.random(torch.Generator().manual_seed(0)), b)
+    drawn = unrounded(symmetry, symmetry.random(torch.Generator().manual_seed(0)), b)
 
     for moved in (alignment.apply(b), {name: symmetry.act(drawn, name, w) for name, w in b.items()}):
         before, after = (siren({n: w.double() for n, w in s.items()}, SQUARE.double()) for s in (b, moved))
@@ -190,7 +190,7 @@ def test_a_unit_at_the_edge_of_its_type_keeps_its_scale() -> None:
     b = {"w": torch.tensor([[1.0, 2.0], [3e4, 1.0], [1e-7, 1.0]]).half(), "v": torch.ones(2, 3).half()}
     symmetry = Symmetry(spec, {"w": (3, 2), "v": (2, 3)})
     g = Element({"k": torch.tensor([0, 1, 2])}, {"k": torch.tensor([3.1, 4.2, 0.24]).double()})
-    exact = exact_scales(symmetry, g, b)
+    exact = unrounded(symmetry, g, b)
     assert exact.scale["k"].tolist() == [4.0, 1.0, 1.0]  # 3e4 would overflow, 1e-7 lose its digits
     for name, w in b.items():
         moved = symmetry.act(exact, name, w)

@@ -17,7 +17,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import is_narrow, widened
 
 
-def exact_scales(symmetry: Symmetry, g: Element, moving: Weights) -> Element:
+def unrounded(symmetry: Symmetry, g: Element, moving: Weights) -> Element:
     """The element under which no weight is rounded; the same one where none is narrow."""
     resting = {group for group, bias in symmetry.phases.biases.items() if is_narrow(moving[bias])}
     if resting & g.shift.keys():
