@@ -4,7 +4,7 @@
     python benchmarks/canonical_cnns.py --zoo ZOO --data DATA --families cnn-relu [--autoencoder NAME|PATH]
 
 Boufalis et al. 2025, figures on CNNs, with a baseline that knows of scales and signs besides permutations.
-Pair k is of networks k and k + 1, the last one's second is the first network. Each path is straight: between
+Pairs are of networks k and k + 1 in a ring, then of k and k + 2, and so on. Each path is straight: between
 the weights as they are, after an alignment, between the weights that an autoencoder writes for each, or
 between its latents. Shown are means over the pairs (of barriers with the deviation): of the cross-entropy
 and of the accuracy, on test images, at the ends and half-way, the lowest accuracy of the mean curve, and the
@@ -60,9 +60,11 @@ class Pool:
         """The same without scales and signs."""
         return Symmetry(replace(self.symmetry.spec, kinds={}, phases={}), self.symmetry.shapes)
 
-    @property
-    def pairs(self) -> list[tuple[Network, Network]]:
-        return list(zip(self.networks, [*self.networks[1:], self.networks[0]], strict=True))
+    def pairs(self, count: int) -> list[tuple[Network, Network]]:
+        """The first pairs of the ring, of neighbours before others."""
+        n = len(self.networks)
+        places = [(k, (k + apart) % n) for apart in range(1, (n + 1) // 2) for k in range(n)]
+        return [(self.networks[i], self.networks[j]) for i, j in places[:count]]
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,12 @@ def curve(pool: Pool, path: Path2, a: Network, b: Network) -> Curve:
     return Curve(losses, torch.stack([(out.argmax(-1) == y).float().mean() for out in outputs]), seconds)
 
 
-def rows_of(pool: Pool, paths: Mapping[str, Path2]) -> Iterator[tuple[list[str], dict[str, object]]]:
+def rows_of(
+    pool: Pool, paths: Mapping[str, Path2], pairs: int
+) -> Iterator[tuple[list[str], dict[str, object]]]:
     """The table, and the mean curves."""
     for name, path in paths.items():
-        found = [curve(pool, path, a, b) for a, b in pool.pairs]
+        found = [curve(pool, path, a, b) for a, b in pool.pairs(pairs)]
         losses = torch.stack([one.losses for one in found]).mean(0)
         accuracies = torch.stack([one.accuracies for one in found]).mean(0)
         barriers, half = torch.stack([one.barrier for one in found]), len(losses) // 2
@@ -185,7 +189,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--families", default="cnn-relu", help="how their names begin")
     parser.add_argument("--autoencoder", help="by default the one that fits")
-    parser.add_argument("--points", type=int, default=21)
+    parser.add_argument("--points", type=int, default=11)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--paths", nargs="+", help="all, if not given: how their names begin")
     parser.add_argument("--out", type=Path, help="a JSON file for the mean curves")
     asked = parser.parse_args()
     torch.set_grad_enabled(False)
@@ -196,7 +202,9 @@ def main() -> None:
     head = ["path", "loss: ends", "half-way", "barrier", "accuracy: ends", "half-way", "lowest", "time"]
     print("|", " | ".join(head), "|\n|" + "---|" * len(head))
     curves = []
-    for row, kept in rows_of(pool, paths_of(pool, model, asked.autoencoder, asked.points)):
+    paths = paths_of(pool, model, asked.autoencoder, asked.points)
+    chosen = {n: path for n, path in paths.items() if n.startswith(tuple(asked.paths or [""]))}
+    for row, kept in rows_of(pool, chosen, asked.pairs):
         curves.append(kept)
         print("|", " | ".join(row), "|", flush=True)
     if asked.out:

@@ -20,7 +20,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _NORMS = ("weight", "running_mean", "running_var")
 _HINT = "metanetworks read networks of linear and convolution layers with biases, without norms."
-_ACTIVATIONS = {"sign": "sin (or tanh)", "scale": "relu (or leaky_relu)"}
+_ACTIVATIONS = {"sign": "tanh or sin", "scale": "relu or leaky_relu"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,19 @@ class Blueprint:
             self._check_kind(self.kind(group), other, theirs)
         return dict(zip(self.shapes, other.shapes, strict=True))
 
+    def is_shaped_as(self, symmetry: Symmetry) -> bool:
+        """Whether networks of a symmetry have the same layers, whatever else their units may do."""
+        try:
+            return self._signature() == Blueprint(symmetry)._signature()
+        except MismatchError:
+            return False
+
+    @property
+    def activations(self) -> str:
+        """In words, which activation leaves its units what they may do."""
+        kinds = {self.kind(g).name for g in self.symmetry.sizes}
+        return " and ".join(_ACTIVATIONS.get(kind, kind) for kind in sorted(kinds))
+
     def _check_kind(self, kind: Kind, other: Blueprint, group: str) -> None:
         found, spec = other.kind(group), other.symmetry.spec
         if found == kind or (found == PERMUTATION and spec.basis.knows_marks and group in spec.allowed(kind)):
@@ -131,7 +144,7 @@ class Blueprint:
         wanted = _ACTIVATIONS.get(kind.name, kind.name)
         raise MismatchError(
             f"this autoencoder is for networks whose units have {ours}; those of '{group}' have {theirs}.",
-            f"if the activation is {wanted}, say so: --activation {wanted.split()[0]}.",
+            f"if the activation is {wanted}, say so: {_told(wanted)}.",
         )
 
     def _place(self, edge: Edge) -> tuple[int, int]:
@@ -207,6 +220,11 @@ class Blueprint:
             for link in self.links
         ]
         return [*links, *((len(shape), shape) for shape in self.shapes.values())]
+
+
+def _told(activations: str) -> str:
+    """What to type for one of the activations."""
+    return " or ".join(f"--activation {name}" for name in activations.split(" or "))
 
 
 def _link(edge: Edge) -> Link:

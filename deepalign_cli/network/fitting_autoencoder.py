@@ -24,16 +24,25 @@ def fitting_autoencoder(symmetry: Symmetry, reference: str | None = None) -> Aut
 
 
 def _shipped(symmetry: Symmetry) -> Autoencoder:
-    names = [name for name, path in shipped_networks().items() if is_autoencoder(path)]
+    models = [load_autoencoder(name) for name, path in shipped_networks().items() if is_autoencoder(path)]
     reason = "none comes with it"
-    for model in map(load_autoencoder, names):
+    for model in models:
         try:
             model.check_fits(symmetry)
         except MismatchError as error:
             reason = error.message.rstrip(".")
         else:
             return model
+    near = [model for model in models if model.blueprint.is_shaped_as(symmetry)]
+    if near:
+        read = ", ".join(f"{model.blueprint.activations} ({model.name})" for model in near)
+        raise MismatchError(
+            f"this architecture's autoencoders need to know the activation: {read}.",
+            "say it with --activation, or name the network's code with --model.",
+        )
+    known = ", ".join(str(model.blueprint) for model in models[:-1])
     raise MismatchError(
-        f"no autoencoder that comes with deepalign reads these networks: {reason}.",
+        f"no autoencoder that comes with deepalign reads these networks: {reason}"
+        f"{f'; others are for {known}' if known else ''}.",
         "name another, --autoencoder FILE (`deepalign train` makes them), or use another method.",
     )

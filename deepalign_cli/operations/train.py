@@ -181,7 +181,7 @@ def _prepare_autoencoder(
     where = device_of(device)
     _check_state(out, resume)
     corpus = load_corpus(zoo, data).on(where)
-    run = start_autoencoder(encoder, decoder, plan, corpus)
+    run = start_autoencoder(encoder, decoder, plan, corpus, resumed=resume)
     if resume:
         load_autoencoder_state(run, plan, corpus, out / STATE)
 

@@ -27,11 +27,12 @@ from deepalign_cli.train.log import append, finite, forget_after
 from deepalign_cli.train.loop import BEST, LOG, STATE
 from deepalign_cli.train.recipes import check_tables, make
 from deepalign_cli.train.run_state import generator_of, opened_state, write_state
+from deepalign_cli.train.teaching import taught_network
 from deepalign_cli.train.workers import Workers
 
 _KEEP_EVERY = 100  # steps: what an interruption may cost
 _LAST = 0.02  # the learning rate's share at the end
-_LEAST = {"steps": 1, "batch": 1, "warmup": 0, "inputs": 0, "validate_every": 1, "seed": 0}
+_LEAST = {"steps": 1, "batch": 1, "warmup": 0, "inputs": 0, "validate_every": 1, "seed": 0, "taught": 0}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class AutoencoderPlan:
 
     `batch` networks a step, compared on `inputs` of the places or images (0: all of them). Fields are moved
     at random by up to `augment` (`Corpus.moved`), weights of classifiers by that share of themselves
-    (`Corpus.shaken`). `clip` is the largest norm of a gradient, `temperature`
+    (`Corpus.shaken`). Of classifiers the decoder begins near one that was first taught for `taught` steps to
+    answer as all do on average (`teaching.py`). The decoder's last layer learns at the share `last` of the
+    rate: Adam moves its many inputs together. `clip` is the largest norm of a gradient, `temperature`
     that of classifiers' answers.
     """
 
@@ -53,12 +56,14 @@ class AutoencoderPlan:
     inputs: int = 0
     augment: float = 0.0
     temperature: float = 0.6
+    taught: int = 0
+    last: float = 1.0
     validate_every: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integers(self, _LEAST)
-        for name in ("rate", "decay", "clip", "augment", "temperature"):
+        for name in ("rate", "decay", "clip", "augment", "temperature", "last"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
@@ -108,16 +113,25 @@ def read_autoencoder_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], De
 
 
 def start_autoencoder(
-    table: Mapping[str, Any], decoder: DecoderConfig, plan: AutoencoderPlan, corpus: Corpus
-) -> AutoencoderRun:
-    """A fresh run, whose decoder begins near `Corpus.start`."""
+    table: Mapping[str, Any], decoder: DecoderConfig, plan: AutoencoderPlan, corpus: Corpus, *,
+    resumed: bool = False,
+) -> AutoencoderRun:  # fmt: skip
+    """A fresh run, whose decoder begins near `Corpus.start`, or near what was taught.
+
+    Where it is to be `resumed` from a saved state nothing is taught.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         model = Autoencoder(corpus.blueprint, make_metanetwork(corpus.blueprint, table), decoder)
-    start = {n: w.cpu() for n, w in corpus.start(plan.seed).items()}
+    teaches = plan.taught and not corpus.field and not resumed
+    start = taught_network(corpus, plan.taught, plan.temperature) if teaches else corpus.start(plan.seed)
+    start = {name: w.cpu() for name, w in start.items()}
     model.begin({n: w.cpu() for n, w in corpus.stack(corpus.train).items()}, start)
     model.to(corpus.inputs.device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True)
+    last = list(model.decoder[-1].parameters())
+    others = [p for p in model.parameters() if all(p is not one for one in last)]
+    groups = [{"params": others, "share": 1.0}, {"params": last, "share": plan.last}]
+    optimiser = torch.optim.AdamW(groups, lr=plan.rate, weight_decay=plan.decay, fused=True)
     return AutoencoderRun(model, optimiser)
 
 
@@ -163,7 +177,7 @@ def _step(run: AutoencoderRun, plan: AutoencoderPlan, corpus: Corpus, workers: W
         read = change(read, plan.augment, rng)
     loss = corpus.errors(run.model(read), read, x, plan.temperature).mean()
     for group in run.optimiser.param_groups:
-        group["lr"] = plan.rate * plan.share(run.step)
+        group["lr"] = plan.rate * plan.share(run.step) * group["share"]
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
     workers.average(run.model)
