@@ -151,8 +151,8 @@ AUTOENCODER = Parameter(
 )  # fmt: skip
 TRAINED = Parameter("steps", int, STEPS, f"How many steps to train; {STEPS} by default.", 1)
 PATH_STEPS = Parameter(
-    "path_steps", int, 150,
-    "How many steps to turn heads and streams along the gradient of the loss half-way; 150 by default, 0 for "
+    "path_steps", int, 300,
+    "How many steps to turn heads and streams along the gradient of the loss half-way; 300 by default, 0 for "
     "none.", 0,
 )  # fmt: skip
 TEMPERATURE = Parameter(

@@ -21,7 +21,7 @@ from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.parents import Parents
 from deepalign_cli.aligners.predicted_turns import predicted_streams
-from deepalign_cli.aligners.turned_paths import RATE, RATE_ON_DREAMS, RATE_ON_NOISE, midpoint, refined_turns
+from deepalign_cli.aligners.turned_paths import RATE, midpoint, refined_turns
 from deepalign_cli.aligners.turning_descent import descend_turning
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.progress import SILENT, Progress
@@ -33,7 +33,8 @@ from deepalign_cli.symmetry.turns import Turn
 _STILL = "nothing may turn in these networks, so units are permuted alone"
 _NEAR = "on noise the average is near both networks, which tells no better one: left as by the weights"
 _FAR = 0.5  # of a nat, or of the outputs' variance, above the least loss; nearer ones noise made no better
-_ON_NOISE = 40  # steps at most
+_ON_NOISE = 100  # steps at most
+_MANY = 512  # dreams; fewer are soon known by heart, so steps are smaller
 _SKETCHES = 8  # that the learned aligner reads
 _DREAMING, _MATCHING = 0.1, 0.4  # of the work, where there is more to do
 
@@ -46,7 +47,7 @@ class RotationMatching:
     """
 
     def __init__(
-        self, path_steps: int = 150, evidence: Evidence | None = None, dreaming: Dreaming | None = None
+        self, path_steps: int = 300, evidence: Evidence | None = None, dreaming: Dreaming | None = None
     ) -> None:
         self.path_steps, self.evidence, self.dreaming = path_steps, evidence, dreaming
 
@@ -72,15 +73,15 @@ class RotationMatching:
         details: dict[str, object], rng: torch.Generator, progress: Progress,
     ) -> Element:  # fmt: skip
         """The element after gradients; on noise, which says little, only where the midpoint is far off."""
-        rate, steps = (RATE_ON_DREAMS if "dreamt" in details else RATE), self.path_steps
+        steps, share = self.path_steps, (min(1.0, len(parents) / _MANY) if "dreamt" in details else 1.0)
         if not details.get("dreamt", True):
             off = parents.judge(midpoint(symmetry, reference, moving, element)) - parents.least
             if off < _FAR:
                 cast("list[str]", details["notes"]).append(_NEAR)
                 return element
-            rate, steps = RATE_ON_NOISE, min(steps, _ON_NOISE)
+            steps = min(steps, _ON_NOISE)
         refined = refined_turns(
-            symmetry, reference, moving, element, parents, steps, rng, progress, rate=rate
+            symmetry, reference, moving, element, parents, steps, rng, progress, rate=share * RATE
         )
         details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
         return refined.element

@@ -37,7 +37,7 @@ CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
 _WORK = 4e11  # entries of the network x places of all inputs x steps: seconds on a core
 _FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
-_TEXTS = 256
+_WRITING, _TEXTS = 2**27, (256, 512)  # entries of the network x texts; and the fewest and most of these
 
 
 class Topic(StrEnum):
@@ -89,10 +89,11 @@ def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
     return Budget(min(QUICK.count, fitting), QUICK.steps)
 
 
-def ample_budget(topic: Topic, shape: tuple[int, ...]) -> Budget:
+def ample_budget(topic: Topic, shape: tuple[int, ...], entries: int) -> Budget:
     """How much to train on, of what takes no optimising: little of it would be learnt by heart."""
     if topic is Topic.TEXT:
-        return Budget(_TEXTS, 0)
+        fewest, most = _TEXTS
+        return Budget(max(fewest, min(most, _WRITING // max(1, entries))), 0)
     fitting = _NUMBERS // max(1, math.prod(shape))
     return Budget(min(_MOST_NOISE, max(QUICK.count, fitting)), 0)
 

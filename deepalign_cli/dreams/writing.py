@@ -65,7 +65,7 @@ def is_causal(ensemble: Ensemble) -> bool:
 def written(
     ensemble: Ensemble, count: int, rng: torch.Generator, progress: Progress = SILENT
 ) -> Int64[Tensor, "n t"]:
-    """Text that the networks write in turn, each its share, token by token from their own predictions."""
+    """Text that the networks write, each its share, token by token by their own predictions; in any order."""
     length = next((n for n in _LENGTHS if _runs(ensemble, n)), ensemble.like.shape[1])
     first = random_tokens(ensemble, count, (1,), rng)
     parts = []
@@ -75,7 +75,7 @@ def written(
             text = torch.cat([text, _next(ensemble.run, network, text, rng)], dim=1)
             progress(1 / length / len(ensemble.networks))
         parts.append(text)
-    return torch.cat(parts)
+    return torch.cat(parts)[torch.randperm(count, generator=rng)]
 
 
 def _next(run: Run, network: Weights, text: Tensor, rng: torch.Generator) -> Int64[Tensor, "n 1"]:

@@ -89,10 +89,12 @@ class Dreamer:
         """
         return self._dreamt(progress)[0]
 
-    def evidence(self, progress: Progress = SILENT, *, of_anything: bool = False) -> Dreamt | None:
+    def evidence(
+        self, progress: Progress = SILENT, *, of_anything: bool = False, trained_on: bool = False
+    ) -> Dreamt | None:
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
 
-        `of_anything`: to the method every kind of dream is of use, and it trains on them.
+        `of_anything`: to the method every kind of dream is of use; `trained_on`: it trains on them.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
@@ -100,7 +102,7 @@ class Dreamer:
         if not self.is_asked and not of_anything and not self._is_useful:
             return None
         try:
-            self._is_trained_on = of_anything
+            self._is_trained_on = trained_on
             if of_anything and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
                 self._topic = Topic.NOISE
             testbed, dreams = self._dreamt(progress)
@@ -130,7 +132,7 @@ class Dreamer:
         """As the user says; who asks for dreams gets careful ones."""
         usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape, self._entries)
         if self._is_trained_on and self._topic in (Topic.NOISE, Topic.TEXT):
-            usual = ample_budget(self._topic, self._ensemble.shape)
+            usual = ample_budget(self._topic, self._ensemble.shape, self._entries)
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)
 
     @cached_property
@@ -138,7 +140,8 @@ class Dreamer:
         return topic_of(self._ensemble)
 
     def _dreamt(self, progress: Progress) -> tuple[Testbed, Dreams]:
-        if self._testbed is None:
+        """What was dreamed, if there is enough of it."""
+        if self._testbed is None or len(self._testbed[1].inputs) < self._budget.count:
             network, reference = self._network(), self.checkpoints[0]
             dreams = dream(self._ensemble, self._topic, self._budget, self.settings.seed, progress)
             if self.running.save_dreams is not None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from deepalign_cli.aligners.alignment import Alignment
 
+QUICK_STEPS = 100  # of gradients, where nobody asked for rotations
 _FAR = 0.5  # of the distance before: less is left of networks that are nearly copies of one another
 HANDED_OVER = "heads and residual streams of these transformers turn, besides moving: aligned by -m rotations"
 MAY_TURN = "heads and residual streams of transformers may turn, besides moving: -m rotations"

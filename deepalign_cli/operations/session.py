@@ -16,7 +16,7 @@ from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse,
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, SpecError, UsageError
 from deepalign_cli.operations.asked import Asked
-from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, heads_are_far, with_note
+from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.onto_universe import aligned_at_once
@@ -281,7 +281,8 @@ class Session:
 
     def _computed(self, method: str, progress: Progress, *, quick: bool = False) -> list[Alignment]:
         """The alignments by a method; `quick` where nobody asked for it, so that it may not take long."""
-        settings = replace(self.settings, method=method)
+        options = {**self.settings.options, **({"path_steps": QUICK_STEPS} if quick else {})}
+        settings = replace(self.settings, method=method, options=options)
         if settings.onto is Onto.UNIVERSE:
             self._check_universal(method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
@@ -348,7 +349,8 @@ class Session:
         if running.data is not None or running.no_dream or not (may_show or of_anything):
             return None
         dreamer = self.dreamer
-        return partial(dreamer.evidence, of_anything=of_anything) if dreamer.is_cheap else None
+        dreaming = partial(dreamer.evidence, of_anything=of_anything, trained_on=turns)
+        return dreaming if dreamer.is_cheap else None
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

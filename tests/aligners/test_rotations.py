@@ -223,5 +223,5 @@ def test_the_row_names_its_options() -> None:
     row = METHODS.find("rotations")
     assert row.turns
     assert [one.name for one in row.parameters] == ["path_steps"]
-    assert row.values({}) == {"path_steps": 150}
+    assert row.values({}) == {"path_steps": 300}
     assert [one.name for one in METHODS.values() if one.turns] == ["rotations"]

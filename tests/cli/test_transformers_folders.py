@@ -171,3 +171,33 @@ def test_a_folder_that_is_too_large_to_be_traced_is_left_to_its_template(
     assert told["basis"] == "traced and checked"
     monkeypatch.setattr(asked, "_MOST_TRACED", count - 1)  # the trace is in the cache
     assert deepalign("inspect", folder, "--json").json["basis"] == "traced and checked"
+
+
+@pytest.mark.parametrize("method", ["none", "rotations"])
+def test_folders_of_other_heads_are_refused_and_nothing_is_written(tmp_path: Path, method: str) -> None:
+    a, b = (saved("LlamaForCausalLM", seed, tmp_path) for seed in (0, 1))
+    config = json.loads((b / "config.json").read_text())
+    (b / "config.json").write_text(json.dumps({**config, "num_attention_heads": 8}))
+    out = tmp_path / "out"
+    done = deepalign("merge", a, b, "-m", method, "-o", f"{out}/")
+    assert done.code == 3
+    assert f"num_attention_heads is 4 in the config.json of '{a}' but 8 in that of '{b}'" in done.err
+    assert "Traceback" not in done.err
+    assert not out.exists()
+    done = deepalign("merge", a, a, "-m", method, "--heads", 8, "-o", f"{out}/")
+    assert (done.code, out.exists()) == (2, False)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nan_is_one_sentence_and_nothing_is_written(tmp_path: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    a, b = (saved("LlamaForCausalLM", seed, tmp_path) for seed in (0, 1))
+    weights = load_file(b / "model.safetensors")
+    name = next(name for name in weights if name.endswith("q_proj.weight"))
+    weights[name][1, 2] = value
+    save_file(weights, b / "model.safetensors", {"format": "pt"})
+    done = deepalign("merge", a, b, "-m", "rotations", "--no-dream", "-o", f"{tmp_path / 'out'}/")
+    assert done.code == 3
+    assert f"'{name}' in '{b}' holds NaN or Inf" in done.err
+    assert not (tmp_path / "out").exists()

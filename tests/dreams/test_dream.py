@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deepalign_cli.dreams.dream import QUICK, Budget, Topic, dream, quick_budget, topic_of
+from deepalign_cli.dreams.dream import QUICK, Budget, Topic, ample_budget, dream, quick_budget, topic_of
 from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.models.designs.mlp import MLP
@@ -48,6 +48,11 @@ def test_the_larger_networks_and_inputs_are_the_less_is_dreamed() -> None:
     ]
     assert quick_budget((1, 28, 28), 10_000) == QUICK
     assert quick_budget((1, 28, 28), 10**9) == Budget(8, 40)
+
+
+def test_small_networks_write_more_text_to_train_on() -> None:
+    budgets = [ample_budget(Topic.TEXT, (32,), entries) for entries in (0, 10**5, 2**17 * 3, 10**7)]
+    assert [(budget.count, budget.steps) for budget in budgets] == [(512, 0), (512, 0), (341, 0), (256, 0)]
 
 
 def test_a_network_that_gives_nan_is_told() -> None:

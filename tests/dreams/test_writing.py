@@ -43,6 +43,17 @@ def test_networks_write_what_they_predict() -> None:
     assert ((text[:, 1:] - text[:, :-1]) % 7 == 1).float().mean() > 0.95
 
 
+def test_what_networks_write_is_mixed() -> None:
+    one = _ensemble()
+    backwards = {**one.networks[0], "head.weight": one.networks[0]["head.weight"].T.contiguous()}
+    both = Ensemble(one.run, [one.networks[0], backwards], one.like)
+    text = written(both, 64, torch.Generator().manual_seed(0))
+
+    upwards = ((text[:, 1:] - text[:, :-1]) % 7 == 1).float().mean(1) > 0.5
+    assert int(upwards.sum()) == 32
+    assert 4 < int(upwards[:32].sum()) < 28
+
+
 def test_tokens_that_are_not_used_are_not_drawn() -> None:
     tokens = random_tokens(_ensemble(), 50, (3, 4), torch.Generator().manual_seed(0))
 

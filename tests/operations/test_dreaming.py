@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
 from deepalign_cli.errors import NonFiniteError, SpecError, UsageError
+from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.lookup import Network
 from deepalign_cli.models.run import Run
@@ -36,6 +37,17 @@ def test_dreams_that_nobody_asks_for_are_quick_and_others_careful() -> None:
         assert dreamt is not None
         assert dreamt.says.startswith(words)
         assert dreamt.shows
+
+
+def test_a_method_that_trains_on_text_gets_more_of_it_than_others() -> None:
+    design = Decoder(8, 2, 8, layers=1, context=32, tokens=12, positions="rotary")
+    both = [
+        MemoryCheckpoint(design.init(torch.Generator().manual_seed(i)), name) for i, name in enumerate("AB")
+    ]
+    opened = Network(Runnable(design), "a small language model", None)
+    dreamer = Dreamer(both, RunSettings(), Settings(), lambda: opened, is_asked=False)
+    told = [dreamer.evidence(trained_on=trained_on) for trained_on in (False, True, False)]
+    assert [one.says.split(" of ")[0] for one in told if one] == ["64 texts", "512 texts", "512 texts"]
 
 
 def test_labels_are_what_the_parents_give_on_average() -> None:
