@@ -14,6 +14,7 @@ from deepalign_cli.aligners.activations import alone, as_prior, matched, with_si
 from deepalign_cli.aligners.alignment import distance
 from deepalign_cli.aligners.choice import Candidate, Judge
 from deepalign_cli.aligners.correlations import Correlations
+from deepalign_cli.aligners.effects import with_effects
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
@@ -43,6 +44,7 @@ class Prediction:
     ) -> None:  # fmt: skip
         self.network, self.pair, self.evidence, self.rng = network, pair, evidence, rng
         self._dreaming, self.steps = dreaming, steps
+        self._acts = False
         self._predict, self.progress = predict, progress
         self.order = list(pair.symmetry.sizes)
 
@@ -64,9 +66,16 @@ class Prediction:
 
     @property
     def correlations(self) -> Correlations:
-        """How alike the units respond to the evidence's data."""
+        """How alike the units respond to the evidence's data, and to dreams also how alike they act."""
         assert self.evidence is not None
-        return self.evidence.correlations(self.pair.symmetry, self.pair.reference, self.pair.moving)
+        pair = (self.pair.symmetry, self.pair.reference, self.pair.moving)
+        return self._responding_and_acting if self._acts else self.evidence.correlations(*pair)
+
+    @cached_property
+    def _responding_and_acting(self) -> Correlations:
+        assert self.evidence is not None
+        pair = (self.pair.symmetry, self.pair.reference, self.pair.moving)
+        return with_effects(self.evidence.correlations(*pair), self.evidence.effects(*pair))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,7 +93,7 @@ class Prediction:
         dreamt = self._dreaming(self.progress) if self._dreaming else None
         if dreamt is None:
             return None
-        self.evidence, pair = dreamt.evidence, self.pair
+        self.evidence, self._acts, pair = dreamt.evidence, dreamt.acts, self.pair
         shown = dreamt.shows
         judge = self.evidence.judge(pair.symmetry, pair.reference, pair.moving) if shown else None
         return dreamt.says, judge

@@ -134,7 +134,7 @@ def correlations(
         progress(len(x))
     if not samples:
         raise DataError("there are no inputs to run the networks on.", "see that the data set is not empty.")
-    return _summed(symmetry, moments, samples)
+    return summed(symmetry, moments, samples)
 
 
 def _add(
@@ -148,7 +148,8 @@ def _add(
                 moments.setdefault(place, PairMoments(len(own))).add(own, other)
 
 
-def _summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], samples: int) -> Correlations:
+def summed(symmetry: Symmetry, moments: Mapping[Occurrence, PairMoments], samples: int) -> Correlations:
+    """The correlations of all groups, each the sum over its places."""
     groups: dict[str, Matrices] = {}
     for group, n in symmetry.sizes.items():
         parts: dict[bool, Tensor] = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners.choice import Judge
 from deepalign_cli.aligners.correlations import Correlations, correlations
+from deepalign_cli.aligners.effects import effects
 from deepalign_cli.models.run import Batches, Run
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -66,6 +67,10 @@ class Evidence:
         self._kept.append((symmetry, reference, moving, correlated))
         return correlated
 
+    def effects(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Correlations:
+        """The correlations of the effects of a pair's units on the outputs; computed each time."""
+        return effects(symmetry, self.run, reference, moving, self.batches)
+
     def judge(self, symmetry: Symmetry, reference: Weights, moving: Weights) -> Judge | None:
         """What tells the loss midway between the reference and the moving network under an element."""
         return self._judging(symmetry, reference, moving) if self._judging else None
@@ -75,12 +80,14 @@ class Evidence:
 class Dreamt:
     """Evidence whose inputs were dreamed; `says` of what.
 
-    `shows` tells whether outputs on them show which of two alignments is better.
+    `shows` tells whether outputs on them show which of two alignments is better, `acts` whether the effects
+    of units on the outputs do.
     """
 
     evidence: Evidence
     says: str
     shows: bool
+    acts: bool = False
 
 
 # Dreams when it is called, or gives None where that is not worth the time. Raises DeepalignError where the

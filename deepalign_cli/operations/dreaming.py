@@ -110,7 +110,8 @@ class Dreamer:
             if self.is_asked:
                 raise
             return None
-        return Dreamt(testbed.evidence, dreams.says, dreams.topic.shows)
+        acts = dreams.topic is Topic.STATISTICS
+        return Dreamt(testbed.evidence, dreams.says, dreams.topic.shows, acts)
 
     @cached_property
     def _is_useful(self) -> bool:
