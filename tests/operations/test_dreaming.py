@@ -37,6 +37,7 @@ def test_dreams_that_nobody_asks_for_are_quick_and_others_careful() -> None:
         assert dreamt is not None
         assert dreamt.says.startswith(words)
         assert dreamt.shows
+        assert dreamt.acts
 
 
 def test_a_method_that_trains_on_text_gets_more_of_it_than_others() -> None:
@@ -81,6 +82,7 @@ def test_where_dreams_show_nothing_nobody_dreams_without_being_asked() -> None:
     dreamt = asked.evidence()
     assert dreamt is not None
     assert not dreamt.shows
+    assert not dreamt.acts
 
 
 def test_a_network_that_is_not_known_is_told_or_left_to_its_weights() -> None:
