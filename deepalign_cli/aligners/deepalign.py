@@ -14,7 +14,7 @@ from deepalign_cli.aligners.choice import Choice, Judge, choose, notes_on
 from deepalign_cli.aligners.evidence import Dreaming, Evidence
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
-from deepalign_cli.aligners.sketched import Similarity, Sketched, compared, is_clear
+from deepalign_cli.aligners.sketched import Similarity, Sketched, compared, is_clear, with_responses
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.errors import UsageError
 from deepalign_cli.models.on_device import CPU
@@ -116,7 +116,10 @@ class LearnedAligner:
         self, symmetry: Symmetry, reference: Weights, moving: Weights, rng: torch.Generator,
         progress: Progress = SILENT,
     ) -> Similarity:  # fmt: skip
-        """The mean over the sketches of every group's similarities, of large networks made when asked for."""
+        """The mean over the sketches of every group's similarities, of large networks made when asked for.
+
+        In networks with convolutions, how units respond to noise counts beside them.
+        """
         seeds = torch.randint(2**31, (self.sketches,), generator=rng).tolist()
         own = self._reference(symmetry, reference, seeds)
         other = Sketched(self.network, own.graph, moving, own.sketches, self.device)
@@ -127,6 +130,8 @@ class LearnedAligner:
             similarity = compared(own, other)
             if stop < len(seeds) and is_clear(similarity):
                 break
+        else:
+            similarity = with_responses(own, other, similarity)
         self.network.to(CPU)  # where it refines
         self._count = other.count
         return similarity

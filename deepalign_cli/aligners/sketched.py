@@ -8,6 +8,7 @@ not told its units apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -18,8 +19,9 @@ from deepalign_cli.models.on_device import CPU
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.model import DeepAlign
+from deepalign_cli.network.responses import Responses, can_respond, convolves, responses
 from deepalign_cli.network.signs import canonical_signs
-from deepalign_cli.network.similarity import directions
+from deepalign_cli.network.similarity import directions, spread
 from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.stacked import stacked
 from deepalign_cli.network.universal import Features
@@ -49,6 +51,16 @@ class Sketched:
         self._network, self._device = network, device
         self._stack = stacked(graph, Acted(graph.symmetry, scales_of(graph.symmetry, weights), weights))
         self._read: Callable[[Sketches], Features] | None = None
+
+    @cached_property
+    def responses(self) -> Responses | None:
+        """What the units say of noise; nothing where the graph tells too little, or where it does not help.
+
+        Without convolutions, in networks of which the aligner has seen most, its prediction is as good alone.
+        """
+        if not (convolves(self.graph) and can_respond(self.graph)):
+            return None
+        return responses(self.graph, self._stack, self.sketches.seeds[0])
 
     @torch.no_grad()
     def read(self, stop: int, progress: Progress = SILENT) -> None:
@@ -105,6 +117,28 @@ def compared(own: Sketched, other: Sketched) -> Similarity:
         return first.div_(count).cpu()
 
     return Lazy(sizes if blocks else (), product, keeps=keeps)
+
+
+def with_responses(own: Sketched, other: Sketched, similarity: Similarity) -> Similarity:
+    """Similarities with how alike units respond to noise, and how alike outputs depend on them, beside them.
+
+    The three count alike; together they vary as much as the prediction alone. Without responses, as it is.
+    """
+    a, b = own.responses, other.responses
+    if a is None or b is None:
+        return similarity
+
+    def product(group: str) -> Float[Tensor, "n n"]:
+        alone = similarity[group]
+        total = spread(alone)
+        for said, by_other in ((a.onward, b.onward), (a.back, b.back)):
+            if group in said and group in by_other:
+                total = total + spread(said[group] @ by_other[group].T).to(total)
+        made: Tensor = spread(total) * alone.std(correction=0)
+        return made
+
+    sizes = own.graph.symmetry.sizes
+    return Lazy(similarity, product, keeps=sum(n * n for n in sizes.values()) <= _MOST_KEPT)
 
 
 def _product(a: Float[Tensor, "n columns"], b: Float[Tensor, "n columns"]) -> Float[Tensor, "n n"]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.integers import check_integers
 from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.similarity import spread
 from deepalign_cli.network.strengths import Strengths
 
 Logits = Mapping[str, Float[Tensor, "_ _"]]
@@ -93,8 +94,8 @@ class _Work:
             return self._first[group]
         own = self._matching(group, rounds - 1)
         first, present, onward, back, soft = self._weights[rounds - 1]
-        total = _spread(self._first[group]).mul_(first)
-        total.add_(_spread(own), alpha=present)  # the shifts of rows and columns by Sinkhorn do not count
+        total = spread(self._first[group]).mul_(first)
+        total.add_(spread(own), alpha=present)  # the shifts of rows and columns by Sinkhorn do not count
         for weight, edges in (
             (onward, self._graph.writers[group]),
             (back, self._graph.readers[group]),
@@ -127,7 +128,7 @@ class _Work:
             cosine = self._cosine(edge, rounds, incoming=edges is self._graph.writers[group])
             total = cosine if total is None else total.add_(cosine)
         assert total is not None
-        return _spread(total)
+        return spread(total)
 
     def _cosine(self, edge: Edge, rounds: int, *, incoming: bool) -> Float[Tensor, "n n"]:
         """The cosine of the units' weights at one end of an edge, the other end's units matched softly."""
@@ -155,10 +156,3 @@ def _facing(
         return matrix.w[0].transpose(0, 1), matrix.up[0], matrix.pull[0]
     drive = read.drive[edge.source][0] if edge.source else matrix.up[0]
     return matrix.w[0], matrix.down[0], drive
-
-
-def _spread(x: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """Without the rows' and columns' means, of variance one."""
-    rows, columns = x.mean(1, keepdim=True), x.mean(0, keepdim=True)
-    x = (x - rows).sub_(columns - rows.mean())
-    return x.div_((x.square().mean() + 1e-12).sqrt())

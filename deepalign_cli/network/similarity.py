@@ -23,3 +23,10 @@ def directions(x: Float[Tensor, "batch n c"]) -> Float[Tensor, "batch n c"]:
     x = x - x.mean(1, keepdim=True)
     unit: Tensor = x / (x.norm(dim=2, keepdim=True) + 1e-12)
     return unit
+
+
+def spread(x: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Without the rows' and columns' means, which no assignment sees, and of variance one."""
+    rows, columns = x.mean(1, keepdim=True), x.mean(0, keepdim=True)
+    x = (x - rows).sub_(columns - rows.mean())
+    return x.div_((x.square().mean() + 1e-12).sqrt())
