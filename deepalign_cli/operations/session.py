@@ -15,6 +15,7 @@ from deepalign_cli.aligners.evidence import Dreaming
 from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse, Onto
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError, MismatchError, SpecError, UsageError
+from deepalign_cli.models.on_device import runs_on
 from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
 from deepalign_cli.operations.finite import check_finite
@@ -61,7 +62,9 @@ class Session:
         self.inputs = self.fit.inputs
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
-        self._device = run_device(running)
+        self._device = (
+            run_device(running) if isinstance(running, RunSettings | None) else runs_on(running.run)
+        )
         self._alignments: dict[str, list[Alignment]] = {}
         self.is_finite = False
         self._network, self._implied = network, implied
