@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.checkpoint import Checkpoint, Entry, open_checkpoint, write_safetensors
 from deepalign_cli.errors import CheckpointError, MismatchError
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.spec import Spec
 from deepalign_cli.symmetry.stored_spec import spec_metadata, stored_spec
 from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
 from deepalign_cli.symmetry.turns import Turn, is_rotation
@@ -55,8 +57,12 @@ def save_alignment(
     write_safetensors(path, entries, tensors.__getitem__, metadata, force=force, inputs=inputs)
 
 
-def load_alignment(path: Path, shapes: Shapes) -> Alignment:
+def load_alignment(
+    path: Path, shapes: Shapes, respelt: Callable[[Spec, Shapes], Spec] = lambda spec, _: spec
+) -> Alignment:
     """Read an alignment back, for networks whose tensors have these shapes.
+
+    `respelt` brings its spec to these shapes where they may differ from those that it was found for.
 
     Raises:
         UsageError: there is no such file.
@@ -76,7 +82,7 @@ def load_alignment(path: Path, shapes: Shapes) -> Alignment:
     except (KeyError, ValueError):
         raise CheckpointError(f"the alignment '{path}' lacks part of its description.", _HINT) from None
     making = {key: file.metadata[_MAKING + key] for key in _makings() if _MAKING + key in file.metadata}
-    symmetry = Symmetry(spec, shapes)
+    symmetry = Symmetry(respelt(spec, shapes), shapes)
     element = _read_element(path, file, symmetry)
     check_element(element, symmetry)
     return Alignment(symmetry, element, method, 0.0, *distances, making=making, hashes=hashes)
@@ -156,3 +162,24 @@ _PARTS = {
 
 def _number(metadata: Mapping[str, str], which: str) -> float:
     return float(metadata[f"deepalign.distance_{which}"])
+
+
+def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:
+    """Check that a saved alignment belongs to the inputs of these hashes.
+
+    Raises:
+        MismatchError: it was made for others.
+    """
+    if alignment.hashes not in (None, (reference, moving)):
+        which = "reference" if alignment.hashes and alignment.hashes[0] != reference else "moving input"
+        problem = f"the alignment was made for another {which}: the sha256 differs."
+        raise MismatchError(problem, "align these inputs again, or use it anyway with --force.")
+
+
+def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint) -> Alignment:
+    """The same with these inputs' distances, where a saved alignment was made for others."""
+    if alignment.hashes in (None, (reference.sha256(), moving.sha256())):
+        return alignment
+    symmetry, element = alignment.symmetry, alignment.element
+    before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
+    return replace(alignment, distance_before=before, distance_after=after)

@@ -14,16 +14,24 @@ from deepalign_cli.checkpoint.hub import fetch_beside, parse_reference
 from deepalign_cli.errors import CheckpointError
 
 LIMIT = 100_000_000
+_TOKENIZER = re.compile(
+    r"(special_tokens_map|added_tokens)\.json|tokenizer[\w.-]*\.(json|model)|vocab[\w.-]*\.(json|txt)"
+    r"|merges\.txt|[\w-][\w.-]*\.model"
+)
 _WANTED = re.compile(
-    r"(config|generation_config|special_tokens_map|added_tokens|preprocessor_config|processor_config)\.json"
-    r"|tokenizer[\w.-]*\.(json|model)|vocab[\w.-]*\.(json|txt)|merges\.txt|[\w-][\w.-]*\.model"
-    r"|chat_template[\w.-]*\.(json|jinja)"
+    r"(config|generation_config|preprocessor_config|processor_config)\.json|chat_template[\w.-]*\.(json|jinja)"
 )
 
 
 def is_companion(name: str) -> bool:
     """Whether a file of this name belongs to a network besides its weights."""
-    return _WANTED.fullmatch(name) is not None and not name.endswith(".index.json")
+    is_wanted = _WANTED.fullmatch(name) is not None or is_tokenizer(name)
+    return is_wanted and not name.endswith(".index.json")
+
+
+def is_tokenizer(name: str) -> bool:
+    """Whether a file of this name is part of a tokenizer; those of two do not go together in one folder."""
+    return _TOKENIZER.fullmatch(name) is not None
 
 
 def companions(checkpoint: Checkpoint) -> tuple[Mapping[str, Path], tuple[str, ...]]:

@@ -9,15 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.aligners.artifact import save_alignment
+from deepalign_cli.aligners.artifact import measured_for, save_alignment
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.job import Job, Report, check_outputs
-from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
+from deepalign_cli.operations.output_folder import (
+    check_files,
+    check_folder,
+    check_weights,
+    copy_file,
+    remove_other_tokenizer,
+)
 from deepalign_cli.operations.provenance import Hashes
-from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget, output_of, shards_of
 from deepalign_cli.operations.shared_tensors import check_followed
 from deepalign_cli.operations.stream import Stream
@@ -75,6 +81,7 @@ def write_aligned_folder(job: Job, session: Session, started: float, progress: P
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
         for name, source in beside.items():
             copy_file(source, output.place / name, force=force)
+        remove_other_tokenizer(output.place, beside)
     return replace(
         report, output=job.output, notes=(*report.notes, *left_out), files=(*output.files, *beside)
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners import methods
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import check_hashes, measured_for
 from deepalign_cli.aligners.methods import METHODS, DataUse
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
@@ -23,7 +24,7 @@ from deepalign_cli.measure.paths import Along, Correct, NetworkPath, alphas_of, 
 from deepalign_cli.measure.weight_report import LayerReport, weight_report
 from deepalign_cli.operations.repairs import frozen_note
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.operations.session import Session, check_hashes, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.testbed import SEEN, Testbed
 from deepalign_cli.progress import SILENT, Progress

@@ -133,10 +133,9 @@ def check_outputs(job: Job, outputs: Sequence[Path]) -> None:
 
 
 def check_kept(job: Job) -> None:
-    """Refuse to keep an alignment of networks that differ in some tensors or tokens. Raises UsageError."""
-    if job.save and (job.settings.partial or job.settings.tokenizer):
-        what = "--partial" if job.settings.partial else "--tokenizer"
-        raise UsageError(f"{what} and --save-alignment exclude each other.", "leave one out.")
+    """Refuse to keep an alignment of networks that differ in some tensors. Raises UsageError."""
+    if job.save and job.settings.partial:
+        raise UsageError("--partial and --save-alignment exclude each other.", "leave one out.")
 
 
 def _check_dreams(job: Job, targets: Container[Path]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import measured_for
 from deepalign_cli.checkpoint import DTYPES
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.combiners.combiner import Combine, Combiner
@@ -24,7 +25,7 @@ from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
-from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.parameters import load
@@ -229,11 +230,15 @@ class Merge:
 
 
 def _check_vocabulary(vocabulary: Vocabulary | None, merging: Merging, repair: str | None) -> None:
-    """Refuse what would run networks that do not read the same tokens. Raises UsageError."""
-    if vocabulary is not None and (repair is not None or merging.row.needs_data):
-        what = "--repair" if repair is not None else f"--combine {merging.combiner}"
-        problem = f"{what} runs the networks, which do not read the same tokens (--tokenizer)."
+    """Refuse what needs to know of rows that a network lacks. Raises UsageError."""
+    if vocabulary is None:
+        return
+    if repair is not None:
+        problem = "--repair and --tokenizer exclude each other."
         raise UsageError(problem, "leave one of them out.")
+    if merging.row.needs_data and vocabulary.mode is Tokens.UNION:
+        problem = f"--combine {merging.combiner} knows nothing of tokens that A lacks."
+        raise UsageError(problem, "merge in A's tokens: --tokenizer A.")
 
 
 def merge_files(job: Job, merging: Merging | None = None, progress: Progress = SILENT) -> Report:

@@ -47,7 +47,8 @@ def cost_of(merge: Merge, testbed: Testbed, progress: Progress = SILENT) -> Cost
     session, merging = merge.session, merge.merging
     parents = {checkpoint.called: checkpoint for checkpoint in session.inputs}
     measured = measured_networks(testbed, [*parents.items(), (MERGED, merge.tensors)])
-    has_path = len(session.inputs) == 2 and not (merging.has_base or merging.rules or merging.row.encodes)
+    is_line = not (merging.has_base or merging.rules or merging.row.encodes)
+    has_path = len(session.inputs) == 2 and is_line and session.fit.vocabulary is None
     if not has_path:
         return Cost(measured, notes=tuple(testbed.says))
     question = Question((), (session.settings.method,), alignments=session.saved, repair=bool(merge.repair))

@@ -18,7 +18,13 @@ from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.job import Job, Report, check_kept
 from deepalign_cli.operations.merge import Merge, Merging, write_merge
 from deepalign_cli.operations.merge_cost import Cost, cost_of
-from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
+from deepalign_cli.operations.output_folder import (
+    check_files,
+    check_folder,
+    check_weights,
+    copy_file,
+    remove_other_tokenizer,
+)
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import output_of, shards_of
@@ -105,6 +111,7 @@ def _write_beside(
         copy_file(source, place / name, force=force)
     for name, data in made.items():
         write_bytes(place / name, data, force=force)
+    remove_other_tokenizer(place, {*beside, *made})
     if dtype is not None and "config.json" in (*beside, *made):
         name_dtype(place / "config.json", dtype)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all
+from deepalign_cli.checkpoint.companions import is_tokenizer
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference
 from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard, is_shard
@@ -74,11 +75,32 @@ def _check_index(folder: Path) -> None:
 
 
 def check_files(job: Job, names: Sequence[str]) -> None:
-    """Refuse files in the output's folder that must not be overwritten. Raises UsageError."""
+    """Refuse files in the output's folder that must not be overwritten, or are of another tokenizer.
+
+    Raises:
+        UsageError: there is one.
+    """
     if real_target(job.output).is_dir():
         inputs = [source for source in job.untouchable if not is_reference(source)]
         for name in names:
             check_output(job.output / name, force=job.settings.force, inputs=inputs)
+        for other in [] if job.settings.force else other_tokenizer(job.output, names):
+            problem = f"'{other}' is part of another tokenizer, and would be loaded beside what is written."
+            raise UsageError(problem, "remove it by --force, or name another folder.")
+
+
+def other_tokenizer(folder: Path, names: Collection[str]) -> list[Path]:
+    """The files of a tokenizer in a folder that are not of the one among these names, if there is one."""
+    if not any(map(is_tokenizer, names)):
+        return []
+    return [path for path in sorted(folder.iterdir()) if is_tokenizer(path.name) and path.name not in names]
+
+
+def remove_other_tokenizer(folder: Path, names: Collection[str]) -> None:
+    """Remove these files. Raises OutputError where that is not allowed."""
+    with reported(folder):
+        for path in other_tokenizer(folder, names):
+            path.unlink()
 
 
 @contextmanager

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.operations.output_folder import hidden_folder, is_weights, reported, sync_folder
+from deepalign_cli.operations.output_folder import (
+    hidden_folder,
+    is_weights,
+    other_tokenizer,
+    reported,
+    sync_folder,
+)
 
 _AT_FDCWD, _EXCHANGE = -100, 2  # of Linux
 
@@ -29,15 +35,18 @@ def exchanged_folder(folder: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Give `new` the place of `old`, and what else lies in `old`; old weights and what there is anew go.
+    """Give `new` the place of `old`, and what else lies in `old`.
+
+    Old weights and what there is anew go, and where there is a tokenizer anew, all files of the old one.
 
     Files are linked into `new` before, so that they are there at any moment; folders move after.
 
     Raises:
         OSError: a file cannot be linked or a folder renamed; both folders are there still.
     """
+    gone = {path.name for path in other_tokenizer(old, {path.name for path in new.iterdir()})}
     for entry in os.scandir(old):
-        if entry.is_file(follow_symlinks=False) and not is_weights(entry.name):
+        if entry.is_file(follow_symlinks=False) and not is_weights(entry.name) and entry.name not in gone:
             _link(Path(entry.path), new / entry.name)
     shutil.copymode(old, new)
     sync_folder(new)

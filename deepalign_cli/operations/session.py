@@ -14,7 +14,7 @@ from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.evidence import Dreaming
 from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse, Onto
 from deepalign_cli.checkpoint import Checkpoint
-from deepalign_cli.errors import DeepalignError, MismatchError, SpecError, UsageError
+from deepalign_cli.errors import DeepalignError, SpecError, UsageError
 from deepalign_cli.models.on_device import runs_on
 from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
@@ -58,7 +58,10 @@ class Session:
         network: Network | None = None, implied: bool = False,
     ) -> None:  # fmt: skip
         opened = (open_network(one, settings.key) if isinstance(one, Path) else one for one in inputs)
-        self.fit = fitted(tuple(opened), partial=settings.partial, tokens=settings.tokenizer)
+        runs = running is not None and needs_data(running)
+        if runs and settings.tokenizer and isinstance(running, RunSettings) and running.data == DREAM:
+            raise UsageError("--tokenizer and dreams exclude each other.", "give data in A's tokens.")
+        self.fit = fitted(tuple(opened), partial=settings.partial, tokens=settings.tokenizer, runs=runs)
         self.inputs = self.fit.inputs
         self.settings, self.saved = settings, tuple(saved)
         self._running, self._measured = running, measured
@@ -71,11 +74,9 @@ class Session:
         if saved and len(saved) != len(inputs) - 1:
             problem = f"{len(saved)} alignments are given for {len(inputs) - 1} moving inputs."
             raise UsageError(problem, "repeat --alignment once for each.")
-        if self.fit.is_cut and (saved or (running is not None and needs_data(running))):
-            what = "--tokenizer" if self.fit.vocabulary else "--partial"
-            raise UsageError(
-                f"{what} goes neither with data nor with saved alignments.", "leave one of them out."
-            )
+        if self.fit.is_partial and (saved or runs):
+            problem = "--partial goes neither with data nor with saved alignments."
+            raise UsageError(problem, "leave one of them out.")
         if isinstance(running, RunSettings) and running.save_dreams is not None:
             self._check_saving(running.save_dreams)
 
@@ -370,7 +371,9 @@ class Session:
         return replace(alignment, element=element, distance_after=after)
 
     def _loaded(self) -> list[Alignment]:
-        found = (load_alignment(path, shapes_of(self.reference)) for path in self.saved)
+        own = self.fit.wholes[1:] if self.fit.is_cut else [self.reference] * len(self.saved)
+        wholes = [shapes_of(one) for one in own]
+        found = map(partial(load_alignment, respelt=self.fit.respelt), self.saved, wholes)
         pairs = zip(found, self.moving, strict=True)
         alignments = [alignment.between(self.reference, moving) for alignment, moving in pairs]
         for alignment in alignments if self.settings.strict else ():
@@ -382,24 +385,3 @@ class Session:
 def needs_data(running: RunSettings | Testbed) -> bool:
     """Whether networks are to be run."""
     return not isinstance(running, RunSettings) or running.data is not None
-
-
-def check_hashes(alignment: Alignment, reference: str, moving: str) -> None:
-    """Check that a saved alignment belongs to the inputs of these hashes.
-
-    Raises:
-        MismatchError: it was made for others.
-    """
-    if alignment.hashes not in (None, (reference, moving)):
-        which = "reference" if alignment.hashes and alignment.hashes[0] != reference else "moving input"
-        problem = f"the alignment was made for another {which}: the sha256 differs."
-        raise MismatchError(problem, "align these inputs again, or use it anyway with --force.")
-
-
-def measured_for(alignment: Alignment, reference: Checkpoint, moving: Checkpoint) -> Alignment:
-    """The same with these inputs' distances, where a saved alignment was made for others."""
-    if alignment.hashes in (None, (reference.sha256(), moving.sha256())):
-        return alignment
-    symmetry, element = alignment.symmetry, alignment.element
-    before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
-    return replace(alignment, distance_before=before, distance_after=after)

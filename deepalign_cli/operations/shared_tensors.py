@@ -19,7 +19,7 @@ from deepalign_cli.errors import MismatchError
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.resolve import check_same_layout, shapes_of
 from deepalign_cli.symmetry.spec import Spec
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.symmetry import Shapes, Symmetry
 from deepalign_cli.symmetry.tensor_names import common_prefix, is_counter
 from deepalign_cli.vocabulary.modes import Tokens
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Fitted:
     """Inputs, the reference first, that hold the same tensors; and each as a whole, under the same names.
 
-    With a `vocabulary` the inputs have the rows of the tokens that all share.
+    With a `vocabulary` the inputs have the rows of the tokens that all share, or those of the first one's.
     """
 
     inputs: tuple[Checkpoint, ...]
@@ -73,6 +73,10 @@ class Fitted:
         spec = spec.with_axes(shared) if self.is_partial else spec
         return self.vocabulary.relabelled(spec, shapes_of(self.inputs[0])) if self.vocabulary else spec
 
+    def respelt(self, spec: Spec, shapes: Shapes) -> Spec:
+        """A spec with as many tokens as tensors of these shapes have."""
+        return self.vocabulary.relabelled(spec, shapes) if self.vocabulary else spec
+
     def of_reference(self, spec: Spec) -> Spec:
         """A spec that another input carries, with as many tokens as the reference has."""
         return self.vocabulary.relabelled(spec, shapes_of(self.wholes[0])) if self.vocabulary else spec
@@ -105,8 +109,10 @@ class Fitted:
         return Symmetry(spec, shapes_of(whole))
 
 
-def fitted(inputs: Sequence[Checkpoint], *, partial: bool, tokens: Tokens | None = None) -> Fitted:
-    """The inputs, made to fit the first.
+def fitted(
+    inputs: Sequence[Checkpoint], *, partial: bool, tokens: Tokens | None = None, runs: bool = False
+) -> Fitted:
+    """The inputs, made to fit the first; where they are to be run, so that all read the first one's tokens.
 
     Raises:
         MismatchError: one does not. UsageError: an input has no tokens.
@@ -118,7 +124,9 @@ def fitted(inputs: Sequence[Checkpoint], *, partial: bool, tokens: Tokens | None
         from deepalign_cli.vocabulary.vocabulary import vocabulary_of  # which loads tracing's modules
 
         vocabulary = vocabulary_of(wholes, tokens)
-    seen = vocabulary.in_common(wholes) if vocabulary else wholes
+    seen = wholes
+    if vocabulary is not None:
+        seen = vocabulary.read_alike(wholes) if runs else vocabulary.in_common(wholes)
     shared = list(reference)
     if partial:
         shared = [name for name in shared if all(_is_shared(name, seen[0], w) for w in seen)]

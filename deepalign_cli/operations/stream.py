@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import check_hashes
 from deepalign_cli.checkpoint import DTYPES, Checkpoint, Entry, TensorInfo
 from deepalign_cli.checkpoint.placed import PlacedFile, placed_file
 from deepalign_cli.combiners.combiner import Combine
@@ -19,7 +20,6 @@ from deepalign_cli.errors import MismatchError, NonFiniteError
 from deepalign_cli.operations.finite import is_finite
 from deepalign_cli.operations.pieces import MovedInput, Pieces
 from deepalign_cli.operations.provenance import provenance, with_hashes
-from deepalign_cli.operations.session import check_hashes
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis

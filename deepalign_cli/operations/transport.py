@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import measured_for
 from deepalign_cli.checkpoint import DTYPES, Checkpoint
 from deepalign_cli.checkpoint.selection import Selection
 from deepalign_cli.errors import UsageError
@@ -27,7 +28,7 @@ from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.repairs import Repaired, frozen_note, reestimated_on
-from deepalign_cli.operations.session import Session, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import OneFile, WeightsTarget
 from deepalign_cli.operations.shared_tensors import fitted
 from deepalign_cli.operations.stream import Stream

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
+from deepalign_cli.aligners.artifact import check_hashes, measured_for
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.hub import parse_reference
 from deepalign_cli.combiners.low_rank import summed
@@ -25,7 +26,7 @@ from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.merge_adapters import FACTORS, check_adapters, write_adapter
 from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
-from deepalign_cli.operations.session import Session, check_hashes, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.transport import check_scale
 from deepalign_cli.progress import SILENT, Progress
 

@@ -19,7 +19,13 @@ from deepalign_cli.operations.card_facts import facts_for
 from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.merge_cost import Cost, measured_networks
 from deepalign_cli.operations.merged_folder import CARD
-from deepalign_cli.operations.output_folder import check_files, check_folder, check_weights, copy_file
+from deepalign_cli.operations.output_folder import (
+    check_files,
+    check_folder,
+    check_weights,
+    copy_file,
+    remove_other_tokenizer,
+)
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.sharded import output_of, shards_of
@@ -73,6 +79,7 @@ def write_transported(
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
         for name, source in beside.items():
             copy_file(source, output.place / name, force=force)
+        remove_other_tokenizer(output.place, beside)
         if job.dtype is not None and "config.json" in beside:
             name_dtype(output.place / "config.json", job.dtype)
         notes = tuple(dict.fromkeys([*(cost.notes if cost else ()), *report.notes, *left_out]))

@@ -32,15 +32,17 @@ Index = Int64[Tensor, " _"]
 class Vocabulary:
     """Whose tokens the merged network has, and where its rows come from.
 
-    `axes` has the axis of tokens by tensor. `shared` and `rows` are, for each network, its rows of the tokens
-    that all have, and its row at each place of the output (-1 where it has none). `counts` are those of rows,
-    and of `shared` and `new` tokens; `joined` are the tokenizer's files, where they are not A's.
+    `axes` has the axis of tokens by tensor. For each network `shared` has its rows of the tokens that all
+    have; `rows` its row at each place of the output, and `read` at each of A's rows: -1 where it has none.
+    `counts` are those of rows, and of `shared` and `new` tokens; `joined` are the tokenizer's files, where
+    they are not A's.
     """
 
     mode: Tokens
     axes: Mapping[str, int]
     shared: tuple[Index, ...]
     rows: tuple[Index, ...]
+    read: tuple[Index, ...]
     counts: Mapping[str, int]
     joined: JoinedTokenizer
     notes: tuple[str, ...] = ()
@@ -52,6 +54,10 @@ class Vocabulary:
     def placed(self, networks: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
         """The networks with a row for each row of the output: of zeros, where they have none."""
         return tuple(self._seen(networks, self.rows))
+
+    def read_alike(self, networks: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+        """The networks with A's rows, of zeros where they have none: all can be run on A's tokens."""
+        return tuple(self._seen(networks, self.read))
 
     def _seen(self, networks: Sequence[Checkpoint], indices: Sequence[Index]) -> Iterator[Checkpoint]:
         for place, (one, index) in enumerate(zip(networks, indices, strict=True)):
@@ -106,8 +112,10 @@ def vocabulary_of(networks: Sequence[Checkpoint], mode: Tokens) -> Vocabulary:
         files = _with_config(files, networks[0], sizes[0], len(places.rows[0]))
     counts = {"rows": len(places.rows[0]), "shared": len(places.shared[0]), "new": len(places.new)}
     told = (*notes, *_told(networks, tokenizers, sizes, places, union=union), *files.notes)
-    shared, rows = (tuple(map(torch.tensor, some)) for some in (places.shared, places.rows))
-    return Vocabulary(mode, axes, shared, rows, counts, files, told)
+    alike = row_places([one.rows for one in tokenizers], sizes, union=False)
+    kinds = (places.shared, places.rows, alike.rows)
+    shared, rows, read = (tuple(map(torch.tensor, some)) for some in kinds)
+    return Vocabulary(mode, axes, shared, rows, read, counts, files, told)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from deepalign_cli.aligners.alignment import Alignment, distance
+from deepalign_cli.aligners.artifact import check_hashes, measured_for
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.checkpoint import Checkpoint, open_checkpoint
 from deepalign_cli.errors import MismatchError, NonFiniteError, SpecError, UsageError
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.run_settings import RunSettings
-from deepalign_cli.operations.session import Session, check_hashes, measured_for
+from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.operations.testbed import open_testbed
 from deepalign_cli.progress import Progress

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepalign_cli.checkpoint import open_checkpoint
 from deepalign_cli.vocabulary import token_axes
+from tests.hub import forget, serve
 from tests.operations.making import Done, deepalign
 from tests.vocabulary.language_models import END, fast_table, write_tokenizer
 
@@ -174,9 +175,8 @@ def test_shards_and_threads_change_nothing(three: list[Path], tmp_path: Path) ->
     assert json.loads((tmp_path / "many" / "config.json").read_text())["vocab_size"] == len(one["wte.weight"])
 
 
-@pytest.mark.parametrize("options", [("-m", "weights"), ("-m", "weights", "--onto", "universe")])
-def test_units_are_matched_by_the_rows_that_all_share(options: tuple[str, ...], tmp_path: Path) -> None:
-    """B and C are A with their hidden units moved; the rows of their own tokens would mislead."""
+def relatives(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A, and two networks that are A with their hidden units moved, and huge rows of their own tokens."""
     a, sources = written(tmp_path / "a", A, 0), []
     (tmp_path / "s.toml").write_text(SPEC)
     mine = by_token(a), by_token(a, "lm_head.weight")
@@ -194,13 +194,20 @@ def test_units_are_matched_by_the_rows_that_all_share(options: tuple[str, ...], 
         own["fc.weight"] = weights(a)["fc.weight"][k][:, d].contiguous()
         save_file(own, folder / "model.safetensors")
         sources.append(folder)
+    return a, sources
+
+
+@pytest.mark.parametrize("options", [("-m", "weights"), ("-m", "weights", "--onto", "universe")])
+def test_units_are_matched_by_the_rows_that_all_share(options: tuple[str, ...], tmp_path: Path) -> None:
+    """B and C are A with their hidden units moved; the rows of their own tokens would mislead."""
+    a, sources = relatives(tmp_path)
     done = deepalign(
         "merge", a, *sources, *options, "--spec", tmp_path / "s.toml", "--tokenizer", "union", "--json",
         "-o", f"{tmp_path / 'o'}/",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert torch.allclose(weights(tmp_path / "o")["fc.weight"], weights(a)["fc.weight"], atol=1e-6)
-    assert torch.allclose(by_token(tmp_path / "o")["u"], mine[0]["u"], atol=1e-6)
+    assert torch.allclose(by_token(tmp_path / "o")["u"], by_token(a)["u"], atol=1e-6)
     assert deepalign("inspect", tmp_path / "o", "--json").code == 0  # the spec in the metadata fits
 
 
@@ -235,9 +242,14 @@ def test_a_dry_run_tells_the_rows(three: list[Path], tmp_path: Path) -> None:
 
 REFUSED = {
     "one file": (("--tokenizer", "union", "-o", "o.safetensors"), 2, "for a folder"),
-    "data": (("--tokenizer", "A", "--data", "x.npz", "-o", "o/"), 2, "--tokenizer goes neither with data"),
-    "an alignment to keep": (
-        ("--tokenizer", "A", "--save-alignment", "x.alignment", "-o", "o/"), 2, "exclude each other",
+    "dreams": (
+        ("--tokenizer", "A", "--data", "dream", "-o", "o/"), 2, "--tokenizer and dreams exclude each other",
+    ),
+    "repair": (
+        ("--tokenizer", "A", "--repair", "x.npz", "-o", "o/"), 2, "exclude",
+    ),
+    "what others have learned of new tokens": (
+        ("--tokenizer", "union", "--combine", "fisher", "--data", "x.npz", "-o", "o/"), 2, "--tokenizer A",
     ),
     "another word": (("--tokenizer", "base", "-o", "o/"), 2, "'base'"),
 }  # fmt: skip
@@ -305,3 +317,123 @@ def test_rows_of_other_tokens_are_told_of(tmp_path: Path) -> None:
     assert "notes" not in merge(a, b, "-o", tmp_path / "p.safetensors").json
     (b / "tokenizer.json").write_text("{")
     assert "notes" not in merge(a, b, "-o", tmp_path / "q.safetensors").json
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(5, 6)
+        self.fc = nn.Linear(6, 8, bias=False)
+        self.lm_head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.lm_head(torch.relu(self.fc(self.wte(x))))
+
+def make():
+    return Net()
+"""
+
+
+def on_texts(folder: Path) -> list[object]:
+    """Options for a network to run, and texts in A's tokens."""
+    (folder / "net.py").write_text(NET)
+    (folder / "s.toml").write_text(SPEC)
+    shared = torch.tensor([0, 2, 3, 4])  # of A and B
+    tokens = shared[torch.randint(4, (40, 7), generator=torch.Generator().manual_seed(0))]
+    save_file({"inputs": tokens[:, :-1].clone(), "labels": tokens[:, 1:].clone()}, folder / "t.safetensors")
+    data = ["--data", folder / "t.safetensors", "--model", f"{folder / 'net.py'}:make"]
+    return [*data, "--spec", folder / "s.toml"]
+
+
+@pytest.mark.parametrize("tokens", ["A", "union"])
+def test_data_are_texts_in_the_first_ones_tokens(tokens: str, tmp_path: Path) -> None:
+    a, (b, _) = relatives(tmp_path)
+    use = ("merge", a, b, "--tokenizer", tokens, *on_texts(tmp_path), "-o", f"{tmp_path / 'o'}/")
+    done = deepalign(*use, "-m", "activations", "--json")
+    assert done.code == 0, done.err
+    merged = weights(tmp_path / "o")
+    assert torch.allclose(merged["fc.weight"], weights(a)["fc.weight"], atol=1e-6)
+    assert len(merged["wte.weight"]) == (5 if tokens == "A" else 6)
+    card = (tmp_path / "o" / "README.md").read_text()
+    assert "the merged network" in card.partition("## What it costs")[2]
+
+
+def test_what_data_tell_of_rows_is_of_the_first_ones(tmp_path: Path) -> None:
+    a, (b, _) = relatives(tmp_path)
+    for combine in ("fisher", "regmean"):
+        out = tmp_path / combine
+        use = (
+            "--tokenizer",
+            "A",
+            *on_texts(tmp_path),
+            "--combine",
+            combine,
+            "-o",
+            f"{out}/",
+            "-m",
+            "weights",
+        )
+        done = deepalign("merge", a, b, *use, "--json")
+        assert done.code == 0, done.err
+        ours = by_token(out, "lm_head.weight")
+        assert ours["a"].equal(by_token(a, "lm_head.weight")["a"])  # which b lacks
+        assert torch.allclose(ours["u"], by_token(a, "lm_head.weight")["u"], atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", ["A", "union"])
+def test_an_alignment_is_kept_and_used_in_other_tokens(tokens: str, tmp_path: Path) -> None:
+    a, (b, _) = relatives(tmp_path)
+    (tmp_path / "s.toml").write_text(SPEC)
+    use = ("merge", a, b, "--spec", tmp_path / "s.toml", "--json", "--tokenizer")
+    kept = tmp_path / "ab.alignment"
+    first = deepalign(*use, "A", "-m", "weights", "--save-alignment", kept, "-o", f"{tmp_path / 'o'}/")
+    assert first.code == 0, first.err
+    again = deepalign("merge", a, b, "--alignment", kept, "--tokenizer", tokens, "-o", f"{tmp_path / 'p'}/")
+    found = deepalign(*use, tokens, "-m", "weights", "-o", f"{tmp_path / 'q'}/")
+    assert (again.code, found.code) == (0, 0), again.err
+    expected = weights(tmp_path / "q")
+    assert all(w.equal(expected[name]) for name, w in weights(tmp_path / "p").items())
+    other = deepalign("merge", b, a, "--alignment", kept, "--tokenizer", tokens, "-o", f"{tmp_path / 'r'}/")
+    assert other.code == 3
+    assert "sha256 differs" in other.err
+
+
+def test_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, (b, _) = relatives(tmp_path)
+    (tmp_path / "s.toml").write_text(SPEC)
+    how = ("--spec", tmp_path / "s.toml", "-m", "weights", "--tokenizer", "union", "--json")
+    assert deepalign("merge", a, b, *how, "-o", f"{tmp_path / 'here'}/").code == 0
+    with serve(tmp_path / "home", monkeypatch) as hub:
+        for folder in (a, b):
+            hub.add(f"org/{folder.name}", {path.name: path.read_bytes() for path in folder.iterdir()})
+        done = deepalign("merge", "hf://org/a", f"hf://org/{b.name}", *how, "-o", f"{tmp_path / 'there'}/")
+    forget()
+    assert done.code == 0, done.err
+    for name in ("tokenizer.json", "config.json"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    expected = weights(tmp_path / "here")
+    assert all(w.equal(expected[name]) for name, w in weights(tmp_path / "there").items())
+    assert "vocabulary" in done.json
+
+
+@pytest.mark.parametrize("more", [(), ("--max-shard-size", "300")])
+def test_no_old_tokenizer_is_left_to_be_loaded(
+    more: tuple[str, ...], three: list[Path], tmp_path: Path
+) -> None:
+    old, stale = tmp_path / "o", ("vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model")
+    old.mkdir()
+    for name in (*stale, "LICENSE"):
+        (old / name).write_text("{}")
+    use = ("--tokenizer", "union", *more, "-o", f"{old}/")
+    done = merge(*three, *use)
+    assert done.code == 2
+    assert "is part of another tokenizer" in done.err
+    assert {path.name for path in old.iterdir()} == {*stale, "LICENSE"}
+    done = merge(*three, *use, "--force")
+    assert done.code == 0, done.err
+    assert {path.name for path in old.iterdir()} == {"LICENSE", *done.json["files"]}
+    assert "tokenizer.json" in done.json["files"]
