@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from deepalign_cli.checkpoint.files import Stamp, open_unchanged
-from deepalign_cli.checkpoint.hashing import sha256_of_files
+from deepalign_cli.checkpoint.hashing import begin_hashing, sha256_of_files
 from deepalign_cli.checkpoint.info import Contents, TensorInfo
 from deepalign_cli.checkpoint.names import common_prefix, logical_names
 from deepalign_cli.checkpoint.problems import Malformed, blame, shown
@@ -76,6 +76,10 @@ class Checkpoint(_Base):
         """
         info = self.infos[name]
         return read_flat(info, self._stamps[info.file], start, stop)
+
+    def begin_hashing(self) -> None:
+        """Begin to compute `sha256` of a large checkpoint, for this one or another of the same files."""
+        begin_hashing(self._stamps)
 
     def check_unchanged(self) -> None:
         """Check that no file has changed since it was opened. Raises CheckpointError where one has."""

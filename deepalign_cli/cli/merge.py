@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from deepalign_cli.cli.tables import Method, check_used, described, known, optio
 from deepalign_cli.combiners.combiner import Combiner, Weighing
 from deepalign_cli.combiners.rules import parse_rule
 from deepalign_cli.combiners.table import COMBINERS, DEFAULT
-from deepalign_cli.errors import UsageError
+from deepalign_cli.errors import DeepalignError, UsageError
 from deepalign_cli.vocabulary.modes import Tokens
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def merge(
     sources = [*([merging.base] if merging.base else []), *inputs]
     if len(sources) < 2:
         raise UsageError("merge needs at least two checkpoints.", "deepalign merge A B --alpha 0.5")
+    if not common.dry_run:
+        _begin_hashing(sources)
     running = running if running.data else replace(running, data=common.repair)
     groups = (merging, aligning, running, common)
     bare, whole = (_recipe(inputs, method, groups, bare=bare) for bare in (True, False))
@@ -189,6 +192,19 @@ def merge(
     more |= {"files": report.files} if is_folder else {}
     more |= {"pushed": sharing.upload(out, target, report.files)} if sharing.push else {}
     show(out, report, more)
+
+
+def _begin_hashing(sources: Sequence[Path]) -> None:
+    """Begin to hash large inputs: that takes a while, and so does loading what merges them.
+
+    What cannot be opened is told when it is opened again.
+    """
+    from deepalign_cli.checkpoint.open import open_checkpoint
+
+    for source in sources:
+        with suppress(DeepalignError):
+            if not is_reference(source):
+                open_checkpoint(source).begin_hashing()
 
 
 def _merged_as_adapters(
