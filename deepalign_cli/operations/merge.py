@@ -12,9 +12,11 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import measured_for
+from deepalign_cli.aligners.methods import Onto
 from deepalign_cli.checkpoint import DTYPES
 from deepalign_cli.combiners import table as combiners
 from deepalign_cli.combiners.combiner import Combine, Combiner
+from deepalign_cli.combiners.in_order import in_order
 from deepalign_cli.combiners.rules import WeightRule, ruled
 from deepalign_cli.combiners.table import COMBINERS, DENSITY
 from deepalign_cli.errors import UsageError
@@ -23,6 +25,7 @@ from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, n
 from deepalign_cli.operations.canonicalize import Canonical, notes_on_latents, reconstructions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
+from deepalign_cli.operations.onto_universe import by_hashes
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session
@@ -87,6 +90,18 @@ class Merging:
         """What combines the tensors of these names. Raises UsageError where a rule is for none of them."""
         return ruled(self.rules, names, self.with_weights, self.combine) if self.rules else self.combine
 
+    def in_order(self, order: Sequence[int]) -> Merging:
+        """The same for inputs that come in that order, a base first."""
+        places = [place - self.has_base for place in order[self.has_base :]]
+
+        def taken(values: Any) -> Any:
+            return tuple(values[i] for i in places) if isinstance(values, list | tuple) and values else values
+
+        options = {name: taken(value) for name, value in self.options.items()}
+        rules = tuple(replace(rule, gradients=taken(rule.gradients)) for rule in self.rules)
+        weights, statistics = taken(self.weights), taken(self.statistics)
+        return replace(self, weights=weights, options=options, rules=rules, statistics=statistics)
+
     def check(self, inputs: int) -> None:
         """Check, before any work, that the weights fit the inputs and the options are allowed.
 
@@ -142,7 +157,7 @@ class Merge:
         self.reconstructions: tuple[Canonical, ...] = ()
         if merging.row.encodes:
             self.merging, self.reconstructions = self._encoded(merging), reconstructions(session)
-        self.combine = self.merging.of(fit.layout)
+        self.combine = self._combine()
         if repair is not None:
             progress.part(0.0, "repairing")
         elementwise = merging.row.elementwise
@@ -157,6 +172,14 @@ class Merge:
             self.stream.token_rows = fit.vocabulary.token_rows(has_base=merging.has_base)
         self.repaired = self._repaired(repair) if repair is not None else Repaired()
         self.stream.known = self.repaired.tensors
+
+    def _combine(self) -> Combine:
+        """What combines tensors; where the order of inputs is not to matter, in that of their hashes."""
+        session, merging = self.session, self.merging
+        if session.settings.onto is not Onto.UNIVERSE or len(session.inputs) < 3:
+            return merging.of(session.fit.layout)
+        order = by_hashes(session.inputs, base=merging.has_base)
+        return in_order(merging.in_order(order).of(session.fit.layout), order)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def aligned_at_once(
     of the hashes, so that the order in which they are given changes the first's frame and nothing else.
     """
     started = time.perf_counter()
-    order = sorted(range(len(inputs)), key=lambda place: inputs[place].sha256())
+    order = by_hashes(inputs)
     pivot, *others = (inputs[place] for place in order)
     stage = progress.part(_STARTING)
     starts = [
@@ -51,3 +51,9 @@ def aligned_at_once(
             )
         )  # fmt: skip
     return alignments
+
+
+def by_hashes(inputs: Sequence[Checkpoint], *, base: bool = False) -> list[int]:
+    """The places of the inputs in the order of their hashes; a base stays the first."""
+    rest = sorted(range(base, len(inputs)), key=lambda place: inputs[place].sha256())
+    return [0] * base + rest

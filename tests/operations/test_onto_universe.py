@@ -35,9 +35,42 @@ def test_the_order_of_the_inputs_changes_the_frame_alone(files: list[Path], tmp_
     one = merged([first, second, third, fourth], tmp_path / "one.safetensors")
     same_first = merged([first, fourth, third, second], tmp_path / "two.safetensors")
     for name, w in one.items():
-        torch.testing.assert_close(same_first[name], w, rtol=1e-12, atol=1e-12)
+        assert torch.equal(same_first[name], w), name
     merged([third, first, fourth, second], tmp_path / "three.safetensors")
     assert da.verify(tmp_path / "one.safetensors", tmp_path / "three.safetensors").same
+
+
+@pytest.mark.parametrize(
+    ("combine", "options"),
+    [
+        ("linear", {"weights": [3, 1, 2]}),
+        ("karcher", {}),
+        ("dare_linear", {"density": [0.3, 0.8, 0.6], "seed": 1}),
+        ("ties", {"weights": [1.0, 0.5, 0.7], "density": 0.5}),
+        ("linear", {"weights_for": {"2": "1,0/0,0.5/0,0.5"}}),
+    ],
+)
+def test_whatever_combines_them_their_order_is_none(
+    combine: str, options: dict[str, object], files: list[Path], tmp_path: Path
+) -> None:
+    """Byte for byte, what belongs to each network moved with it."""
+    halves = [{name: w.bfloat16() for name, w in load_file(path).items()} for path in files]
+    first, *others = halves if combine in ("dare_linear", "ties") else halves[:3]
+    base = {} if combine in ("linear", "karcher") else {"base": first}
+    networks = others if base else [first, *others]
+    order = (2, 0, 1) if base else (0, 2, 1)
+    moved = {n: _moved(n, value, order) for n, value in options.items()}
+    use = {"combine": combine, "method": "weights", "onto": "universe", "restarts": 1, **base}
+    one = da.merge(networks, **use, **options)
+    two = da.merge([networks[i] for i in order], **use, **moved)
+    assert all(torch.equal(w, two[name]) for name, w in one.items())
+    assert one["0.weight"].dtype == torch.bfloat16
+
+
+def _moved(name: str, value: object, order: tuple[int, ...]) -> object:
+    if isinstance(value, dict):
+        return {key: "/".join(text.split("/")[i] for i in order) for key, text in value.items()}
+    return [value[i] for i in order] if isinstance(value, list) else value
 
 
 def test_two_networks_are_a_pair_as_always(files: list[Path]) -> None:

@@ -21,7 +21,7 @@ from deepalign_cli.operations.merge import Merging, merge_files
 from deepalign_cli.operations.merged_folder import merge_folder
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import Progress
-from tests.operations.making import save
+from tests.operations.making import deepalign, save
 
 NONE = Settings("none")
 LAYERS, SHARD = 6, 900  # bytes: two layers of 400 bytes in each file
@@ -279,6 +279,22 @@ def test_a_full_disk_keeps_what_is_done_and_says_so(job: Job, monkeypatch: pytes
     assert "of 3 shards are done: the same command goes on from there" in caught.value.hint
     monkeypatch.setattr(sharded, "placed_file", plain)
     assert went_on(run(job)).endswith("2 of 3 shards were there")
+
+
+def test_a_shard_that_is_missing_is_one_sentence_and_nothing_is_lost(job: Job, tmp_path: Path) -> None:
+    whole = run(replace(job, output=tmp_path / "c"))
+    use = replace(job, inputs=(tmp_path / "c", tmp_path / "a"), settings=replace(NONE, force=True))
+    run(job)
+    before, other = contents(job.output), Merging((0.5, 0.5))
+    (tmp_path / "c" / whole.files[1]).unlink()
+    with pytest.raises(CheckpointError, match=f"the shard '{whole.files[1]}' is missing") as caught:
+        merge_folder(use, "out", [], other)
+    assert (caught.value.exit_code, caught.value.hint) == (3, "download or copy all of its shards")
+    done = deepalign("merge", *use.inputs, "-m", "none", "-o", f"{job.output}/", "--force")
+    assert done.code == 3
+    assert len(done.err.splitlines()) == 2  # the sentence and the hint
+    assert contents(job.output) == before
+    assert not hidden(job)
 
 
 def test_an_input_that_cannot_be_merged_leaves_nothing(job: Job) -> None:
