@@ -205,7 +205,7 @@ def barriers(pairs: Path, only: Sequence[str] = ()) -> Iterator[list[str]]:
         "permutations, by weights": lambda a, b, data: _aligned(a, b, "weights"),
         "the default": lambda a, b, data: _aligned(a, b, "deepalign"),
         "rotations, by weights": lambda a, b, data: _aligned(a, b, "rotations", no_dream=True),
-        "rotations, on dreams": lambda a, b, data: _aligned(a, b, "rotations"),
+        "rotations, on dreams": lambda a, b, data: _aligned(a, b, "rotations", data="dream"),
         "rotations, on data, without gradients": lambda a, b, data: _on_data(a, b, data, path_steps=0),
         "rotations, on data": lambda a, b, data: _on_data(a, b, data),
     }

@@ -64,16 +64,6 @@ class Parents:
             parts = self._split(torch.arange(min(_JUDGED, len(self))))
             return sum(float(self(weights, part)) * len(part) for part in parts) / sum(map(len, parts))
 
-    @property
-    def least(self) -> float:
-        """The loss on these examples of what gives just the mean outputs: no network has a lower one."""
-        with torch.no_grad():
-            parts = self._split(self._inputs[:_JUDGED])
-            targets = torch.cat([self._targets(x) for x in parts])
-            if not _is_classes(targets):
-                return 0.0
-            return float(torch.special.entr(targets).sum(-1).mean())
-
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return torch.split(x, self._batch)
 

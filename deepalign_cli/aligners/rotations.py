@@ -31,8 +31,6 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.turns import Turn
 
 _STILL = "nothing may turn in these networks, so units are permuted alone"
-_NEAR = "on noise the average is near both networks, which tells no better one: left as by the weights"
-_FAR = 0.5  # of a nat, or of the outputs' variance, above the least loss; nearer ones noise made no better
 _ON_NOISE = 100  # steps at most
 _MANY = 512  # dreams; fewer are soon known by heart, so steps are smaller
 _SKETCHES = 8  # that the learned aligner reads
@@ -63,28 +61,19 @@ class RotationMatching:
         pair = symmetry, reference, moving
         element, objective = self._matched(*pair, evidence, parents, details, rng, stage)
         if parents and self.path_steps and element.turn:
-            element = self._refined(*pair, element, parents, details, rng, progress)
+            steps, rate = self.path_steps, RATE
+            if "dreamt" in details:
+                rate *= min(1.0, len(parents) / _MANY)
+            if not details.get("dreamt", True):
+                steps, rate = min(steps, _ON_NOISE), rate / 4
+            refined = refined_turns(
+                symmetry, reference, moving, element, parents, steps, rng, progress, rate=rate
+            )
+            element = refined.element
+            details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
         before, after = (distance(symmetry, reference, moving, g) for g in (None, element))
         seconds = time.perf_counter() - started
         return Alignment(symmetry, element, "rotations", seconds, before, after, tuple(objective), details)
-
-    def _refined(
-        self, symmetry: Symmetry, reference: Weights, moving: Weights, element: Element, parents: Parents,
-        details: dict[str, object], rng: torch.Generator, progress: Progress,
-    ) -> Element:  # fmt: skip
-        """The element after gradients; on noise, which says little, only where the midpoint is far off."""
-        steps, share = self.path_steps, (min(1.0, len(parents) / _MANY) if "dreamt" in details else 1.0)
-        if not details.get("dreamt", True):
-            off = parents.judge(midpoint(symmetry, reference, moving, element)) - parents.least
-            if off < _FAR:
-                cast("list[str]", details["notes"]).append(_NEAR)
-                return element
-            steps = min(steps, _ON_NOISE)
-        refined = refined_turns(
-            symmetry, reference, moving, element, parents, steps, rng, progress, rate=share * RATE
-        )
-        details |= {"midpoint_loss_before": refined.before, "midpoint_loss_after": refined.after}
-        return refined.element
 
     def _evidence(self, details: dict[str, object], progress: Progress) -> Evidence | None:
         """The data, or what the networks dream in their place."""

@@ -89,21 +89,19 @@ class Dreamer:
         """
         return self._dreamt(progress)[0]
 
-    def evidence(
-        self, progress: Progress = SILENT, *, of_anything: bool = False, trained_on: bool = False
-    ) -> Dreamt | None:
+    def evidence(self, progress: Progress = SILENT, *, trained_on: bool = False) -> Dreamt | None:
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
 
-        `of_anything`: to the method every kind of dream is of use; `trained_on`: it trains on them.
+        `trained_on` says that the method trains on them.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
         """
-        if not self.is_asked and not of_anything and not self._is_useful:
+        if not self.is_asked and not self._is_useful:
             return None
         try:
             self._is_trained_on = trained_on
-            if of_anything and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
+            if trained_on and self._topic is Topic.CLASSES:  # on which networks are too sure to tell much
                 self._topic = Topic.NOISE
             testbed, dreams = self._dreamt(progress)
         except DeepalignError:

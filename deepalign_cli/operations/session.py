@@ -290,7 +290,7 @@ class Session:
         if settings.onto is Onto.UNIVERSE:
             self._check_universal(method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
-        dreaming = self._dreaming(settings, quick)
+        dreaming = self._dreaming(settings)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
         whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
         symmetry = self._restricted(whole)
@@ -341,20 +341,17 @@ class Session:
     def _whole_for(self, method: str) -> Symmetry:
         return self.turned if METHODS.find(method).turns else self.whole
 
-    def _dreaming(self, settings: Settings, quick: bool) -> Dreaming | None:
+    def _dreaming(self, settings: Settings) -> Dreaming | None:
         """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
         running, turns = self._running or RunSettings(), METHODS.find(settings.method).turns
         if not settings.may_dream or not isinstance(running, RunSettings) or self.fit.is_cut:
             return None
         if running.data == DREAM:
-            return self.dreamer.evidence
-        of_anything = turns and not quick
+            return partial(self.dreamer.evidence, trained_on=turns)
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if running.data is not None or running.no_dream or not (may_show or of_anything):
+        if running.data is not None or running.no_dream or not may_show:
             return None
-        dreamer = self.dreamer
-        dreaming = partial(dreamer.evidence, of_anything=of_anything, trained_on=turns)
-        return dreaming if dreamer.is_cheap else None
+        return partial(self.dreamer.evidence, trained_on=turns) if self.dreamer.is_cheap else None
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

@@ -40,8 +40,6 @@ def test_classes_are_measured_by_cross_entropy_to_the_mean_of_the_chances() -> N
     assert third["w"].grad is not None
     assert (parents.batch, len(parents)) == (20, 50)
     assert parents.judge(third) == pytest.approx(parents(third, torch.arange(50)).item(), rel=1e-5)
-    assert parents.least == pytest.approx(functional.cross_entropy(wanted.log(), wanted).item(), rel=1e-5)
-    assert parents.least < min(parents.judge(one) for one in (a, b, third))
 
 
 def test_numbers_are_measured_by_squares_and_their_mean_is_the_best() -> None:
@@ -50,7 +48,6 @@ def test_numbers_are_measured_by_squares_and_their_mean_is_the_best() -> None:
     middle = {"w": (a["w"] + b["w"]) / 2}
     assert parents.judge(middle) == pytest.approx(0, abs=1e-10)
     assert parents.judge(a) > 0.1
-    assert parents.least == 0
 
 
 def test_without_examples_there_is_nothing_to_measure() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepalign_cli.aligners import rotations
 from deepalign_cli.aligners.alignment import Alignment
-from deepalign_cli.aligners.evidence import Dreamt, Evidence
+from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.gains import Gains
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.aligners.parents import Parents
@@ -188,35 +188,6 @@ def test_on_data_streams_start_in_three_ways_and_the_nearest_midpoint_is_kept(
     best = min(range(3), key=losses.__getitem__)
     assert told.details["start"] == ("prediction", "weights", "activations")[best]
     assert len({*losses}) == 3
-
-
-@pytest.mark.parametrize(("apart", "refined"), [(0.02, False), (3.0, True)])
-def test_on_noise_gradients_are_left_out_where_the_average_is_near_both_networks(
-    apart: float, refined: bool
-) -> None:
-    module = PreNorm(Rms)
-    a = dict(shaken_(module, 0).state_dict())
-    b = {
-        n: w + apart * w.std() * torch.randn(w.shape, generator=seeded(i))
-        for i, (n, w) in enumerate(a.items())
-    }
-    symmetry = Symmetry(parse_spec(PRENORM), {n: tuple(w.shape) for n, w in a.items()})
-
-    def run(weights: Weights, x: Tensor) -> Tensor:
-        return torch.func.functional_call(module, dict(weights), (x,))
-
-    evidence = Evidence(run, lambda: [tokens(i, 20) for i in range(3)])
-
-    def told(*, shows: bool) -> Alignment:
-        method = RotationMatching(4, dreaming=lambda _: Dreamt(evidence, "3 of noise", shows=shows))
-        return method(symmetry, a, b, rng=seeded(0))
-
-    found = told(shows=False)
-    assert ("midpoint_loss_before" in found.details) is refined
-    assert any("near both networks" in note for note in found.notes) is not refined
-    if not refined:
-        assert found.distance_after == RotationMatching()(symmetry, a, b, rng=seeded(0)).distance_after
-    assert "midpoint_loss_before" in told(shows=True).details
 
 
 def test_the_row_names_its_options() -> None:

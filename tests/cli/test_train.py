@@ -349,6 +349,27 @@ def test_the_recipes_on_the_page_and_the_shipped_ones_are_read() -> None:
             start(*read_plan(recipe))
 
 
+def test_the_zoo_of_transformers_has_eight_of_every_kind_of_part() -> None:
+    path = ROOT / "benchmarks/transformers.zoo.toml"
+    if not path.exists():
+        pytest.skip("the benchmarks are not in this copy")
+    plans = family_plans(read_recipe(path))
+    assert [plan.schedule.networks for plan in plans] == [8] * 6
+    assert {plan.task.data for plan in plans} == {"mnist", "fashion", "cifar10", "python"}
+    texts, images = (
+        [plan.design for plan in plans if bool(plan.task.context) is text] for text in (True, False)
+    )
+    choices = {
+        "norm": {"layer", "rms"},
+        "positions": {"learned", "rotary"},
+        "feed_forward": {"gelu", "swiglu"},
+    }
+    for designs in (texts, images):
+        assert {part: {getattr(design, part) for design in designs} for part in choices} == choices
+    for plan in plans:
+        assert plan.design.input_shape[-1] == (plan.task.context or plan.task.side)
+
+
 def test_the_shipped_autoencoder_is_what_its_recipe_asks_for() -> None:
     folder = ROOT / "pretrained"
     for path in sorted(folder.glob("scalegmn-*.safetensors")):

@@ -79,6 +79,7 @@ def test_where_dreams_show_nothing_nobody_dreams_without_being_asked() -> None:
     )  # fmt: skip
 
     assert unasked.evidence() is None
+    assert unasked.evidence(trained_on=True) is None
     dreamt = asked.evidence()
     assert dreamt is not None
     assert not dreamt.shows
@@ -95,6 +96,7 @@ def test_a_network_that_is_not_known_is_told_or_left_to_its_weights() -> None:
         for data in (DREAM, None)
     )
     assert unasked.evidence() is None
+    assert unasked.evidence(trained_on=True) is None
     with pytest.raises(SpecError, match="nobody knows"):
         asked.evidence()
 
