@@ -31,9 +31,8 @@ class Budget:
     steps: int
 
 
-QUICK = Budget(64, 80)  # enough to match units by
-_HASTY = 40  # steps of networks for which QUICK would take too long
-CAREFUL = Budget(128, 60)  # for statistics that a repaired network keeps
+USUAL = Budget(64, 80)  # twice as many inputs are no better, to match units by or to repair statistics on
+_HASTY = 40  # steps of networks for which this would take too long where nobody asks for dreams
 _WORK = 4e11  # entries of the network x places of all inputs x steps: seconds on a core
 _FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
@@ -83,10 +82,10 @@ def topic_of(ensemble: Ensemble) -> Topic:
 
 def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
     """What networks of so many entries, on inputs of a shape, can afford to match units by."""
-    fitting = int(_WORK / (QUICK.steps * max(1, math.prod(shape[1:])) * max(1, entries)))
+    fitting = int(_WORK / (USUAL.steps * max(1, math.prod(shape[1:])) * max(1, entries)))
     if fitting < _FEWEST:
         return Budget(_FEWEST, _HASTY)
-    return Budget(min(QUICK.count, fitting), QUICK.steps)
+    return Budget(min(USUAL.count, fitting), USUAL.steps)
 
 
 def ample_budget(topic: Topic, shape: tuple[int, ...], entries: int) -> Budget:
@@ -95,11 +94,11 @@ def ample_budget(topic: Topic, shape: tuple[int, ...], entries: int) -> Budget:
         fewest, most = _TEXTS
         return Budget(max(fewest, min(most, _WRITING // max(1, entries))), 0)
     fitting = _NUMBERS // max(1, math.prod(shape))
-    return Budget(min(_MOST_NOISE, max(QUICK.count, fitting)), 0)
+    return Budget(min(_MOST_NOISE, max(USUAL.count, fitting)), 0)
 
 
 def dream(
-    ensemble: Ensemble, topic: Topic, budget: Budget = QUICK, seed: int = 0, progress: Progress = SILENT
+    ensemble: Ensemble, topic: Topic, budget: Budget = USUAL, seed: int = 0, progress: Progress = SILENT
 ) -> Dreams:
     """Dream some inputs; the same ones for the same networks, budget and seed.
 

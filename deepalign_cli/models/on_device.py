@@ -39,16 +39,17 @@ class OnDevice:
 
     def placed(self, weights: Weights) -> Weights:
         """The weights on the device, tied ones still tied. Raises DataError where it does not take them."""
-        if all(map(self._has, weights.values())):
+        held = dict(weights)  # a checkpoint reads a tensor each time it is asked for one
+        if all(map(self._has, held.values())):
             return weights
         copies: dict[int, Tensor] = {}
         try:
-            for w in weights.values():
+            for w in held.values():
                 copies.setdefault(id(w), w.to(self.device))
         except (RuntimeError, TypeError) as error:  # it is full, or has no numbers of this type
             problem = f"the network cannot be put on '{self.device}': {one_line(error)}."
             raise DataError(problem, "run it on the processor: --device cpu.") from error
-        return {name: copies[id(w)] for name, w in weights.items()}
+        return {name: copies[id(w)] for name, w in held.items()}
 
     def _has(self, w: Tensor) -> bool:
         return w.device.type == self.device.type and self.device.index in (None, w.device.index)

@@ -19,7 +19,7 @@ from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.data.dataset import Data, Part
 from deepalign_cli.data.preparation import Preparation
 from deepalign_cli.dreams.dream import (
-    CAREFUL,
+    USUAL,
     Budget,
     Dreams,
     Topic,
@@ -50,7 +50,8 @@ class Dreamer:
     """Dreams inputs of checkpoints of one network, once, and makes a testbed of them.
 
     `network` opens it. Labels are what the networks give on average: no others are to be had. `is_asked` says
-    that the user wants dreams, which else are quick, and given up where anything is in their way.
+    that the user wants dreams; others are fewer where networks are large, and given up where anything is in
+    their way.
     """
 
     def __init__(
@@ -128,8 +129,8 @@ class Dreamer:
 
     @property
     def _budget(self) -> Budget:
-        """As the user says; who asks for dreams gets careful ones."""
-        usual = CAREFUL if self.is_asked else quick_budget(self._ensemble.shape, self._entries)
+        """As the user says; where nobody asks for dreams, no more than the networks can afford."""
+        usual = USUAL if self.is_asked else quick_budget(self._ensemble.shape, self._entries)
         if self._is_trained_on and self._topic in (Topic.NOISE, Topic.TEXT):
             usual = ample_budget(self._topic, self._ensemble.shape, self._entries)
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)

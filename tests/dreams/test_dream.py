@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deepalign_cli.dreams.dream import QUICK, Budget, Topic, ample_budget, dream, quick_budget, topic_of
+from deepalign_cli.dreams.dream import USUAL, Budget, Topic, ample_budget, dream, quick_budget, topic_of
 from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.models.designs.mlp import MLP
@@ -46,7 +46,7 @@ def test_the_larger_networks_and_inputs_are_the_less_is_dreamed() -> None:
         (12, 80),
         (8, 40),
     ]
-    assert quick_budget((1, 28, 28), 10_000) == QUICK
+    assert quick_budget((1, 28, 28), 10_000) == USUAL
     assert quick_budget((1, 28, 28), 10**9) == Budget(8, 40)
 
 

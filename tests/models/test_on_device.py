@@ -7,6 +7,7 @@ from torch import nn
 from deepalign_cli.errors import DataError
 from deepalign_cli.models.module import run_module, shapes_of
 from deepalign_cli.models.on_device import CPU, on_device, placed_for, runs_on
+from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.repair import reestimated
 from tests.dreams.networks import DESIGN, images, network
 from tests.pretended import AWAY, Away, pretended
@@ -41,6 +42,8 @@ def test_tied_weights_stay_tied_and_what_is_there_stays() -> None:
         placed = placed_for(run, {"a": w, "b": w, "c": w + 1})
         assert placed["a"] is placed["b"] is not placed["c"]
         assert placed_for(run, placed) is placed
+        read = Lazy("ab", lambda _: w.clone())  # as a checkpoint is read
+        assert all(isinstance(one, Away) for one in placed_for(run, read).values())
 
 
 def test_what_the_module_itself_holds_and_makes_is_there_too() -> None:

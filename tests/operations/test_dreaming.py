@@ -31,11 +31,11 @@ def _nan(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return DESIGN(weights, x) * (torch.nan if len(x) > 2 else 1)
 
 
-def test_dreams_that_nobody_asks_for_are_quick_and_others_careful() -> None:
-    for is_asked, words in ((False, "64 of 1x8x8"), (True, "128 of 1x8x8")):
+def test_small_networks_dream_alike_whether_they_are_asked_or_not() -> None:
+    for is_asked in (False, True):
         dreamt = _dreamer(is_asked=is_asked).evidence()
         assert dreamt is not None
-        assert dreamt.says.startswith(words)
+        assert dreamt.says == "64 of 1x8x8 of what BatchNorm remembers, in 80 steps"
         assert dreamt.shows
         assert dreamt.acts
 
