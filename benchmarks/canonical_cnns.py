@@ -182,6 +182,17 @@ def costs(pool: Pool, model: Autoencoder) -> str:
     )
 
 
+def change(pool: Pool, aligner: AnchorMatching) -> float:
+    """How much canonical places change an output at most, in float64, over the largest one."""
+    x, found = pool.examples.test_x[:200].double(), []
+    for network in pool.networks:
+        g = aligner.carried(pool.symmetry, network, aligner.anchor(pool.symmetry, network))
+        wide = {name: w.double() for name, w in network.items()}
+        before, after = pool.design(wide, x), pool.design(pool.symmetry.apply(g, wide), x)
+        found.append(float((after - before).abs().max() / before.abs().max()))
+    return max(found)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -199,6 +210,7 @@ def main() -> None:
     aligner = AnchorMatching(asked.autoencoder)
     model = load_autoencoder(asked.autoencoder) if asked.autoencoder else aligner.model(pool.symmetry)
     print(costs(pool, model))
+    print(f"canonical places change outputs by {change(pool, aligner):.1e} of the largest, in float64")
     head = ["path", "loss: ends", "half-way", "barrier", "accuracy: ends", "half-way", "lowest", "time"]
     print("|", " | ".join(head), "|\n|" + "---|" * len(head))
     curves = []

@@ -38,7 +38,7 @@ def _shipped(symmetry: Symmetry) -> Autoencoder:
         read = ", ".join(f"{model.blueprint.activations} ({model.name})" for model in near)
         raise MismatchError(
             f"this architecture's autoencoders need to know the activation: {read}.",
-            "say it with --activation, or name the network's code with --model.",
+            "say it with --activation; signs of convolutions (no max-pool) show in the code: --model.",
         )
     known = ", ".join(str(model.blueprint) for model in models[:-1])
     raise MismatchError(
