@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import deepalign_cli as da
 from deepalign_cli.errors import UsageError
+from tests import nets
 from tests.dreams.networks import images
 
 FEW = {"dream": 12, "dream_steps": 2}
@@ -60,3 +62,63 @@ def test_whatever_takes_data_takes_dreams(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_told(options: dict[str, object], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         da.merge([_module(0), _module(1)], **options)
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(6, 10, num_layers=2, batch_first=True), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class _Reading(nn.Module):
+    """Reads tokens and gives a row of features for each, without a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.fc1, self.norm = nn.Embedding(30, 8), nn.Linear(8, 12), nn.LayerNorm(12)
+        self.fc2 = nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.norm(self.fc1(self.table(x))).relu())
+
+
+def _grouped() -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.GELU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+
+
+def _over_time() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "says", "loss"),
+    [
+        (nets.vision_transformer, "3x16x16", "of classes", "divergence"),
+        (nets.mlp_layernorm, "12", "of classes", "divergence"),
+        (_grouped, "3x16x16", "of classes", "divergence"),
+        (_over_time, "4x20", "of noise", "squared error"),
+        (_Recurrent, "5x6", "of classes", "divergence"),
+        (_Reading, "7", "7 random tokens", "squared error"),
+    ],
+)
+def test_every_kind_of_network_can_dream(
+    make: Callable[[], nn.Module], shape: str, says: str, loss: str
+) -> None:
+    modules = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        modules.append(make().eval())
+    few = {"input_shape": shape, "dream": 6, "dream_steps": 2}
+    curve = da.barrier(*modules, method="activations", data="dream", points=3, **few)
+    merged = da.merge(modules, method="weights", repair="dream", **few)
+
+    assert curve.report.loss is not None
+    assert curve.report.loss.startswith(loss)
+    assert any(
+        note.startswith("inputs: ") and note.split(", in ")[0].endswith(says) for note in curve.report.notes
+    )
+    assert any("repaired on dream, 6 examples" in note for note in merged.notes)
