@@ -12,6 +12,7 @@ from deepalign_cli.symmetry import known_models
 from deepalign_cli.symmetry.axes import Atom, Axis
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.configured_heads import check_asked_heads, check_same_heads
+from deepalign_cli.symmetry.configured_ties import check_same_ties
 from deepalign_cli.symmetry.dialects import naming_hint
 from deepalign_cli.symmetry.draft import misfit
 from deepalign_cli.symmetry.families import first_match
@@ -125,6 +126,7 @@ def check_same_layout(reference: Checkpoint, moving: Checkpoint) -> None:
         if missing := [f"'{name}'" for name in other.infos if name not in one.infos]:
             lacks.append(f"'{one.path}' lacks {listed(missing, _SHOWN)}")
     if lacks:
+        check_same_ties(reference, moving)
         raise MismatchError(f"{' and '.join(lacks)}.", naming_hint(reference, moving) or hint)
     for name, info in reference.infos.items():
         moved = moving.infos[name]
