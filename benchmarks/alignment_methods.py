@@ -146,7 +146,7 @@ def prediction(
         network.encode(graph, {n: w.unsqueeze(0) for n, w in weights.items()}, list(seeds))
         for weights in (a, b)
     ]
-    return {g: s.mean(0) for g, s in similarities(*features).items()}
+    return {g: s.mean(0).float() for g, s in similarities(*features).items()}
 
 
 def predicted(network: DeepAlign, context: Context, seeds: Sequence[int] = range(SKETCHES)) -> Element:
