@@ -106,6 +106,12 @@ class Prediction:
         element = descend(self.pair.problem, planted, self.rng, progress=self.progress)[0]
         return Candidate("weights", *self.pair.closest(element))
 
+    @property
+    def flips(self) -> bool:
+        """Whether more than half of the units may change their signs."""
+        symmetry = self.pair.symmetry
+        return 2 * sum(symmetry.sizes[g] for g in symmetry.turning) > sum(symmetry.sizes.values())
+
     def slack(self) -> float:
         """The share of the squared distance that one step of weight matching in each group removes."""
         problem = self.pair.problem

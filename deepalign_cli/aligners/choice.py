@@ -6,6 +6,8 @@ contradict the prediction. The two cases are told apart by the prediction's slac
 distance that one step of weight matching in every group would still remove. On every family of
 `benchmarks/alignment.py --choice` it is below .2 but on sine networks, where it is above .5. Where it is
 nothing, there is nothing to refine; and where one network is nearly a copy of the other, nothing to predict.
+Where most units may change their signs, as behind tanh, the signs tell weight matching more than the aligner,
+which has seen few such networks (docs/results.md), so that it decides there.
 Else, where the networks can dream, activations on dreams make more candidates, and outputs on dreams judge.
 """
 
@@ -36,7 +38,7 @@ class Candidate:
 
 @runtime_checkable
 class Candidates(Protocol):
-    """Makes a candidate by one of `names`; `slack` is the prediction's.
+    """Makes a candidate by one of `names`; `slack` is the prediction's, `flips` says that most units may flip.
 
     `planted` is what weight matching finds where one network is nearly a copy of the other, `before` the
     distance of the networks as they came. `dream` makes more names possible, if it can: it says what was
@@ -50,6 +52,9 @@ class Candidates(Protocol):
 
     @property
     def before(self) -> float: ...
+
+    @property
+    def flips(self) -> bool: ...
 
     def planted(self) -> Candidate | None: ...
 
@@ -127,6 +132,10 @@ def _without_data(candidates: Candidates) -> Choice:
 
 def _by_slack(candidates: Candidates, slack: float) -> Choice:
     """What to keep by what the weights say."""
+    if candidates.flips:
+        return Choice(
+            candidates.get("weights"), "units may change their signs, which weights tell best", [], slack
+        )
     removed = (
         f"a step of weight matching would remove {100 * slack:.0f} % of the squared distance that is left"
     )

@@ -22,9 +22,10 @@ class Made:
 
     def __init__(
         self, slack: float = 0.0, names: tuple[str, ...] = NAMES, distance: float = 1.0,
-        planted: bool = False, dreams: tuple[str, Judge | None] | None = None,
+        planted: bool = False, dreams: tuple[str, Judge | None] | None = None, flips: bool = False,
     ) -> None:  # fmt: skip
         self.asked: list[str] = []
+        self.flips = flips
         self._slack, self.names, self._distance, self._planted = slack, names, distance, planted
         self._dreams = dreams
 
@@ -59,6 +60,13 @@ def test_one_that_they_contradict_is_left_to_them_and_the_user_is_told() -> None
     assert "disagree" in choice.why
     assert len(choice.notes) == 1
     assert "60 %" in choice.notes[0]
+
+
+def test_where_units_may_flip_the_weights_decide() -> None:
+    made = Made(MOST_SLACK / 2, flips=True)
+    choice = choose(made)
+    assert (choice.kept.name, choice.notes, made.asked) == ("weights", [], ["weights"])
+    assert "signs" in choice.why
 
 
 def test_one_that_the_weights_would_not_change_is_not_refined() -> None:
