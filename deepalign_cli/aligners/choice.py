@@ -38,11 +38,12 @@ class Candidate:
 
 @runtime_checkable
 class Candidates(Protocol):
-    """Makes a candidate by one of `names`; `slack` is the prediction's, `flips` says that most units may flip.
+    """Makes a candidate by one of `names`; `slack` is the prediction's.
 
-    `planted` is what weight matching finds where one network is nearly a copy of the other, `before` the
-    distance of the networks as they came. `dream` makes more names possible, if it can: it says what was
-    dreamed, and gives a judge where dreams show which candidate is better.
+    `flips` says that most units may change their signs. `planted` is what weight matching finds where one
+    network is nearly a copy of the other, `before` the distance of the networks as they came. `dream`
+    makes more names possible, if it can: it says what was dreamed, and gives a judge where dreams show
+    which candidate is better.
     """
 
     @property
