@@ -1,4 +1,4 @@
-"""The mean of eight networks: aligned to one of them (a star), and then to one another.
+"""The mean of eight networks: aligned to one of them (a star), to their running mean, and to one another.
 
     deepalign zoo benchmarks/alignment.zoo.toml --data DATA --out ZOO
     python benchmarks/universe.py --zoo ZOO --data DATA [--only mlp-mnist-128x3]
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from deepalign_cli.aligners.alignment import Aligner
 from deepalign_cli.aligners.deepalign import learned_aligner
+from deepalign_cli.aligners.running_mean import Matching, onto_mean
 from deepalign_cli.aligners.universe import universal
 from deepalign_cli.aligners.weights import WeightMatching
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
-from deepalign_cli.symmetry.symmetry import Weights
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.train.known import symmetry_of
 from deepalign_cli.train.tasks import Examples, load_examples
 from deepalign_cli.train.zoo_files import Family, load_family
@@ -39,9 +40,14 @@ def accuracy(family: Family, examples: Examples, networks: Sequence[Weights]) ->
     return float((out.argmax(-1) == examples.test_y).float().mean())
 
 
+def matching(symmetry: Symmetry, aligner: Aligner) -> Matching:
+    """What the running mean asks of a method."""
+    return lambda a, b, _: aligner(symmetry, a, b, rng=torch.Generator().manual_seed(0)).element
+
+
 def rows(zoo: Path, data: Path, only: Sequence[str]) -> Iterator[list[str]]:
     """For each family and method the means over the stars, with their range."""
-    yield ["family", "one network", "as they are", "method", "star", "universe"]
+    yield ["family", "one network", "as they are", "method", "star", "mean", "universe"]
     for path in sorted(zoo.glob("*.safetensors")):
         if only and not any(path.stem.startswith(name) for name in only):
             continue
@@ -52,14 +58,15 @@ def rows(zoo: Path, data: Path, only: Sequence[str]) -> Iterator[list[str]]:
         alone = sum(accuracy(family, examples, [one]) for one in networks) / len(networks)
         naive = accuracy(family, examples, networks)
         for name, make in METHODS.items():
-            found: dict[str, list[float]] = {"star": [], "universe": []}
+            found: dict[str, list[float]] = {"star": [], "mean": [], "universe": []}
             for first in range(STARS):
                 rng, aligner = torch.Generator().manual_seed(0), make()
                 pivot, *others = (networks[first], *networks[:first], *networks[first + 1 :])
                 star = [symmetry.identity()]
                 star += [aligner(symmetry, pivot, one, rng=rng).element for one in others]
                 every = universal(symmetry, [pivot, *others], star, rng)[0]
-                for which, elements in (("star", star), ("universe", every)):
+                mean = onto_mean(symmetry, [pivot, *others], star, matching(symmetry, aligner))[0]
+                for which, elements in (("star", star), ("mean", mean), ("universe", every)):
                     moved = [symmetry.apply(g, w) for g, w in zip(elements, (pivot, *others), strict=True)]
                     found[which].append(accuracy(family, examples, moved))
             cells = [f"{sum(a) / STARS:.3f} ({min(a):.3f} to {max(a):.3f})" for a in found.values()]

@@ -31,6 +31,7 @@ class Onto(StrEnum):
     """What networks are moved onto."""
 
     FIRST = "first"
+    MEAN = "mean"
     UNIVERSE = "universe"
 
 

@@ -37,8 +37,8 @@ def universal(
     own = [canonical_scales(symmetry, weights) for weights in networks]
     views = [Acted(symmetry, scales, weights) for scales, weights in zip(own, networks, strict=True)]
     found = [own[0] @ g @ scales.inverse() for g, scales in zip(start, own, strict=True)]
-    total = _sum(symmetry, views, found)
-    objective = [_squares(total)]
+    total = summed(symmetry, views, found)
+    objective = [squares(total)]
     stage = progress.part(1.0, "aligning all at once", _ROUNDS * len(networks))
     for _ in range(_ROUNDS):
         for i, view in enumerate(views):
@@ -52,14 +52,14 @@ def universal(
                 name: w + symmetry.act(found[i], name, widened(view[name])) for name, w in others.items()
             }
             stage()
-        objective.append(_squares(total))
+        objective.append(squares(total))
         if objective[-1] - objective[-2] <= _RESOLUTION * objective[-1]:
             break
     first = found[0].inverse()
     return [own[0].inverse() @ first @ g @ scales for g, scales in zip(found, own, strict=True)], objective
 
 
-def _sum(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element]) -> dict[str, Tensor]:
+def summed(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element]) -> dict[str, Tensor]:
     """The sum of all networks under their elements, of what is trained and moves."""
     moving = [name for name, w in views[0].items() if is_trained(name, w) and symmetry.moves(name)]
     total: dict[str, Tensor] = {}
@@ -70,6 +70,6 @@ def _sum(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element])
     return total
 
 
-def _squares(total: Weights) -> float:
+def squares(total: Weights) -> float:
     """|sum_i g_i W_i|^2: twice the objective, and the networks' own energies, which no element changes."""
     return sum(float(w.double().square().sum()) for w in total.values())

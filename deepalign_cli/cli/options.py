@@ -222,6 +222,7 @@ class AlignmentOptions(SpecOptions):
         ALIGNING, metavar="FILE",
     )  # fmt: skip
     onto: Onto | None = option(
-        "What more than two networks are moved onto: the first (the default), or one another until nothing "
-        "moves, so that their order does not matter (universe).", ALIGNING,
+        "What more than two networks are moved onto: the first (the default); the mean of all others, in "
+        "turn and by the method itself (mean: MergeMany); or one another by weights, until nothing moves "
+        "(universe). With these two their order does not matter.", ALIGNING,
     )  # fmt: skip

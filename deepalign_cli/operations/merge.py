@@ -25,7 +25,7 @@ from deepalign_cli.operations.align import ALIGNING, facts_of, keep_alignment, n
 from deepalign_cli.operations.canonicalize import Canonical, notes_on_latents, reconstructions
 from deepalign_cli.operations.job import Job, Report, check_outputs
 from deepalign_cli.operations.mergeable import check_mergeable, notes_on_parts
-from deepalign_cli.operations.onto_universe import by_hashes
+from deepalign_cli.operations.onto_all import by_hashes
 from deepalign_cli.operations.provenance import Hashes, recipe_for
 from deepalign_cli.operations.repairs import Repaired, frozen_note, repaired
 from deepalign_cli.operations.session import Session
@@ -176,7 +176,7 @@ class Merge:
     def _combine(self) -> Combine:
         """What combines tensors; where the order of inputs is not to matter, in that of their hashes."""
         session, merging = self.session, self.merging
-        if session.settings.onto is not Onto.UNIVERSE or len(session.inputs) < 3:
+        if session.settings.onto is Onto.FIRST or len(session.inputs) < 3:
             return merging.of(session.fit.layout)
         order = by_hashes(session.inputs, base=merging.has_base)
         return in_order(merging.in_order(order).of(session.fit.layout), order)

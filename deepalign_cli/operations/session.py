@@ -20,7 +20,7 @@ from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
-from deepalign_cli.operations.onto_universe import aligned_at_once
+from deepalign_cli.operations.onto_all import aligned_at_once
 from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings, named_files
 from deepalign_cli.operations.settings import NAIVE, Settings
@@ -287,8 +287,8 @@ class Session:
         """The alignments by a method; `quick` where nobody asked for it, so that it may not take long."""
         options = {**self.settings.options, **({"path_steps": QUICK_STEPS} if quick else {})}
         settings = replace(self.settings, method=method, options=options)
-        if settings.onto is Onto.UNIVERSE:
-            self._check_universal(method)
+        if settings.onto is not Onto.FIRST:
+            self._check_joint(method)
         uses_data = METHODS.find(method).data is not DataUse.NONE
         dreaming = self._dreaming(settings)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
@@ -298,7 +298,7 @@ class Session:
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
         making = {name: value for name, value in values.items() if value is not None}
-        if settings.onto is Onto.UNIVERSE and method != NAIVE and len(self.moving) > 1:
+        if settings.onto is not Onto.FIRST and method != NAIVE and len(self.moving) > 1:
             found = aligned_at_once(symmetry, self.inputs, aligner, settings, making, progress)
             return [self._exactly(self.fit.of_whole(one, i, whole.spec), i) for i, one in enumerate(found, 1)]
         alignments = []
@@ -333,10 +333,12 @@ class Session:
             return alignments
         return [with_note(one, HANDED_OVER) for one in self._computed(ROTATIONS, progress, quick=True)]
 
-    def _check_universal(self, method: str) -> None:
+    def _check_joint(self, method: str) -> None:
         if METHODS.find(method).turns or self.fit.is_partial:
             what = f"-m {method}" if METHODS.find(method).turns else "--partial"
-            raise UsageError(f"--onto universe and {what} exclude each other.", "leave one of them out.")
+            raise UsageError(
+                f"--onto {self.settings.onto} and {what} exclude each other.", "leave one of them out."
+            )
 
     def _whole_for(self, method: str) -> Symmetry:
         return self.turned if METHODS.find(method).turns else self.whole

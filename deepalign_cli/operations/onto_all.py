@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deepalign_cli.aligners.alignment import Aligner, Alignment, distance
+from deepalign_cli.aligners.methods import Onto
+from deepalign_cli.aligners.running_mean import onto_mean
 from deepalign_cli.aligners.universe import universal
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 
 _STARTING = 0.6  # of the work
 
@@ -22,8 +25,9 @@ def aligned_at_once(
 ) -> list[Alignment]:  # fmt: skip
     """An alignment onto the first input for each of the others, by what all have in common.
 
-    They begin from a method's alignments onto the input of the smallest hash, and are visited in the order
-    of the hashes, so that the order in which they are given changes the first's frame and nothing else.
+    Networks move onto their running mean, or onto one another, as `onto` of the settings says. They begin
+    from a method's alignments onto the input of the smallest hash, and are visited in the order of the
+    hashes, so that the order in which they are given changes the first's frame and nothing else.
     """
     started = time.perf_counter()
     order = by_hashes(inputs)
@@ -33,10 +37,9 @@ def aligned_at_once(
         aligner(symmetry, pivot, one, rng=settings.rng(), progress=stage.part(1 / len(others)))
         for one in others
     ]
-    elements, objective = universal(
-        symmetry, [pivot, *others], [symmetry.identity(), *(one.element for one in starts)],
-        settings.rng(), progress,
-    )  # fmt: skip
+    begin = [symmetry.identity(), *(one.element for one in starts)]
+    joint = _onto_mean if settings.onto is Onto.MEAN else _onto_one_another
+    elements, objective = joint(symmetry, [pivot, *others], begin, aligner, settings, progress)
     onto_pivot = dict(zip(order, elements, strict=True))
     back, seconds = onto_pivot[0].inverse(), (time.perf_counter() - started) / len(others)
     alignments = []
@@ -51,6 +54,24 @@ def aligned_at_once(
             )
         )  # fmt: skip
     return alignments
+
+
+def _onto_one_another(
+    symmetry: Symmetry, networks: Sequence[Weights], begin: Sequence[Element], _: Aligner, settings: Settings,
+    progress: Progress,
+) -> tuple[list[Element], list[float]]:  # fmt: skip
+    return universal(symmetry, networks, begin, settings.rng(), progress)
+
+
+def _onto_mean(
+    symmetry: Symmetry, networks: Sequence[Weights], begin: Sequence[Element], aligner: Aligner,
+    settings: Settings, progress: Progress,
+) -> tuple[list[Element], list[float]]:  # fmt: skip
+    def match(reference: Weights, moving: Weights, stage: Progress) -> Element:
+        return aligner(symmetry, reference, moving, rng=settings.rng(), progress=stage).element
+
+    stage = progress.part(1.0, "aligning to the running mean")
+    return onto_mean(symmetry, networks, begin, match, stage)
 
 
 def by_hashes(inputs: Sequence[Checkpoint], *, base: bool = False) -> list[int]:

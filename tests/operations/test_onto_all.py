@@ -25,18 +25,21 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def merged(files: list[Path], out: Path) -> dict[str, Tensor]:
-    da.merge(files, method="weights", restarts=1, onto="universe", out=out)
+def merged(files: list[Path], out: Path, onto: str) -> dict[str, Tensor]:
+    da.merge(files, method="weights", restarts=1, onto=onto, out=out)
     return load_file(out)
 
 
-def test_the_order_of_the_inputs_changes_the_frame_alone(files: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("onto", ["universe", "mean"])
+def test_the_order_of_the_inputs_changes_the_frame_alone(
+    onto: str, files: list[Path], tmp_path: Path
+) -> None:
     first, second, third, fourth = files
-    one = merged([first, second, third, fourth], tmp_path / "one.safetensors")
-    same_first = merged([first, fourth, third, second], tmp_path / "two.safetensors")
+    one = merged([first, second, third, fourth], tmp_path / "one.safetensors", onto)
+    same_first = merged([first, fourth, third, second], tmp_path / "two.safetensors", onto)
     for name, w in one.items():
         assert torch.equal(same_first[name], w), name
-    merged([third, first, fourth, second], tmp_path / "three.safetensors")
+    merged([third, first, fourth, second], tmp_path / "three.safetensors", onto)
     assert da.verify(tmp_path / "one.safetensors", tmp_path / "three.safetensors").same
 
 
@@ -75,12 +78,19 @@ def _moved(name: str, value: object, order: tuple[int, ...]) -> object:
 
 def test_two_networks_are_a_pair_as_always(files: list[Path]) -> None:
     plain = da.merge(files[:2], method="weights", restarts=1)
-    universe = da.merge(files[:2], method="weights", restarts=1, onto="universe")
-    assert all(torch.equal(w, universe[name]) for name, w in plain.items())
+    for onto in ("universe", "mean"):
+        at_once = da.merge(files[:2], method="weights", restarts=1, onto=onto)
+        assert all(torch.equal(w, at_once[name]) for name, w in plain.items())
+
+
+def test_the_mean_is_asked_of_the_method_itself(files: list[Path]) -> None:
+    found = da.merge(files, method="deepalign", onto="mean").alignments
+    assert {one.details["rounds"] for one in found} <= {0, 1, 2, 3, 4}
+    assert list(found[0].objective) == sorted(found[0].objective)
 
 
 def test_what_it_does_not_go_with_is_refused(files: list[Path]) -> None:
-    with pytest.raises(UsageError, match="onto is 'mean'"):
-        da.merge(files, onto="mean")
+    with pytest.raises(UsageError, match="onto is 'median'"):
+        da.merge(files, onto="median")
     with pytest.raises(UsageError, match="--onto universe and -m rotations exclude each other"):
         da.merge(files, method="rotations", onto="universe")
