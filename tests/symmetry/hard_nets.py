@@ -334,6 +334,11 @@ SAID: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = {
         IMAGES,
         "'2' [8, 8, 3, 3] is assumed to be a convolution, not a transposed one",
     ),
+    "a convolution of each input channel": (
+        lambda: Seq(Conv(3, 3, 3, groups=3), nn.ReLU(), Conv(3, 8, 3), nn.ReLU(), Conv(8, 3, 3)),
+        IMAGES,
+        "'0' is assumed to read an input of one channel, not several one by one",
+    ),
     "an embedding added to the inputs": (
         lambda: Net(
             lambda s, x: line(x + s.class_emb(torch.arange(3)), s.fc1, s.fc2),

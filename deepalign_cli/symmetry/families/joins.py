@@ -35,7 +35,9 @@ def joined(chain: Sequence[Layer], norms: Sequence[Module]) -> list[str]:
     _refuse_other_readings(chain)
     if len(chain) < 2:
         return []
-    return [*_order(chain), *flattening(chain), *_skips(chain, norms), *_transposed(chain)]
+    return [
+        *_order(chain), *_single_channel(chain[0]), *flattening(chain), *_skips(chain, norms), *_transposed(chain),
+    ]  # fmt: skip
 
 
 def nothing_between(paths: Sequence[str]) -> str:
@@ -125,6 +127,13 @@ def _order(chain: Sequence[Layer]) -> list[str]:
         for a, b in pairwise(chain)
         if not _order_is_told(a, b)
     ]
+
+
+def _single_channel(first: Layer) -> list[str]:
+    """A convolution of each input channel on its own has the same shapes, and its units are labelled."""
+    if not first.is_conv or first.into != 1 or first.out == 1:
+        return []
+    return [f"'{first.module.path}' is assumed to read an input of one channel, not several one by one"]
 
 
 def _order_is_told(first: Layer, second: Layer) -> bool:
