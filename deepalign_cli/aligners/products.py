@@ -7,6 +7,7 @@ added up in float32, so that nothing is lost.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -18,6 +19,7 @@ from deepalign_cli.processor import multiplies_halves
 from deepalign_cli.symmetry.tensors import widened
 
 _BUFFER = 1 << 24  # entries
+_SETTING = threading.RLock()  # torch has one precision for all threads: they would keep each other's
 
 
 class Products:
@@ -64,13 +66,14 @@ def exact_in_bfloat16() -> Iterator[None]:
     if not multiplies_halves():
         yield
         return
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # somebody has set it by the other of torch's two ways
-        yield
-        return
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with _SETTING:
+        try:
+            before = torch.get_float32_matmul_precision()
+        except RuntimeError:  # somebody has set it by the other of torch's two ways
+            yield
+            return
+        torch.set_float32_matmul_precision("medium")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)

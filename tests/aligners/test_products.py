@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,4 +51,21 @@ def test_the_setting_is_as_it_was_afterwards() -> None:
     before = torch.get_float32_matmul_precision()
     with pytest.raises(KeyError), exact_in_bfloat16():
         raise KeyError
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_setting_is_as_it_was_after_two_threads_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "multiplies_halves", lambda: True)
+    before, leaves = torch.get_float32_matmul_precision(), threading.Event()
+
+    def second() -> None:
+        with exact_in_bfloat16():
+            leaves.wait(5)
+
+    thread = threading.Thread(target=second)
+    with exact_in_bfloat16():
+        thread.start()
+        thread.join(0.1)  # the other one would have taken this one's setting for the one before
+    leaves.set()
+    thread.join()
     assert torch.get_float32_matmul_precision() == before

@@ -35,9 +35,8 @@ def joined(chain: Sequence[Layer], norms: Sequence[Module]) -> list[str]:
     _refuse_other_readings(chain)
     if len(chain) < 2:
         return []
-    return [
-        *_order(chain), *_single_channel(chain[0]), *flattening(chain), *_skips(chain, norms), *_transposed(chain),
-    ]  # fmt: skip
+    ordered = [*_order(chain), *_single_channel(chain[0]), *flattening(chain)]
+    return [*ordered, *_skips(chain, norms), *_transposed(chain)]
 
 
 def nothing_between(paths: Sequence[str]) -> str:
