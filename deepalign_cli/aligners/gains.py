@@ -168,7 +168,7 @@ class Gains:
 
     def _tensors(self, group: str) -> tuple[str, ...]:
         names = dict.fromkeys(place.name for place in self.symmetry.occurrences[group])
-        return tuple(name for name in names if self._counted(name, self.reference[name]))
+        return tuple(name for name in names if self._counted(name, self.moving[name]))
 
 
 def update(problem: Gains, group: str, kept: Matrices, g: Element) -> Matrices | None:

@@ -83,6 +83,25 @@ def test_two_networks_are_a_pair_as_always(files: list[Path]) -> None:
         assert all(torch.equal(w, at_once[name]) for name, w in plain.items())
 
 
+@pytest.mark.parametrize("onto", ["universe", "mean"])
+def test_statistics_of_norms_go_with_their_units(onto: str) -> None:
+    """They have no part in the matching, but in the merge."""
+    first = _normed(0)
+    symmetry = da.align(first, first, method="none").symmetry
+    rng = torch.Generator().manual_seed(3)
+    moved = [symmetry.apply(symmetry.random(rng), first.state_dict()) for _ in range(2)]
+    merged = da.merge([first.state_dict(), *moved], method="weights", onto=onto, activation="relu")
+    for name, w in first.state_dict().items():
+        torch.testing.assert_close(merged[name], w, msg=name)
+
+
+def _normed(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 3)).double()
+    net(torch.randn(50, 6, dtype=torch.float64))
+    return net.eval()
+
+
 def test_the_mean_is_asked_of_the_method_itself(files: list[Path]) -> None:
     found = da.merge(files, method="deepalign", onto="mean").alignments
     assert {one.details["rounds"] for one in found} <= {0, 1, 2, 3, 4}
