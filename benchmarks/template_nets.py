@@ -257,7 +257,7 @@ def _t5() -> Net:
 def _vit_like(s: Size) -> dict[str, Any]:
     return {
         "hidden_size": s.hidden, "num_hidden_layers": s.layers, "num_attention_heads": s.heads,
-        "intermediate_size": s.ffn, "image_size": 3 * s.patch, "patch_size": s.patch, "num_channels": s.types,
+        "intermediate_size": s.ffn, "image_size": s.heads // 2 * s.patch, "patch_size": s.patch, "num_channels": s.types,
         "num_labels": s.labels,
     }  # fmt: skip
 
@@ -281,7 +281,7 @@ def _clip() -> Net:
         }  # fmt: skip
         vision = {
             "hidden_size": 2 * s.hidden, "num_hidden_layers": s.layers, "num_attention_heads": s.heads // 2,
-            "intermediate_size": s.ffn + 5, "image_size": 3 * s.patch, "patch_size": s.patch,
+            "intermediate_size": s.ffn + 5, "image_size": s.heads // 2 * s.patch, "patch_size": s.patch,
             "num_channels": s.types,
         }  # fmt: skip
         return {"text_config": text, "vision_config": vision, "projection_dim": s.hidden + 7}

@@ -94,6 +94,14 @@ def changed(folder: Path, out: Path, change: Callable[[State], Mapping[str, Tens
     return out
 
 
+@pytest.mark.parametrize(("name", "cls"), [("vit", "ViTModel"), ("deit", "DeiTModel"), ("clip", "CLIPModel")])
+def test_images_may_have_any_number_of_patches(name: str, cls: str, parent: Path) -> None:
+    spec = match(
+        open_checkpoint(bare(saved(name, cls, 0, parent)))
+    )  # 4, where templates were traced with 9, 16
+    assert spec is not None
+
+
 @pytest.mark.parametrize(("name", "cls"), ALL)
 @pytest.mark.parametrize("with_heads", [False, True], ids=["heads stay", "heads move"])
 def test_a_bare_file_is_aligned_and_computes_what_it_did(
