@@ -257,8 +257,8 @@ def _t5() -> Net:
 def _vit_like(s: Size) -> dict[str, Any]:
     return {
         "hidden_size": s.hidden, "num_hidden_layers": s.layers, "num_attention_heads": s.heads,
-        "intermediate_size": s.ffn, "image_size": s.heads // 2 * s.patch, "patch_size": s.patch, "num_channels": s.types,
-        "num_labels": s.labels,
+        "intermediate_size": s.ffn, "image_size": s.heads // 2 * s.patch, "patch_size": s.patch,
+        "num_channels": s.types, "num_labels": s.labels,
     }  # fmt: skip
 
 
