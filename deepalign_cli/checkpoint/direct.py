@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEAST = 64 * 2**20  # bytes of a file; below, the page cache does no harm
-_ALIGNMENT = 4096  # of places, sizes and memory; disks ask for 512 or 4096
+_ALIGNMENT = max(4096, mmap.PAGESIZE)  # of places, sizes, memory; disks ask for 4096, the cache for pages
 _BLOCK = 2**20  # bytes
 _MOST_OPEN = 64  # blocks that are gathered at one time; what falls into others goes through the page cache
 
@@ -59,7 +59,8 @@ class DirectWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._direct is not None:
-            os.close(self._direct)
+            file, self._direct = self._direct, None  # a number that is closed may be another file's soon
+            os.close(file)
         if kind is None:
             for block in self._open.values():
                 raise RuntimeError(f"the bytes after {block.start} were not all written")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -125,10 +126,21 @@ def test_a_file_system_that_refuses_is_written_as_others(
     assert (tmp_path / "x").read_bytes()[100:] == bytes(data()[100:].tolist())
 
 
+def test_a_writer_that_has_ended_keeps_no_descriptor(tmp_path: Path) -> None:
+    with opened(tmp_path / "x") as writer:
+        writer.write(data()[100:], 100)
+    assert writer._direct is None
+
+
+def test_blocks_and_the_page_cache_share_no_page() -> None:
+    assert direct._ALIGNMENT % mmap.PAGESIZE == 0
+
+
 def test_what_is_missing_is_noticed(tmp_path: Path) -> None:
     with opened(tmp_path / "x") as writer:
         writer.write(data()[100:], 100)
-    if writer._direct is None:
+        is_direct = writer._direct is not None
+    if not is_direct:
         pytest.skip("this file system has no direct writes")
     with pytest.raises(RuntimeError, match="not all written"), opened(tmp_path / "x") as writer:
         writer.write(data()[5000:6000], 5000)
