@@ -37,7 +37,7 @@ def _shipped(symmetry: Symmetry) -> Autoencoder:
     if near:
         read = ", ".join(f"{model.blueprint.activations} ({model.name})" for model in near)
         raise MismatchError(
-            f"this architecture's autoencoders need to know the activation: {read}.",
+            f"this architecture's autoencoders are for networks that are known to have {read}.",
             "say it with --activation; signs of convolutions (no max-pool) show in the code: --model.",
         )
     known = ", ".join(str(model.blueprint) for model in models[:-1])
