@@ -9,6 +9,35 @@ from torch import Tensor, nn
 
 DIM, VOCAB, HEADS, INNER = 8, 11, 2, 4
 
+# The spec of PreNorm, whose stream and heads turn.
+PRENORM = """
+[kinds]
+"attn.qk" = "orthogonal"
+"attn.vo" = "orthogonal"
+stream = "orthogonal"
+[gains]
+"block.n1.weight" = ["block.attn.q.weight", "block.attn.k.weight", "block.attn.v.weight"]
+"block.n2.weight" = ["block.up.weight"]
+"norm.weight" = ["head.weight"]
+[axes]
+"embed.weight" = "11 stream"
+"block.attn.q.weight" = "attn.heads*attn.qk stream"
+"block.attn.q.bias" = "attn.heads*attn.qk"
+"block.attn.k.weight" = "attn.heads*attn.qk stream"
+"block.attn.k.bias" = "attn.heads*attn.qk"
+"block.attn.v.weight" = "attn.heads*attn.vo stream"
+"block.attn.v.bias" = "attn.heads*attn.vo"
+"block.attn.o.weight" = "stream attn.heads*attn.vo"
+"block.attn.o.bias" = "stream"
+"block.up.weight" = "hidden stream"
+"block.up.bias" = "hidden"
+"block.down.weight" = "stream hidden"
+"block.down.bias" = "stream"
+"head.weight" = "11 stream"
+[sizes]
+"attn.heads" = 2
+"""
+
 
 class Rms(nn.Module):
     """RMSNorm, written out."""

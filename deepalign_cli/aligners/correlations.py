@@ -7,7 +7,7 @@ kept, so that memory is O(sum n^2) whatever the number of examples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,18 +130,18 @@ def correlations(
         for side in sides:
             side.found.clear()
             side.run(run, x)
-        _add(moments, sides[0].found, sides[1].found)
+        add_rows(moments, sides[0].found, sides[1].found)
         progress(len(x))
     if not samples:
         raise DataError("there are no inputs to run the networks on.", "see that the data set is not empty.")
     return summed(symmetry, moments, samples)
 
 
-def _add(
-    moments: dict[Occurrence, PairMoments], a: Mapping[Occurrence, list[Tensor]],
-    b: Mapping[Occurrence, list[Tensor]],
+def add_rows(
+    moments: dict[Occurrence, PairMoments], a: Mapping[Occurrence, Sequence[Tensor]],
+    b: Mapping[Occurrence, Sequence[Tensor]],
 ) -> None:  # fmt: skip
-    """Add what both networks read of one batch; where they did not read the same samples, nothing."""
+    """Add what is known of both networks' units on one batch; where samples are not the same, nothing."""
     for place, rows in a.items():
         for own, other in zip(rows, b.get(place, ()), strict=False):
             if own.shape == other.shape:

@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deepalign_cli.aligners.correlations import Correlations, PairMoments, summed
+from deepalign_cli.aligners.correlations import Correlations, PairMoments, add_rows, summed
 from deepalign_cli.aligners.prior import deviation
 from deepalign_cli.aligners.steps import Matrices
 from deepalign_cli.models.calls import Call, Calls, NormCall
@@ -89,11 +89,7 @@ def effects(symmetry: Symmetry, run: Run, a: Weights, b: Weights, batches: Batch
         with torch.no_grad():
             like = run(a, x[:2])
         directions = _directions(x[:2], like, len(x), rng)
-        own, other = (side.effects(run, x, directions) for side in sides)
-        for place, rows in own.items():
-            for one, two in zip(rows, other.get(place, ()), strict=False):
-                if one.shape == two.shape:
-                    moments.setdefault(place, PairMoments(len(one))).add(one, two)
+        add_rows(moments, *(side.effects(run, x, directions) for side in sides))
     return summed(symmetry, moments, samples)
 
 

@@ -107,7 +107,6 @@ def compared(own: Sketched, other: Sketched) -> Similarity:
     """
     sizes, count = own.graph.symmetry.sizes, min(own.count, other.count)
     blocks = list(zip(own.blocks, other.blocks, strict=False))
-    keeps = sum(n * n for n in sizes.values()) <= _MOST_KEPT
 
     def product(group: str) -> Float[Tensor, "n n"]:
         """The product a b^T, in float32 at least."""
@@ -116,7 +115,7 @@ def compared(own: Sketched, other: Sketched) -> Similarity:
             first += other
         return first.div_(count).cpu()
 
-    return Lazy(sizes if blocks else (), product, keeps=keeps)
+    return Lazy(sizes if blocks else (), product, keeps=_are_kept(own.graph))
 
 
 def with_responses(own: Sketched, other: Sketched, similarity: Similarity) -> Similarity:
@@ -137,8 +136,12 @@ def with_responses(own: Sketched, other: Sketched, similarity: Similarity) -> Si
         made: Tensor = spread(total) * alone.std(correction=0)
         return made
 
-    sizes = own.graph.symmetry.sizes
-    return Lazy(similarity, product, keeps=sum(n * n for n in sizes.values()) <= _MOST_KEPT)
+    return Lazy(similarity, product, keeps=_are_kept(own.graph))
+
+
+def _are_kept(graph: Graph) -> bool:
+    """Whether the similarities of all groups together are kept once they are made."""
+    return sum(n * n for n in graph.symmetry.sizes.values()) <= _MOST_KEPT
 
 
 def _product(a: Float[Tensor, "n columns"], b: Float[Tensor, "n columns"]) -> Float[Tensor, "n n"]:

@@ -37,9 +37,11 @@ def aligned_at_once(
         aligner(symmetry, pivot, one, rng=settings.rng(), progress=stage.part(1 / len(others)))
         for one in others
     ]
-    begin = [symmetry.identity(), *(one.element for one in starts)]
-    joint = _onto_mean if settings.onto is Onto.MEAN else _onto_one_another
-    elements, objective = joint(symmetry, [pivot, *others], begin, aligner, settings, progress)
+    networks, begin = [pivot, *others], [symmetry.identity(), *(one.element for one in starts)]
+    if settings.onto is Onto.MEAN:
+        elements, objective = _onto_mean(symmetry, networks, begin, aligner, settings, progress)
+    else:
+        elements, objective = universal(symmetry, networks, begin, settings.rng(), progress)
     onto_pivot = dict(zip(order, elements, strict=True))
     back, seconds = onto_pivot[0].inverse(), (time.perf_counter() - started) / len(others)
     alignments = []
@@ -54,13 +56,6 @@ def aligned_at_once(
             )
         )  # fmt: skip
     return alignments
-
-
-def _onto_one_another(
-    symmetry: Symmetry, networks: Sequence[Weights], begin: Sequence[Element], _: Aligner, settings: Settings,
-    progress: Progress,
-) -> tuple[list[Element], list[float]]:  # fmt: skip
-    return universal(symmetry, networks, begin, settings.rng(), progress)
 
 
 def _onto_mean(

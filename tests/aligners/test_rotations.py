@@ -25,7 +25,7 @@ from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.turns import Turn
 from tests.aligners.turning_pairs import SYMMETRY, drawn, turned_pair
 from tests.symmetry.builders import seeded
-from tests.turning_nets import PreNorm, Rms, shaken_, tokens
+from tests.turning_nets import PRENORM, PreNorm, Rms, shaken_, tokens
 
 Turns = Mapping[str, Turn]
 
@@ -125,36 +125,6 @@ def test_progress_goes_up_and_not_beyond_the_end() -> None:
     RotationMatching()(SYMMETRY, a, b, rng=seeded(0), progress=Progress(lambda share, _: told.append(share)))
     assert told == sorted(told)
     assert 0 < told[-1] <= 1
-
-
-# PreNorm of tests/turning_nets.py, of which streams and heads turn.
-PRENORM = """
-[kinds]
-"attn.qk" = "orthogonal"
-"attn.vo" = "orthogonal"
-stream = "orthogonal"
-[gains]
-"block.n1.weight" = ["block.attn.q.weight", "block.attn.k.weight", "block.attn.v.weight"]
-"block.n2.weight" = ["block.up.weight"]
-"norm.weight" = ["head.weight"]
-[axes]
-"embed.weight" = "11 stream"
-"block.attn.q.weight" = "attn.heads*attn.qk stream"
-"block.attn.q.bias" = "attn.heads*attn.qk"
-"block.attn.k.weight" = "attn.heads*attn.qk stream"
-"block.attn.k.bias" = "attn.heads*attn.qk"
-"block.attn.v.weight" = "attn.heads*attn.vo stream"
-"block.attn.v.bias" = "attn.heads*attn.vo"
-"block.attn.o.weight" = "stream attn.heads*attn.vo"
-"block.attn.o.bias" = "stream"
-"block.up.weight" = "hidden stream"
-"block.up.bias" = "hidden"
-"block.down.weight" = "stream hidden"
-"block.down.bias" = "stream"
-"head.weight" = "11 stream"
-[sizes]
-"attn.heads" = 2
-"""
 
 
 def test_on_data_streams_start_in_three_ways_and_the_nearest_midpoint_is_kept(

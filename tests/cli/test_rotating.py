@@ -19,7 +19,7 @@ from tests.cli.subjects import by_method
 from tests.operations.making import deepalign, metadata, save, tensors
 from tests.symmetry.builders import seeded, shapes_of
 from tests.tracing.quick import Quick
-from tests.turning_nets import VOCAB, PreNorm, Rms, shaken_, tokens
+from tests.turning_nets import PRENORM, VOCAB, PreNorm, Rms, shaken_, tokens
 
 FACTORY = """
 from tests.turning_nets import PreNorm, Rms, tokens
@@ -27,33 +27,6 @@ from tests.turning_nets import PreNorm, Rms, tokens
 
 def make():
     return PreNorm(Rms), (tokens(),)
-"""
-SPEC = """
-[kinds]
-"attn.qk" = "orthogonal"
-"attn.vo" = "orthogonal"
-stream = "orthogonal"
-[gains]
-"block.n1.weight" = ["block.attn.q.weight", "block.attn.k.weight", "block.attn.v.weight"]
-"block.n2.weight" = ["block.up.weight"]
-"norm.weight" = ["head.weight"]
-[axes]
-"embed.weight" = "11 stream"
-"block.attn.q.weight" = "attn.heads*attn.qk stream"
-"block.attn.q.bias" = "attn.heads*attn.qk"
-"block.attn.k.weight" = "attn.heads*attn.qk stream"
-"block.attn.k.bias" = "attn.heads*attn.qk"
-"block.attn.v.weight" = "attn.heads*attn.vo stream"
-"block.attn.v.bias" = "attn.heads*attn.vo"
-"block.attn.o.weight" = "stream attn.heads*attn.vo"
-"block.attn.o.bias" = "stream"
-"block.up.weight" = "hidden stream"
-"block.up.bias" = "hidden"
-"block.down.weight" = "stream hidden"
-"block.down.bias" = "stream"
-"head.weight" = "11 stream"
-[sizes]
-"attn.heads" = 2
 """
 ROTATIONS = ("-m", "rotations", "--no-dream")
 
@@ -83,12 +56,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`a`, `b` and `c`, of which `b` is `a` turned, with gains of its own; a spec, a factory, and data."""
     monkeypatch.chdir(tmp_path)
     a, c = (dict(network(seed).state_dict()) for seed in (0, 2))
-    symmetry = Symmetry(parse_spec(SPEC), shapes_of(a))
+    symmetry = Symmetry(parse_spec(PRENORM), shapes_of(a))
     gains = {name: c[name] for name in symmetry.spec.gains}
     g = symmetry.without_gains(gains).inverse() @ symmetry.random(seeded(1)) @ symmetry.without_gains(a)
     for name, w in {"a": a, "b": symmetry.apply(g, a), "c": c}.items():
         save(w, Path(f"{name}.safetensors"))
-    Path("spec.toml").write_text(SPEC)
+    Path("spec.toml").write_text(PRENORM)
     Path("net.py").write_text(FACTORY)
     arrays = {f"{s}_inputs": tokens(i, 12).numpy() for i, s in enumerate(("train", "test"))}
     arrays |= {f"{s}_labels": np.roll(arrays[f"{s}_inputs"], 1, 1) % VOCAB for s in ("train", "test")}
@@ -110,7 +83,7 @@ def test_a_turned_network_is_carried_back_and_its_file_says_how(folder: Path) ->
     assert all(
         torch.allclose(w, file("a")[name], atol=1e-4) for name, w in tensors(Path("out.safetensors")).items()
     )
-    assert parse_spec(metadata(Path("out.safetensors"))["deepalign.spec"]) == parse_spec(SPEC)
+    assert parse_spec(metadata(Path("out.safetensors"))["deepalign.spec"]) == parse_spec(PRENORM)
     again = deepalign(
         "align", "a.safetensors", "b.safetensors", "--alignment", "kept", "-o", "again.safetensors"
     )
@@ -225,7 +198,7 @@ def test_what_may_turn_is_asked_of_the_network(folder: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["gains", "kinds"])
 def test_a_wrong_spec_is_found_on_the_network(folder: Path, wrong: str) -> None:
-    text = SPEC.replace(', "block.attn.v.weight"]', "]") if wrong == "gains" else SPEC
+    text = PRENORM.replace(', "block.attn.v.weight"]', "]") if wrong == "gains" else PRENORM
     text = text.replace('"block.up.bias" = "hidden"\n', "") if wrong == "kinds" else text
     Path("wrong.toml").write_text(text)
     how = ["--model", "net.py:make", "--spec", "wrong.toml", *ROTATIONS, "-o", "out.safetensors"]
@@ -237,7 +210,7 @@ def test_a_wrong_spec_is_found_on_the_network(folder: Path, wrong: str) -> None:
 
 @pytest.mark.slow
 def test_a_files_word_on_what_turns_is_not_taken_though_the_network_was_traced(folder: Path) -> None:
-    wrong = SPEC.replace(', "block.attn.v.weight"]', "]")
+    wrong = PRENORM.replace(', "block.attn.v.weight"]', "]")
     save_file(file("a"), "a.safetensors", {"deepalign.spec": wrong})
     how = ["--model", "net.py:make", "--data", "data.npz", "--points", 3, "--path-steps", 0]
     done = deepalign("barrier", "a.safetensors", "c.safetensors", *how, "-m", "weights", "-m", "rotations")
@@ -246,7 +219,7 @@ def test_a_files_word_on_what_turns_is_not_taken_though_the_network_was_traced(f
 
 
 def test_scales_are_moved_besides_where_they_are_asked_for(folder: Path) -> None:
-    text = SPEC.replace('"hidden stream"', '"+hidden stream"').replace('"hidden"', '"+hidden"')
+    text = PRENORM.replace('"hidden stream"', '"+hidden stream"').replace('"hidden"', '"+hidden"')
     Path("spec.toml").write_text(text.replace('"stream hidden"', '"stream -hidden"'))
     how = [*ROTATIONS, "--spec", "spec.toml", "--activation", "relu", "-o", "out.safetensors"]
     done = deepalign("align", "a.safetensors", "c.safetensors", *how)
@@ -270,7 +243,7 @@ def test_bad_inputs_are_one_sentence(folder: Path) -> None:
     assert "nothing says what may turn in 'a.safetensors'" in nothing.err
     assert "--model" in nothing.err
     odd = Path("odd.toml")
-    odd.write_text(SPEC.replace('stream = "orthogonal"', 'stream = "skew"'))
+    odd.write_text(PRENORM.replace('stream = "orthogonal"', 'stream = "skew"'))
     kind = deepalign("align", a, b, *ROTATIONS, "--spec", odd, *out)
     assert "the kind of 'stream'" in kind.err
     assert not Path("out.safetensors").exists()
@@ -339,7 +312,7 @@ def test_several_networks_are_turned_into_one_folder_and_a_plane_is_drawn(folder
 
 def test_in_python(folder: Path) -> None:
     a, b = network(0), network(2)
-    spec = parse_spec(SPEC)
+    spec = parse_spec(PRENORM)
     alignment = da.align(a, b, method="rotations", model=(a, tokens()), spec=spec, no_dream=True)
     moved = dict(alignment.apply(b.state_dict()))
     assert alignment.element.turn.keys() == {"attn.qk", "attn.vo", "stream"}
