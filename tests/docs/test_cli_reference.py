@@ -137,6 +137,8 @@ def test_every_json_key_is_documented(
         "modules",
         "own",
         "vocabulary",
+        "autoencoder",  # these two of --combine latent
+        "reconstruction",
     } | prediction
     assert keys <= documented("JSON") | documented(words[0])
     assert documented(words[0]) - optional <= keys
