@@ -19,8 +19,7 @@ from deepalign_cli.operations.output_folder import (
     check_files,
     check_folder,
     check_weights,
-    copy_file,
-    remove_other_tokenizer,
+    write_beside,
 )
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
@@ -79,9 +78,7 @@ def write_aligned_folder(job: Job, session: Session, started: float, progress: P
         alignments = session.alignments(progress=finding)
         (report,) = write_aligned(job, session, alignments, [output], hashes, started, progress)
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
-        for name, source in beside.items():
-            copy_file(source, output.place / name, force=force)
-        remove_other_tokenizer(output.place, beside)
+        write_beside(output.place, beside, force=force)
     return replace(
         report, output=job.output, notes=(*report.notes, *left_out), files=(*output.files, *beside)
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.checkpoint.companions import companions, name_dtype
+from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.errors import MissingExtra
 from deepalign_cli.malloc import set_blocks
@@ -22,8 +22,7 @@ from deepalign_cli.operations.output_folder import (
     check_files,
     check_folder,
     check_weights,
-    copy_file,
-    remove_other_tokenizer,
+    write_beside,
 )
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
@@ -85,7 +84,7 @@ def write_folder(
         report = write_merge(job, merge, output, hashes, started, progress)
         place, force = output.place, job.settings.force or len(shards) > 1  # what an earlier run has left
         pictures, unable = _drawn(cost, place, force=force)
-        _write_beside(place, beside, joined.files, job.dtype, force=force)
+        write_beside(place, beside, joined.files, dtype=job.dtype, force=force)
         own_code = (_OWN_CODE,) if "auto_map" in session.reference.config else ()
         notes = (*(cost.notes if cost else ()), *report.notes, *left_out, *own_code, *unable)
         files = (*output.files, *sorted([*beside, *joined.files]), *pictures, CARD)
@@ -101,19 +100,6 @@ def _cost(merge: Merge, progress: Progress) -> Cost | None:
     if testbed is None or testbed.loss is None:
         return None
     return cost_of(merge, testbed, progress.part(_MEASURING, "measuring"))
-
-
-def _write_beside(
-    place: Path, beside: Mapping[str, Path], made: Mapping[str, bytes], dtype: str | None, *, force: bool
-) -> None:
-    """Copy the files that belong to the weights, and write those that are made anew."""
-    for name, source in beside.items():
-        copy_file(source, place / name, force=force)
-    for name, data in made.items():
-        write_bytes(place / name, data, force=force)
-    remove_other_tokenizer(place, {*beside, *made})
-    if dtype is not None and "config.json" in (*beside, *made):
-        name_dtype(place / "config.json", dtype)
 
 
 def _drawn(cost: Cost | None, place: Path, *, force: bool) -> tuple[list[str], list[str]]:

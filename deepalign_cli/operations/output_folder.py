@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from deepalign_cli.checkpoint import check_output
-from deepalign_cli.checkpoint.atomic import atomic_file, write_all
-from deepalign_cli.checkpoint.companions import is_tokenizer
+from deepalign_cli.checkpoint.atomic import atomic_file, write_all, write_bytes
+from deepalign_cli.checkpoint.companions import is_tokenizer, name_dtype
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference
 from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard, is_shard
@@ -96,11 +97,24 @@ def other_tokenizer(folder: Path, names: Collection[str]) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if is_tokenizer(path.name) and path.name not in names]
 
 
-def remove_other_tokenizer(folder: Path, names: Collection[str]) -> None:
-    """Remove these files. Raises OutputError where that is not allowed."""
-    with reported(folder):
-        for path in other_tokenizer(folder, names):
+def write_beside(
+    place: Path, beside: Mapping[str, Path], made: Mapping[str, bytes] = MappingProxyType({}), *,
+    dtype: str | None = None, force: bool,
+) -> None:  # fmt: skip
+    """Copy the files that belong to the weights, and write those that are made anew.
+
+    Files of another tokenizer are removed, and a config.json names the type `dtype`. Raises OutputError where
+    that is not allowed.
+    """
+    for name, source in beside.items():
+        copy_file(source, place / name, force=force)
+    for name, data in made.items():
+        write_bytes(place / name, data, force=force)
+    with reported(place):
+        for path in other_tokenizer(place, {*beside, *made}):
             path.unlink()
+    if dtype is not None and "config.json" in (*beside, *made):
+        name_dtype(place / "config.json", dtype)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
-from deepalign_cli.checkpoint.companions import companions, name_dtype
+from deepalign_cli.checkpoint.companions import companions
 from deepalign_cli.checkpoint.sharding import WEIGHTS
 from deepalign_cli.malloc import set_blocks
 from deepalign_cli.operations.align import ALIGNING
@@ -23,8 +23,7 @@ from deepalign_cli.operations.output_folder import (
     check_files,
     check_folder,
     check_weights,
-    copy_file,
-    remove_other_tokenizer,
+    write_beside,
 )
 from deepalign_cli.operations.provenance import Hashes
 from deepalign_cli.operations.session import Session
@@ -77,11 +76,7 @@ def write_transported(
             _ = transport.tensors  # which are written from there
         report = write_transport(job, transport, output, hashes, started, progress)
         force = job.settings.force or len(shards) > 1  # what an earlier run has left
-        for name, source in beside.items():
-            copy_file(source, output.place / name, force=force)
-        remove_other_tokenizer(output.place, beside)
-        if job.dtype is not None and "config.json" in beside:
-            name_dtype(output.place / "config.json", job.dtype)
+        write_beside(output.place, beside, dtype=job.dtype, force=force)
         notes = tuple(dict.fromkeys([*(cost.notes if cost else ()), *report.notes, *left_out]))
         report = replace(report, notes=notes, files=(*output.files, *beside, CARD))
         facts = facts_for(title, options, report, cost, session.reference, (*job.inputs, *job.reads))
