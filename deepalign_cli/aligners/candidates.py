@@ -5,30 +5,36 @@ Elements are between networks in canonical scales; `Prediction.get` carries them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deepalign_cli.aligners.activations import alone, as_prior, matched, with_similarity
 from deepalign_cli.aligners.alignment import distance
-from deepalign_cli.aligners.choice import Candidate, Judge
+from deepalign_cli.aligners.choice import Candidate, OnDreams, choose
 from deepalign_cli.aligners.correlations import Correlations
 from deepalign_cli.aligners.effects import with_effects
-from deepalign_cli.aligners.evidence import Dreaming, Evidence
+from deepalign_cli.aligners.evidence import Dreaming, Evidence, TrainingLoss
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.prior import descend_with_prior, with_signs
 from deepalign_cli.aligners.refinements import REFINEMENTS, STEPS
 from deepalign_cli.aligners.sketched import Similarity
 from deepalign_cli.aligners.starts import planted_element
+from deepalign_cli.aligners.straight_through import quick_steps, trained_match
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
+from deepalign_cli.errors import DataError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.stacked import stacked
 from deepalign_cli.parameters import load
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.tensor_names import is_statistic
 
 
 class Prediction:
@@ -88,15 +94,37 @@ class Prediction:
         made = load(REFINEMENTS[name].loads)(self)
         return made if isinstance(made, Candidate) else Candidate(name, *self.pair.closest(made))
 
-    def dream(self) -> tuple[str, Judge | None] | None:
-        """Dream evidence, where there is none: what of, and what judges by it if that can be trusted."""
+    def dream(self) -> OnDreams | None:
+        """Dream evidence, where there is none."""
         dreamt = self._dreaming(self.progress) if self._dreaming else None
         if dreamt is None:
             return None
         self.evidence, self._acts, pair = dreamt.evidence, dreamt.acts, self.pair
         shown = dreamt.shows
         judge = self.evidence.judge(pair.symmetry, pair.reference, pair.moving) if shown else None
-        return dreamt.says, judge
+        return OnDreams(dreamt.says, judge, dreamt.trains)
+
+    def trained(self, start: Candidate) -> Candidate | None:
+        """The same, trained on the loss half-way, where a few seconds are enough and it is better for it.
+
+        With BatchNorm, of which matching on activations leaves little to train away, it takes too long.
+        """
+        loss = self.evidence.loss if self.evidence else None
+        if loss is None or any(map(is_statistic, self.pair.reference)):
+            return None
+        steps = quick_steps(self.pair, loss)
+        return self.trained_for(start, loss, steps) if steps else None
+
+    def trained_for(self, start: Candidate, loss: TrainingLoss, steps: int) -> Candidate | None:
+        """The same, trained for so many steps; None where it is not better for it."""
+        pair, progress = self.pair, self.progress.part(1.0, "training straight through", steps)
+        similarity = dict(refined_similarity(self))
+        found = trained_match(pair, similarity, start.element, loss, steps, self.rng, progress)
+        if not found.after < found.before:
+            return None
+        after = distance(pair.symmetry, pair.reference, pair.moving, found.element)
+        told = f"training took the loss half-way from {found.before:.4g} to {found.after:.4g}"
+        return Candidate("ste", found.element, after, f"{told}, on examples that were held back")
 
     def planted(self) -> Candidate | None:
         """Weight matching from the element that makes one network nearly the other, if there is one."""
@@ -126,26 +154,51 @@ def as_predicted(prediction: Prediction) -> Element:
 
 
 def with_neighbours(prediction: Prediction) -> Element:
-    """Refined by the network's own refiner, or by a descent in which the prediction is a prior.
-
-    The refiner compares weights as they are, so that it is of no use where signs are free.
-    """
-    symmetry, network = prediction.pair.symmetry, prediction.network
-    if network.refiner is None or symmetry.turning:
+    """Refined by the network's own refiner, or by a descent in which the prediction is a prior."""
+    if not _can_refine(prediction):
         return descend_with_prior(
             prediction.pair.problem, prediction.similarity, prediction.start, prediction.order
         )
+    perm = {group: assign(logits) for group, logits in refined_similarity(prediction)}
+    return Element(perm) if perm else prediction.start  # where nothing moves
+
+
+def _can_refine(prediction: Prediction) -> bool:
+    """The refiner compares weights as they are, so that it is of no use where signs are free."""
+    return prediction.network.refiner is not None and not prediction.pair.symmetry.turning
+
+
+def refined_similarity(prediction: Prediction) -> Iterator[tuple[str, Float[Tensor, "_ _"]]]:
+    """How alike units are, group by group, as far as it is known: the refiner's logits where it is of use."""
+    symmetry, similarity = prediction.pair.symmetry, prediction.similarity
+    if not _can_refine(prediction):
+        yield from similarity.items()
+        return
     graph = Graph(symmetry)
-    if not graph.edges:  # nothing moves
-        return prediction.start
+    if not graph.edges:
+        return
     a, b = (stacked(graph, view) for view in prediction.pair.views)
-    similarity, perm = prediction.similarity, {}
     stage = prediction.progress.part(1.0, "refining the prediction", len(symmetry.sizes))
     with torch.no_grad():
-        for group, logits in network.refine(graph, a, b, similarity):
-            perm[group] = assign(logits)
+        for group, logits in prediction.network.refine(graph, a, b, similarity):
+            yield group, logits
             stage()
-    return Element(perm)
+
+
+def straight_through(prediction: Prediction) -> Candidate:
+    """What `auto` would keep without training, trained for as long as it was asked for.
+
+    Raises:
+        DataError: no loss is known to train on.
+    """
+    pair, evidence = prediction.pair, prediction.evidence
+    assert evidence is not None
+    judge = evidence.judge(pair.symmetry, pair.reference, pair.moving)
+    if evidence.loss is None or judge is None:
+        raise DataError("--refine ste trains on a loss, and the data have no labels.", "give --loss.")
+    start = choose(prediction, judge, trains=False).kept
+    trained = prediction.trained_for(start, evidence.loss, prediction.steps)
+    return trained or replace(start, name="ste", told="training did not lower the loss half-way")
 
 
 def with_weights(prediction: Prediction) -> Candidate:

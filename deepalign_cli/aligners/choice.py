@@ -9,6 +9,7 @@ nothing, there is nothing to refine; and where one network is nearly a copy of t
 Where most units may change their signs, as behind tanh, the signs tell weight matching more than the aligner,
 which has seen few such networks (docs/results.md), so that it decides there.
 Else, where the networks can dream, activations on dreams make more candidates, and outputs on dreams judge.
+What is kept is trained on the loss half-way, on data or on dreams of classes, where that takes no long time.
 """
 
 from __future__ import annotations
@@ -36,14 +37,23 @@ class Candidate:
     told: str = ""
 
 
+@dataclass(frozen=True)
+class OnDreams:
+    """What was dreamed, as it `says`, what judges by it where that can be trusted, and whether it trains."""
+
+    says: str
+    judge: Judge | None = None
+    trains: bool = False
+
+
 @runtime_checkable
 class Candidates(Protocol):
     """Makes a candidate by one of `names`; `slack` is the prediction's.
 
     `flips` says that most units may change their signs. `planted` is what weight matching finds where one
     network is nearly a copy of the other, `before` the distance of the networks as they came. `dream`
-    makes more names possible, if it can: it says what was dreamed, and gives a judge where dreams show
-    which candidate is better.
+    makes more names possible, if it can. `trained` is a candidate that has been trained, where that takes no
+    long time and has made it better.
     """
 
     @property
@@ -59,7 +69,9 @@ class Candidates(Protocol):
 
     def planted(self) -> Candidate | None: ...
 
-    def dream(self) -> tuple[str, Judge | None] | None: ...
+    def dream(self) -> OnDreams | None: ...
+
+    def trained(self, start: Candidate) -> Candidate | None: ...
 
     def slack(self) -> float: ...
 
@@ -74,16 +86,14 @@ class Choice:
     slack: float | None = None
 
 
-def choose(candidates: Candidates, judge: Judge | None = None) -> Choice:
+def choose(candidates: Candidates, judge: Judge | None = None, *, trains: bool = True) -> Choice:
     """Which candidate to keep. With a judge, the best by data; a loss that is not a number is the worst.
 
-    With data but no loss to judge by, the one in which activations, prediction and weights all count.
+    With data but no loss to judge by, the one in which activations, prediction and weights all count. What
+    is kept may be trained unless `trains` is false.
     """
     if judge is not None:
-        made = [candidates.get(name) for name in candidates.names]
-        losses = [finite_loss(judge(candidate.element)) for candidate in made]
-        best = min(range(len(made)), key=losses.__getitem__)
-        return Choice(made[best], f"the lowest loss half-way on the examples looked at, {losses[best]:.4g}")
+        return _by_data(candidates, judge, trains=trains)
     if "dual" in candidates.names:
         return Choice(candidates.get("dual"), "activations and weights on the data, beside the prediction")
     choice = _without_data(candidates)
@@ -106,6 +116,17 @@ def notes_on(candidate: Candidate, before: float) -> list[str]:
     ]
 
 
+def _by_data(candidates: Candidates, judge: Judge, *, trains: bool) -> Choice:
+    made = [candidates.get(name) for name in candidates.names]
+    losses = [finite_loss(judge(candidate.element)) for candidate in made]
+    least = min(losses)
+    best = made[losses.index(least)]
+    trained = candidates.trained(best) if trains else None
+    if trained is not None and (after := finite_loss(judge(trained.element))) < least:
+        best, least = trained, after
+    return Choice(best, f"the lowest loss half-way on the examples looked at, {least:.4g}")
+
+
 def _without_data(candidates: Candidates) -> Choice:
     planted = candidates.planted()
     if planted is not None:
@@ -118,8 +139,12 @@ def _without_data(candidates: Candidates) -> Choice:
     dreamt = candidates.dream()
     if dreamt is None:
         return _by_slack(candidates, slack)
-    says, judge = dreamt
-    note = f"inputs were dreamed: {says} (--no-dream aligns by weights alone)"
+    note, judge = f"inputs were dreamed: {dreamt.says} (--no-dream aligns by weights alone)", dreamt.judge
+    if dreamt.trains:
+        usual = _by_slack(candidates, slack)
+        trained = candidates.trained(usual.kept)
+        usual = replace(usual, kept=trained, why=trained.told, notes=[]) if trained else usual
+        return replace(usual, notes=[*usual.notes, note])
     if judge is None:
         kept = candidates.get("dual")
         return Choice(kept, "activations on dreams and weights, beside the prediction", [note], slack)

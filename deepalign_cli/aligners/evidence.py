@@ -81,13 +81,14 @@ class Dreamt:
     """Evidence whose inputs were dreamed; `says` of what.
 
     `shows` tells whether outputs on them show which of two alignments is better, `acts` whether the effects
-    of units on the outputs do.
+    of units on the outputs do, and `trains` whether an alignment that is trained on them is better for it.
     """
 
     evidence: Evidence
     says: str
     shows: bool
     acts: bool = False
+    trains: bool = False
 
 
 # Dreams when it is called, or gives None where that is not worth the time. Raises DeepalignError where the

@@ -52,7 +52,7 @@ REFINEMENTS: Mapping[str, Refinement] = MappingProxyType(
             Refinement("dual alone", "activations and weights together", f"{_IN}:both_alone", data=True),
             Refinement(
                 "ste", "the prediction, trained straight through the rounding",
-                "deepalign_cli.aligners.straight_through:trained_straight_through",
+                f"{_IN}:straight_through",
                 "train what auto keeps on the loss half-way (Git Re-Basin's straight-through estimator)",
                 data=True, slow=True,
             ),

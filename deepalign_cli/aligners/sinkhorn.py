@@ -1,42 +1,35 @@
 """Sinkhorn re-basin (Pena et al. 2023, arXiv 2212.12042): soft permutations trained on the task's loss.
 
-Logits of every group are projected to doubly stochastic matrices by Sinkhorn's iterations and carry B softly.
-Adam trains them on the loss of the network at a random place of the path from A to softly carried B; linear
-assignment rounds them. The rounded midpoint is judged on training examples as training goes on, and the best
-is kept, so that the result is never worse there than what it started from.
+Adam trains them at a random place of the path; linear assignment rounds them. The rounded midpoint is judged
+on training examples as training goes on, and the best is kept, so that the result is never worse there than
+what it started from.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.deepalign import learned_aligner
-from deepalign_cli.aligners.evidence import Evidence, TrainingLoss
-from deepalign_cli.assignment import assign, log_sinkhorn
+from deepalign_cli.aligners.evidence import Evidence
+from deepalign_cli.aligners.soft_permutations import Projection, SoftPermutations
 from deepalign_cli.errors import DataError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
-from deepalign_cli.network.soft import soft_act
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.acted import Acted
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
-from deepalign_cli.symmetry.tensors import all_widened
 
 _RATE = 0.3  # of Adam
 _EXAMPLES = 200  # in a step
 _OWN = 0.8  # of every row of the first soft permutation lies on the start's own place
 _JUDGED = 10  # times
 _PREDICTING = 0.3  # of the work
-
-Logits = Mapping[str, Float[Tensor, "1 _ _"]]
 
 
 class SinkhornRebasin:
@@ -65,20 +58,18 @@ class SinkhornRebasin:
         if loss is None or judge is None:
             raise DataError("-m sinkhorn trains on a loss, and the data have no labels.", "give --loss.")
         start = self._started(symmetry, reference, moving, rng, progress.part(_PREDICTING, "predicting"))
-        own, other = all_widened(reference), all_widened(Acted(symmetry, start, moving))
         logits = _logits(symmetry, warm=self._aligner is not None)
-        optimiser = torch.optim.Adam(logits.values(), lr=_RATE)
+        other, projection = Acted(symmetry, start, moving), Projection(self.temperature)
+        soft = SoftPermutations(symmetry, reference, other, logits, _RATE, projection)
         best, least = start, judge(start)
         first, losses = least, []
         training = progress.part(1.0, "training soft permutations", self.steps)
         for step in range(1, self.steps + 1 if symmetry.sizes else 1):
-            optimiser.zero_grad()
-            value = _path_loss(symmetry, self._projected(logits), own, other, loss, rng)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            losses.append(float(value.detach()))
+            alpha = float(torch.rand((), generator=rng))
+            places = torch.randint(len(loss), (min(_EXAMPLES, len(loss)),), generator=rng)
+            losses.append(soft.step(loss, places, alpha))
             if step % max(1, self.steps // _JUDGED) == 0 or step == self.steps:
-                element = _rounded(logits) @ start
+                element = soft.rounded() @ start
                 midpoint = judge(element)
                 if midpoint < least:
                     best, least = element, midpoint
@@ -96,9 +87,6 @@ class SinkhornRebasin:
             return symmetry.identity()
         return self._aligner(symmetry, reference, moving, rng=rng, progress=progress).element
 
-    def _projected(self, logits: Logits) -> dict[str, Tensor]:
-        return {g: log_sinkhorn(x / self.temperature).exp() for g, x in logits.items()}
-
 
 def _logits(symmetry: Symmetry, *, warm: bool) -> dict[str, Tensor]:
     """Those of uniform matrices, or of matrices near the identity."""
@@ -107,25 +95,3 @@ def _logits(symmetry: Symmetry, *, warm: bool) -> dict[str, Tensor]:
         high = math.log(_OWN / (1 - _OWN) * (n - 1)) if warm and n > 1 else 0.0
         logits[group] = (high * functional.one_hot(torch.arange(n), n).float()[None]).requires_grad_()
     return logits
-
-
-def _path_loss(
-    symmetry: Symmetry, matrices: Mapping[str, Tensor], a: Weights, b: Weights, loss: TrainingLoss,
-    rng: torch.Generator,
-) -> Tensor:  # fmt: skip
-    """The loss at a random place between A and softly carried B, on a few training examples."""
-    alpha = float(torch.rand((), generator=rng))
-    mixed = {}
-    for name, w in a.items():
-        if not w.is_floating_point():
-            mixed[name] = w
-            continue
-        typed = {group: matrix.to(w.dtype) for group, matrix in matrices.items()}
-        moved = soft_act(symmetry, typed, name, b[name].to(w.dtype).unsqueeze(0)).squeeze(0)
-        mixed[name] = torch.lerp(w, moved, alpha)
-    return loss(mixed, torch.randint(len(loss), (min(_EXAMPLES, len(loss)),), generator=rng))
-
-
-def _rounded(logits: Logits) -> Element:
-    """Sinkhorn's scaling adds a number a row and a number a column, which moves no assignment."""
-    return Element({g: assign(x[0].detach()) for g, x in logits.items()})

@@ -1,114 +1,124 @@
-"""Straight-through refinement (Git Re-Basin: Ainsworth et al. 2023, arXiv 2209.04836, section 3.3).
+"""Straight-through refinement: permutations are trained on the loss of the very midpoint that they make.
 
-A soft copy W of the moved network is trained. Forward, the loss is that of the midpoint of A and of g B,
-where g is the match that is nearest to W,
+Forward, the loss is that of the network half-way between A and B under the nearest permutations P to what is
+trained,
 
-    loss((A + g B) / 2),    g = argmax <W, g B>,
+    loss((A + P B) / 2),
 
-found by weight matching from the last one. Backward, g B is taken for W: the gradient goes straight through
-the rounding to W. Units change places as soon as W has come nearer to another match.
+as in Git Re-Basin's straight-through estimator (Ainsworth et al. 2023, arXiv 2209.04836, section 3.3).
+There a copy of the weights is trained; here the logits of soft permutations are (Pena et al. 2023), which
+begin at the prediction, so that units change places first where the prediction hesitates. Backward, the
+gradient goes through Sinkhorn's projection. With a copy of the weights held-out pairs kept higher barriers
+in the same time (docs/results.md).
 
-The paper starts W at A, whose nearest match is weight matching's. Here W starts midway between A and the
-match that is refined, which is then the nearest to it; and steps are measured in each tensor's own size, so
-that one rate suits all losses. From time to time the loss of the match is measured on training examples, and
-the best is kept: it is never worse there than what it started from.
+A fifth of the examples is held back. On these the match is judged from time to time, and the best is kept: it
+is never worse there than what it started from. Signs and scales stay those of the start.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from deepalign_cli.aligners.alignment import distance
-from deepalign_cli.aligners.choice import Candidate, choose, finite_loss
-from deepalign_cli.aligners.gains import Gains
+from deepalign_cli.aligners.evidence import TrainingLoss
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.weights import descend
-from deepalign_cli.errors import DataError
+from deepalign_cli.aligners.soft_permutations import Projection, SoftPermutations
+from deepalign_cli.assignment import assign
+from deepalign_cli.models.work import multiplications
+from deepalign_cli.network.similarity import spread
+from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.symmetry import Weights
-from deepalign_cli.symmetry.tensors import all_widened, is_trained
 
-if TYPE_CHECKING:
-    from deepalign_cli.aligners.candidates import Prediction
-    from deepalign_cli.aligners.evidence import TrainingLoss
+_RATE = 0.03  # of Adam
+_SHARPNESS = 3.0  # the deviation of a group's first logits
+_LEAD = 1.0  # of the start's places before all others, where it is not the prediction's own
+_PROJECTION = Projection(iterations=6, hard=True)
+_EXAMPLES = 100  # in a step
+_NEAR = 0.25  # every other step is so far from the midpoint at most
+_HELD_BACK = 0.2
+_MOST_HELD = 1000
+_JUDGED = 20  # times
 
-_RATE = 0.02  # a step's length, in sizes of the tensor
-_MOMENTUM = 0.9
-_EXAMPLES = 200  # in a step
-_JUDGED = 20  # times at most
+_QUICK = 1.5e11  # multiplications that nobody asked for: about three seconds on one core
+_QUICK_STEPS, _FEWEST_STEPS = 100, 30
+_OF_AN_ENTRY = 3000  # multiplications take as long as projecting and rounding one similarity, once
 
 
-def trained_straight_through(prediction: Prediction) -> Candidate:
-    """The best refinement of a prediction, trained on the loss at the midpoint.
+@dataclass(frozen=True)
+class Trained:
+    """What training found, and the loss half-way on examples held back, before and after."""
 
-    Raises:
-        DataError: no loss is known to train on.
-    """
-    pair, evidence, steps = prediction.pair, prediction.evidence, prediction.steps
-    assert evidence is not None
-    judge = evidence.judge(pair.symmetry, pair.reference, pair.moving)
-    if evidence.loss is None or judge is None:
-        raise DataError("--refine ste trains on a loss, and the data have no labels.", "give --loss.")
-    start = choose(prediction, judge).kept
-    progress = prediction.progress.part(1.0, "training straight through", steps)
-    before = least = finite_loss(judge(start.element))
-    best = judged = start.element
-    copy = SoftCopy(pair, start.element)
-    for step in range(1, steps + 1 if copy.soft else 1):
-        element = copy.step(evidence.loss, prediction.rng)
-        if element is not judged and (step % max(1, steps // _JUDGED) == 0 or step == steps):
-            judged, value = element, finite_loss(judge(element))
-            best, least = (element, value) if value < least else (best, least)
+    element: Element
+    before: float
+    after: float
+
+
+def trained_match(
+    pair: Pair, similarity: Mapping[str, Float[Tensor, "_ _"]], start: Element, loss: TrainingLoss,
+    steps: int, rng: torch.Generator, progress: Progress = SILENT,
+) -> Trained:  # fmt: skip
+    """Train from `start`, an element of the pair as it came, by how alike the units of its views are."""
+    symmetry, (a, b) = pair.symmetry, pair.views
+    match = pair.viewed(start)
+    moved = symmetry.apply(match, b)
+    soft = SoftPermutations(symmetry, a, moved, _logits(similarity, match), _RATE, _PROJECTION)
+    seen, held = _parted(len(loss), rng)
+
+    @torch.no_grad()
+    def judge(turn: Element) -> float:
+        under = symmetry.apply(turn, moved)
+        middle = {n: torch.lerp(w, under[n], 0.5) if w.is_floating_point() else w for n, w in a.items()}
+        parts = [(len(some), float(loss(middle, some))) for some in torch.split(held, _EXAMPLES)]
+        return sum(count * value for count, value in parts) / len(held)
+
+    best, before = symmetry.identity(), judge(symmetry.identity())
+    least, every = before, max(1, steps // _JUDGED)
+    for step in range(1, steps + 1):
+        alpha = 0.5 if step % 2 else 0.5 + _NEAR * (2 * float(torch.rand((), generator=rng)) - 1)
+        places = torch.randint(len(seen), (min(_EXAMPLES, len(seen)),), generator=rng)
+        soft.step(loss, seen[places], alpha)
+        if step % every == 0:
+            turn = soft.rounded()
+            value = judge(turn)
+            best, least = (turn, value) if value < least else (best, least)
         progress()
-    after = distance(pair.symmetry, pair.reference, pair.moving, best)
-    return Candidate("ste", best, after, f"training took the loss half-way from {before:.4g} to {least:.4g}")
+    return Trained(pair.carried(best @ match), before, least)
 
 
-class SoftCopy:
-    """A network that is trained, and the match that is nearest to it: `element`, of the pair as it came."""
+def quick_steps(pair: Pair, loss: TrainingLoss) -> int:
+    """How many steps can be made in a few seconds, as far as multiplications tell; 0 where too few."""
+    symmetry = pair.symmetry
+    some = torch.arange(min(_EXAMPLES, len(loss)))
+    entries = sum(n * n for n in symmetry.sizes.values())
+    carried = sum(
+        w.numel() * symmetry.sizes[g] for n, w in pair.reference.items() for g in symmetry.groups_of(n)
+    )
+    run = multiplications(lambda: loss(pair.reference, some))
+    cost = 3 * (run + carried) + _OF_AN_ENTRY * entries  # forward, and twice as much back
+    steps = min(_QUICK_STEPS, int(_QUICK / max(1.0, cost)))
+    return steps if steps >= _FEWEST_STEPS else 0
 
-    def __init__(self, pair: Pair, start: Element) -> None:
-        self._pair, self._match = pair, pair.viewed(start)
-        self.element = start
-        self._a, self._b = (all_widened(view) for view in pair.views)
-        self._b = {name: w.to(self._a[name].dtype) for name, w in self._b.items()}
-        moved = pair.symmetry.apply(self._match, self._b)
-        names = [n for n, w in self._a.items() if pair.symmetry.moves(n) and is_trained(n, w)]
-        self.soft = {n: torch.lerp(self._a[n], moved[n], 0.5).requires_grad_() for n in names}
-        self._pace = {n: torch.zeros_like(w) for n, w in self.soft.items()}
 
-    def step(self, loss: TrainingLoss, rng: torch.Generator) -> Element:
-        """Train on a few examples; returns what is nearest then, the same object if nothing moved."""
-        places = torch.randint(len(loss), (min(_EXAMPLES, len(loss)),), generator=rng)
-        value = loss(self._midpoint(), places)
-        names, tensors = zip(*self.soft.items(), strict=True)
-        gradients = torch.autograd.grad(value, tensors, allow_unused=True)
-        for name, gradient in zip(names, gradients, strict=True):
-            if gradient is not None:
-                self._follow(name, gradient)
-        return self._nearest(rng)
+def _logits(
+    similarity: Mapping[str, Float[Tensor, "_ _"]], match: Element
+) -> dict[str, Float[Tensor, "1 _ _"]]:
+    """A prediction's similarities, in the frame of a match, spread alike in all groups."""
+    made = {}
+    for group, perm in match.perm.items():
+        framed = _SHARPNESS * spread(similarity[group][:, perm])
+        own = torch.arange(len(perm))
+        if not torch.equal(assign(framed), own):
+            framed[own, own] += _LEAD
+        made[group] = framed.unsqueeze(0)
+    return made
 
-    def _midpoint(self) -> Weights:
-        """Midway between A and the match, whose gradients are the soft copy's."""
-        moved = self._pair.symmetry.apply(self._match, self._b)
-        for name, w in self.soft.items():
-            moved[name] = moved[name] + (w - w.detach())
-        return {n: torch.lerp(w, moved[n], 0.5) if w.is_floating_point() else w for n, w in self._a.items()}
 
-    @torch.no_grad()
-    def _follow(self, name: str, gradient: Tensor) -> None:
-        pace = self._pace[name].mul_(_MOMENTUM).add_(gradient, alpha=1 - _MOMENTUM)
-        size = self.soft[name].norm() / (pace.norm() + 1e-30)
-        self.soft[name] -= _RATE * size * pace
-
-    @torch.no_grad()
-    def _nearest(self, rng: torch.Generator) -> Element:
-        symmetry = self._pair.symmetry
-        problem = Gains(symmetry, {**self._a, **self.soft}, self._b)
-        match = descend(problem, self._match, rng, list(symmetry.sizes))[0]
-        if match is not self._match:
-            self._match, self.element = match, self._pair.carried(match)
-        return self.element
+def _parted(count: int, rng: torch.Generator) -> tuple[Int64[Tensor, " seen"], Int64[Tensor, " held"]]:
+    """The places of examples to train on, and of those held back; few are both."""
+    order = torch.randperm(count, generator=rng)
+    held = min(_MOST_HELD, int(_HELD_BACK * count))
+    return (order[held:], order[:held]) if held else (order, order)

@@ -20,6 +20,7 @@ from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import dream_of_statistics, norms_in
 from deepalign_cli.dreams.writing import is_causal, random_tokens, written
 from deepalign_cli.models.scores import are_scores
+from deepalign_cli.models.work import multiplications
 from deepalign_cli.progress import SILENT, Progress
 
 
@@ -36,6 +37,8 @@ _HASTY = 40  # steps of networks for which this would take too long where nobody
 _WORK = 4e11  # entries of the network x places of all inputs x steps: seconds on a core
 _FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
+_CLASSES = Budget(1000, 30)  # fewer would be learnt by heart
+_CLASSES_WORK, _FEWEST_OF_CLASSES = 2e11, 400  # multiplications of all steps; and inputs
 _WRITING, _TEXTS = 2**27, (256, 512)  # entries of the network x texts; and the fewest and most of these
 
 
@@ -55,6 +58,11 @@ class Topic(StrEnum):
         On classes they hardly do, since every network is sure of them, and on noise they mean nothing.
         """
         return self in (Topic.STATISTICS, Topic.TEXT)
+
+    @property
+    def trains(self) -> bool:
+        """Whether an alignment that is trained to keep the outputs on such dreams keeps them on data, too."""
+        return self is Topic.CLASSES
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,15 @@ def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
     if fitting < _FEWEST:
         return Budget(_FEWEST, _HASTY)
     return Budget(min(USUAL.count, fitting), USUAL.steps)
+
+
+def class_budget(ensemble: Ensemble) -> Budget | None:
+    """How many inputs of classes networks can afford to train an alignment on; nothing if too few."""
+    run, weights, like = ensemble.run, ensemble.networks[0], ensemble.like
+    each = multiplications(lambda: run(weights, like)) / len(like)
+    all_steps = 3 * each * len(ensemble.networks) * _CLASSES.steps  # forward, and twice as much back
+    count = min(_CLASSES.count, int(_CLASSES_WORK / max(1.0, all_steps)))
+    return Budget(count, _CLASSES.steps) if count >= _FEWEST_OF_CLASSES else None
 
 
 def ample_budget(topic: Topic, shape: tuple[int, ...], entries: int) -> Budget:

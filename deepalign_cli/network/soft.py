@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
+from deepalign_cli.assignment import assign
 from deepalign_cli.symmetry.blocks import Block, order
 from deepalign_cli.symmetry.symmetry import Symmetry
 
@@ -46,3 +48,9 @@ def _multiplied(p: Float[Tensor, "batch n n"], w: Float[Tensor, "batch ..."], ax
     front = w.movedim(axis, 1)
     made = p @ (front.flatten(2) if front.ndim > 2 else front.unsqueeze(2))
     return made.reshape(front.shape).movedim(1, axis)
+
+
+def straight_through(soft: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
+    """The nearest permutation matrix going forward, the soft one going back (Bengio et al. 2013)."""
+    hard = torch.stack([functional.one_hot(assign(p), p.shape[-1]) for p in soft.detach()]).to(soft)
+    return soft + (hard - soft).detach()

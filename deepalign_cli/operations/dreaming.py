@@ -24,6 +24,7 @@ from deepalign_cli.dreams.dream import (
     Dreams,
     Topic,
     ample_budget,
+    class_budget,
     dream,
     quick_budget,
     topic_of,
@@ -44,6 +45,7 @@ from deepalign_cli.plots.contact_sheet import contact_sheet, images_in
 from deepalign_cli.progress import SILENT, Progress
 
 MOST_ENTRIES = 2**25  # of a network that dreams without being asked to
+MOST_TRAINED = 2**21  # of one whose alignment is then trained on dreams
 
 
 class Dreamer:
@@ -78,6 +80,11 @@ class Dreamer:
         return self._entries <= MOST_ENTRIES
 
     @property
+    def may_train(self) -> bool:
+        """Whether the networks may be so small that an alignment is trained on their dreams unasked."""
+        return self._entries <= MOST_TRAINED
+
+    @property
     def _entries(self) -> int:
         return sum(info.numel for info in self.checkpoints[0].infos.values())
 
@@ -93,12 +100,12 @@ class Dreamer:
     def evidence(self, progress: Progress = SILENT, *, trained_on: bool = False) -> Dreamt | None:
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
 
-        `trained_on` says that the method trains on them.
+        `trained_on` says that the method is one that trains on them, by gradients of what units compute.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
         """
-        if not self.is_asked and not self._is_useful:
+        if not self.is_asked and not self._is_useful(trained_on=trained_on):
             return None
         try:
             self._is_trained_on = trained_on
@@ -109,16 +116,20 @@ class Dreamer:
             if self.is_asked:
                 raise
             return None
-        acts = dreams.topic is Topic.STATISTICS
-        return Dreamt(testbed.evidence, dreams.says, dreams.topic.shows, acts)
+        topic = dreams.topic
+        return Dreamt(testbed.evidence, dreams.says, topic.shows, topic is Topic.STATISTICS, topic.trains)
 
-    @cached_property
-    def _is_useful(self) -> bool:
+    def _is_useful(self, *, trained_on: bool) -> bool:
         """Whether dreams are worth their time, as far as it is known what the network is."""
         try:
-            return self._topic.shows
+            trains = self._topic.trains and not trained_on and self._of_classes is not None
+            return self._topic.shows or trains
         except DeepalignError:
             return False
+
+    @cached_property
+    def _of_classes(self) -> Budget | None:
+        return class_budget(self._ensemble)
 
     @cached_property
     def _ensemble(self) -> Ensemble:
@@ -131,6 +142,8 @@ class Dreamer:
     def _budget(self) -> Budget:
         """As the user says; where nobody asks for dreams, no more than the networks can afford."""
         usual = USUAL if self.is_asked else quick_budget(self._ensemble.shape, self._entries)
+        if self._topic is Topic.CLASSES:
+            usual = self._of_classes or usual
         if self._is_trained_on and self._topic in (Topic.NOISE, Topic.TEXT):
             usual = ample_budget(self._topic, self._ensemble.shape, self._entries)
         return Budget(self.running.dream or usual.count, self.running.dream_steps or usual.steps)

@@ -351,7 +351,7 @@ class Session:
         if running.data == DREAM:
             return partial(self.dreamer.evidence, trained_on=turns)
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if running.data is not None or running.no_dream or not may_show:
+        if running.data is not None or running.no_dream or not (may_show or self.dreamer.may_train):
             return None
         return partial(self.dreamer.evidence, trained_on=turns) if self.dreamer.is_cheap else None
 

@@ -24,6 +24,7 @@ from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.pretrained import load_pretrained, network_name
 from deepalign_cli.network.saved import save_network
 from deepalign_cli.network.similarity import similarities
+from deepalign_cli.network.soft import straight_through
 from deepalign_cli.train.log import append, finite, forget_after, mean
 from deepalign_cli.train.objectives import (
     Stack,
@@ -32,7 +33,6 @@ from deepalign_cli.train.objectives import (
     noisy,
     path_loss,
     planted_loss,
-    straight_through,
 )
 from deepalign_cli.train.pool import HELD_OUT, PoolEntry, pairs_of
 from deepalign_cli.train.recipes import check_tables, make

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
-from deepalign_cli.assignment import assign
 from deepalign_cli.network.soft import soft_act
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensor_names import is_statistic
@@ -69,9 +67,3 @@ def path_loss(
 def carried(symmetry: Symmetry, matrices: Projected, b: Stack) -> dict[str, Tensor]:
     """B's tensors under soft or hard permutations."""
     return {name: soft_act(symmetry, matrices, name, w) for name, w in b.items()}
-
-
-def straight_through(soft: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
-    """The nearest permutation matrix going forward, the soft one going back."""
-    hard = torch.stack([functional.one_hot(assign(p), p.shape[-1]) for p in soft.detach()]).to(soft)
-    return soft + (hard - soft).detach()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deepalign_cli.aligners.choice import MOST_SLACK, Candidate, Judge, choose
+from deepalign_cli.aligners.choice import MOST_SLACK, Candidate, Judge, OnDreams, choose
 from deepalign_cli.aligners.refinements import REFINEMENTS
 from deepalign_cli.symmetry.element import Element
 
@@ -22,12 +22,12 @@ class Made:
 
     def __init__(
         self, slack: float = 0.0, names: tuple[str, ...] = NAMES, distance: float = 1.0,
-        planted: bool = False, dreams: tuple[str, Judge | None] | None = None, flips: bool = False,
+        planted: bool = False, dreams: OnDreams | None = None, flips: bool = False, trains: bool = False,
     ) -> None:  # fmt: skip
         self.asked: list[str] = []
         self.flips = flips
         self._slack, self.names, self._distance, self._planted = slack, names, distance, planted
-        self._dreams = dreams
+        self._dreams, self._trains = dreams, trains
 
     def get(self, name: str) -> Candidate:
         self.asked.append(name)
@@ -39,10 +39,16 @@ class Made:
     def slack(self) -> float:
         return self._slack
 
-    def dream(self) -> tuple[str, Judge | None] | None:
+    def dream(self) -> OnDreams | None:
         if self._dreams:
             self.names = (*NAMES, *SEEING)
         return self._dreams
+
+    def trained(self, start: Candidate) -> Candidate | None:
+        """Its element is one less than that of the start."""
+        self.asked.append(f"train {start.name}")
+        element = Element({"h": start.element.perm["h"] - 1})
+        return Candidate("ste", element, self._distance, "training helped") if self._trains else None
 
 
 def test_a_prediction_that_the_weights_bear_out_is_refined_as_a_prior() -> None:
@@ -106,7 +112,7 @@ def test_with_evidence_and_a_judge_every_candidate_is_tried() -> None:
     losses = [0.3, math.nan, 0.2, 0.1, math.inf, 0.15, 0.12]
     made = Made(names=(*NAMES, *SEEING))
     choice = choose(made, lambda element: losses[int(element.perm["h"])])
-    assert made.asked == [*NAMES, *SEEING]
+    assert made.asked == [*NAMES, *SEEING, "train activations"]
     assert choice.kept.name == "activations"
 
 
@@ -129,7 +135,7 @@ def _prefers(name: str) -> Judge:
 
 @pytest.mark.parametrize("name", ["prior", *SEEING])
 def test_on_dreams_the_usual_candidate_and_those_that_look_are_judged(name: str) -> None:
-    made = Made(MOST_SLACK / 2, dreams=("8 blobs", _prefers(name)))
+    made = Made(MOST_SLACK / 2, dreams=OnDreams("8 blobs", _prefers(name)))
     choice = choose(made)
 
     assert choice.kept.name == name
@@ -139,13 +145,42 @@ def test_on_dreams_the_usual_candidate_and_those_that_look_are_judged(name: str)
 
 
 def test_where_dreams_show_nothing_the_one_that_uses_it_all_is_kept() -> None:
-    made = Made(MOST_SLACK / 2, dreams=("8 classes", None))
+    made = Made(MOST_SLACK / 2, dreams=OnDreams("8 texts"))
     choice = choose(made)
 
     assert (choice.kept.name, made.asked) == ("dual", ["dual"])
 
 
 def test_nothing_is_dreamed_where_nothing_is_in_doubt() -> None:
-    for made in (Made(0.0, dreams=("x", _prefers("dual"))), Made(1.0, planted=True, dreams=("x", None))):
+    for made in (
+        Made(0.0, dreams=OnDreams("x", _prefers("dual"))),
+        Made(1.0, planted=True, dreams=OnDreams("x", trains=True)),
+    ):
         assert choose(made).kept.name in ("none", "weights")
         assert len(made.asked) == 1
+
+
+def test_on_dreams_that_are_fit_for_it_the_usual_candidate_is_trained() -> None:
+    made = Made(MOST_SLACK / 2, dreams=OnDreams("900 classes", trains=True), trains=True)
+    choice = choose(made)
+
+    assert (choice.kept.name, made.asked) == ("ste", ["prior", "train prior"])
+    assert choice.why == "training helped"
+    assert "inputs were dreamed: 900 classes" in choice.notes[0]
+
+
+def test_where_training_does_not_help_the_usual_candidate_is_kept() -> None:
+    choice = choose(Made(2 * MOST_SLACK, dreams=OnDreams("900 classes", trains=True)))
+
+    assert choice.kept.name == "weights"
+    assert "disagree" in choice.why
+    assert len(choice.notes) == 2
+
+
+@pytest.mark.parametrize(("loss", "kept"), [(0.2, "ste"), (0.4, "none")])
+def test_on_data_what_was_trained_is_judged_as_well(loss: float, kept: str) -> None:
+    losses = {0: 0.3, 1: 0.5, 2: 0.6, -1: loss}
+    made = Made(trains=True)
+    assert choose(made, lambda element: losses[int(element.perm["h"])]).kept.name == kept
+    assert choose(made, lambda element: losses[int(element.perm["h"])], trains=False).kept.name == "none"
+    assert made.asked.count("train none") == 1

@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.straight_through import SoftCopy
+from deepalign_cli.aligners.straight_through import quick_steps, trained_match
 from deepalign_cli.errors import DataError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.spec import Activation
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from tests import nets
 from tests.aligners.builders import mlp_run, planted, residual, runner, trained
 from tests.aligners.test_sinkhorn import Task
 from tests.cli.subjects import given, refused
+from tests.network.builders import bound
 from tests.operations.making import apart, deepalign, metadata, pair
 from tests.symmetry.builders import seeded
 
@@ -30,36 +33,38 @@ def shuffled(element: Element) -> Element:
     return Element(swaps, element.scale)
 
 
-def test_it_starts_at_the_match_and_leaves_it_where_the_loss_pulls_elsewhere() -> None:
+def alike(symmetry: Symmetry, match: Element) -> dict[str, Tensor]:
+    """A prediction that knows a match, with some doubt."""
+    doubt = {g: 0.3 * torch.randn(n, n, generator=seeded(4)) for g, n in symmetry.sizes.items()}
+    return {g: x + torch.eye(len(x))[match.perm[g]] for g, x in doubt.items()}
+
+
+def test_it_trains_units_into_the_places_where_the_midpoint_loses_less() -> None:
     symmetry, a, b = trained()
     task, good = Task(a), METHODS["weights"].make({})(symmetry, a, b, rng=seeded(0)).element
-    judge, start = task.judging(symmetry, a, b), shuffled(good)
-    copy = SoftCopy(Pair(symmetry, a, b), start)
+    start, pair = shuffled(good), Pair(symmetry, a, b)
+    found = trained_match(pair, alike(symmetry, start), start, task, 100, seeded(0))
 
-    assert residual(symmetry, symmetry.apply(copy.element, b), b, start) == 0
-    rng, losses = seeded(0), [judge(start)]
-    losses += [judge(copy.step(task, rng)) for _ in range(60)]
-    assert min(losses) < 0.8 * losses[0]
+    judge = task.judging(symmetry, a, b)
+    assert found.after < 0.9 * found.before
+    assert judge(found.element) < 0.9 * judge(start)
+    again = trained_match(pair, alike(symmetry, start), start, task, 100, seeded(0))
+    assert all(torch.equal(again.element.perm[g], perm) for g, perm in found.element.perm.items())
 
 
-def test_its_gradient_is_that_of_the_rounded_midpoint() -> None:
+def test_it_starts_at_the_match_that_it_is_given() -> None:
     symmetry, a, b = trained()
-    task, match = Task(a), symmetry.random(seeded(3))
-    copy = SoftCopy(Pair(symmetry, a, b), match)
-    midpoint = copy._midpoint()
-    moved = symmetry.apply(match, b)
+    start = symmetry.random(seeded(3))
+    found = trained_match(
+        Pair(symmetry, a, b), alike(symmetry, symmetry.identity()), start, Task(a), 0, seeded(0)
+    )
 
-    assert all(torch.allclose(w, (a[name] + moved[name]) / 2, atol=1e-6) for name, w in midpoint.items())
-    hard = {name: w.detach().clone().requires_grad_() for name, w in midpoint.items()}
-    places = torch.arange(100)
-    name = "2.weight"
-    (through,) = torch.autograd.grad(task(midpoint, places), [copy.soft[name]])
-    (direct,) = torch.autograd.grad(task(hard, places), [hard[name]])
-    assert torch.allclose(through, direct / 2, atol=1e-7)
+    assert found.before == found.after
+    assert residual(symmetry, symmetry.apply(start, b), b, found.element) < 1e-12
 
 
 @pytest.mark.parametrize("activation", [None, Activation.TANH, Activation.RELU])
-def test_signs_and_scales_are_matched_too(activation: Activation | None) -> None:
+def test_signs_and_scales_stay_those_of_the_start(activation: Activation | None) -> None:
     symmetry, a, b, g = planted("named_mlp", activation, double=True)
     run, shape = runner("named_mlp")
     x = torch.randn(64, *shape, generator=seeded(5), dtype=torch.float64)
@@ -72,10 +77,30 @@ def test_signs_and_scales_are_matched_too(activation: Activation | None) -> None
         def __call__(self, weights: object, places: torch.Tensor) -> torch.Tensor:
             return functional.mse_loss(run(weights, x[places]), wanted[places])  # type: ignore[arg-type]
 
-    copy, rng = SoftCopy(Pair(symmetry, a, b), g), seeded(0)
-    for _ in range(3):
-        element = copy.step(Loss(), rng)
-    assert residual(symmetry, a, b, element) < 1e-9
+    pair = Pair(symmetry, a, b)
+    found = trained_match(pair, alike(symmetry, pair.viewed(g)), g, Loss(), 3, seeded(0))
+    assert residual(symmetry, a, b, found.element) < 1e-9
+    unlike = trained_match(pair, alike(symmetry, symmetry.identity()), g, Loss(), 3, seeded(0))
+    assert residual(symmetry, a, b, unlike.element) < 1e-9
+
+
+def test_nobody_waits_long_for_training_that_nobody_asked_for() -> None:
+    symmetry, a, b = trained()
+    assert quick_steps(Pair(symmetry, a, b), Task(a)) == 100
+    wide = {"1.weight": torch.zeros(3000, 4), "2.weight": torch.zeros(2, 3000)}
+    large = bound({n: tuple(w.shape) for n, w in wide.items()}, **{"1__weight": "h 4", "2__weight": "2 h"})
+
+    class Loss(Task):
+        def __init__(self) -> None:
+            pass
+
+        def __len__(self) -> int:
+            return 10
+
+        def __call__(self, weights: Weights, places: torch.Tensor) -> torch.Tensor:
+            return (torch.zeros(len(places), 4) @ weights["1.weight"].T @ weights["2.weight"].T).sum()
+
+    assert quick_steps(Pair(large, wide, wide), Loss()) == 0
 
 
 @pytest.mark.slow
@@ -89,7 +114,7 @@ def test_it_is_never_worse_than_what_auto_keeps() -> None:
         )
         for refine in ("auto", "ste")
     }
-    assert judge(found["ste"].element) < judge(found["auto"].element)
+    assert judge(found["ste"].element) <= judge(found["auto"].element)
     assert found["ste"].details["kept"] == "ste"
     assert str(found["ste"].details["why"]).startswith("training took the loss half-way from ")
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepalign_cli.network.soft import soft_act
+from deepalign_cli.assignment import log_sinkhorn
+from deepalign_cli.network.soft import soft_act, straight_through
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.network.builders import acted, bound, network
 from tests.symmetry.builders import CASES, seeded
@@ -91,3 +92,22 @@ def test_gradients_reach_the_matrices() -> None:
     total = torch.stack([soft_act(symmetry, soft, n, w).square().sum() for n, w in a.items()]).sum()
     gradients = torch.autograd.grad(total, list(soft.values()))
     assert all(float(x.abs().max()) > 0 for x in gradients)
+
+
+def test_straight_through_is_hard_forward_and_soft_backward() -> None:
+    soft = log_sinkhorn(2 * torch.randn(3, 6, 6, generator=seeded(1), dtype=torch.float64)).exp()
+    soft.requires_grad_()
+    made = straight_through(soft)
+    rounded = made.detach().round()
+    assert torch.allclose(made.detach(), rounded, atol=1e-12)
+    assert torch.equal(rounded.sum(1), torch.ones(3, 6, dtype=torch.float64))
+    assert torch.equal(rounded.sum(2), torch.ones(3, 6, dtype=torch.float64))
+    assert set(rounded.flatten().tolist()) == {0.0, 1.0}
+    weights = torch.randn(3, 6, 6, generator=seeded(2), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((made * weights).sum(), [soft])
+    assert torch.equal(gradient, weights)
+
+
+def test_straight_through_leaves_a_permutation_alone() -> None:
+    p = torch.eye(5)[torch.randperm(5, generator=seeded(1))].unsqueeze(0)
+    assert torch.equal(straight_through(p), p)

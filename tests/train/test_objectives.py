@@ -11,7 +11,6 @@ from deepalign_cli.train.objectives import (
     noisy,
     path_loss,
     planted_loss,
-    straight_through,
 )
 from deepalign_cli.train.pool import PoolEntry
 from deepalign_cli.train.zoo_losses import batch_of, losses
@@ -93,25 +92,6 @@ def test_the_identity_leaves_the_distance_and_the_answer_removes_it() -> None:
     same = {k: torch.eye(n).expand(2, -1, -1) for k, n in symmetry.sizes.items()}
     assert float(distance_loss(a, b, carried(symmetry, same, b))) == 1.0
     assert float(distance_loss(a, b, carried(symmetry, {k: p.mT for k, p in hard.items()}, b))) == 0.0
-
-
-def test_straight_through_is_hard_forward_and_soft_backward() -> None:
-    soft = log_sinkhorn(2 * torch.randn(3, 6, 6, generator=seeded(1), dtype=torch.float64)).exp()
-    soft.requires_grad_()
-    made = straight_through(soft)
-    rounded = made.detach().round()
-    assert torch.allclose(made.detach(), rounded, atol=1e-12)
-    assert torch.equal(rounded.sum(1), torch.ones(3, 6, dtype=torch.float64))
-    assert torch.equal(rounded.sum(2), torch.ones(3, 6, dtype=torch.float64))
-    assert set(rounded.flatten().tolist()) == {0.0, 1.0}
-    weights = torch.randn(3, 6, 6, generator=seeded(2), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((made * weights).sum(), [soft])
-    assert torch.equal(gradient, weights)
-
-
-def test_straight_through_leaves_a_permutation_alone() -> None:
-    p = torch.eye(5)[torch.randperm(5, generator=seeded(1))].unsqueeze(0)
-    assert torch.equal(straight_through(p), p)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "field"])
