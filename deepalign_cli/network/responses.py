@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from deepalign_cli.images import pink
 from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.waves import sketch
 from deepalign_cli.symmetry.symmetry import Weights
@@ -193,9 +194,7 @@ def noise_fields(seed: int, count: int, colours: int, side: int) -> Float[Tensor
     rng = torch.Generator().manual_seed(seed)
     x = 0.8 * torch.randn(count, 1, side, side, generator=rng)
     x = x + 0.6 * torch.randn(count, colours, side, side, generator=rng)
-    line = torch.fft.fftfreq(side)
-    frequency = (line[:, None] ** 2 + line**2).sqrt().clamp(min=1 / side)
-    smooth = torch.fft.ifft2(torch.fft.fft2(x[count // 2 :]) / frequency).real
+    smooth = pink(x[count // 2 :], 2)
     return torch.cat([x[: count // 2], smooth / (smooth.std() + _TINY)])
 
 

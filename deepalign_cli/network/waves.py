@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.images import image_shape
+
 WAVES = 9  # as many as a 3 x 3 kernel has
 
 
@@ -50,33 +52,26 @@ def sketch(
     """
     rng = torch.Generator().manual_seed(seed * 1_000_003 + labels * 1009 + waves)
     drawn = torch.randn(labels, waves, channels, generator=rng)
-    white = white_columns(labels, waves, channels)
-    if white < channels:
-        drawn[:, 0, white:] = _smoothed(drawn[:, 0, white:], _image_side(labels))
+    white, image = white_columns(labels, waves, channels), image_shape(labels)
+    if image and white < channels:
+        drawn[:, 0, white:] = _smoothed(drawn[:, 0, white:], image)
     return drawn.to(like.device, like.dtype)
 
 
 def white_columns(labels: int, waves: int, channels: int) -> int:
     """How many of a sketch's columns, the first ones, are not smoothed."""
-    return channels // 2 if waves == 1 and _image_side(labels) else channels
+    return channels // 2 if waves == 1 and image_shape(labels) else channels
 
 
-_LEAST_SIDE = 7
 _REACHES = (1 / 28, 1 / 14, 1 / 7)  # of the image's side: how far its fields are alike
 
 
-def _image_side(labels: int) -> int:
-    """The side of the square image, grey or of three colours, that has so many values; 0 if none has."""
-    for colours in (1, 3):
-        side = math.isqrt(labels // colours)
-        if colours * side * side == labels and side >= _LEAST_SIDE:
-            return side
-    return 0
-
-
-def _smoothed(white: Float[Tensor, "labels columns"], side: int) -> Float[Tensor, "labels columns"]:
+def _smoothed(
+    white: Float[Tensor, "labels columns"], image: tuple[int, int, int]
+) -> Float[Tensor, "labels columns"]:
     """White columns made into fields of variance one that reach over one of `_REACHES` in turn."""
-    images = white.T.reshape(white.shape[1], -1, side, side)
+    side = image[-1]
+    images = white.T.reshape(-1, *image)
     images = images.mean(1, keepdim=True) * images.shape[1] ** 0.5 + images / 2  # colours are alike too
     places = torch.arange(side, dtype=torch.float32)
     made = torch.empty_like(images)

@@ -10,12 +10,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from deepalign_cli.extras import require
+from deepalign_cli.images import image_shape
 from deepalign_cli.plots.style import PURPOSE
 
 _MOST = 64
 _SIDE = 96  # pixels of an image on the sheet, at least
 _GAP = 2
-_LEAST_SIDE = 7
 
 
 def images_in(x: Shaped[Tensor, "count ..."]) -> Float[Tensor, "count colours height width"] | None:
@@ -23,10 +23,8 @@ def images_in(x: Shaped[Tensor, "count ..."]) -> Float[Tensor, "count colours he
     if not x.is_floating_point():
         return None
     if x.ndim == 2:
-        for colours in (1, 3):
-            side = math.isqrt(x.shape[1] // colours)
-            if colours * side * side == x.shape[1] and side >= _LEAST_SIDE:
-                return x.reshape(len(x), colours, side, side)
+        shape = image_shape(x.shape[1])
+        return None if shape is None else x.reshape(len(x), *shape)
     return x if x.ndim == 4 and x.shape[1] in (1, 3) and min(x.shape[2:]) > 1 else None
 
 
