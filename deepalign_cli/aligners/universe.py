@@ -61,13 +61,18 @@ def universal(
 
 def summed(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element]) -> dict[str, Tensor]:
     """The sum of all networks under their elements, of what is trained and moves."""
-    moving = [name for name, w in views[0].items() if is_trained(name, w) and symmetry.moves(name)]
+    moving = [name for name, w in views[0].items() if counts_in_objective(symmetry, name, w)]
     total: dict[str, Tensor] = {}
     for g, view in zip(found, views, strict=True):
         for name in moving:
             w = symmetry.act(g, name, widened(view[name]))
             total[name] = total[name] + w if name in total else w
     return total
+
+
+def counts_in_objective(symmetry: Symmetry, name: str, w: Tensor) -> bool:
+    """Whether a tensor counts in the objective: it is trained, and moves."""
+    return is_trained(name, w) and symmetry.moves(name)
 
 
 def squares(total: Weights) -> float:

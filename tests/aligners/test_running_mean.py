@@ -1,5 +1,6 @@
-"""MergeMany: noisy copies are found, whole numbers stay, and no round that loses is kept."""
+"""MergeMany: noisy copies are found, means are right, and no round that loses is kept."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -56,3 +57,46 @@ def test_the_method_sees_the_mean_of_all_others_and_whole_numbers_as_they_are() 
     onto_mean(symmetry, networks, [SYMMETRY.identity()] * 3, match)
     torch.testing.assert_close(seen[0]["1.weight"], (networks[1]["1.weight"] + networks[2]["1.weight"]) / 2)
     assert seen[0]["count"] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_mean_stays_that_of_all_others_as_they_lie_to_rounding(dtype: torch.dtype) -> None:
+    """Also behind one network a million times as large, taken out of the sum and put back."""
+    rng = torch.Generator().manual_seed(4)
+    networks = [{n: w.to(dtype) for n, w in drawn(rng).items()} for _ in range(5)]
+    networks[2] = {n: w * 1e6 for n, w in networks[2].items()}
+    before = [{n: w.clone() for n, w in one.items()} for one in networks]
+    lying = [SYMMETRY.random(rng) for _ in networks]
+    turns = iter(list(range(5)) * 4)
+
+    def match(reference: Weights, moving: Weights, _: Progress) -> Element:
+        i = next(turns)
+        assert moving is networks[i]
+        others = [SYMMETRY.apply(g, networks[j]) for j, g in enumerate(lying) if j != i]
+        for name, w in reference.items():
+            mean = torch.stack([one[name].double() for one in others]).mean(0)
+            assert w.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+            torch.testing.assert_close(w.double(), mean, rtol=2e-7, atol=1e-8)
+        lying[i] = SYMMETRY.random(rng)
+        return lying[i]
+
+    onto_mean(SYMMETRY, networks, list(lying), match)
+
+    for one, same in zip(networks, before, strict=True):
+        assert all(torch.equal(one[n], w) for n, w in same.items())
+
+
+def test_a_round_moves_each_network_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(5)
+    networks = [drawn(rng) for _ in range(6)]
+    moved: list[str] = []
+    act = Symmetry.act
+
+    def counted(symmetry: Symmetry, g: Element, name: str, w: Tensor) -> Tensor:
+        moved.append(name)
+        return act(symmetry, g, name, w)
+
+    monkeypatch.setattr(Symmetry, "act", counted)
+    objective = onto_mean(SYMMETRY, networks, [SYMMETRY.identity()] * 6, lambda *_: SYMMETRY.identity())[1]
+    assert len(objective) == 1
+    assert len(moved) == (1 + 3) * 6 * len(SHAPES)
