@@ -30,7 +30,7 @@ from deepalign_cli.operations.adapters import CONFIG, Adapter
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging
-from deepalign_cli.operations.output_folder import check_files, check_folder, copy_file, created_folder
+from deepalign_cli.operations.output_folder import check_files, check_folder, created_folder, write_beside
 from deepalign_cli.operations.provenance import Hashes, recipe_for, with_hashes
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.version import __version__
@@ -243,9 +243,8 @@ def merge_adapters(
         tensors = merged.tensors(progress.part(1.0, "factoring", len(merged.modules)))
         metadata = with_hashes(_facts(merged, job.recipe), hashes.values())
         force = job.settings.force
-        for name, source in beside.items():
-            copy_file(source, place / name, force=force)
         write_adapter(place, tensors, metadata, merged.config, force=force)
+        write_beside(place, beside, force=force)
     notes = tuple(dict.fromkeys([*merged.notes(), *merging.notes(), *left_out]))
     size = sum(w.nbytes for w in tensors.values())
     return AdapterReport(

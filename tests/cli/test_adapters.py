@@ -105,6 +105,23 @@ def test_weights_have_names_and_layers_and_may_be_factors(folder: Path) -> None:
         assert torch.allclose(change, 0.5 * a[module] - b[module], atol=1e-5)
 
 
+def test_the_files_of_another_tokenizer_go_where_one_is_brought(folder: Path) -> None:
+    (folder / "m").mkdir()
+    for name in ("vocab.json", "notes.txt"):
+        (folder / "m" / name).write_text("{}")
+    assert deepalign("merge", "a", "b", "-q", "-o", "m").code == 0  # which brings none
+    assert (folder / "m" / "vocab.json").exists()
+    (folder / "a" / "tokenizer.json").write_text('{"of": "a"}')
+    done = deepalign("merge", "a", "b", "-q", "-o", "m", "--force")
+    assert done.code == 0, done.err
+    assert sorted(listing(folder / "m")) == ["adapter_config.json", FACTORS, "notes.txt", "tokenizer.json"]
+    assert (folder / "m" / "tokenizer.json").read_text() == '{"of": "a"}'
+    (folder / "m" / "vocab.json").write_text("{}")
+    done = deepalign("merge", "a", "b", "-q", "-o", "m")
+    assert done.code == 2
+    assert (folder / "m" / "vocab.json").exists()
+
+
 def test_other_combiners_see_the_whole_change(folder: Path) -> None:
     from deepalign_cli.combiners.table import COMBINERS
 
