@@ -35,10 +35,11 @@ def _shipped(symmetry: Symmetry) -> Autoencoder:
             return model
     near = [model for model in models if model.blueprint.is_shaped_as(symmetry)]
     if near:
-        read = ", ".join(f"{model.blueprint.activations} ({model.name})" for model in near)
+        read = ", or ".join(f"{model.blueprint.activations} ({model.name})" for model in near)
         raise MismatchError(
-            f"this architecture's autoencoders are for networks that are known to have {read}.",
-            "say it with --activation; signs of convolutions (no max-pool) show in the code: --model.",
+            f"autoencoders of this architecture are for {read}, which this network is not known to have.",
+            "if it has, say so by --activation, or by the code, --model, which shows signs of convolutions "
+            "(no max-pool); if it has another activation, use another method.",
         )
     known = ", ".join(str(model.blueprint) for model in models[:-1])
     raise MismatchError(

@@ -86,8 +86,8 @@ def _nothing(_: dict[str, Tensor]) -> None: ...
 
 
 REFUSED = {
-    "an activation that is not told": (_nothing, [], 3, "known to have relu or leaky_relu"),
-    "another activation": (_nothing, ["--activation", "gelu"], 3, "known to have relu"),
+    "an activation that is not told": (_nothing, [], 3, "are for relu or leaky_relu (scalegmn-cnn"),
+    "another activation": (_nothing, ["--activation", "gelu"], 3, "if it has another activation, use"),
     "signs that a max-pool would not pass": (_nothing, ["--activation", "tanh"], 3, "(no max-pool)"),
     "NaN": (_nan, ["--activation", "relu"], 3, "holds NaN or Inf"),
     "far from the zoo": (
