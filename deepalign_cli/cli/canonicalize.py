@@ -57,8 +57,9 @@ def canonicalize(
     networks that were canonicalized can be averaged and compared without being aligned to one another.
     Without -o the output is A's name with '.canonical.safetensors', in this folder.
 
-    --decoded writes the autoencoder's network itself. The error of the reconstruction is always shown: of the
-    outputs, where the network can be run, else of the weights.
+    --decoded writes the autoencoder's network itself, unless the weights have other sizes than it was trained
+    on; with --max-error, whatever they have. The error of the reconstruction is always shown: of the outputs,
+    where the network can be run, else of the weights.
 
     Example:
         deepalign canonicalize a.safetensors -o a-canonical.safetensors

@@ -23,6 +23,7 @@ from deepalign_cli.symmetry.tensors import widened
 
 _TINY = 1e-12
 _SETTLED = 512  # networks that the fresh encoder's scales are taken from
+_SEVERAL = 8  # numbers, of which a root mean square tells something
 _QUIET = 0.1  # of the last layer's initial weights: the first networks that are written are near `start`
 
 
@@ -104,6 +105,23 @@ class Autoencoder(nn.Module):
             MismatchError: the network is of another architecture.
         """
         return self.decode(self.latent(symmetry, tensors), symmetry)
+
+    def oddest(self, symmetry: Symmetry, tensors: Weights) -> tuple[str, float]:
+        """The tensor whose size is furthest from that in the training networks, and the ratio of the two.
+
+        Sizes are root mean squares. Tensors of a few numbers do not count. Where units have scales, they must
+        be those of the network that is written: ask of a network that was carried onto its anchor.
+
+        Raises:
+            MismatchError: the network is of another architecture.
+        """
+        names = self.blueprint.names_in(symmetry)
+        ratios = {
+            names[own]: float(widened(tensors[names[own]]).double().square().mean().sqrt() / size)
+            for (own, shape), size in zip(self.blueprint.shapes.items(), self.sizes, strict=True)
+            if math.prod(shape) >= _SEVERAL
+        }
+        return max(ratios.items(), key=lambda one: abs(math.log(one[1] or _TINY)), default=("", 1.0))
 
     def check_fits(self, symmetry: Symmetry) -> None:
         """Check that it reads the networks of a symmetry.

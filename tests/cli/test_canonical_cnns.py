@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepalign_cli.models.designs.cnn import CNN
+from tests.network.fresh_autoencoders import written
 from tests.operations.making import deepalign
 
 
@@ -18,7 +19,7 @@ def design(activation: str, *, width: int = 16) -> CNN:
 
 
 def weights(activation: str, seed: int) -> dict[str, Tensor]:
-    return design(activation).init(torch.Generator().manual_seed(seed))
+    return written(f"scalegmn-cnn-{activation}-v1", design(activation), seed)
 
 
 CODE = """

@@ -12,9 +12,10 @@ from torch import Tensor
 
 import deepalign_cli as da
 from deepalign_cli.errors import UsageError
+from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.train.export import export_network
 from tests import nets
-from tests.network.fresh_autoencoders import DESIGN, fresh, siren, symmetry
+from tests.network.fresh_autoencoders import DESIGN, fresh, siren, symmetry, written
 from tests.operations.making import deepalign, generic, metadata, save
 
 
@@ -89,11 +90,9 @@ def test_all_of_an_orbit_and_any_order_give_one_network(files: Path) -> None:
 
 
 def test_the_shipped_one_is_found(tmp_path: Path) -> None:
-    from deepalign_cli.models.designs.siren import Siren
-
-    design = Siren((2, 32, 32, 1))
+    design = Siren()
     for seed, name in enumerate("ab"):
-        weights = design.init(torch.Generator().manual_seed(seed))
+        weights = written("scalegmn-siren-mnist-v1", design, seed)
         export_network(tmp_path / f"{name}.safetensors", design, weights, None)
     inputs = [tmp_path / f"{name}.safetensors" for name in "ab"]
     save_file({"inputs": torch.rand(30, 2), "labels": torch.rand(30, 1)}, tmp_path / "data.safetensors")
@@ -106,6 +105,41 @@ def test_the_shipped_one_is_found(tmp_path: Path) -> None:
     assert "**the merged network**" in card
     assert "barrier" not in card  # its ends are not the inputs
     assert "--combine latent" in card
+
+
+def test_networks_of_other_sizes_are_refused_and_decoded_on_request(tmp_path: Path) -> None:
+    """SIRENs that say nothing of w0, which they have inside their weights; canonical places stay exact."""
+    inputs = []
+    for seed in (0, 1):
+        weights = written("scalegmn-siren-mnist-v1", Siren(), seed)
+        weights |= {n: 30 * w for n, w in weights.items() if "layers.2" not in n}
+        inputs.append(tmp_path / f"{seed}.safetensors")
+        save_file(weights, inputs[-1])
+    out = tmp_path / "o.safetensors"
+    how = ("--activation", "sin", "-o", out)
+    for line in (("merge", *inputs, "--combine", "latent"), ("canonicalize", inputs[0], "--decoded")):
+        done = deepalign(*line, *how)
+        assert (done.code, out.exists()) == (3, False)
+        assert "is none of the kind that scalegmn-siren-mnist-v1 is for: its 'layers." in done.err
+        assert " times the size that it has in the networks of its training" in done.err
+        assert "Traceback" not in done.err
+    exact = deepalign("canonicalize", inputs[0], *how)
+    assert (exact.code, "is none of the kind" in exact.err) == (0, True)
+    wanted = deepalign("canonicalize", inputs[0], "--decoded", "--max-error", "5", *how, "--force")
+    assert (wanted.code, "is none of the kind" in wanted.err) == (0, True)
+
+
+def test_where_nothing_runs_them_the_error_of_the_outputs_is_not_known(tmp_path: Path) -> None:
+    inputs = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for seed, path in enumerate(inputs):
+        save_file(written("scalegmn-siren-mnist-v1", Siren(), seed), path)
+    done = deepalign(
+        "merge", *inputs, "--combine", "latent", "--activation", "sin", "-o", tmp_path / "o.safetensors",
+        "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert all(one["error"] is None for one in done.json["reconstruction"])
+    assert any("the error of the outputs is not known" in note for note in done.json["notes"])
 
 
 REFUSED = {

@@ -1,17 +1,19 @@
-"""Autoencoders that were not trained: invariant, and far from what they read."""
+"""Autoencoders that were not trained: invariant, and far from what they read; and what trained ones write."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from deepalign_cli.models.designs import Design
 from deepalign_cli.models.designs.siren import Siren
 from deepalign_cli.network.autoencoder import Autoencoder, DecoderConfig
 from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.metanetworks import make_metanetwork
-from deepalign_cli.network.saved_autoencoder import save_autoencoder
+from deepalign_cli.network.saved_autoencoder import load_autoencoder, save_autoencoder
 from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.train.known import traced_spec
 
@@ -41,3 +43,12 @@ def fresh(path: Path | None = None) -> Autoencoder:
     if path is not None:
         save_autoencoder(path, model)
     return model.eval().requires_grad_(False)
+
+
+def written(name: str, design: Design, seed: int) -> dict[str, Tensor]:
+    """A network that a shipped autoencoder wrote, so that it is for such; its units are moved."""
+    tensors = design.init(torch.Generator().manual_seed(seed))
+    known = Symmetry(traced_spec(design), {n: tuple(w.shape) for n, w in tensors.items()})
+    anchor = load_autoencoder(name).anchor(known, tensors)
+    element = replace(known.random(torch.Generator().manual_seed(seed)), shift={})
+    return {n: w.detach().contiguous() for n, w in known.apply(element, anchor).items()}

@@ -153,3 +153,17 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_its_modules_keep_no_gradients(saved: Path) -> None:
     model: Autoencoder = load_autoencoder(str(saved))
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_the_tensor_of_the_oddest_size_is_named() -> None:
+    model, known = autoencoder("siren"), symmetry_of_design(SIREN)
+    tensors = {n: torch.ones(w.shape) for n, w in SIREN.init(seeded(0)).items()}
+    model.sizes.fill_(1.0)
+    assert model.oddest(known, tensors)[1] == 1
+    tensors["layers.0.weight"] *= 3
+    assert model.oddest(known, tensors) == ("layers.0.weight", pytest.approx(3))
+    tensors["layers.1.weight"] /= -5
+    assert model.oddest(known, tensors) == ("layers.1.weight", pytest.approx(0.2))
+    tensors["layers.1.weight"] *= 0
+    tensors["layers.2.bias"] *= 1e9  # one number tells nothing
+    assert model.oddest(known, tensors) == ("layers.1.weight", 0)
