@@ -7,19 +7,14 @@ Rounding makes an exact symmetry of either.
 
 from __future__ import annotations
 
-import copy
 import functools
-from typing import TypeVar
 
 import torch
-from torch import nn
 
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.strengths import Matrix, Strengths
 from deepalign_cli.processor import multiplies_halves
-
-Module = TypeVar("Module", bound=nn.Module)
 
 _WIDE = 384  # units of a group: in smaller networks the products are not what takes the time
 _MOST_KEPT = 2**25  # entries of a network, whose halves are kept
@@ -54,8 +49,3 @@ def halved(strengths: Strengths) -> Strengths:
         for found in (strengths.drive, strengths.importance, strengths.vectors)
     )
     return Strengths(matrices, drive, importance, vectors)
-
-
-def halved_module(module: Module) -> Module:
-    """A copy of a module with its parameters in bfloat16."""
-    return copy.deepcopy(module).bfloat16()

@@ -8,25 +8,25 @@ in one sweep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import gelu, linear
 
 from deepalign_cli.integers import check_integers
+from deepalign_cli.network.folded import FoldedLinear, Normed, Units, behind, centred, normed
 from deepalign_cli.network.graph import Edge, Ends, Graph
-from deepalign_cli.network.halved import halved, halved_module, reads_in_halves
+from deepalign_cli.network.halved import halved, reads_in_halves
 from deepalign_cli.network.sketches import Sketches
 from deepalign_cli.network.strengths import VECTOR_FEATURES, Matrix, Strengths, strengths
 from deepalign_cli.network.waves import WAVES
 from deepalign_cli.symmetry.symmetry import Weights
 
 Features = Mapping[str, Float[Tensor, "batch n channels"]]
-Units = Float[Tensor, "nets _ sketches channels"]  # many networks under a sketch each, or one under many
 PLACE = 6  # facts of where a group stands
 
 
@@ -68,42 +68,39 @@ class Universal(nn.Module):
     def reader(self, graph: Graph, weights: Weights) -> Callable[[Sketches], Features]:
         """From sketches to features, with what does not depend on the sketches done once."""
         read = strengths(graph, weights)
+        dtype = next(iter(read.drive.values())).dtype
         if reads_in_halves(graph, read):
-            return partial(halved_module(self)._features, graph, halved(read))
-        return partial(self._features, graph, read)
+            read, dtype = halved(read), torch.bfloat16
+        return partial(self._features, graph, read, self._folded(dtype))
 
-    def _features(self, graph: Graph, read: Strengths, sketches: Sketches) -> Features:
+    def _folded(self, dtype: torch.dtype) -> _Folded:
+        columns = self.config.sketch
+        weight, bias = centred(self.enter.weight, self.enter.bias)
+        parts = torch.split(weight.to(dtype), [columns, columns, 1 + VECTOR_FEATURES, PLACE], dim=1)
+        onward, back = (
+            [update.folded(dtype) for update in updates if isinstance(update, _Update)]
+            for updates in (self.onward, self.back)
+        )
+        leave = behind(self.norm, self.leave.weight, self.leave.bias).to(dtype)
+        return _Folded(parts, bias.to(dtype), list(zip(onward, back, strict=True)), leave)
+
+    def _features(self, graph: Graph, read: Strengths, folded: _Folded, sketches: Sketches) -> Features:
         places = places_of(graph, next(iter(read.drive.values())))
-        state = self._enter(graph, read, sketches, places)
-        for onward, back in zip(self.onward, self.back, strict=True):
+        made = _entered(graph, read, sketches, places, folded)
+        state = {g: normed(x) for g, x in made.items()}
+        for onward, back in folded.rounds:
             for update, levels, ends in (
                 (onward, graph.levels(graph.depth), "target"),
                 (back, graph.levels(graph.height), "source"),
             ):
                 for level in levels:
-                    state |= {g: update(graph, read, state, places, g, ends) for g in level}
-        made = {g: self.leave(self.norm(state.pop(g))) for g in list(state)}
-        return {g: x.movedim(2, 1).flatten(0, 1) for g, x in made.items()}
-
-    def _enter(
-        self, graph: Graph, strengths: Strengths, sketches: Sketches, places: Mapping[str, Tensor]
-    ) -> dict[str, Units]:
-        columns = self.config.sketch
-        labels = _label_messages(graph, strengths, sketches, columns)
-        parts = torch.split(self.enter.weight, [columns, columns, 1 + VECTOR_FEATURES, PLACE], dim=1)
-        state = {}
-        for g in graph.symmetry.sizes:
-            own = torch.cat([strengths.importance[g].unsqueeze(-1), strengths.vectors[g]], dim=2)
-            x = linear(own, parts[2]) + linear(places[g], parts[3], self.enter.bias)
-            x = x.unsqueeze(2)
-            for message, weight in zip(labels[g].values(), parts[:2], strict=True):
-                x = x if message is None else x + linear(message, weight)
-            state[g] = x.expand(-1, -1, 1 if len(x) > 1 else len(sketches), -1)
-        return state
+                    state |= {g: update(graph, read, state, places[g], g, ends) for g in level}
+        left = {g: folded.leave(state.pop(g).normed) for g in list(state)}
+        return {g: x.movedim(2, 1).flatten(0, 1) for g, x in left.items()}
 
 
 class _Update(nn.Module):
-    """A residual step of a group's features from the messages of one direction."""
+    """The parameters of a residual step of a group's features from the messages of one direction."""
 
     def __init__(self, config: UniversalConfig) -> None:
         super().__init__()
@@ -113,56 +110,112 @@ class _Update(nn.Module):
         self.first = nn.Linear(3 * c + PLACE, config.hidden)
         self.second = nn.Linear(config.hidden, c)
 
-    def forward(
-        self, graph: Graph, strengths: Strengths, state: Mapping[str, Units],
-        places: Mapping[str, Tensor], group: str, ends: str,
-    ) -> Units:  # fmt: skip
-        h = state[group]
-        normed, c = self.norm(h), h.shape[3]
+    def folded(self, dtype: torch.dtype) -> _FoldedUpdate:
+        """The step in a type, with its norm in its matrices."""
+        c = self.second.out_features
         own, heard, mean, place = torch.split(self.first.weight, [c, c, c, PLACE], dim=1)
-        of_all = linear(normed.mean(1, keepdim=True), mean, self.first.bias) + linear(places[group], place)
-        x = linear(normed, own).add_(of_all)
+        second, bias = centred(self.second.weight, self.second.bias)
+        return _FoldedUpdate(
+            own=behind(self.norm, own).to(dtype),
+            mean=behind(self.norm, mean, self.first.bias).to(dtype),
+            values=behind(self.norm, self.values.mT).to(dtype),
+            heard=FoldedLinear(heard.T, torch.zeros_like(self.first.bias)).to(dtype),
+            place=place.to(dtype),
+            second=FoldedLinear(second.T, bias).to(dtype),
+        )
+
+
+@dataclass(frozen=True)
+class _FoldedUpdate:
+    """The step itself."""
+
+    own: FoldedLinear
+    mean: FoldedLinear
+    values: FoldedLinear
+    heard: FoldedLinear
+    place: Tensor
+    second: FoldedLinear
+
+    def __call__(
+        self, graph: Graph, strengths: Strengths, state: Mapping[str, Normed], place: Tensor, group: str,
+        ends: str,
+    ) -> Normed:  # fmt: skip
+        now = state[group]
+        of_all = self.mean(now.normed.mean(1, keepdim=True)) + (linear(place, self.place) + self.own.bias)
+        x = self.own.added_to(of_all.expand(-1, now.h.shape[1], -1, -1).clone(), now.normed)
         messages = [
             self._message(strengths, i, state, edge, ends)
             for i, edge in enumerate(graph.edges)
             if edge.ends is Ends.GROUPS and getattr(edge, ends) == group
         ]
         if messages:
-            x.add_(linear(_mean_of(messages), heard))
-        return self.second(nn.functional.gelu(x)).add_(h)  # type: ignore[no-any-return]
+            x = self.heard.added_to(x, _mean_of(messages))
+        return normed(self.second.added_to(now.h + self.second.bias, gelu(x)))
 
     def _message(
-        self, strengths: Strengths, index: int, state: Mapping[str, Units], edge: Edge, ends: str
+        self, strengths: Strengths, index: int, state: Mapping[str, Normed], edge: Edge, ends: str
     ) -> Units:
         matrix = strengths.matrices[index]
-        values = self.values[: matrix.w.shape[-1]]
         if ends == "target":
-            x = self.norm(state[edge.source]).mul_(strengths.drive[edge.source].unsqueeze(2))
-            return onward(matrix, x, values).mul_(matrix.down.unsqueeze(2))
-        x = self.norm(state[edge.target]).mul_(matrix.pull.unsqueeze(2))
-        return back(matrix, x, values).mul_(matrix.up.unsqueeze(2))
+            x, scale, made = state[edge.source].normed, strengths.drive[edge.source], matrix.down
+            return onward(matrix, x, self.values, scale).mul_(made.unsqueeze(2))
+        x, scale, made = state[edge.target].normed, matrix.pull, matrix.up
+        return back(matrix, x, self.values, scale).mul_(made.unsqueeze(2))
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """All layers in one type: the parts of the first, the updates of every sweep, and the last."""
+
+    enter: Sequence[Tensor]
+    bias: Tensor
+    rounds: list[tuple[_FoldedUpdate, _FoldedUpdate]]
+    leave: FoldedLinear
+
+
+def _entered(
+    graph: Graph, strengths: Strengths, sketches: Sketches, places: Mapping[str, Tensor], folded: _Folded
+) -> dict[str, Units]:
+    """Every unit's first features: what it reads and writes of the labels, its own strength, its place."""
+    inputs, outputs, of_own, of_place = folded.enter
+    labels = _label_messages(graph, strengths, sketches, inputs.shape[1])
+    state = {}
+    for g in graph.symmetry.sizes:
+        own = torch.cat([strengths.importance[g].unsqueeze(-1), strengths.vectors[g]], dim=2)
+        x = linear(own, of_own) + linear(places[g], of_place, folded.bias)
+        x = x.unsqueeze(2)
+        for message, weight in zip(labels[g].values(), (inputs, outputs), strict=True):
+            x = x if message is None else x + linear(message, weight)
+        state[g] = x.expand(-1, -1, 1 if len(x) > 1 else len(sketches), -1)
+    return state
 
 
 def onward(
-    matrix: Matrix, x: Float[Tensor, "nets source sketches c"], values: Float[Tensor, "waves c d"]
-) -> Float[Tensor, "nets target sketches d"]:
-    """Sum over sources and waves of w[t, s, k] (x[s] values[k])."""
-    return _multiply(matrix.w, _in_waves(x, values))
+    matrix: Matrix, x: Float[Tensor, "nets source sketches c"], values: FoldedLinear,
+    drive: Float[Tensor, "nets source 1"],
+) -> Float[Tensor, "nets target sketches d"]:  # fmt: skip
+    """Sum over sources and waves of w[t, s, k] drive[s] values[k](x[s])."""
+    w = matrix.w
+    return _multiply(w, _in_waves(x, values, w.shape[3], drive))
 
 
 def back(
-    matrix: Matrix, x: Float[Tensor, "nets target sketches c"], values: Float[Tensor, "waves c d"]
-) -> Float[Tensor, "nets source sketches d"]:
-    """Sum over targets and waves of w[t, s, k] (x[t] values[k])."""
-    return _multiply(matrix.w.transpose(1, 2), _in_waves(x, values))
+    matrix: Matrix, x: Float[Tensor, "nets target sketches c"], values: FoldedLinear,
+    pull: Float[Tensor, "nets target 1"],
+) -> Float[Tensor, "nets source sketches d"]:  # fmt: skip
+    """Sum over targets and waves of w[t, s, k] pull[t] values[k](x[t])."""
+    w = matrix.w
+    return _multiply(w.transpose(1, 2), _in_waves(x, values, w.shape[3], pull))
 
 
 def _in_waves(
-    x: Float[Tensor, "nets n sketches c"], values: Float[Tensor, "waves c d"]
+    x: Float[Tensor, "nets n sketches c"], values: FoldedLinear, waves: int, scale: Float[Tensor, "nets n 1"]
 ) -> Float[Tensor, "nets n waves sketches d"]:
-    if len(values) == 1:
-        return (x @ values[0]).unsqueeze(2)
-    return torch.einsum("bnqc,kcd->bnkqd", x, values)
+    scale = scale.unsqueeze(2)
+    if waves == 1:
+        return FoldedLinear(values.weight[0], values.bias[0])(x).mul_(scale).unsqueeze(2)
+    made = torch.einsum("bnqc,kcd->bnkqd", x, values.weight[:waves])
+    return made.add_(values.bias[:waves].unsqueeze(1)).mul_(scale.unsqueeze(2))
 
 
 def _multiply(

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepalign_cli.network.folded import FoldedLinear
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.strengths import Matrix
 from deepalign_cli.network.universal import Universal, UniversalConfig, back, onward
 from tests.network.builders import SEEDS, SMALL, aligner, bound, network, stacked
+from tests.network.plain_universal import plain_features
 from tests.symmetry.builders import CASES, seeded
 
 Stack = dict[str, Tensor]
@@ -63,6 +65,17 @@ def test_networks_of_a_stack_do_not_see_one_another(name: str, seeds: list[int])
         assert all(same(together[g][place], alone[g][0]) for g in alone)
 
 
+@pytest.mark.parametrize("name", SOME)
+def test_it_is_what_its_equations_say(name: str) -> None:
+    graph, a, _, _ = two(name)
+    model = Universal(SMALL).double()
+    with torch.no_grad():
+        for parameter in model.parameters():  # norms, too, are then no identity
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=seeded(4), dtype=torch.float64))
+        found, expected = model(graph, a, SEEDS), plain_features(model, graph, a, SEEDS)
+    assert all(same(found[g], expected[g]) for g in expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_float32_gives_the_same_features(name: str) -> None:
@@ -106,13 +119,23 @@ def test_products_are_sums_over_units_and_waves() -> None:
     draw = seeded(1)
     w = torch.randn(2, 4, 5, 3, generator=draw, dtype=torch.float64)
     values = torch.randn(3, 6, 6, generator=draw, dtype=torch.float64)
+    shift = torch.randn(3, 6, generator=draw, dtype=torch.float64)
     x = torch.randn(2, 5, 1, 6, generator=draw, dtype=torch.float64)
     y = torch.randn(2, 4, 1, 6, generator=draw, dtype=torch.float64)
     one = torch.ones(2, 4, 1, dtype=torch.float64)
-    matrix = Matrix(lambda: w, one, one, one[:, :1].expand(2, 5, 1))
-    assert same(onward(matrix, x, values), torch.einsum("btsk,bsqc,kcd->btqd", w, x, values))
-    assert same(back(matrix, y, values), torch.einsum("btsk,btqc,kcd->bsqd", w, y, values))
+    drive, pull = (torch.rand(2, n, 1, generator=draw, dtype=torch.float64) for n in (5, 4))
+    matrix, layer = Matrix(lambda: w, one, one, one[:, :1].expand(2, 5, 1)), FoldedLinear(values, shift)
+
+    def scaled(z: Tensor, scale: Tensor) -> Tensor:
+        return (torch.einsum("bnqc,kcd->bnkqd", z, values) + shift[:, None]) * scale[..., None, None]
+
+    assert same(onward(matrix, x, layer, drive), torch.einsum("btsk,bskqd->btqd", w, scaled(x, drive)))
+    assert same(back(matrix, y, layer, pull), torch.einsum("btsk,btkqd->bsqd", w, scaled(y, pull)))
     alone = Matrix(lambda: w[:1], one[:1], one[:1], one[:1, :1].expand(1, 5, 1))
     many, back_many = (torch.cat([z, z + 1], dim=2)[:1] for z in (x, y))
-    assert same(onward(alone, many, values), torch.einsum("tsk,bsqc,kcd->btqd", w[0], many, values))
-    assert same(back(alone, back_many, values), torch.einsum("tsk,btqc,kcd->bsqd", w[0], back_many, values))
+    found, found_back = onward(alone, many, layer, drive[:1]), back(alone, back_many, layer, pull[:1])
+    assert same(found, torch.einsum("btsk,bskqd->btqd", w[:1], scaled(many, drive[:1])))
+    assert same(found_back, torch.einsum("btsk,btkqd->bsqd", w[:1], scaled(back_many, pull[:1])))
+    single = Matrix(lambda: w[..., :1], one, one, one[:, :1].expand(2, 5, 1))
+    expected = torch.einsum("bts,bsqd->btqd", w[..., 0], scaled(x, drive)[:, :, 0])
+    assert same(onward(single, x, layer, drive), expected)
