@@ -43,7 +43,8 @@ class _NormApart(torch.autograd.Function):
         share = of_apart * (2 / x.numel())  # 1/c of the mean over the channels, and 1/n
         slope = share * spread * inverse
         ones = [1, -1, *[1] * (x.ndim - 2)]
-        of_x.addcmul_(x, slope.reshape(ones)).add_((share * level - slope * mean).reshape(ones))
+        shift = share * level - slope * mean
+        of_x.addcmul_(x, slope.to(x).reshape(ones)).add_(shift.to(x).reshape(ones))
         return of_x, None, None, None, None, None
 
 
@@ -51,6 +52,11 @@ def norm_apart(
     x: Float[Tensor, "batch c ..."], weight: Tensor | None, bias: Tensor | None,
     remembered: Float[Tensor, " c"], deviation: Float[Tensor, " c"], eps: float,
 ) -> tuple[Float[Tensor, "batch c ..."], Float[Tensor, ""]]:  # fmt: skip
-    """What BatchNorm gives in training, and how far the batch is from what it remembers (`_NormApart`)."""
+    """What BatchNorm gives in training, and how far the batch is from what it remembers (`_NormApart`).
+
+    Statistics of inputs in half precision are computed in float32.
+    """
+    if weight is None and x.itemsize == 2:  # else they would be rounded to the inputs' type
+        weight, bias = torch.ones_like(remembered), torch.zeros_like(remembered)
     y, apart = _NormApart.apply(x, weight, bias, remembered, deviation, eps)  # type: ignore[no-untyped-call]
     return y, apart

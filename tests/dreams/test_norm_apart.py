@@ -40,3 +40,21 @@ def test_outputs_and_gradients_are_those_of_the_pieces(shape: tuple[int, ...], a
         found.append((y.detach(), apart.detach(), own.grad))
 
     assert all(torch.allclose(*both, rtol=1e-10, atol=1e-12) for both in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_statistics_of_half_precision_are_in_full(affine: bool) -> None:
+    rng = torch.Generator().manual_seed(2)
+    x = (torch.randn(64, 5, 6, 6, generator=rng) + 3).bfloat16()
+    weight, bias, remembered, deviation = (torch.rand(5, generator=rng) + 0.5 for _ in range(4))
+    norm = (weight, bias) if affine else (None, None)
+    own = x.clone().requires_grad_()
+
+    y, apart = norm_apart(own, *norm, remembered, deviation, EPS)
+    torch.autograd.backward(y.float().square().sum() + 3 * apart)
+
+    expected, expected_apart = plainly(x.float(), *norm, remembered, deviation)
+    assert torch.allclose(y.float(), expected, rtol=0.01, atol=0.02)
+    assert float(apart.detach()) == pytest.approx(float(expected_apart), rel=1e-4)
+    assert own.grad is not None
+    assert own.grad.dtype is torch.bfloat16

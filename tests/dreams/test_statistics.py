@@ -1,7 +1,10 @@
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from deepalign_cli.dreams import statistics
+from deepalign_cli.dreams.ensemble import Ensemble
 from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import Remembering, dream_of_statistics, norms_in
 from tests.dreams.networks import DESIGN, images, pair
@@ -53,3 +56,41 @@ def test_dreams_in_halves_are_as_near_to_the_memory(monkeypatch: pytest.MonkeyPa
     assert x.dtype is torch.float32
     assert left[1] == pytest.approx(left[0], rel=0.3)
     assert left[1] != left[0]
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_haste_changes_the_direction_little(halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "multiplies_halves", lambda: halves)
+    weights, slopes, losses = pair().networks[0], [], []
+    for haste in (False, True):
+        x = pink_noise((1, 8, 8), 64, torch.Generator().manual_seed(0)).requires_grad_()
+        loss = Remembering(weights, haste=haste).mismatch(DESIGN, x + 0)
+        torch.autograd.backward(loss)
+        assert x.grad is not None
+        slopes.append(x.grad.flatten())
+        losses.append(float(loss.detach()))
+
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2 if halves else 1e-4, abs=1e-5)
+    assert float(functional.cosine_similarity(*slopes, dim=0)) > (0.98 if halves else 1 - 1e-6)
+
+
+def viewing(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """A network that takes what a convolution gives for contiguous."""
+    x = functional.conv2d(x, weights["conv.weight"], padding=1)
+    x = x.view(len(x), -1)
+    return functional.batch_norm(x, weights["mean"], weights["var"])
+
+
+def test_a_network_that_takes_tensors_for_contiguous_dreams_without_haste() -> None:
+    weights = {
+        "conv.weight": torch.randn(3, 1, 3, 3),
+        "mean": torch.ones(192),
+        "var": torch.full((192,), 4.0),
+    }
+    ensemble = Ensemble(viewing, [weights], torch.zeros(2, 1, 8, 8))
+    start = torch.randn(32, 1, 8, 8)
+
+    x = dream_of_statistics(ensemble, start, 20)
+
+    before, after = (float(Remembering(weights).mismatch(viewing, y).detach()) for y in (start, x))
+    assert after < before / 2
