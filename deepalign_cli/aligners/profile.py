@@ -39,11 +39,26 @@ def profile_element(problem: Gains) -> Element:
 
 def profile_match(problem: Gains, group: str) -> tuple[Int64[Tensor, " n"], float]:
     """The assignment between the units' profiles, and the matched profiles' distance over the mean one."""
-    own, other = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
-    apart = torch.cdist(own, other)
+    apart = _distances(problem, group)
     perm = assign(-apart)
     mean = float(apart.mean())
     return perm, float(apart[torch.arange(len(perm)), perm].mean()) / mean if mean else 0.0
+
+
+def profiles_match(problem: Gains, group: str, most: float) -> bool:
+    """Whether the matched profiles' distance over the mean one is `most` at most.
+
+    That of each unit's nearest profile can only be less, so that nothing need be assigned to say no.
+    """
+    apart = _distances(problem, group)
+    if float(apart.amin(1).mean()) > most * float(apart.mean()):
+        return False
+    return profile_match(problem, group)[1] <= most
+
+
+def _distances(problem: Gains, group: str) -> Float[Tensor, "n n"]:
+    own, other = profiles(problem, group, reference=True), profiles(problem, group, reference=False)
+    return torch.cdist(own, other)
 
 
 def profiles(problem: Gains, group: str, *, reference: bool) -> Float[Tensor, "n features"]:

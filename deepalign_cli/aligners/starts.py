@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from deepalign_cli.aligners.gains import Gains
-from deepalign_cli.aligners.profile import profile_element, profile_match
+from deepalign_cli.aligners.profile import profile_element, profiles_match
 from deepalign_cli.aligners.steps import Matrices, Step, best_step
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.sums import inner_product
@@ -87,7 +87,7 @@ def inward(problem: Gains) -> list[str]:
 def _by_profiles(problem: Gains) -> Element | None:
     """What the units' profiles say, if they are alike; None also where nothing moves."""
     smallest = min(problem.symmetry.sizes, key=problem.symmetry.sizes.__getitem__, default=None)
-    if smallest is None or profile_match(problem, smallest)[1] > _ALIKE:
+    if smallest is None or not profiles_match(problem, smallest, _ALIKE):
         return None
     return profile_element(problem)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.lazy import Lazy
@@ -23,13 +25,17 @@ _MOST_KEPT = 2**25  # entries of a network, whose halves are kept
 def reads_in_halves(graph: Graph, strengths: Strengths) -> bool:
     """Whether a network is to be read in bfloat16: a wide one in float32, and nothing is to be learned."""
     like = next(iter(strengths.drive.values()))
-    return (
-        not torch.is_grad_enabled()
-        and like.dtype is torch.float32
-        and like.device.type == "cpu"
-        and max(graph.symmetry.sizes.values()) >= _WIDE
-        and multiplies_halves()
-    )
+    return not torch.is_grad_enabled() and _is_worthwhile(like, max(graph.symmetry.sizes.values()))
+
+
+def in_halves_if_wide(w: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+    """A factor of a product of wide matrices, in bfloat16 where that is fast; else as it is."""
+    return w.bfloat16() if _is_worthwhile(w, len(w)) else w
+
+
+def _is_worthwhile(like: Tensor, units: int) -> bool:
+    on_cpu = like.dtype is torch.float32 and like.device.type == "cpu"
+    return on_cpu and units >= _WIDE and multiplies_halves()
 
 
 def halved(strengths: Strengths) -> Strengths:

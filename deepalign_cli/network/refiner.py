@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from deepalign_cli.assignment import log_sinkhorn
 from deepalign_cli.integers import check_integers
 from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.halved import in_halves_if_wide
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.network.strengths import Strengths
+from deepalign_cli.symmetry.tensors import widened
 
 Logits = Mapping[str, Float[Tensor, "_ _"]]
 _START = (1.0, 0.5, 0.7, 0.7, 0.5)  # first and present logits, incoming and outgoing weights, soft matching
@@ -139,9 +141,15 @@ class _Work:
         if edge.ends is Ends.GROUPS:
             soft = nn.functional.threshold(self._matching(other, rounds).exp(), _LEAST, 0.0, inplace=True)
             soft.mul_(near_a).mul_(near_b.T)
-            v = (soft @ v.movedim(1, 0).flatten(1)).reshape(len(soft), len(v), -1).movedim(0, 1)
+            v = _product(soft, v.movedim(1, 0).flatten(1)).reshape(len(soft), len(v), -1).movedim(0, 1)
             del soft
-        return (w.flatten(1) @ v.flatten(1).T).mul_(own_a).mul_(own_b.T)
+        return widened(_product(w.flatten(1), v.flatten(1).T)).mul_(own_a).mul_(own_b.T)
+
+
+def _product(a: Float[Tensor, "n m"], b: Float[Tensor, "m k"]) -> Float[Tensor, "n k"]:
+    """The product a b of wide matrices in bfloat16, which a cosine's few digits are within."""
+    a = in_halves_if_wide(a)
+    return a @ b.to(a.dtype)
 
 
 def _facing(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepalign_cli.aligners.gains import Gains
-from deepalign_cli.aligners.profile import profile_element, profiles
+from deepalign_cli.aligners.profile import profile_element, profile_match, profiles, profiles_match
 from deepalign_cli.symmetry.spec import Activation, parse_spec
 from deepalign_cli.symmetry.symmetry import Symmetry
 from tests.aligners.builders import planted
@@ -42,3 +42,15 @@ def test_a_group_that_does_not_count_has_equal_profiles() -> None:
     problem = Gains(symmetry, w, w)
     assert profiles(problem, "k", reference=True).tolist() == [[0.0]] * 3
     assert sorted(profile_element(problem).perm["k"].tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["plain_cnn", "mlp"])
+def test_whether_profiles_match_is_said_as_by_the_assignment(name: str) -> None:
+    symmetry, a, b, _ = planted(name)
+    unrelated = {n: torch.randn(w.shape, generator=seeded(5), dtype=w.dtype) for n, w in b.items()}
+    for other in (b, unrelated):
+        problem = Gains(symmetry, a, other)
+        for group in symmetry.sizes:
+            ratio = profile_match(problem, group)[1]
+            for most in (0.0, 0.2, ratio * 0.99, ratio * 1.01 + 1e-9, 2.0):
+                assert profiles_match(problem, group, most) == (ratio <= most)

@@ -34,13 +34,18 @@ def pair(dtype: torch.dtype = torch.float32) -> tuple[Graph, dict[str, Tensor], 
     return Graph(symmetry), a, b
 
 
-def read(network: DeepAlign, dtype: torch.dtype = torch.float32) -> tuple[Sketched, dict[str, Tensor]]:
-    graph, a, b = pair(dtype)
+def read_pair(network: DeepAlign) -> tuple[Sketched, Sketched]:
+    graph, a, b = pair()
     sketches = Sketches([1, 2], orthogonal=True)
     own, other = (Sketched(network, graph, weights, sketches) for weights in (a, b))
     for stop in (1, 2):
         own.read(stop)
         other.read(stop)
+    return own, other
+
+
+def read(network: DeepAlign) -> tuple[Sketched, dict[str, Tensor]]:
+    own, other = read_pair(network)
     return own, dict(compared(own, other))
 
 
@@ -77,3 +82,21 @@ def test_the_network_itself_stays_as_it_is(shipped: DeepAlign, monkeypatch: pyte
     monkeypatch.setattr(halved, "multiplies_halves", lambda: True)
     read(shipped)
     assert {p.dtype for p in shipped.parameters()} == {torch.float32}
+
+
+def test_a_refiner_says_in_halves_what_it_says_in_full(
+    shipped: DeepAlign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, *networks = pair()
+    a, b = ({n: w[None] for n, w in weights.items()} for weights in networks)
+    monkeypatch.setattr(halved, "multiplies_halves", lambda: False)
+    similarity = dict(compared(*read_pair(shipped)))
+    full, half = {}, {}
+    for halves, made in ((False, full), (True, half)):
+        monkeypatch.setattr(halved, "multiplies_halves", lambda halves=halves: halves)
+        made.update(shipped.refine(graph, a, b, similarity))
+    for group, logits in full.items():
+        apart = (half[group] - logits).abs()
+        assert 0 < float(apart.max()) < 0.1 * float(logits.std())
+        assert half[group].dtype is torch.float32
+        assert (half[group].argmax(1) == logits.argmax(1)).float().mean() > 0.99
