@@ -64,8 +64,17 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def uniform(rng: torch.Generator, bound: float, *shape: int) -> Tensor:
-    """Uniform numbers in [-bound, bound]."""
-    return (torch.rand(shape, generator=rng) * 2 - 1) * bound
+    """Uniform numbers in [-bound, bound].
+
+    Made in place: for new tensors without memory, on "meta", torch would load its compiler, for a second.
+    """
+    return torch.rand(shape, generator=rng).mul_(2).sub_(1).mul_(bound)
+
+
+def normal(rng: torch.Generator, deviation: float, *shape: int) -> Tensor:
+    """Normal numbers of mean zero; on "meta" nothing is drawn, for the same reason."""
+    made = torch.empty(shape)
+    return made if made.is_meta else made.normal_(generator=rng).mul_(deviation)
 
 
 def linear_init(rng: torch.Generator, name: str, n_out: int, n_in: int) -> dict[str, Tensor]:

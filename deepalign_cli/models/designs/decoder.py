@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.models.designs.base import Statistics, linear, uniform
+from deepalign_cli.models.designs.base import Statistics, linear, normal, uniform
 from deepalign_cli.models.designs.prenorm import PreNorm
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -30,7 +30,7 @@ class Decoder(PreNorm):
         return (self.context,)
 
     def init(self, rng: torch.Generator) -> dict[str, Tensor]:
-        weights = {"embed.weight": 0.02 * torch.randn(self.tokens, self.width, generator=rng)}
+        weights = {"embed.weight": normal(rng, 0.02, self.tokens, self.width)}
         weights |= self._positions_init(rng, self.context)
         weights |= self._layers_init(rng)
         return weights | {"head.weight": uniform(rng, self.width**-0.5, self.tokens, self.width)}

@@ -23,7 +23,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from deepalign_cli.models.designs.base import layer_norm, layer_norm_init, linear, linear_init, uniform
+from deepalign_cli.models.designs.base import (
+    layer_norm,
+    layer_norm_init,
+    linear,
+    linear_init,
+    normal,
+    uniform,
+)
 from deepalign_cli.symmetry.symmetry import Weights
 
 _CHOICES = {
@@ -77,7 +84,7 @@ class PreNorm:
     def _positions_init(self, rng: torch.Generator, places: int) -> dict[str, Tensor]:
         if self.positions == "rotary":
             return {}
-        return {"pos": 0.02 * torch.randn(places, self.width, generator=rng)}
+        return {"pos": normal(rng, 0.02, places, self.width)}
 
     def _layers_init(self, rng: torch.Generator) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
