@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -18,6 +19,20 @@ Task = Callable[[], int]  # does something, and returns how many bytes that made
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes in one thread meanwhile: many small operations are no faster in more.
+
+    Where other work keeps the cores busy, they are many times slower: each waits for all threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+import torch
 
 from deepalign_cli.progress import SILENT, Progress
-from deepalign_cli.threads import Task, run_tasks
+from deepalign_cli.threads import Task, one_thread, run_tasks
 
 
 def counted(count: int, seen: list[str], name: str) -> Iterator[Task]:
@@ -53,3 +55,11 @@ def test_an_interrupt_of_the_caller_ends_the_work() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_tasks(counted(10**6, seen, "s"), iter(()), 2, Progress(interrupt))
     assert len(seen) < 10**6
+
+
+def test_one_thread_meanwhile_and_as_many_as_before_after_it() -> None:
+    before = torch.get_num_threads()
+    with suppress(KeyError), one_thread():
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == before

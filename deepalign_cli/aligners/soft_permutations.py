@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from deepalign_cli.adam import Adam
 from deepalign_cli.aligners.evidence import TrainingLoss
 from deepalign_cli.assignment import assign, log_sinkhorn
 from deepalign_cli.network.soft import soft_act, straight_through
@@ -48,14 +49,13 @@ class SoftPermutations:
         self._symmetry, self._projection = symmetry, projection
         self._a, self._b = all_widened(reference), all_widened(moving)
         self._logits = {g: x.detach().clone().requires_grad_() for g, x in first.items()}
-        self._optimiser = torch.optim.Adam(self._logits.values(), lr=rate)
+        self._adam, self._rate = Adam(self._logits.values()), rate
 
     def step(self, loss: TrainingLoss, places: Int64[Tensor, " batch"], alpha: float) -> float:
         """One step of Adam on some examples; returns the loss before it, `alpha` of the way from A to B."""
-        self._optimiser.zero_grad()
         value = loss(self._between(alpha), places)
-        value.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        logits = list(self._logits.values())
+        self._adam.step(torch.autograd.grad(value, logits, materialize_grads=True), self._rate)
         return float(value.detach())
 
     def _between(self, alpha: float) -> Weights:

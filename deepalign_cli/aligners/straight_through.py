@@ -32,6 +32,7 @@ from deepalign_cli.models.work import multiplications
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.threads import one_thread
 
 _RATE = 0.03  # of Adam
 _SHARPNESS = 3.0  # the deviation of a group's first logits
@@ -57,6 +58,7 @@ class Trained:
     after: float
 
 
+@one_thread()
 def trained_match(
     pair: Pair, similarity: Mapping[str, Float[Tensor, "_ _"]], start: Element, loss: TrainingLoss,
     steps: int, rng: torch.Generator, progress: Progress = SILENT,

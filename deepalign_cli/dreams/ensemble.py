@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from deepalign_cli.adam import Adam
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Run
@@ -60,29 +61,9 @@ def optimised(
 ) -> Float[Tensor, "batch ..."]:  # fmt: skip
     """The inputs after some steps of Adam on the inputs alone, at a falling rate."""
     x = start.clone().requires_grad_()
-    adam = _Adam(x)
+    adam = Adam([x])
     with torch.enable_grad():
         for step in range(steps):
-            (slope,) = torch.autograd.grad(loss(x), [x])
-            adam.step(slope, _RATE * (1 - 0.9 * step / max(1, steps)))
+            adam.step(torch.autograd.grad(loss(x), [x]), _RATE * (1 - 0.9 * step / max(1, steps)))
             progress(1)
     return x.detach().cpu()
-
-
-class _Adam:
-    """Adam on one tensor (Kingma and Ba 2015, algorithm 1). Torch's takes a second to load a compiler."""
-
-    _BETAS, _EPS = (0.9, 0.999), 1e-8
-
-    def __init__(self, x: Tensor) -> None:
-        self._x, self._steps = x, 0
-        self._mean, self._square = torch.zeros_like(x), torch.zeros_like(x)
-
-    @torch.no_grad()
-    def step(self, slope: Tensor, rate: float) -> None:
-        self._steps += 1
-        first, second = self._BETAS
-        self._mean.lerp_(slope, 1 - first)
-        self._square.mul_(second).addcmul_(slope, slope, value=1 - second)
-        spread = (self._square.sqrt() / (1 - second**self._steps) ** 0.5).add_(self._EPS)
-        self._x.addcdiv_(self._mean, spread, value=-rate / (1 - first**self._steps))
