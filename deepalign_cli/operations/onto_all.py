@@ -11,6 +11,7 @@ from deepalign_cli.aligners.methods import Onto
 from deepalign_cli.aligners.running_mean import onto_mean
 from deepalign_cli.aligners.universe import universal
 from deepalign_cli.checkpoint import Checkpoint
+from deepalign_cli.operations.one_type import in_one_type
 from deepalign_cli.operations.settings import Settings
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
@@ -30,8 +31,8 @@ def aligned_at_once(
     hashes, so that the order in which they are given changes the first's frame and nothing else.
     """
     started = time.perf_counter()
-    order = by_hashes(inputs)
-    pivot, *others = (inputs[place] for place in order)
+    order, weights = by_hashes(inputs), in_one_type(inputs)
+    pivot, *others = (weights[place] for place in order)
     stage = progress.part(_STARTING)
     starts = [
         aligner(symmetry, pivot, one, rng=settings.rng(), progress=stage.part(1 / len(others)))

@@ -20,6 +20,7 @@ from deepalign_cli.operations.asked import Asked
 from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
+from deepalign_cli.operations.one_type import in_one_type
 from deepalign_cli.operations.onto_all import aligned_at_once
 from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings, named_files
@@ -301,10 +302,10 @@ class Session:
         if settings.onto is not Onto.FIRST and method != NAIVE and len(self.moving) > 1:
             found = aligned_at_once(symmetry, self.inputs, aligner, settings, making, progress)
             return [self._exactly(self.fit.of_whole(one, i, whole.spec), i) for i, one in enumerate(found, 1)]
-        alignments = []
+        alignments, weights = [], in_one_type(self.inputs)
         for place, other in enumerate(self.moving, 1):
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
-            alignment = aligner(symmetry, self.reference, other, rng=settings.rng(), progress=stage)
+            alignment = aligner(symmetry, weights[0], weights[place], rng=settings.rng(), progress=stage)
             alignment = replace(alignment, making=making)
             if method not in (NAIVE, DEFAULT, ROTATIONS) and heads_are_far(alignment):
                 alignment = with_note(alignment, MAY_TURN)

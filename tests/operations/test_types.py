@@ -73,6 +73,29 @@ def test_every_method(dtype: str, method: str) -> None:
     assert all(moved[name].dtype == w.dtype for name, w in b.items())
 
 
+MIXED: dict[str, dict[str, int]] = {"deepalign": {}, "sinkhorn": {"steps": 2}}
+
+
+@pytest.mark.parametrize("method", MIXED)
+@pytest.mark.parametrize("double", [("",), ("fc3",)])
+def test_two_networks_of_which_one_is_in_float64(method: str, double: tuple[str, ...]) -> None:
+    """Wholly, or in one layer."""
+    a, b = states("float32")
+    a = {name: w.double() if name.startswith(double) else w for name, w in a.items()}
+    for reference, moving in ((a, b), (b, a)):
+        more = {"data": DATA, "model": net()} if method == "sinkhorn" else {}
+        moved = da.align(reference, moving, method=method, **more, **MIXED[method]).apply(moving)
+        assert torch.allclose(outputs(moved), outputs(moving), atol=1e-12)
+        assert all(moved[name].dtype == w.dtype for name, w in moving.items())
+
+
+def test_the_mean_of_networks_of_which_one_is_in_float64() -> None:
+    a, b = states("float32")
+    c = {name: w.double() for name, w in states("bfloat16")[1].items()}
+    merged = da.merge([a, b, c], onto="mean")
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in merged.values())
+
+
 SINES = """basis = "traced and checked"
 [kinds]
 h = "sign"
