@@ -44,7 +44,8 @@ class Asked:
 
     Nothing is opened before it is needed: a folder's trace may lie in the cache. `inputs` gives a few
     examples of the data, if there are any. A network that is `implied`, not named, need not be asked.
-    `traced` says whether the spec is the network's, `failure` why it could not be traced.
+    `traced` says whether the spec is the network's, `failure` why it could not be traced, `untried` why a
+    spec that does not come from it was not tried on it, where it is named.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Asked:
         self.checkpoint, self.running, self.activation = checkpoint, running, activation
         self._inputs = inputs
         self.failure: DeepalignError | None = None
+        self.untried: DeepalignError | None = None
         self.traced = False
         self._last: Last | None = None  # of the network's programs, of which one has to do
         if network is not None:
@@ -152,8 +154,14 @@ class Asked:
         why = self.failure.message.removesuffix(".") if self.failure else "it was not asked"
         if spec.basis is Basis.TEMPLATE:
             return replace(spec, stays=(f"what may move is from {spec.source}: {why}", *spec.stays))
-        assumption = f"what names and shapes show is all there is: {why}"
-        return replace(spec, assumptions=(*spec.assumptions, assumption))
+        return _taking_for_granted(spec, f"what names and shapes show is all there is: {why}")
+
+    def unproven(self, spec: Spec) -> Spec:
+        """A spec with the assumption that it holds, where the network that is named does not say so."""
+        if self.untried is None:
+            return spec
+        why = (self.failure or self.untried).message.removesuffix(".")
+        return _taking_for_granted(spec, f"this is not tried on the network that was named: {why}")
 
     def tried(self, symmetry: Symmetry, seed: int = 0) -> SpecCheck | None:
         """Random elements tried on the network; None where there is none to run.
@@ -194,7 +202,8 @@ class Asked:
             return False
         try:
             check = self.tried(symmetry)
-        except SpecError:  # it cannot be run in float64, or is no finite number: nothing is learnt
+        except SpecError as error:  # it cannot be run in float64, or is no finite number: nothing is learnt
+            self.untried = error if self.is_named else None
             return False
         if check is None or check.passed:
             return check is not None and self.is_named
@@ -202,10 +211,16 @@ class Asked:
         raise SpecError(
             f"the spec is wrong: a random element of it changes what the network computes (by "
             f"{check.residual:.1e} in float64). Group '{group}': suspect {listed(suspects, _SHOWN)}.",
-            "leave --spec out: deepalign traces the network."
-            if self.running.model
-            else "name the network, --model FILE.py:FACTORY: deepalign traces it.",
+            self._way_out(symmetry.spec),
         )
+
+    def _way_out(self, spec: Spec) -> str:
+        if not self.running.model:
+            return "name the network, --model FILE.py:FACTORY: deepalign traces it."
+        if self.failure is None and spec.basis is Basis.GIVEN:
+            return "leave --spec out: deepalign traces the network."
+        why = f" ({self.failure.message.removesuffix('.')})" if self.failure else ""
+        return f"the network does not say it{why}: write a spec, --spec FILE.toml (docs/specs.md)."
 
     @property
     def may_be_text(self) -> bool:
@@ -221,3 +236,7 @@ class Asked:
     def _is_own_folder(self) -> bool:
         model = Path(self.running.model or "")
         return model.is_dir() and model.resolve() == self.checkpoint.path.resolve()
+
+
+def _taking_for_granted(spec: Spec, assumption: str) -> Spec:
+    return replace(spec, assumptions=(*spec.assumptions, assumption))

@@ -131,8 +131,7 @@ class Session:
                 or it is taken for granted, and the settings are strict.
         """
         symmetry = self.resolved
-        if self.asked.require(symmetry):  # nothing is left to be taken for granted
-            symmetry = Symmetry(replace(symmetry.spec, assumptions=()), symmetry.shapes)
+        symmetry = self._required(symmetry)
         if self.settings.strict:
             refuse_assumptions(symmetry.spec)
         return symmetry
@@ -165,13 +164,19 @@ class Session:
             spec = asked.untraced(spec)
         spec = spec.with_activation(settings.activation, settings.kinds)
         symmetry = Symmetry(spec, shapes_of(reference))
-        if asked.require(symmetry, traced=is_traced):
-            symmetry = Symmetry(replace(spec, assumptions=()), symmetry.shapes)
+        symmetry = self._required(symmetry, traced=is_traced)
         for one in self.inputs:
             symmetry = Symmetry(steadied(symmetry.spec, symmetry.norms, one, one.called), symmetry.shapes)
         if self.settings.strict:
             refuse_assumptions(symmetry.spec)
         return symmetry
+
+    def _required(self, symmetry: Symmetry, *, traced: bool | None = None) -> Symmetry:
+        """The same, tried on the network where that is named; what is still taken for granted is said."""
+        spec = symmetry.spec
+        if self.asked.require(symmetry, traced=traced):  # nothing is left to be taken for granted
+            return Symmetry(replace(spec, assumptions=()), symmetry.shapes)
+        return Symmetry(self.asked.unproven(spec), symmetry.shapes)
 
     @cached_property
     def resolved(self) -> Symmetry:
