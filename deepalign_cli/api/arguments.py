@@ -98,6 +98,8 @@ def settings_of(names: Sequence[str], given: Mapping[str, Any]) -> tuple[Setting
         common["spec"] = Path(common["spec"])
     if isinstance(running.get("splits"), str):
         running["splits"] = (running["splits"],)
+    if isinstance(running.get("input_shape"), tuple | list):  # a tensor's shape, also torch.Size
+        running["input_shape"] = "x".join(map(str, running["input_shape"]))
     for name in {"arguments", "design"} & running.keys():  # as they are typed on a command line
         running[name] = {key: str(value) for key, value in running[name].items()}
     return Settings(names[0], own, **common), running
