@@ -23,6 +23,8 @@ from torch.nn import functional
 
 from deepalign_cli.images import pink
 from deepalign_cli.network.graph import Edge, Ends, Graph
+from deepalign_cli.network.lazy import Lazy
+from deepalign_cli.network.strengths import has_wider
 from deepalign_cli.network.waves import sketch
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -83,8 +85,19 @@ def responses(graph: Graph, weights: Weights, seed: int) -> Responses:
     """Run one network (a stack of one, as `stacked` makes it) on the noise of `seed`.
 
     Equivariant: when a unit moves, what it says moves with it. It does not change when a unit of a ReLU is
-    scaled. Computed in the weights' own type.
+    scaled. Computed in the weights' own type, and in float64 where that overflows.
     """
+    made, is_finite = _responses(graph, weights, seed)
+    like = weights[graph.names[0]]
+    if is_finite or not has_wider(like):
+        return made
+    made, _ = _responses(graph, Lazy(graph.names, lambda name: weights[name].double()), seed)
+    onward, back = ({g: x.to(like.dtype) for g, x in said.items()} for said in (made.onward, made.back))
+    return Responses(onward, back)
+
+
+def _responses(graph: Graph, weights: Weights, seed: int) -> tuple[Responses, bool]:
+    """The same in the weights' own type, and whether nothing overflowed."""
     with torch.enable_grad():
         run = _Run(graph, weights, seed)
         run.onward()
@@ -93,7 +106,8 @@ def responses(graph: Graph, weights: Weights, seed: int) -> Responses:
         slopes = torch.autograd.grad(total, list(probes.values()), allow_unused=True)
     onward = {g: _standardised(x.detach()) for g, x in run.said.items()}
     back = {g: _unit(_rows(d)) for g, d in zip(probes, slopes, strict=True) if d is not None}
-    return Responses(onward, back)
+    is_finite = bool(total.isfinite()) and all(bool(x.isfinite().all()) for x in run.said.values())
+    return Responses(onward, back), is_finite
 
 
 class _Run:

@@ -9,7 +9,7 @@ whatever a BatchNorm follows. Elsewhere the aligner brings both networks to cano
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.network.graph import Edge, Ends, Graph
 from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.waves import grid_basis
@@ -65,7 +66,12 @@ VECTOR_FEATURES = 4
 def strengths(graph: Graph, weights: Weights) -> Strengths:
     """Read a stack of networks; every tensor of `weights` has a leading batch axis.
 
-    Computed in the weights' own type, float32 or float64. Of large networks no tensor is kept.
+    Computed in the weights' own type, float32 or float64. Where drives, which multiply layer by layer, are
+    too large for float32, they are computed in float64 and told as parts of their means, by which no message
+    changes. Of large networks no tensor is kept.
+
+    Raises:
+        NonFiniteError: they are too large for float64, too.
     """
     count = sum(math.prod(graph.symmetry.shapes[edge.cell.name]) for edge in graph.edges)
     entries = Lazy(
@@ -73,6 +79,67 @@ def strengths(graph: Graph, weights: Weights) -> Strengths:
         lambda i: _entries(graph.edges[i], weights[graph.edges[i].cell.name]),
         keeps=count <= _MOST_KEPT,
     )
+    scales = _scales(graph, weights, entries)
+    if not scales.is_finite and has_wider(entries[0]):
+        wide = Lazy(entries, lambda i: entries[i].double())
+        scales = _scales(graph, Lazy(graph.names, lambda name: weights[name].double()), wide)
+        scales = scales.relative(graph).to(entries[0].dtype)
+    if not scales.is_finite:
+        raise NonFiniteError(
+            "the weights are so large that what layers make of one another overflows.",
+            "use -m weights, which multiplies no more than two weights.",
+        )
+    matrices = {
+        i: Matrix(partial(entries.__getitem__, i), 1 / scales.rows[i], scales.pull[i], 1 / scales.columns[i])
+        for i in entries
+    }
+    return Strengths(matrices, scales.drive, scales.importance, scales.vectors)
+
+
+def has_wider(w: Tensor) -> bool:
+    """Whether what overflows in a tensor's type can be computed in float64."""
+    return w.dtype == torch.float32 and w.device.type != "mps"
+
+
+@dataclass
+class _Scales:
+    """What `Strengths` says of units, and of each edge the root mean squares and pulls."""
+
+    drive: dict[str, Float[Tensor, "batch _ 1"]]
+    rows: dict[int, Float[Tensor, "batch _ 1"]]
+    pull: dict[int, Float[Tensor, "batch _ 1"]]
+    columns: dict[int, Float[Tensor, "batch _ 1"]]
+    importance: dict[str, Float[Tensor, "batch _"]]
+    vectors: dict[str, Float[Tensor, "batch _ features"]]
+
+    @property
+    def _all(self) -> Iterator[Tensor]:
+        for one in (self.drive, self.rows, self.pull, self.columns, self.importance, self.vectors):
+            yield from one.values()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number overflowed."""
+        return all(bool(x.isfinite().all()) for x in self._all)
+
+    def relative(self, graph: Graph) -> _Scales:
+        """The same with drives and pulls of mean one in each group: messages divide by them again."""
+        means = {g: x.mean(1, keepdim=True) for g, x in self.drive.items()}
+        drive = {g: x / means[g] for g, x in self.drive.items()}
+        rows = {i: x / means.get(graph.edges[i].source, 1.0) for i, x in self.rows.items()}
+        pulls = {i: x.mean(1, keepdim=True) for i, x in self.pull.items()}
+        pull = {i: x / pulls[i] for i, x in self.pull.items()}
+        columns = {i: x / pulls[i] for i, x in self.columns.items()}
+        return _Scales(drive, rows, pull, columns, self.importance, self.vectors)
+
+    def to(self, dtype: torch.dtype) -> _Scales:
+        """The same in another type."""
+        parts = (self.drive, self.rows, self.pull, self.columns, self.importance, self.vectors)
+        return _Scales(*({k: x.to(dtype) for k, x in part.items()} for part in parts))  # type: ignore[arg-type]
+
+
+def _scales(graph: Graph, weights: Weights, entries: Mapping[int, Tensor]) -> _Scales:
+    """All scales of a stack of networks, in the type of its entries."""
     first = entries[0]
     one = {
         g: torch.ones(first.shape[0], n, 1, dtype=first.dtype, device=first.device)
@@ -81,13 +148,10 @@ def strengths(graph: Graph, weights: Weights) -> Strengths:
     gamma = {g: _norm_scale(graph, weights, g, one[g]) for g in graph.symmetry.sizes}
     drive, rows = _onward(graph, entries, one, gamma)
     pull, columns, read = _back(graph, entries, one, gamma, rows)
-    matrices = {
-        i: Matrix(partial(entries.__getitem__, i), 1 / rows[i], pull[i], 1 / columns[i]) for i in entries
-    }
     importance = {g: (drive[g] * read[g] + _TINY).log().squeeze(-1) for g in one}
     importance = {g: x - x.mean(1, keepdim=True) for g, x in importance.items()}
     vectors = {g: _vector_features(graph, weights, g, rows, gamma[g], one[g]) for g in one}
-    return Strengths(matrices, drive, importance, vectors)
+    return _Scales(drive, rows, pull, columns, importance, vectors)
 
 
 def _entries(edge: Edge, w: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch target source waves"]:

@@ -70,6 +70,18 @@ def test_a_planted_permutation_is_recovered_exactly(name: str, dtype: torch.dtyp
     assert found.distance_after == 0 < found.distance_before
 
 
+@pytest.mark.parametrize("name", ["named_mlp", "vgg"])
+def test_weights_that_overflow_float32_layer_by_layer_are_aligned_exactly(
+    name: str, network: Counting
+) -> None:
+    symmetry, a, b, expected = planted(name)
+    large = [cast({n: w * 1e12 for n, w in one.items()}, torch.float32) for one in (a, b)]
+    for refine in ("none", "auto", "weights"):
+        found = LearnedAligner(network, "untrained", 2, refine)(symmetry, *large, rng=seeded(0))
+        assert same(found.element, expected, symmetry)
+        assert found.distance_after == 0 < found.distance_before
+
+
 def test_it_is_an_aligner_that_says_whose_prediction_it_is(network: Counting) -> None:
     symmetry, a, b = trained()
     aligner = LearnedAligner(network, "untrained", 3, "none")

@@ -192,3 +192,18 @@ def test_tensors_speak_when_their_sources_have() -> None:
         for turned in (False, True)
     )
     assert all(torch.equal(x, other.onward[g]) for g, x in one.onward.items())
+
+
+def test_what_overflows_float32_is_run_in_float64() -> None:
+    shapes = {"a.weight": (6, 2, 3, 3), "b.weight": (7, 6, 3, 3), "c.weight": (8, 7, 3, 3)}
+    shapes |= {"d.weight": (3, 8)}
+    axes = {"a__weight": "f 2 3 3", "b__weight": "g f 3 3", "c__weight": "h g 3 3", "d__weight": "3 h"}
+    graph = Graph(bound(shapes, **axes))
+    drawn = {n: 1e15 * torch.randn(1, *s, generator=seeded(4)) for n, s in shapes.items()}
+    found = responses(graph, drawn, 7)
+    wanted = responses(graph, {n: w.double() for n, w in drawn.items()}, 7)
+    for said, exact in ((found.onward, wanted.onward), (found.back, wanted.back)):
+        assert said.keys() == exact.keys()
+        for group, x in said.items():
+            assert float(x.square().mean()) > 0.1
+            torch.testing.assert_close(x, exact[group].float())

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
+from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.strengths import VECTOR_FEATURES, strengths
@@ -102,3 +105,21 @@ def test_networks_of_a_stack_are_read_apart() -> None:
         for g in symmetry.sizes:
             assert torch.allclose(both.vectors[g][place], alone.vectors[g][0], atol=1e-12)
             assert torch.allclose(both.drive[g][place], alone.drive[g][0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["named_mlp", "plain_cnn", "mlp_batchnorm", "transformer_prenorm"])
+def test_what_overflows_float32_is_read_as_in_float64(model: DeepAlign, name: str) -> None:
+    (symmetry, a), (_, b) = network(name), network(name, seed=7)
+    large = [{n: w * 1e12 if w.is_floating_point() else w for n, w in one.items()} for one in (a, b)]
+    narrow = [{n: w.float() if w.is_floating_point() else w for n, w in one.items()} for one in large]
+    wanted = compared(model, symmetry, *large)
+    found = compared(copy.deepcopy(model).float(), symmetry, *narrow)
+    assert all(w.dtype == torch.float32 for w in found.values())
+    assert largest_gap(wanted, {g: w.double() for g, w in found.items()}) < 1e-3
+
+
+def test_what_overflows_float64_is_named() -> None:
+    symmetry, a = network("named_mlp")
+    with pytest.raises(NonFiniteError, match="overflows") as caught:
+        strengths(Graph(symmetry), {n: w * 1e120 for n, w in a.items()})
+    assert "-m weights" in caught.value.hint
