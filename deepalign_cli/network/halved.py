@@ -18,7 +18,7 @@ from deepalign_cli.network.lazy import Lazy
 from deepalign_cli.network.strengths import Matrix, Strengths
 from deepalign_cli.processor import multiplies_halves
 
-_WIDE = 384  # units of a group: in smaller networks the products are not what takes the time
+_WIDE = 128  # units of a group: in smaller networks the products are not what takes the time
 _MOST_KEPT = 2**25  # entries of a network, whose halves are kept
 
 
