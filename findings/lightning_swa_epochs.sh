@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# lightning 2.6.6 with torch 2.13.0: StochasticWeightAveraging leaves the last epoch out, and steps on from the mean where there is BatchNorm.
+# lightning 2.6.6 with torch 2.13.0: StochasticWeightAveraging leaves the last epoch out, and with BatchNorm steps on from the mean.
 #
 # Expected: with swa_epoch_start=2 and four epochs the network ends as the mean of its states after epochs 2, 3 and 4, as by
 # torch's AveragedModel, whose scheme the documentation says it follows. A weight that grows by 1 an epoch: 3.
