@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 
@@ -33,6 +33,22 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait until threads have ended, also where an interrupt comes meanwhile, which is raised after that.
+
+    What they write to would be closed else, and its number could be another file's soon.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as another:
+                interrupt = another
+    if interrupt is not None:
+        raise interrupt
 
 
 def run_tasks(small: Iterator[Task], large: Iterator[Task], threads: int, progress: Progress) -> None:
@@ -82,9 +98,7 @@ class _Crew:
     def stop(self) -> None:
         """End after the tasks that have begun."""
         self._stopped = True
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        join(thread for thread in self._threads if thread.ident is not None)
 
     def tell(self, progress: Progress, *, wait: bool) -> None:
         """Tell what was done; with `wait` until all is. Raises what a task has raised."""

@@ -63,3 +63,31 @@ def test_one_thread_meanwhile_and_as_many_as_before_after_it() -> None:
         assert torch.get_num_threads() == 1
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+def test_a_second_interrupt_waits_for_tasks_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they write to is closed behind them."""
+    begun, may_end, ended = threading.Event(), threading.Event(), list[str]()
+
+    def task() -> int:
+        begun.set()
+        may_end.wait(20)
+        ended.append("task")
+        return 1
+
+    def large() -> int:
+        begun.wait(20)
+        raise KeyboardInterrupt
+
+    def press(thread: threading.Thread, timeout: float | None = None) -> None:
+        if not may_end.is_set():
+            may_end.set()
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    join = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", press)
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(iter([task]), iter([large]), 2, SILENT)
+    assert ended == ["task"]
+    assert not [t for t in threading.enumerate() if "piece" in t.name]

@@ -31,7 +31,9 @@ class EarlySync:
             self._ends = True
             self._wake.notify()
         if self._thread is not None:
-            self._thread.join()
+            from deepalign_cli.threads import join  # which loads torch
+
+            join([self._thread])
         if self._error and kind is None:
             raise self._error[0]
 

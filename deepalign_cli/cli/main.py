@@ -20,6 +20,7 @@ from deepalign_cli.cli.command import Subcommand, columns, escaped, example, fol
 from deepalign_cli.cli.demo import demo
 from deepalign_cli.cli.grouped import grouped
 from deepalign_cli.cli.inspect import inspect
+from deepalign_cli.cli.interrupts import hear_once
 from deepalign_cli.cli.landscape import landscape
 from deepalign_cli.cli.listing import methods
 from deepalign_cli.cli.merge import merge
@@ -61,6 +62,15 @@ class _Memory(DeepalignError):
 
 def main(argv: Sequence[str] | None = None, commands: Sequence[Command] | None = None) -> int:
     """Run the command line `argv` (`sys.argv` by default) and return the exit code."""
+    put_back = hear_once()
+    try:
+        return _run(argv, commands)
+    finally:
+        if argv is not None:  # else the program ends, and waits for its threads
+            put_back()
+
+
+def _run(argv: Sequence[str] | None, commands: Sequence[Command] | None) -> int:
     _return_large_blocks()
     args = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
