@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from deepalign_cli.checkpoint import DTYPES, Checkpoint
@@ -32,6 +32,13 @@ def is_companion(name: str) -> bool:
 def is_tokenizer(name: str) -> bool:
     """Whether a file of this name is part of a tokenizer; those of two do not go together in one folder."""
     return _TOKENIZER.fullmatch(name) is not None
+
+
+def other_tokenizer(folder: Path, names: Collection[str]) -> list[Path]:
+    """The files of a tokenizer in a folder that are not of the one among these names, if there is one."""
+    if not any(map(is_tokenizer, names)):
+        return []
+    return [path for path in sorted(folder.iterdir()) if is_tokenizer(path.name) and path.name not in names]
 
 
 def companions(checkpoint: Checkpoint) -> tuple[Mapping[str, Path], tuple[str, ...]]:

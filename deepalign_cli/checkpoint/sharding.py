@@ -69,6 +69,11 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file of this name holds weights that a folder's reader would load, or part of them."""
+    return name in (WEIGHTS, INDEX) or is_shard(name)
+
+
 def parse_size(text: str) -> int:
     """Bytes, as they are typed: 5GB, 500MB, 1.5GiB, or a plain number.
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from deepalign_cli.checkpoint import write_tensors
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.companions import companions
+from deepalign_cli.checkpoint.whole_folder import created_folder
 from deepalign_cli.combiners.combiner import Weighing
 from deepalign_cli.combiners.low_rank import Spectrum, spectrum, summed
 from deepalign_cli.combiners.rules import weights_of
@@ -30,7 +31,7 @@ from deepalign_cli.operations.adapters import CONFIG, Adapter
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.merge import Merging
-from deepalign_cli.operations.output_folder import check_files, check_folder, created_folder, write_beside
+from deepalign_cli.operations.output_folder import check_files, check_folder, write_beside
 from deepalign_cli.operations.provenance import Hashes, recipe_for, with_hashes
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.version import __version__

@@ -1,27 +1,25 @@
-"""Writing a network as a folder: weights, and what belongs to them.
+"""Writing a network as a folder: what may be written there, and what belongs to the weights.
 
-A new folder appears complete or not at all. In one that exists, the files that are written replace old ones,
-each in one step; the others stay.
+In a folder that exists, the files that are written replace old ones, each in one step; the others stay, but
+for those of another tokenizer.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from deepalign_cli.checkpoint import check_output
 from deepalign_cli.checkpoint.atomic import atomic_file, write_all, write_bytes
-from deepalign_cli.checkpoint.companions import is_tokenizer, name_dtype
+from deepalign_cli.checkpoint.companions import name_dtype, other_tokenizer
 from deepalign_cli.checkpoint.files import open_regular
 from deepalign_cli.checkpoint.hub import is_reference
-from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard, is_shard
+from deepalign_cli.checkpoint.sharding import INDEX, WEIGHTS, Shard, is_weights
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.errors import OutputError, UsageError
+from deepalign_cli.checkpoint.whole_folder import reported
+from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.job import Job
 
 _CHUNK = 1 << 20
@@ -49,11 +47,6 @@ def check_folder(job: Job, names: Sequence[str]) -> None:
     if not job.settings.force:  # else it is not known yet whether there will be shards
         _check_index(folder)
     check_files(job, names)
-
-
-def is_weights(name: str) -> bool:
-    """Whether a file of this name holds weights that a folder's reader would load, or part of them."""
-    return name in (WEIGHTS, INDEX) or is_shard(name)
 
 
 def check_weights(job: Job, shards: Sequence[Shard]) -> None:
@@ -90,13 +83,6 @@ def check_files(job: Job, names: Sequence[str]) -> None:
             raise UsageError(problem, "remove it by --force, or name another folder.")
 
 
-def other_tokenizer(folder: Path, names: Collection[str]) -> list[Path]:
-    """The files of a tokenizer in a folder that are not of the one among these names, if there is one."""
-    if not any(map(is_tokenizer, names)):
-        return []
-    return [path for path in sorted(folder.iterdir()) if is_tokenizer(path.name) and path.name not in names]
-
-
 def write_beside(
     place: Path, beside: Mapping[str, Path], made: Mapping[str, bytes] = MappingProxyType({}), *,
     dtype: str | None = None, force: bool,
@@ -115,63 +101,6 @@ def write_beside(
             path.unlink()
     if dtype is not None and "config.json" in (*beside, *made):
         name_dtype(place / "config.json", dtype)
-
-
-@contextmanager
-def created_folder(folder: Path) -> Iterator[Path]:
-    """Where to write: the folder if it exists, else a hidden one that becomes it when all went well."""
-    target = real_target(folder)
-    if target.is_dir():
-        yield target
-        return
-    with hidden_folder(folder) as hidden:
-        yield hidden
-        with reported(folder):
-            publish(hidden, target, folder)
-
-
-@contextmanager
-def hidden_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside another one, with a hidden name; what is left of it at the end is removed."""
-    target = real_target(folder)
-    hidden = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.partial"
-    with reported(folder):
-        hidden.mkdir()
-    try:
-        yield hidden
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
-@contextmanager
-def reported(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses into a sentence. Raises OutputError."""
-    try:
-        yield
-    except OSError as error:
-        message = f"'{folder}' cannot be written: {error.strerror or type(error).__name__}."
-        raise OutputError(message, "check the folder and its permissions.") from None
-
-
-def publish(hidden: Path, target: Path, folder: Path) -> None:
-    """Give a hidden folder its name. Raises UsageError where that is taken meanwhile."""
-    sync_folder(hidden)
-    try:
-        hidden.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        raise UsageError(f"'{folder}' exists.", "name another folder.") from None
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def copy_file(source: Path, target: Path, *, force: bool) -> None:

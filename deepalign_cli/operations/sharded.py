@@ -18,14 +18,14 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.atomic import write_bytes
 from deepalign_cli.checkpoint.open import read_file
 from deepalign_cli.checkpoint.placed import placed_file
+from deepalign_cli.checkpoint.replaced_folder import exchanged_folder
+from deepalign_cli.checkpoint.resumable import ResumableFolder, resumable_folder
 from deepalign_cli.checkpoint.sharding import INDEX, Shard, encode_index, split
 from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.checkpoint.whole_folder import created_folder
 from deepalign_cli.cluster import Cluster, connected
 from deepalign_cli.errors import UsageError
 from deepalign_cli.operations.job import Job
-from deepalign_cli.operations.output_folder import created_folder
-from deepalign_cli.operations.replaced_folder import exchanged_folder
-from deepalign_cli.operations.resumable import ResumableFolder, resumable_folder
 from deepalign_cli.operations.spread import spread_shards
 from deepalign_cli.operations.stream import Stream, entries_of
 from deepalign_cli.progress import Progress

@@ -21,12 +21,12 @@ from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_file
 from deepalign_cli.checkpoint.open import read_file
 from deepalign_cli.checkpoint.placed import placed_file, rewrite_metadata
+from deepalign_cli.checkpoint.resumable import ResumableFolder
 from deepalign_cli.checkpoint.sharding import Shard
 from deepalign_cli.cluster import Cluster
 from deepalign_cli.errors import ClusterError
 from deepalign_cli.extras import require
 from deepalign_cli.malloc import set_blocks
-from deepalign_cli.operations.resumable import ResumableFolder
 from deepalign_cli.operations.stream import Stream
 from deepalign_cli.progress import Progress
 

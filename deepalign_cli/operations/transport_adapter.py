@@ -17,6 +17,7 @@ from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.artifact import check_hashes, measured_for
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.checkpoint.hub import parse_reference
+from deepalign_cli.checkpoint.whole_folder import created_folder
 from deepalign_cli.combiners.low_rank import summed
 from deepalign_cli.errors import MismatchError
 from deepalign_cli.operations.adapters import CONFIG, Adapter
@@ -24,7 +25,6 @@ from deepalign_cli.operations.align import facts_of, keep_alignment, notes_of_pa
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.merge_adapters import FACTORS, check_adapters, write_adapter
-from deepalign_cli.operations.output_folder import created_folder
 from deepalign_cli.operations.provenance import Hashes, provenance, with_hashes
 from deepalign_cli.operations.session import Session
 from deepalign_cli.operations.transport import check_scale

@@ -307,10 +307,11 @@ def test_a_kill_leaves_no_half_folder(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from deepalign_cli.operations import merged_folder, output_folder
+from deepalign_cli.checkpoint import whole_folder
+from deepalign_cli.operations import merged_folder
 from deepalign_cli.operations.job import Job
 from deepalign_cli.operations.settings import Settings
-output_folder.publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+whole_folder.publish = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 job = Job((Path({str(a)!r}), Path({str(b)!r})), Path({str(tmp_path / "out")!r}), Settings("none"))
 merged_folder.merge_folder(job, "x", [])
 """

@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deepalign_cli.checkpoint import open_checkpoint
+from deepalign_cli.checkpoint import open_checkpoint, resumable
 from deepalign_cli.checkpoint.sharding import INDEX
 from deepalign_cli.errors import CheckpointError, Interrupted, NonFiniteError, OutputError, UsageError
-from deepalign_cli.operations import resumable
 from deepalign_cli.operations.align import align_folder
 from deepalign_cli.operations.job import Job, Report
 from deepalign_cli.operations.merge import Merging, merge_files

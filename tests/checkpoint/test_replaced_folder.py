@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deepalign_cli.operations import replaced_folder
-from deepalign_cli.operations.replaced_folder import replace_folder
+from deepalign_cli.checkpoint import replaced_folder
+from deepalign_cli.checkpoint.replaced_folder import replace_folder
 
 
 def no_links(*args: object, **more: object) -> None:

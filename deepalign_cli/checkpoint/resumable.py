@@ -20,11 +20,11 @@ from typing import Any
 
 from deepalign_cli.checkpoint.files import Stamp
 from deepalign_cli.checkpoint.hashing import sha256_of_file
+from deepalign_cli.checkpoint.replaced_folder import replace_folder
 from deepalign_cli.checkpoint.sharding import Shard
 from deepalign_cli.checkpoint.targets import real_target
+from deepalign_cli.checkpoint.whole_folder import publish, reported
 from deepalign_cli.errors import ClusterError, DeepalignError, Interrupted, OutputError
-from deepalign_cli.operations.output_folder import publish, reported
-from deepalign_cli.operations.replaced_folder import replace_folder
 
 JOURNAL = ".deepalign-journal"
 

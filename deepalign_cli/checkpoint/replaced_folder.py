@@ -9,14 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deepalign_cli.checkpoint.companions import other_tokenizer
+from deepalign_cli.checkpoint.sharding import is_weights
 from deepalign_cli.checkpoint.targets import real_target
-from deepalign_cli.operations.output_folder import (
-    hidden_folder,
-    is_weights,
-    other_tokenizer,
-    reported,
-    sync_folder,
-)
+from deepalign_cli.checkpoint.whole_folder import hidden_folder, reported, sync_folder
 
 _AT_FDCWD, _EXCHANGE = -100, 2  # of Linux
 
