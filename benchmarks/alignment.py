@@ -4,7 +4,7 @@
     python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH [--dws PATH] [--out results.json]
     python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH --starts
     python benchmarks/alignment.py --zoo ZOO --data DATA --network PATH --choice
-    python benchmarks/alignment.py --network PATH --speed
+    python benchmarks/alignment.py --network PATH --speed [--zoo ZOO --data DATA]
 
 Every family of the zoo gives its pairs (networks 2p and 2p + 1; of fields, two networks of one image),
 the same for all methods. The loss is the test loss at 11 points of the path. BatchNorm's statistics are
@@ -27,7 +27,7 @@ import torch
 from alignment_choice import report_choice
 from alignment_methods import SLOW, Context, Method, method_table
 from alignment_paths import Judge
-from alignment_speed import report_speed
+from alignment_speed import Pair, report_speed
 from alignment_starts import report_starts
 from alignment_tables import (
     SECTIONS,
@@ -165,6 +165,17 @@ def contexts(arguments: argparse.Namespace, sets: list[str]) -> Iterator[tuple[s
         yield entry.name, [entry.context(pair) for pair in entry.pairs(arguments.pairs)]
 
 
+def trained_pairs(arguments: argparse.Namespace) -> Iterator[Pair] | None:
+    """The pairs of a zoo to take the time of; None where no zoo is given."""
+    if arguments.zoo is None:
+        return None
+    return (
+        (name, pair.symmetry, pair.a, pair.b)
+        for name, pairs in contexts(arguments, arguments.sets)
+        for pair in pairs
+    )
+
+
 def write(path: Path | None, found: Mapping[str, Any]) -> None:
     """Write results as JSON where a file is named."""
     if path is not None:
@@ -201,7 +212,8 @@ def main() -> None:
     """Parse the command line and run."""
     arguments = parse()
     if arguments.speed:
-        write(arguments.out, {"schema": 1, "speed": report_speed(load_network(arguments.network))})
+        rows = report_speed(load_network(arguments.network), trained_pairs(arguments))
+        write(arguments.out, {"schema": 1, "speed": rows})
     elif arguments.choice:
         rows = report_choice(load_network(arguments.network), contexts(arguments, arguments.sets))
         write(arguments.out, {"schema": 1, "choice": rows})

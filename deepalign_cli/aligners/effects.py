@@ -67,8 +67,8 @@ class _Writing(Calls):
             return {}
         found: dict[Occurrence, list[Tensor]] = {}
         kept = [given for _, _, given in self._given]
-        along = [torch.autograd.grad(out, kept, r.to(out), retain_graph=True, allow_unused=True)
-                 for r in directions]  # fmt: skip
+        along = [torch.autograd.grad((out * r.to(out)).sum(), kept, retain_graph=True, allow_unused=True)
+                 for r in directions]  # fmt: skip  # r as their gradient: torch would load sympy to check it
         for (place, axis, _), gradients in zip(self._given, zip(*along, strict=True), strict=True):
             rows = [Symmetry.unfold(replace(place, axis=axis), g) for g in gradients if g is not None]
             if rows and all(bool(torch.isfinite(row.sum())) for row in rows):
