@@ -3,9 +3,10 @@
 #
 # Expected: its README says that the permuted network must give what it gave before, and that CNNs usually work very well. What
 # it cannot permute stays as it is.
-# Seen: so it is for fully connected networks, with residual blocks too. Channels that are flattened into a linear layer move
-# there as if there were one entry a channel; a depthwise convolution keeps its order while the channels around it move; and
-# running statistics of BatchNorm stay behind. Outputs in eval mode move by 8 to 100 % of their size, and nothing says so.
+# Seen: so it is for fully connected networks, with residual blocks too, and for convolutions. But the columns of a linear layer
+# that reads flattened channels get an order of their own, and so do the filters of a depthwise convolution, whatever the order
+# of the channels that they read; running statistics of BatchNorm stay behind. Outputs in eval mode move by 8 to 100 % of their
+# size, and nothing says so.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
