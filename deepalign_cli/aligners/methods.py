@@ -124,9 +124,10 @@ NETWORK = Parameter(
 )  # fmt: skip
 REFINE = Parameter(
     "refine", str, "auto",
-    "How to refine the prediction. auto, the default, tries all but ste with --data and keeps the one with "
-    "the lowest midpoint loss on training data; without data it takes prior, or weights where the weights "
-    "contradict the prediction. " + " ".join(f"{r.name}: {r.help}." for r in REFINEMENTS.values() if r.help),
+    "How to refine the prediction. auto, the default, tries all with --data and keeps the one with the "
+    "lowest midpoint loss on training data; without data it takes prior, or weights where the weights "
+    "contradict the prediction. Of small networks without BatchNorm it then trains what it has (ste), on "
+    "data or on dreams. " + " ".join(f"{r.name}: {r.help}." for r in REFINEMENTS.values() if r.help),
     choices=("auto", *(r.name for r in REFINEMENTS.values() if r.help)),
     need_data=frozenset(r.name for r in REFINEMENTS.values() if r.help and r.data),
     no_data=frozenset(r.name for r in REFINEMENTS.values() if not r.data),

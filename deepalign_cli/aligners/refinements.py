@@ -14,7 +14,8 @@ class Refinement:
     """One candidate of `--refine auto`.
 
     `keeps` completes "kept ...", `data` says whether it needs data. Those with a `help` can be asked for by
-    name; those that are `slow` are tried only then. `loads` names, as "module:name", a function from a
+    name; one that is `slow` is for what is kept of the others, where that takes a few seconds or is asked
+    for. `loads` names, as "module:name", a function from a
     `Prediction` to an `Element`, or to a `Candidate`.
     """
 
@@ -53,7 +54,7 @@ REFINEMENTS: Mapping[str, Refinement] = MappingProxyType(
             Refinement(
                 "ste", "the prediction, trained straight through the rounding",
                 f"{_IN}:straight_through",
-                "train what auto keeps on the loss half-way (Git Re-Basin's straight-through estimator)",
+                "train what auto keeps on the loss half-way, for as many --steps as you like",
                 data=True, slow=True,
             ),
         )
