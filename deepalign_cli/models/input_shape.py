@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Shaped
@@ -16,6 +16,8 @@ from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import in_dtype
 
 COUNT = 8
+_MOST_COLOURS = 4
+_MOST_NUMBERS = 2**22  # of an image that is tried
 _LENGTHS = (8, 16, 32, 64, 128, 256)  # of sequences of tokens
 
 
@@ -29,22 +31,29 @@ def example_inputs(
     Raises:
         UsageError: the text is not a shape, or no usual shape goes through the model.
     """
-    problem: Exception | None = None
+    problems = list[tuple[Tensor, Exception]]()
     weights = in_dtype(weights, run_dtype(weights))
     for x in _candidates(run, weights, rng, None if text is None else parsed_shape(text)):
         failure = _try(run, weights, x)
         if failure is None:
             return x
-        problem = problem or failure
-    if text is None:
-        raise UsageError(
-            "the model runs on no usual input shape.",
-            "add the shape of an example, such as --input-shape 3x32x32, or examples, --data FILE.npz; a "
-            "factory may also return (module, inputs).",
+        problems = problems or [(x, failure)]
+    raise _no_shape(text, problems[:1])
+
+
+def _no_shape(text: str | None, first: Sequence[tuple[Tensor, Exception]]) -> UsageError:
+    """What is raised where no inputs go through, of which the `first` raised what it did."""
+    if text is not None:
+        said = "".join(one_line(failure) for _, failure in first)
+        return UsageError(
+            f"the model does not run on inputs of shape {text}: {said}.",
+            "give the shape of one example, without the batch axis, or add examples: --data FILE.npz.",
         )
-    raise UsageError(
-        f"the model does not run on inputs of shape {text}: {one_line(problem)}.",
-        "give the shape of one example, without the batch axis, or add examples: --data FILE.npz.",
+    said = "".join(f" (on {'x'.join(map(str, x.shape[1:]))}: {one_line(failure)})" for x, failure in first)
+    return UsageError(
+        f"the model runs on no usual input shape{said}.",
+        "add the shape of an example, such as --input-shape 3x32x32, or examples, --data FILE.npz; a "
+        "factory may also return (module, inputs).",
     )
 
 
@@ -95,10 +104,14 @@ def _try(run: Run, weights: Weights, x: Tensor) -> Exception | None:
 
 
 def _usual_shapes(weights: Weights) -> list[tuple[int, ...]]:
-    first = next((w for w in weights.values() if w.ndim >= 2 and w.is_floating_point()), None)
-    if first is None:
-        return []
-    width = first.shape[1]
-    return [
-        (width,), (8, width), *((width, s, s) for s in (28, 32, 64, 96, 224, 16, 14, 8)), (width, 64),
-    ]  # fmt: skip
+    """Shapes of an example, by what the first weight reads, then by what the others do.
+
+    In a safetensors file the first one is not that of the first layer: names are sorted there.
+    """
+    widths = dict.fromkeys(w.shape[1] for w in weights.values() if w.ndim >= 2 and w.is_floating_point())
+    return [shape for place, width in enumerate(widths) for shape in _shapes_of(width, is_first=not place)]
+
+
+def _shapes_of(width: int, *, is_first: bool) -> list[tuple[int, ...]]:
+    images = [(width, s, s) for s in (28, 32, 64, 96, 224, 16, 14, 8) if width * s * s <= _MOST_NUMBERS]
+    return [(width,), (8, width), *(images if is_first or width <= _MOST_COLOURS else []), (width, 64)]

@@ -55,6 +55,30 @@ def test_a_shape_that_is_found_goes_through(kind: str) -> None:
     assert model(torch.zeros(2, *shape, dtype=torch.float64)).shape == (2, 5 if kind == "mlp" else 10)
 
 
+@pytest.mark.parametrize("kind", ["named_mlp", "plain_cnn", "cnn_gap", "vgg", "resnet_basic"])
+def test_whatever_order_the_weights_have(kind: str) -> None:
+    """As in a safetensors file, where names are sorted: here the head is the first."""
+    model = nets.ALL[kind]()[0].eval()
+    weights = dict(reversed(model.state_dict().items()))
+    rng = torch.Generator().manual_seed(0)
+    x = example_inputs(run_module(model, shapes_of(model)), weights, rng)
+
+    assert x.shape[1:] == found(nets.ALL[kind]()[0].eval())
+
+
+def test_what_it_says_of_the_first_shape_is_told() -> None:
+    with pytest.raises(UsageError, match=r"no usual input shape \(on 3: .*no luck\)"):
+        found(Unlucky())
+
+
+class Unlucky(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("no luck")
+
+
 def test_a_model_without_weights_has_no_usual_shape() -> None:
     with pytest.raises(UsageError, match="on no usual input shape"):
         found(nn.ReLU())
