@@ -6,8 +6,9 @@ import csv
 import io
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -248,7 +249,8 @@ class _Paths:
         for of in curves:
             for (_, path), curve in zip(paths, of, strict=True):
                 if path.correct is None:
-                    check_same_function(path.method, curve.losses[-1], of[0].losses[-1])
+                    losses = curve.losses[-1], of[0].losses[-1]
+                    check_same_function(path.method, *losses, partial(testbed.check_steady, self.other))
         return [
             PathReport(moving, path.method, by_data, alignment.distances, (), alignment.details)
             for (alignment, path), by_data in zip(paths, zip(*curves, strict=True), strict=True)
@@ -286,13 +288,18 @@ class _Paths:
         return correct
 
 
-def check_same_function(method: str, loss: float, expected: float) -> None:
+def check_same_function(
+    method: str, loss: float, expected: float, check_steady: Callable[[], None] = lambda: None
+) -> None:
     """Check that moved units compute what they computed before: B's loss must not change.
+
+    `check_steady` is called where it does: that may lie with the network.
 
     Raises:
         SpecError: the losses differ by more than rounding.
     """
     if abs(loss - expected) > _ROUNDING * (1 + abs(expected)):
+        check_steady()
         raise SpecError(
             f"aligned B is not the function that B is (by '{method}' its loss is {loss:.4g}, not "
             f"{expected:.4g}): the spec of what moves together is wrong.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -85,7 +86,8 @@ def landscape_of(session: Session, points: int = 25, progress: Progress = SILENT
         for label, corner in zip(labels, corners, strict=True)
     }
     if alignment:
-        check_same_function(alignment.method, at[labels[1]], at[labels[2]])
+        steady = partial(testbed.check_steady, corners[2])
+        check_same_function(alignment.method, at[labels[1]], at[labels[2]], steady)
     notes = [*(note for one in session.inputs for note in one.notes), *testbed.says]
     notes += [SETTLED] if any(map(is_statistic, session.reference)) else []
     notes += alignment.notes if alignment else []

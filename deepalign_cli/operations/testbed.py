@@ -105,6 +105,15 @@ class Testbed:
         """The statistics of norms that the network does not compute from batches."""
         return frozen_statistics(self.run, weights, next(self.training.inputs(_TRIED)))
 
+    @torch.no_grad()
+    def check_steady(self, weights: Weights) -> None:
+        """Check that the network gives the same outputs for the same inputs. Raises DataError where not."""
+        x = next(self.training.inputs(_TRIED))
+        first, second = self.run(weights, x), self.run(weights, x)
+        if not torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True):
+            hint = "remove what is random: F.dropout, say, needs training=self.training."
+            raise DataError("the network returns other outputs each time it is run.", hint)
+
     def settled(self, weights: Weights, part: Data) -> Weights:
         """With BatchNorm, if there is any, re-estimated on some examples."""
         if not any(map(is_statistic, weights)):

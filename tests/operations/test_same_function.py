@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepalign_cli.errors import SpecError
+from deepalign_cli.errors import DataError, SpecError
 from deepalign_cli.operations.barrier import Question, barrier_files, check_same_function
 from deepalign_cli.operations.landscape import landscape_files
 from deepalign_cli.operations.run_settings import RunSettings
@@ -91,6 +91,18 @@ def test_so_it_is_on_a_plane(folder: Path) -> None:
 def test_rounding_is_no_other_function() -> None:
     check_same_function("weights", 2.0001, 2.0)
     check_same_function("weights", float("nan"), 2.0)  # said elsewhere, as a loss that is not finite
+
+
+@pytest.mark.slow
+def test_a_network_that_is_random_is_not_taken_for_a_wrong_spec(folder: Path) -> None:
+    code = folder / "random.py"
+    code.write_text(NET.replace("self.fc2(h).relu())", "self.fc2(h).relu()) * torch.rand(())"))
+    how = RunSettings(model=f"{code}:make", data=str(folder / "d.npz"))
+    asked = Question((folder / "a.pt", folder / "b.pt"), ("weights",), settings(folder, None), how, points=3)
+
+    for measured in (barrier_files, landscape_files):
+        with pytest.raises(DataError, match="the network returns other outputs each time it is run"):
+            measured(asked)
 
 
 @pytest.mark.slow
