@@ -19,7 +19,7 @@ from torch.nn.functional import silu
 from deepalign_cli.integers import check_integers
 from deepalign_cli.network.blueprint import Blueprint
 from deepalign_cli.network.latent_reader import LatentReader
-from deepalign_cli.network.probes import Nodes, Probes
+from deepalign_cli.network.probes import Nodes, Probes, check_frequency
 from deepalign_cli.network.scale_blocks import Mlp
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -42,8 +42,7 @@ class NeuralGraphsConfig:
 
     def __post_init__(self) -> None:
         check_integers(self, {"channels": 1, "layers": 1, "latent": 1, "waves": 1, "probes": 0})
-        if not 0 < self.frequency < 1e6:
-            raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
+        check_frequency(self.frequency)
 
 
 class NeuralGraphs(LatentReader):

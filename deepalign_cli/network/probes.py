@@ -55,6 +55,12 @@ class Probes(nn.Module):
         return commuting(self.blueprint.kind(node), x, self.frequency, tanh=self.tanh)
 
 
+def check_frequency(frequency: float) -> None:
+    """Raise ValueError unless sines may have this frequency."""
+    if not 0 < frequency < 1e6:
+        raise ValueError(f"frequency must be a positive number, not {frequency!r}")
+
+
 def biases_of(blueprint: Blueprint, node: str, weights: Weights) -> Float[Tensor, "batch n 1"]:
     """The biases of a group's units, or of labelled outputs; 0 where there are none."""
     biases = [blueprint.bias(vector, weights) for vector in blueprint.biases.get(node, ())]

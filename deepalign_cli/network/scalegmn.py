@@ -31,7 +31,7 @@ from deepalign_cli.integers import check_integers
 from deepalign_cli.network.blueprint import Blueprint, Link
 from deepalign_cli.network.latent_reader import LatentReader
 from deepalign_cli.network.patches import Patches
-from deepalign_cli.network.probes import Nodes, Probes, biases_of
+from deepalign_cli.network.probes import Nodes, Probes, biases_of, check_frequency
 from deepalign_cli.network.scale_blocks import (
     Equivariant,
     Invariant,
@@ -71,8 +71,7 @@ class ScaleGmnConfig:
             raise ValueError("stride is of probes: it needs probes above 0")
         if self.edges not in EDGES:
             raise ValueError(f"edges must be one of {', '.join(EDGES)}, not {self.edges!r}")
-        if not 0 < self.frequency < 1e6:
-            raise ValueError(f"frequency must be a positive number, not {self.frequency!r}")
+        check_frequency(self.frequency)
 
 
 class ScaleGmn(LatentReader):

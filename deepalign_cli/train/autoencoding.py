@@ -25,7 +25,7 @@ from deepalign_cli.train.corpus import Corpus, accuracy
 from deepalign_cli.train.functional_losses import outputs_of, psnr
 from deepalign_cli.train.log import append, finite, forget_after
 from deepalign_cli.train.loop import BEST, LOG, STATE
-from deepalign_cli.train.recipes import check_tables, make
+from deepalign_cli.train.recipes import check_encoder, check_tables, make
 from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.teaching import taught_network
 from deepalign_cli.train.workers import Workers
@@ -102,13 +102,7 @@ def read_autoencoder_plan(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], De
     table = dict(recipe["autoencoder"])
     hidden = {"hidden": table.pop("decoder")} if "decoder" in table else {}
     decoder = make(DecoderConfig, hidden, "autoencoder")
-    name = table.get("encoder", "scalegmn")
-    if not isinstance(name, str) or name not in METANETWORKS:
-        raise UsageError(
-            f"[autoencoder] of the recipe: there is no encoder {name!r}.",
-            f"encoder is one of {', '.join(METANETWORKS)}.",
-        )
-    make(METANETWORKS[name][0], {k: v for k, v in table.items() if k != "encoder"}, "autoencoder")
+    check_encoder(table, "autoencoder", METANETWORKS, "scalegmn")
     return table, decoder, make(AutoencoderPlan, recipe.get("train", {}), "train")
 
 

@@ -35,7 +35,7 @@ from deepalign_cli.train.objectives import (
     planted_loss,
 )
 from deepalign_cli.train.pool import HELD_OUT, PoolEntry, pairs_of
-from deepalign_cli.train.recipes import check_tables, make
+from deepalign_cli.train.recipes import check_encoder, check_tables, make
 from deepalign_cli.train.run_state import generator_of, opened_state, write_state
 from deepalign_cli.train.validation import score, validate
 from deepalign_cli.train.workers import Workers
@@ -121,13 +121,7 @@ def start(network: Mapping[str, Any], plan: Plan) -> TrainingRun:
         UsageError: the encoder's table is not usable, or the trained aligner has another one.
         CheckpointError: the trained aligner is none.
     """
-    name = network.get("encoder", "universal")
-    if not isinstance(name, str) or name not in ENCODERS:
-        raise UsageError(
-            f"[network] of the recipe: there is no encoder {name!r}.",
-            f"encoder is one of {', '.join(ENCODERS)}.",
-        )
-    make(ENCODERS[name][0], {key: value for key, value in network.items() if key != "encoder"}, "network")
+    check_encoder(network, "network", ENCODERS, "universal")
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         try:

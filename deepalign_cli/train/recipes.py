@@ -67,6 +67,21 @@ def make(cls: type[Made], table: Any, where: str) -> Made:
     raise UsageError(f"[{where}] of the recipe: {problem}.", _HINT)
 
 
+def check_encoder(table: Mapping[str, Any], where: str, known: Mapping[str, Any], usual: str) -> None:
+    """Check a table that names an encoder, or means the usual one; the rest is its configuration.
+
+    The rows of `known` begin with the dataclass that an encoder is configured by.
+
+    Raises:
+        UsageError: there is no such encoder, or an entry is unknown, missing or not usable.
+    """
+    name = table.get("encoder", usual)
+    if not isinstance(name, str) or name not in known:
+        problem = f"[{where}] of the recipe: there is no encoder {name!r}."
+        raise UsageError(problem, f"encoder is one of {', '.join(known)}.")
+    make(known[name][0], {key: value for key, value in table.items() if key != "encoder"}, where)
+
+
 def _problem(cls: Any, options: Mapping[str, Any]) -> str | None:
     """What is unknown, of another type or missing, in words."""
     kinds = get_type_hints(cls)

@@ -63,6 +63,12 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def check_activation(name: str) -> None:
+    """Raise ValueError unless there is an activation of this name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"there is no activation '{name}'")
+
+
 def uniform(rng: torch.Generator, bound: float, *shape: int) -> Tensor:
     """Uniform numbers in [-bound, bound].
 

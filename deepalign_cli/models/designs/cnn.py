@@ -14,6 +14,7 @@ from deepalign_cli.models.designs.base import (
     ACTIVATIONS,
     Statistics,
     batch_norm,
+    check_activation,
     conv_init,
     linear,
     linear_init,
@@ -44,8 +45,7 @@ class CNN:
     def __post_init__(self) -> None:
         if not self.channels:
             raise ValueError("there are no channels")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation '{self.activation}'")
+        check_activation(self.activation)
         if self.stride < 1 or (self.stride > 1 and (self.separable or not self.average)):
             raise ValueError("a stride above 1 needs average = true, and no separable convolutions")
 

@@ -13,6 +13,7 @@ from deepalign_cli.models.designs.base import (
     ACTIVATIONS,
     Statistics,
     batch_norm,
+    check_activation,
     linear,
     linear_init,
     norm_init,
@@ -36,8 +37,7 @@ class Conv1d:
     def __post_init__(self) -> None:
         if not self.channels or self.kernel % 2 == 0:
             raise ValueError("there are no channels, or the kernel has no middle")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation '{self.activation}'")
+        check_activation(self.activation)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

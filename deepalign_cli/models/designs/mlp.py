@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from deepalign_cli.models.designs.base import ACTIVATIONS, Statistics, linear, linear_init
+from deepalign_cli.models.designs.base import ACTIVATIONS, Statistics, check_activation, linear, linear_init
 from deepalign_cli.symmetry.symmetry import Weights
 
 
@@ -22,8 +22,7 @@ class MLP:
     def __post_init__(self) -> None:
         if not self.sizes:
             raise ValueError("there are no sizes")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation '{self.activation}'")
+        check_activation(self.activation)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

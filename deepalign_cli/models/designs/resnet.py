@@ -13,6 +13,7 @@ from deepalign_cli.models.designs.base import (
     ACTIVATIONS,
     Statistics,
     batch_norm,
+    check_activation,
     conv_init,
     linear,
     linear_init,
@@ -43,8 +44,7 @@ class ResNet:
             raise ValueError("there are no widths")
         if min(self.widths) < self.squeeze:
             raise ValueError(f"squeeze = {self.squeeze} leaves no channels")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation '{self.activation}'")
+        check_activation(self.activation)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
