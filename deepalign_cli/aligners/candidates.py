@@ -110,7 +110,7 @@ class Prediction:
         With BatchNorm, of which matching on activations leaves little to train away, it takes too long.
         """
         loss = self.evidence.loss if self.evidence else None
-        if loss is None or any(map(is_statistic, self.pair.reference)):
+        if loss is None or not self.order or any(map(is_statistic, self.pair.reference)):
             return None
         steps = quick_steps(self.pair, loss)
         return self.trained_for(start, loss, steps) if steps else None
@@ -197,7 +197,7 @@ def straight_through(prediction: Prediction) -> Candidate:
     if evidence.loss is None or judge is None:
         raise DataError("--refine ste trains on a loss, and the data have no labels.", "give --loss.")
     start = choose(prediction, judge, trains=False).kept
-    trained = prediction.trained_for(start, evidence.loss, prediction.steps)
+    trained = prediction.trained_for(start, evidence.loss, prediction.steps) if prediction.order else None
     return trained or replace(start, name="ste", told="training did not lower the loss half-way")
 
 

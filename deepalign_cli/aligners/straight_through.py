@@ -32,6 +32,7 @@ from deepalign_cli.models.work import multiplications
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.tensors import all_widened
 from deepalign_cli.threads import one_thread
 
 _RATE = 0.03  # of Adam
@@ -64,7 +65,7 @@ def trained_match(
     steps: int, rng: torch.Generator, progress: Progress = SILENT,
 ) -> Trained:  # fmt: skip
     """Train from `start`, an element of the pair as it came, by how alike the units of its views are."""
-    symmetry, (a, b) = pair.symmetry, pair.views
+    symmetry, (a, b) = pair.symmetry, map(all_widened, pair.views)
     match = pair.viewed(start)
     moved = symmetry.apply(match, b)
     soft = SoftPermutations(symmetry, a, moved, _logits(similarity, match), _RATE, _PROJECTION)
@@ -99,7 +100,7 @@ def quick_steps(pair: Pair, loss: TrainingLoss) -> int:
     carried = sum(
         w.numel() * symmetry.sizes[g] for n, w in pair.reference.items() for g in symmetry.groups_of(n)
     )
-    run = multiplications(lambda: loss(pair.reference, some))
+    run = multiplications(pair.reference, lambda weights: loss(weights, some))
     cost = 3 * (run + carried) + _OF_AN_ENTRY * entries  # forward, and twice as much back
     steps = min(_QUICK_STEPS, int(_QUICK / max(1.0, cost)))
     return steps if steps >= _FEWEST_STEPS else 0

@@ -98,8 +98,8 @@ def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
 
 def class_budget(ensemble: Ensemble) -> Budget | None:
     """How many inputs of classes networks can afford to train an alignment on; nothing if too few."""
-    run, weights, like = ensemble.run, ensemble.networks[0], ensemble.like
-    each = multiplications(lambda: run(weights, like)) / len(like)
+    like = ensemble.like
+    each = multiplications(ensemble.networks[0], lambda weights: ensemble.run(weights, like)) / len(like)
     all_steps = 3 * each * len(ensemble.networks) * _CLASSES.steps  # forward, and twice as much back
     count = min(_CLASSES.count, int(_CLASSES_WORK / max(1.0, all_steps)))
     return Budget(count, _CLASSES.steps) if count >= _FEWEST_OF_CLASSES else None

@@ -608,15 +608,19 @@ def test_an_input_that_does_not_fit_stops_several_before_any_output(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_default_method_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dreams", [True, False])
+def test_the_default_method_imports_no_more_than_it_needs(tmp_path: Path, dreams: bool) -> None:
     """Each of these takes a good part of a second, which a small alignment does not."""
+    needless = "set()" if dreams else "{'deepalign_cli.models.lookup', 'deepalign_cli.data'}"
     code = (
         "import sys; from deepalign_cli.cli.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
         "heavy = {'torch._dynamo', 'torch._inductor', 'scipy.optimize', 'huggingface_hub', 'sympy'}\n"
-        "heavy |= {'deepalign_cli.models.lookup', 'deepalign_cli.data'}\n"
+        f"heavy |= {needless}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     demo = Path(deepalign_cli.__file__).parent / "demo"
-    arguments = ["align", demo / "a.safetensors", demo / "b.safetensors", "-o", tmp_path / "out.safetensors"]
+    arguments: list[Path | str] = ["align", demo / "a.safetensors", demo / "b.safetensors"]
+    arguments += ["-o", tmp_path / "out.safetensors"]
+    arguments += [] if dreams else ["--no-dream"]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True)

@@ -68,8 +68,10 @@ def test_a_network_that_gives_nan_is_told_or_left_to_its_weights() -> None:
     assert _dreamer(_nan, is_asked=False).evidence() is None
 
 
-def test_where_dreams_show_nothing_nobody_dreams_without_being_asked() -> None:
-    design = MLP((6, 8, 3))
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_where_dreams_show_nothing_nobody_dreams_without_being_asked(outputs: int) -> None:
+    """Of classes a method trains by itself; those that turn units take what they train on elsewhere."""
+    design = MLP((6, 8, outputs))
     one = MemoryCheckpoint(design.init(torch.Generator().manual_seed(0)), "A")
     opened = Network(Runnable(design), "an MLP", (6,))
     asked, unasked = (
@@ -78,12 +80,23 @@ def test_where_dreams_show_nothing_nobody_dreams_without_being_asked() -> None:
         for data in (DREAM, None)
     )  # fmt: skip
 
-    assert unasked.evidence() is None
+    assert (unasked.evidence() is None) is (outputs == 1)
     assert unasked.evidence(trained_on=True) is None
     dreamt = asked.evidence()
     assert dreamt is not None
     assert not dreamt.shows
     assert not dreamt.acts
+    assert dreamt.trains is (outputs == 3)
+
+
+def test_who_takes_long_for_enough_dreams_to_train_on_has_none() -> None:
+    design = MLP((1000, 1400, 1000, 3))
+    one = MemoryCheckpoint(design.init(torch.Generator().manual_seed(0)), "A")
+    opened = Network(Runnable(design), "an MLP", (1000,))
+    dreamer = Dreamer([one, one], RunSettings(), Settings(), lambda: opened, is_asked=False)
+
+    assert not dreamer.may_train
+    assert dreamer.evidence() is None
 
 
 def test_a_network_that_is_not_known_is_told_or_left_to_its_weights() -> None:
