@@ -66,4 +66,9 @@ def quantity(value: float, unit: str = "") -> str:
     return f"{digits} {prefixes[0]}{unit}".rstrip()
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 SILENT = Progress()

@@ -17,7 +17,7 @@ from deepalign_cli.cli.resting import resting
 from deepalign_cli.cli.running_options import RunningOptions
 from deepalign_cli.cli.tables import Method
 from deepalign_cli.errors import UsageError
-from deepalign_cli.progress import quantity
+from deepalign_cli.progress import counted, quantity
 
 if TYPE_CHECKING:
     from deepalign_cli.aligners.alignment import Alignment
@@ -106,7 +106,7 @@ def show(out: Output, report: Report, more: dict[str, object]) -> None:
     lines = [
         f"wrote {report.output} ({size}) by {report.method} in {report.seconds:.2f} s",
         *(_distance(before, after) for before, after in report.distances),
-        f"{_moved(report)} in {len(report.groups)} groups",
+        f"{_moved(report)} in {counted(len(report.groups), 'group')}",
     ]
     payload = _payload(report, report.alignments, more)
     out.result(payload, "\n".join(lines), report.output)

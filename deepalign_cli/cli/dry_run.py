@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deepalign_cli.cli.output import Output
-from deepalign_cli.progress import quantity
+from deepalign_cli.progress import counted, quantity
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.dry_run import MergePlan
@@ -81,7 +81,7 @@ def _alignment(plan: MergePlan) -> str:
     if plan.groups is None:
         return "align nothing" if plan.method == "none" else f"align by {plan.method}"
     units = sum(plan.groups.values())
-    may_move = f"{units:,} units in {len(plan.groups)} groups may move"
+    may_move = f"{counted(units, 'unit')} in {counted(len(plan.groups), 'group')} may move"
     return f"align to {plan.inputs[0][0]} by {plan.method}: {may_move}"
 
 

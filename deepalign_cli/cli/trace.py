@@ -15,6 +15,7 @@ from deepalign_cli.cli.options import OUTPUT, WriteOptions
 from deepalign_cli.cli.output import TextTable
 from deepalign_cli.cli.running_options import ModelOptions, RunningOptions
 from deepalign_cli.errors import UsageError
+from deepalign_cli.progress import counted
 
 if TYPE_CHECKING:
     from deepalign_cli.operations.trace import TraceReport
@@ -121,8 +122,8 @@ def _show(console: Console, report: TraceReport, payload: Mapping[str, Any], how
     traced, groups = report.traced, payload["groups"]
     units = sum(row["size"] for row in groups.values())
     console.print(
-        f"{report.says}: {len(groups)} groups, {units:,} units; {len(payload['axes'])} of "
-        f"{len(report.shapes)} floating-point tensors move"
+        f"{report.says}: {counted(len(groups), 'group')}, {counted(units, 'unit')}; "
+        f"{len(payload['axes'])} of {len(report.shapes)} floating-point tensors move"
     )
     if traced.residual is not None:
         console.print(

@@ -124,7 +124,7 @@ def dream(
     """
     rng, count, steps = torch.Generator().manual_seed(seed), budget.count, budget.steps
     stage = progress.part(1.0, "dreaming", 1 if topic in (Topic.TEXT, Topic.TOKENS) else steps)
-    what, words = f"{count} of {'x'.join(map(str, ensemble.shape))}", ""
+    what, words = f"{count} of {'x'.join(map(str, ensemble.shape)) or 'one number'}", ""
     if topic is Topic.TEXT:
         inputs = written(ensemble, count, rng, stage)
         words = f"{count} texts of {inputs.shape[1]} tokens, written by the networks"

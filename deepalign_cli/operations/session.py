@@ -17,7 +17,7 @@ from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError, SpecError, UsageError
 from deepalign_cli.models.on_device import runs_on
 from deepalign_cli.operations.asked import Asked
-from deepalign_cli.operations.far_heads import HANDED_OVER, MAY_TURN, QUICK_STEPS, heads_are_far, with_note
+from deepalign_cli.operations.far_heads import HANDED_OVER, QUICK_STEPS, heads_are_far, left_out, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.one_type import in_one_type
@@ -312,8 +312,7 @@ class Session:
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
             alignment = aligner(symmetry, weights[0], weights[place], rng=settings.rng(), progress=stage)
             alignment = replace(alignment, making=making)
-            if method not in (NAIVE, DEFAULT, ROTATIONS) and heads_are_far(alignment):
-                alignment = with_note(alignment, MAY_TURN)
+            alignment = with_note(alignment, *left_out(method, alignment))
             alignments.append(self._exactly(self.fit.of_whole(alignment, place, whole.spec), place))
         if self._hands_over(settings, alignments):
             return self._handed_over(alignments, progress)

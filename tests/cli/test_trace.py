@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_trace_says_what_moves_and_what_stays_and_why(folder: Path) -> None:
     done = deepalign("trace", "--model", "nets.py:skip", "--input-shape", "6", "-o", "spec.toml")
     assert done.code == 0, done.err
-    assert "1 groups, 8 units; 5 of 8 floating-point tensors move" in done.out
+    assert "1 group, 8 units; 5 of 8 floating-point tensors move" in done.out
     assert "fc2\n  weight: +fc1 -fc1\n" in done.out
     assert "aux\n  weight: 2 8 (stays)" in done.out
     assert "nothing that was traced reads it" in done.out

@@ -13,6 +13,7 @@ from tests.operations.making import deepalign
 FORWARDS = {
     "raises": 'raise RuntimeError("no luck")',
     "counts": "self.calls += 1; return self.two(self.one(x).relu()) + self.calls",
+    "rolls": "return self.two(self.one(x).relu().roll(1, 1))",
     "sorts": "return self.two(torch.from_numpy(numpy.sort(self.one(x).detach().numpy(), 1)))",
 }
 CODE = """
@@ -79,3 +80,15 @@ def test_a_refusal_does_not_blame_a_spec_that_nobody_gave(pair: tuple[Path, Path
     assert "leave --spec out" not in done.err
     assert "write a spec, --spec FILE.toml" in done.err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_where_nothing_may_move_that_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    done = deepalign("align", *pair, "--model", model(tmp_path, "rolls"), "-o", tmp_path / "out.safetensors")
+    assert done.code == 0, done.err
+    assert "0 of 0 units moved in 0 groups" in done.out
+    assert "note: nothing may move in these networks: B stays as it is" in done.err
+
+
+def test_one_group_is_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    done = deepalign("align", *pair, "-m", "weights", "-o", tmp_path / "out.safetensors")
+    assert "units moved in 1 group\n" in done.out
