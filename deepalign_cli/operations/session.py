@@ -26,6 +26,7 @@ from deepalign_cli.operations.run_device import run_device
 from deepalign_cli.operations.run_settings import DREAM, RunSettings, named_files
 from deepalign_cli.operations.settings import NAIVE, Settings
 from deepalign_cli.operations.shared_tensors import fitted
+from deepalign_cli.operations.twins import with_twins
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.basis import Basis
 from deepalign_cli.symmetry.norm_gains import steadied
@@ -300,6 +301,10 @@ class Session:
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
         whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
         symmetry = self._restricted(whole)
+        if method != NAIVE and not self.fit.is_cut:
+            symmetry = with_twins(symmetry, self.inputs)
+            if settings.strict:
+                refuse_assumptions(symmetry.spec)
         aligner = settings.aligner(evidence, dreaming, self._device)
         self.check_finite()
         values = getattr(aligner, "making", METHODS[method].values(settings.options))
