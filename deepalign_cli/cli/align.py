@@ -67,6 +67,10 @@ def align(
     several = len(inputs) > 2
     names = [default_output(path, "aligned") for path in inputs[1:]]
     target = Path(common.output) if common.output is not None else Path() if several else names[0]
+    if several and target.suffix == ".safetensors" and not target.is_dir():
+        raise UsageError(
+            f"-o {target} is one file, and {len(names)} are written.", f"name a folder: -o {target.stem}/"
+        )
     is_folder = not several and _is_folder(common.output, inputs[1])
     job = Job(
         tuple(inputs), target, settings, tuple(aligning.alignment or ()), common.save_alignment,

@@ -13,6 +13,9 @@ from deepalign_cli.models.run import Run
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import in_dtype
 
+_OTHER = "compare the input that the network expects with the data's shape and preparation."
+_SEVERAL = "networks of several inputs are traced, but not run on data or dreams: leave these out."
+
 
 @dataclass(frozen=True)
 class Runnable:
@@ -41,7 +44,7 @@ class Runnable:
         except Exception as error:  # the user's own forward may raise anything
             raise DataError(
                 f"the network does not run on an input of {_shown(x)}: {one_line(error)}.",
-                "compare the input that the network expects with the data's shape and preparation.",
+                _SEVERAL if _is_call_of_several(error) else _OTHER,
             ) from error
         if out.ndim == 0 or len(out) != len(x):
             raise DataError(
@@ -65,3 +68,8 @@ def run_dtype(weights: Weights) -> torch.dtype:
 
 def _shown(x: Tensor) -> str:
     return f"{'x'.join(map(str, x.shape[1:])) or 'one number'} ({str(x.dtype).removeprefix('torch.')})"
+
+
+def _is_call_of_several(error: Exception) -> bool:
+    """Whether the network asks for inputs beside the one that it got."""
+    return isinstance(error, TypeError) and "missing" in str(error) and "positional argument" in str(error)

@@ -571,6 +571,7 @@ def test_saved_alignments_of_several(tmp_path: Path) -> None:
         ("abc", ["-o", "no/where"], "there is no folder"),
         ("abc", ["-o", "folder"], "folder/b.aligned.safetensors exists"),
         ("abb", ["-o", "new"], "'b.pt' and 'b.pt' would both be written to 'new/b.aligned.safetensors'"),
+        ("abc", ["-o", "x.safetensors"], "-o x.safetensors is one file, and 2 are written"),
         ("abc", ["--save-alignment", "kept"], "a saved alignment holds one pair"),
         ("a", [], "align needs at least two checkpoints"),
         ("", [], "Missing argument"),

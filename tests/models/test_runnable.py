@@ -77,6 +77,18 @@ def test_whatever_a_network_raises(problem: Exception) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_a_network_of_two_inputs_is_told_to_be_one() -> None:
+    def two(x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def run(weights: Weights, x: Tensor) -> Tensor:
+        return two(x)  # type: ignore[call-arg]
+
+    with pytest.raises(DataError, match="missing 1 required positional argument: 'y'") as caught:
+        Runnable(run)({}, torch.zeros(2, 3))
+    assert (caught.value.hint or "").startswith("networks of several inputs are traced")
+
+
 def test_our_own_errors_and_ctrl_c_pass() -> None:
     for problem in (MismatchError("it differs."), KeyboardInterrupt()):
 
