@@ -20,14 +20,14 @@ from deepalign_cli.symmetry.symmetry import Weights
 class Remembering(Calls):
     """Runs a network and takes, at every BatchNorm, how far the batch is from what the norm remembers.
 
-    In `haste` it runs on the processor as that is fastest: with channels last, and what multiplies in
-    bfloat16 where that is fast. A step's direction needs no more digits; but not every network runs so.
+    In `haste` it runs as is fastest on a processor that multiplies bfloat16: with channels last, and in that
+    type what multiplies. A step's direction needs no more digits; but not every network runs so.
     """
 
     def __init__(self, weights: Weights, *, haste: bool = False) -> None:
         super().__init__({name: _channels_last(w) for name, w in weights.items()} if haste else weights)
         self.apart: list[Tensor] = []
-        self._halves = haste and self._dtype is torch.float32 and multiplies_halves()
+        self._halves = haste and self._dtype is torch.float32
 
     def batch_norm(self, call: NormCall) -> Tensor:
         """Note the distance of means and deviations, in running deviations, as a mean over the channels.
@@ -65,7 +65,7 @@ def norms_in(ensemble: Ensemble) -> int:
 def dream_of_statistics(ensemble: Ensemble, start: Tensor, steps: int, progress: Progress = SILENT) -> Tensor:
     """Inputs that look, layer by layer, like what all the networks were trained on."""
     device = runs_on(ensemble.run)
-    haste = device.type == "cpu" and _runs_in_haste(ensemble)
+    haste = device.type == "cpu" and multiplies_halves() and _runs_in_haste(ensemble)
     networks = [Remembering(weights, haste=haste) for weights in ensemble.networks]
 
     def loss(x: Tensor) -> Tensor:
