@@ -38,7 +38,7 @@ _WORK = 4e11  # entries of the network x places of all inputs x steps: seconds o
 _FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
 _CLASSES = Budget(1000, 30)  # fewer would be learnt by heart
-_CLASSES_WORK, _FEWEST_OF_CLASSES = 2e11, 400  # multiplications of all steps; and inputs
+_CLASSES_WORK, _FEWEST_OF_CLASSES = 1e11, 400  # multiplications of all steps; and inputs
 _WRITING, _TEXTS = 2**27, (256, 512)  # entries of the network x texts; and the fewest and most of these
 
 
