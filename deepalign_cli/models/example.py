@@ -49,7 +49,13 @@ def example_of(inputs: object) -> Example:
 
 
 def chosen(out: object, names: Sequence[str] = ()) -> list[Tensor]:
-    """The tensors of a result that count. Raises KeyError for a name that it does not have."""
+    """The tensors of a result that count.
+
+    Raises:
+        KeyError: it does not have one of the names. TypeError: its outputs have no names.
+    """
+    if names and not isinstance(out, Mapping):
+        raise TypeError(f"there is no output '{names[0]}': what it returns has no names")
     if names and isinstance(out, Mapping):
         return [t for name in names for t in tensors_in(out[name])]
     if isinstance(out, Mapping) and isinstance(out.get("logits"), Tensor):

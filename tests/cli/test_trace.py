@@ -134,6 +134,11 @@ def test_a_strangers_word_that_a_spec_was_checked_is_not_taken(folder: Path) -> 
             3,
             "Branch cannot be traced: what it does depends on",
         ),
+        (
+            ["--model", "nets.py:odd", "--outputs", "x"],
+            3,
+            "there is no output 'x': what it returns has no names",
+        ),
         (["--model", "nets.py:gone"], 2, "gone"),
         (["missing.pt", "--model", "nets.py:skip"], 2, "missing.pt"),
     ],
