@@ -27,7 +27,7 @@ from deepalign_cli.aligners.starts import planted_element
 from deepalign_cli.aligners.straight_through import quick_steps, trained_match
 from deepalign_cli.aligners.weights import WeightMatching, descend
 from deepalign_cli.assignment import assign
-from deepalign_cli.errors import DataError
+from deepalign_cli.errors import DataError, DeepalignError
 from deepalign_cli.network.graph import Graph
 from deepalign_cli.network.model import DeepAlign
 from deepalign_cli.network.stacked import stacked
@@ -107,13 +107,17 @@ class Prediction:
     def trained(self, start: Candidate) -> Candidate | None:
         """The same, trained on the loss half-way, where a few seconds are enough and it is better for it.
 
-        With BatchNorm, of which matching on activations leaves little to train away, it takes too long.
+        With BatchNorm, of which matching on activations leaves little to train away, it takes too long. Where
+        no gradients can be taken, nothing is trained: nobody has asked for it.
         """
         loss = self.evidence.loss if self.evidence else None
         if loss is None or not self.order or any(map(is_statistic, self.pair.reference)):
             return None
-        steps = quick_steps(self.pair, loss)
-        return self.trained_for(start, loss, steps) if steps else None
+        try:
+            steps = quick_steps(self.pair, loss)
+            return self.trained_for(start, loss, steps) if steps else None
+        except DeepalignError:  # of the user's forward or loss, with weights that ask for gradients
+            return None
 
     def trained_for(self, start: Candidate, loss: TrainingLoss, steps: int) -> Candidate | None:
         """The same, trained for so many steps; None where it is not better for it."""

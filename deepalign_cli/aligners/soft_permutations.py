@@ -18,6 +18,7 @@ from torch import Tensor
 from deepalign_cli.adam import Adam
 from deepalign_cli.aligners.evidence import TrainingLoss
 from deepalign_cli.assignment import assign, log_sinkhorn
+from deepalign_cli.models.slopes import slopes
 from deepalign_cli.network.soft import soft_act, straight_through
 from deepalign_cli.symmetry.element import Element
 from deepalign_cli.symmetry.symmetry import Symmetry, Weights
@@ -52,10 +53,18 @@ class SoftPermutations:
         self._adam, self._rate = Adam(self._logits.values()), rate
 
     def step(self, loss: TrainingLoss, places: Int64[Tensor, " batch"], alpha: float) -> float:
-        """One step of Adam on some examples; returns the loss before it, `alpha` of the way from A to B."""
+        """One step of Adam on some examples; returns the loss before it, `alpha` of the way from A to B.
+
+        Where a slope is not finite there is no step.
+
+        Raises:
+            DataError: the loss has no gradients.
+        """
         value = loss(self._between(alpha), places)
         logits = list(self._logits.values())
-        self._adam.step(torch.autograd.grad(value, logits, materialize_grads=True), self._rate)
+        found = slopes(value, logits)
+        if all(bool(torch.isfinite(slope).all()) for slope in found):
+            self._adam.step(found, self._rate)
         return float(value.detach())
 
     def _between(self, alpha: float) -> Weights:

@@ -24,11 +24,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from deepalign_cli.aligners.choice import finite_loss
 from deepalign_cli.aligners.evidence import TrainingLoss
 from deepalign_cli.aligners.pair import Pair
 from deepalign_cli.aligners.soft_permutations import Projection, SoftPermutations
 from deepalign_cli.assignment import assign
-from deepalign_cli.models.work import multiplications
+from deepalign_cli.models.work import work
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
@@ -45,7 +46,7 @@ _HELD_BACK = 0.2
 _MOST_HELD = 1000
 _JUDGED = 20  # times
 
-_QUICK = 1.5e11  # multiplications that nobody asked for: about three seconds on one core
+_QUICK = 1.5e11  # as multiplications that nobody asked for: about three seconds on one core
 _QUICK_STEPS, _FEWEST_STEPS = 100, 30
 _OF_AN_ENTRY = 3000  # multiplications take as long as projecting and rounding one similarity, once
 
@@ -75,7 +76,7 @@ def trained_match(
     def judge(turn: Element) -> float:
         under = symmetry.apply(turn, moved)
         middle = {n: torch.lerp(w, under[n], 0.5) if w.is_floating_point() else w for n, w in a.items()}
-        parts = [(len(some), float(loss(middle, some))) for some in torch.split(held, _EXAMPLES)]
+        parts = [(len(some), finite_loss(float(loss(middle, some)))) for some in torch.split(held, _EXAMPLES)]
         return sum(count * value for count, value in parts) / len(held)
 
     best, before = symmetry.identity(), judge(symmetry.identity())
@@ -100,7 +101,7 @@ def quick_steps(pair: Pair, loss: TrainingLoss) -> int:
     carried = sum(
         w.numel() * symmetry.sizes[g] for n, w in pair.reference.items() for g in symmetry.groups_of(n)
     )
-    run = multiplications(pair.reference, lambda weights: loss(weights, some))
+    run = work(pair.reference, lambda weights: loss(weights, some)).total
     cost = 3 * (run + carried) + _OF_AN_ENTRY * entries  # forward, and twice as much back
     steps = min(_QUICK_STEPS, int(_QUICK / max(1.0, cost)))
     return steps if steps >= _FEWEST_STEPS else 0

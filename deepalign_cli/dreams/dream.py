@@ -20,7 +20,7 @@ from deepalign_cli.dreams.noise import pink_noise
 from deepalign_cli.dreams.statistics import dream_of_statistics, norms_in
 from deepalign_cli.dreams.writing import is_causal, random_tokens, written
 from deepalign_cli.models.scores import are_scores
-from deepalign_cli.models.work import multiplications
+from deepalign_cli.models.work import work
 from deepalign_cli.progress import SILENT, Progress
 
 
@@ -38,7 +38,7 @@ _WORK = 4e11  # entries of the network x places of all inputs x steps: seconds o
 _FEWEST = 8  # inputs
 _NUMBERS, _MOST_NOISE = 2**24, 4000  # of all noise together, and inputs of it
 _CLASSES = Budget(1000, 30)  # fewer would be learnt by heart
-_CLASSES_WORK, _FEWEST_OF_CLASSES = 1e11, 400  # multiplications of all steps; and inputs
+_CLASSES_WORK, _FEWEST_OF_CLASSES = 1e11, 400  # as multiplications of all steps; and inputs
 _WRITING, _TEXTS = 2**27, (256, 512)  # entries of the network x texts; and the fewest and most of these
 
 
@@ -85,7 +85,8 @@ def topic_of(ensemble: Ensemble) -> Topic:
     if norms_in(ensemble):
         return Topic.STATISTICS
     out = ensemble.outputs(ensemble.like)[0]
-    return Topic.CLASSES if are_scores(ensemble.like, out) else Topic.NOISE
+    is_of_classes = out.is_floating_point() and are_scores(ensemble.like, out)
+    return Topic.CLASSES if is_of_classes else Topic.NOISE
 
 
 def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
@@ -99,9 +100,9 @@ def quick_budget(shape: tuple[int, ...], entries: int) -> Budget:
 def class_budget(ensemble: Ensemble) -> Budget | None:
     """How many inputs of classes networks can afford to train an alignment on; nothing if too few."""
     like = ensemble.like
-    each = multiplications(ensemble.networks[0], lambda weights: ensemble.run(weights, like)) / len(like)
-    all_steps = 3 * each * len(ensemble.networks) * _CLASSES.steps  # forward, and twice as much back
-    count = min(_CLASSES.count, int(_CLASSES_WORK / max(1.0, all_steps)))
+    once = work(ensemble.networks[0], lambda weights: ensemble.run(weights, like))
+    passes = 3 * len(ensemble.networks) * _CLASSES.steps  # forward, and twice as much back
+    count = min(_CLASSES.count, int((_CLASSES_WORK / passes - once.fixed) * len(like) / max(1, once.growing)))
     return Budget(count, _CLASSES.steps) if count >= _FEWEST_OF_CLASSES else None
 
 

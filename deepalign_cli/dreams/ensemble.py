@@ -13,6 +13,7 @@ from deepalign_cli.adam import Adam
 from deepalign_cli.errors import NonFiniteError
 from deepalign_cli.models.on_device import placed_for
 from deepalign_cli.models.run import Run
+from deepalign_cli.models.slopes import slopes
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.symmetry import Weights
 
@@ -59,11 +60,15 @@ def optimised(
     loss: Callable[[Tensor], Tensor], start: Float[Tensor, "batch ..."], steps: int,
     progress: Progress = SILENT,
 ) -> Float[Tensor, "batch ..."]:  # fmt: skip
-    """The inputs after some steps of Adam on the inputs alone, at a falling rate."""
+    """The inputs after some steps of Adam on the inputs alone, at a falling rate.
+
+    Raises:
+        DataError: the loss has no gradients.
+    """
     x = start.clone().requires_grad_()
     adam = Adam([x])
     with torch.enable_grad():
         for step in range(steps):
-            adam.step(torch.autograd.grad(loss(x), [x]), _RATE * (1 - 0.9 * step / max(1, steps)))
+            adam.step(slopes(loss(x), [x]), _RATE * (1 - 0.9 * step / max(1, steps)))
             progress(1)
     return x.detach().cpu()

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
+import deepalign_cli as da
 from deepalign_cli.checkpoint.memory import MemoryCheckpoint
-from deepalign_cli.errors import NonFiniteError, SpecError, UsageError
+from deepalign_cli.errors import DataError, NonFiniteError, SpecError, UsageError
 from deepalign_cli.models.designs.decoder import Decoder
 from deepalign_cli.models.designs.mlp import MLP
 from deepalign_cli.models.lookup import Network
@@ -117,3 +119,40 @@ def test_a_network_that_is_not_known_is_told_or_left_to_its_weights() -> None:
 def test_how_data_are_read_says_nothing_of_dreams() -> None:
     with pytest.raises(UsageError, match="--split has no effect on dreams"):
         _dreamer(is_asked=True, splits=("train",))
+
+
+class _Unmoved(nn.Module):
+    """A classifier whose outputs have no gradients in one way or another."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.body = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "no_grad":
+            with torch.no_grad():
+                return self.body(x)
+        if self.way == "refuses":
+            assert not self.body[0].weight.requires_grad
+        out: Tensor = self.body(x)
+        if self.way == "in place":
+            out = torch.sigmoid(out)
+            out.mul_(2)
+        return functional.one_hot(out.argmax(1), 4) if self.way == "classes" else out
+
+
+@pytest.mark.parametrize("way", ["no_grad", "in place", "refuses", "classes"])
+def test_a_network_without_gradients_is_left_to_its_weights_unless_training_is_asked_for(way: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        a, b = (_Unmoved(way).eval() for _ in "AB")
+    data = torch.randn(20, 6), torch.arange(20) % 4
+    model = _Unmoved(way).eval(), data[0][:2]
+
+    by_default, by_weights = da.align(a, b, model=model), da.align(a, b, model=model, no_dream=True)
+    for group, perm in by_weights.element.perm.items():
+        assert torch.equal(by_default.element.perm[group], perm)
+    assert da.align(a, b, model=model, data=data).details["kept"] != "ste"
+    with pytest.raises(DataError):
+        da.align(a, b, model=model, data=data, refine="ste")
