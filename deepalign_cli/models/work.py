@@ -66,6 +66,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.products = self.entries = self.operations = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """To keep its compiler away from this, torch would load it, for a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
