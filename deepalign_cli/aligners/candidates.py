@@ -128,7 +128,8 @@ class Prediction:
             return None
         after = distance(pair.symmetry, pair.reference, pair.moving, found.element)
         told = f"training took the loss half-way from {found.before:.4g} to {found.after:.4g}"
-        return Candidate("ste", found.element, after, f"{told}, on examples that were held back")
+        where = "examples that were held back" if found.held else "the very examples that it was trained on"
+        return Candidate("ste", found.element, after, f"{told}, on {where}")
 
     def planted(self) -> Candidate | None:
         """Weight matching from the element that makes one network nearly the other, if there is one."""

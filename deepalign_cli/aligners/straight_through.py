@@ -53,11 +53,15 @@ _OF_AN_ENTRY = 3000  # multiplications take as long as projecting and rounding o
 
 @dataclass(frozen=True)
 class Trained:
-    """What training found, and the loss half-way on examples held back, before and after."""
+    """What training found, and the loss half-way, before and after: on `held` examples that it never saw.
+
+    Of fewer than five none are held back, and the loss is on all of them.
+    """
 
     element: Element
     before: float
     after: float
+    held: int
 
 
 @one_thread()
@@ -90,7 +94,7 @@ def trained_match(
             value = judge(turn)
             best, least = (turn, value) if value < least else (best, least)
         progress()
-    return Trained(pair.carried(best @ match), before, least)
+    return Trained(pair.carried(best @ match), before, least, len(held) if len(held) < len(loss) else 0)
 
 
 def quick_steps(pair: Pair, loss: TrainingLoss) -> int:

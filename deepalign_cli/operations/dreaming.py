@@ -97,15 +97,19 @@ class Dreamer:
         """
         return self._dreamt(progress)[0]
 
-    def evidence(self, progress: Progress = SILENT, *, trained_on: bool = False) -> Dreamt | None:
+    def evidence(
+        self, progress: Progress = SILENT, *, trained_on: bool = False,
+        leaves_classes: Callable[[], bool] = bool,
+    ) -> Dreamt | None:  # fmt: skip
         """The same for methods; None where nobody asks for dreams, and they would be of no great use.
 
-        `trained_on` says that the method is one that trains on them, by gradients of what units compute.
+        `trained_on` says that the method is one that trains on them, by gradients of what units compute;
+        `leaves_classes` that nothing will be trained on those of classes.
 
         Raises:
             DeepalignError: as `testbed`, where dreams are asked for.
         """
-        if not self.is_asked and not self._is_useful(trained_on=trained_on):
+        if not self.is_asked and not self._is_useful(trained_on=trained_on, leaves_classes=leaves_classes):
             return None
         try:
             self._is_trained_on = trained_on
@@ -119,11 +123,12 @@ class Dreamer:
         topic = dreams.topic
         return Dreamt(testbed.evidence, dreams.says, topic.shows, topic is Topic.STATISTICS, topic.trains)
 
-    def _is_useful(self, *, trained_on: bool) -> bool:
+    def _is_useful(self, *, trained_on: bool, leaves_classes: Callable[[], bool]) -> bool:
         """Whether dreams are worth their time, as far as it is known what the network is."""
         try:
-            trains = self._topic.trains and not trained_on and self._of_classes is not None
-            return self._topic.shows or trains
+            if self._topic.shows or trained_on or not self._topic.trains:
+                return self._topic.shows
+            return self._of_classes is not None and not leaves_classes()
         except DeepalignError:
             return False
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from deepalign_cli.aligners.alignment import Alignment
 from deepalign_cli.aligners.methods import DEFAULT, ROTATIONS
 from deepalign_cli.operations.settings import NAIVE
+from deepalign_cli.symmetry.symmetry import Symmetry
 
 QUICK_STEPS = 100  # of gradients, where nobody asked for rotations
 _FAR = 0.5  # of the distance before: less is left of networks that are nearly copies of one another
@@ -17,8 +18,12 @@ MAY_TURN = "heads and residual streams of transformers may turn, besides moving:
 
 def heads_are_far(alignment: Alignment) -> bool:
     """Whether a transformer's heads are there, and B is far from A still: not nearly a copy of it."""
-    heads = any(group.rpartition(".")[2] == "heads" for group in alignment.symmetry.sizes)
-    return heads and alignment.distance_after > _FAR * alignment.distance_before
+    return has_heads(alignment.symmetry) and alignment.distance_after > _FAR * alignment.distance_before
+
+
+def has_heads(symmetry: Symmetry) -> bool:
+    """Whether a transformer's heads may move."""
+    return any(group.rpartition(".")[2] == "heads" for group in symmetry.sizes)
 
 
 def left_out(method: str, alignment: Alignment) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse,
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError, SpecError, UsageError
 from deepalign_cli.models.on_device import runs_on
+from deepalign_cli.operations import far_heads
 from deepalign_cli.operations.asked import Asked
-from deepalign_cli.operations.far_heads import HANDED_OVER, QUICK_STEPS, heads_are_far, left_out, with_note
 from deepalign_cli.operations.finite import check_finite
 from deepalign_cli.operations.inputs import open_network
 from deepalign_cli.operations.one_type import in_one_type
@@ -292,7 +292,7 @@ class Session:
 
     def _computed(self, method: str, progress: Progress, *, quick: bool = False) -> list[Alignment]:
         """The alignments by a method; `quick` where nobody asked for it, so that it may not take long."""
-        options = {**self.settings.options, **({"path_steps": QUICK_STEPS} if quick else {})}
+        options = {**self.settings.options, **({"path_steps": far_heads.QUICK_STEPS} if quick else {})}
         settings = replace(self.settings, method=method, options=options)
         if settings.onto is not Onto.FIRST:
             self._check_joint(method)
@@ -317,31 +317,32 @@ class Session:
             stage = progress.part(1 / len(self.moving), f"aligning {other.called} by {method}")
             alignment = aligner(symmetry, weights[0], weights[place], rng=settings.rng(), progress=stage)
             alignment = replace(alignment, making=making)
-            alignment = with_note(alignment, *left_out(method, alignment))
+            alignment = far_heads.with_note(alignment, *far_heads.left_out(method, alignment))
             alignments.append(self._exactly(self.fit.of_whole(alignment, place, whole.spec), place))
         if self._hands_over(settings, alignments):
-            return self._handed_over(alignments, progress)
+            return [
+                far_heads.with_note(one, far_heads.HANDED_OVER)
+                for one in self._computed(ROTATIONS, progress, quick=True)
+            ]
         if isinstance(self._running, RunSettings) and self._running.save_dreams is not None:
             self.dreamer.testbed(progress)  # which keeps what it dreams
         return alignments
 
     def _hands_over(self, settings: Settings, alignments: Sequence[Alignment]) -> bool:
-        """Whether the default leaves it to rotations: heads stay far apart, of a network that is known."""
+        """Whether the default leaves it to rotations: heads stay far apart, and turn."""
+        return any(map(far_heads.heads_are_far, alignments)) and self._turns(settings)
+
+    def _turns(self, settings: Settings) -> bool:
+        """Whether rotations may take over, and anything turns."""
         is_auto = settings.method == DEFAULT and settings.options.get("refine", "auto") == "auto"
         can_turn = not self.fit.is_partial and "network" not in settings.options
-        if not (is_auto and can_turn and any(map(heads_are_far, alignments))):
+        is_joint = settings.onto is not Onto.FIRST and len(self.moving) > 1
+        if is_joint or not (is_auto and can_turn and far_heads.has_heads(self.whole)):
             return False
-        return self.asked.traced or self.whole.spec.basis is Basis.TEMPLATE
-
-    def _handed_over(self, alignments: list[Alignment], progress: Progress) -> list[Alignment]:
-        """The alignments by rotations, where anything turns; else those that there are."""
         try:
-            turns = bool(self.turned.within)
+            return (self.asked.traced or self.whole.spec.basis is Basis.TEMPLATE) and bool(self.turned.within)
         except DeepalignError:
-            turns = False
-        if not turns:
-            return alignments
-        return [with_note(one, HANDED_OVER) for one in self._computed(ROTATIONS, progress, quick=True)]
+            return False
 
     def _check_joint(self, method: str) -> None:
         if METHODS.find(method).turns or self.fit.is_partial:
@@ -363,7 +364,9 @@ class Session:
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
         if running.data is not None or running.no_dream or not (may_show or self.dreamer.may_train):
             return None
-        return partial(self.dreamer.evidence, trained_on=turns) if self.dreamer.is_cheap else None
+        if not self.dreamer.is_cheap:
+            return None
+        return partial(self.dreamer.evidence, trained_on=turns, leaves_classes=partial(self._turns, settings))
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

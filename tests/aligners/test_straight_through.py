@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,25 @@ def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
     idle = deepalign("align", a, b, "--steps", 3)
     refused(idle, 2, "-m deepalign makes no use of --steps")
     assert "give -m deepalign --refine ste or sinkhorn" in idle.err
+
+
+@pytest.mark.parametrize(("count", "held"), [(4, 0), (5, 1)])
+def test_few_examples_are_all_trained_on(count: int, held: int) -> None:
+    symmetry, a, b = trained()
+    data = torch.randn(count, a["0.weight"].shape[1], generator=seeded(1))
+    start = symmetry.random(seeded(3))
+    found = trained_match(
+        Pair(symmetry, a, b), alike(symmetry, symmetry.identity()), start, _Few(data), 2, seeded(0)
+    )
+    assert found.held == held
+
+
+@dataclass(frozen=True)
+class _Few:
+    data: Tensor
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __call__(self, weights: Weights, places: Tensor) -> Tensor:
+        return mlp_run(weights, self.data[places]).square().mean().double()

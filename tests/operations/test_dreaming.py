@@ -17,6 +17,7 @@ from deepalign_cli.models.lookup import Network
 from deepalign_cli.models.run import Run
 from deepalign_cli.models.runnable import Runnable
 from deepalign_cli.operations.dreaming import Dreamer
+from deepalign_cli.operations.far_heads import HANDED_OVER
 from deepalign_cli.operations.run_settings import DREAM, RunSettings
 from deepalign_cli.operations.settings import Settings
 from tests.dreams.networks import DESIGN, network
@@ -156,3 +157,28 @@ def test_a_network_without_gradients_is_left_to_its_weights_unless_training_is_a
     assert da.align(a, b, model=model, data=data).details["kept"] != "ste"
     with pytest.raises(DataError):
         da.align(a, b, model=model, data=data, refine="ste")
+
+
+class _Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.body(x).mean(1))
+        return out
+
+
+def test_nothing_is_dreamed_for_an_alignment_that_rotations_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dreamed(*args: Any) -> None:
+        raise AssertionError("classes were dreamed of")
+
+    monkeypatch.setattr("deepalign_cli.dreams.dream.dream_of_classes", dreamed)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        a, b = (_Attending().eval() for _ in "AB")
+    found = da.align(a, b, model=(_Attending().eval(), torch.randn(2, 5, 8)))
+
+    assert found.method == "rotations"
+    assert found.details["notes"] == [HANDED_OVER]
