@@ -19,7 +19,7 @@ from deepalign_cli.models.runnable import run_dtype
 from deepalign_cli.symmetry.symmetry import Weights
 from deepalign_cli.symmetry.tensors import in_dtype
 
-_OF_AN_ENTRY, _OF_AN_OPERATION = 20, 200_000  # multiplications take as long, on one core
+_OF_AN_ENTRY, _OF_AN_OPERATION = 8, 200_000  # multiplications take as long, on one core
 _OF_A_TIME_STEP = 10  # operations
 _OF_AN_ATTENTION = 3  # whose products take so much longer, back above all
 
