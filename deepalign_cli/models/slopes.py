@@ -21,6 +21,6 @@ def slopes(value: Tensor, of: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(value, of, materialize_grads=True)
     except Exception as error:  # the user's own backward may raise anything
         raise DataError(
-            f"no gradients can be taken of what the network gives: {one_line(error)}.",
-            "let its forward use PyTorch's operations alone, none under torch.no_grad() or in place.",
+            f"no gradients can be taken of the loss on what the network gives: {one_line(error)}.",
+            "let network and loss use PyTorch's operations alone, none under torch.no_grad() or in place.",
         ) from error

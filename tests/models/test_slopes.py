@@ -18,7 +18,7 @@ def test_what_has_no_gradients_is_told_in_a_sentence() -> None:
     x = torch.ones(3, requires_grad=True)
     with torch.no_grad():
         without = x.sum()
-    with pytest.raises(DataError, match="no gradients can be taken of what the network gives"):
+    with pytest.raises(DataError, match="no gradients can be taken of the loss"):
         slopes(without, [x])
     changed = torch.sigmoid(x)
     changed.mul_(2)
