@@ -67,7 +67,8 @@ def align(
     several = len(inputs) > 2
     names = [default_output(path, "aligned") for path in inputs[1:]]
     target = Path(common.output) if common.output is not None else Path() if several else names[0]
-    if several and target.suffix == ".safetensors" and not target.is_dir():
+    is_file = target.suffix == ".safetensors" and not target.is_dir()
+    if several and is_file and all(path.exists() or str(path).startswith("hf:") for path in inputs):
         raise UsageError(
             f"-o {target} is one file, and {len(names)} are written.", f"name a folder: -o {target.stem}/"
         )
