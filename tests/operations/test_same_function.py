@@ -95,7 +95,7 @@ def test_rounding_is_no_other_function() -> None:
 
 @pytest.mark.slow
 def test_a_network_that_is_random_is_not_taken_for_a_wrong_spec(folder: Path) -> None:
-    code = folder / "random.py"
+    code = folder / "always_random.py"
     code.write_text(NET.replace("self.fc2(h).relu())", "self.fc2(h).relu()) * torch.rand(())"))
     how = RunSettings(model=f"{code}:make", data=str(folder / "d.npz"))
     asked = Question((folder / "a.pt", folder / "b.pt"), ("weights",), settings(folder, None), how, points=3)
