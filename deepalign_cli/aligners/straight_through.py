@@ -17,6 +17,7 @@ is never worse there than what it started from. Signs and scales stay those of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from deepalign_cli.models.work import work
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
+from deepalign_cli.symmetry.symmetry import Symmetry
 from deepalign_cli.symmetry.tensors import all_widened
 from deepalign_cli.threads import one_thread
 
@@ -99,13 +101,18 @@ def trained_match(
 
 def quick_steps(pair: Pair, loss: TrainingLoss) -> int:
     """How many steps can be made in a few seconds, as far as multiplications tell; 0 where too few."""
-    symmetry = pair.symmetry
     some = torch.arange(min(_EXAMPLES, len(loss)))
-    entries = sum(n * n for n in symmetry.sizes.values())
+    return steps_within(pair.symmetry, work(pair.reference, lambda weights: loss(weights, some)).total)
+
+
+def steps_within(symmetry: Symmetry, run: int = 0) -> int:
+    """The same for networks that take so many multiplications to `run`; the most, if that is not known."""
     carried = sum(
-        w.numel() * symmetry.sizes[g] for n, w in pair.reference.items() for g in symmetry.groups_of(n)
+        math.prod(symmetry.shapes[name]) * symmetry.sizes[group]
+        for name in symmetry.spec.axes
+        for group in symmetry.groups_of(name)
     )
-    run = work(pair.reference, lambda weights: loss(weights, some)).total
+    entries = sum(n * n for n in symmetry.sizes.values())
     cost = 3 * (run + carried) + _OF_AN_ENTRY * entries  # forward, and twice as much back
     steps = min(_QUICK_STEPS, int(_QUICK / max(1.0, cost)))
     return steps if steps >= _FEWEST_STEPS else 0

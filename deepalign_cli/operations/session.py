@@ -13,6 +13,7 @@ from deepalign_cli.aligners.alignment import Alignment, distance
 from deepalign_cli.aligners.artifact import load_alignment
 from deepalign_cli.aligners.evidence import Dreaming
 from deepalign_cli.aligners.methods import DEFAULT, METHODS, ROTATIONS, DataUse, Onto
+from deepalign_cli.aligners.straight_through import steps_within
 from deepalign_cli.checkpoint import Checkpoint
 from deepalign_cli.errors import DeepalignError, SpecError, UsageError
 from deepalign_cli.models.on_device import runs_on
@@ -299,7 +300,8 @@ class Session:
         uses_data = METHODS.find(method).data is not DataUse.NONE
         dreaming = self._dreaming(settings)
         evidence = self.testbed.evidence if uses_data and not dreaming and self.testbed else None
-        whole = self._unmoved(settings) if method == NAIVE else self._whole_for(method)
+        turns = METHODS.find(method).turns
+        whole = self._unmoved(settings) if method == NAIVE else self.turned if turns else self.whole
         symmetry = self._restricted(whole)
         if method != NAIVE and not self.fit.is_cut:
             symmetry = with_twins(symmetry, self.inputs)
@@ -347,12 +349,8 @@ class Session:
     def _check_joint(self, method: str) -> None:
         if METHODS.find(method).turns or self.fit.is_partial:
             what = f"-m {method}" if METHODS.find(method).turns else "--partial"
-            raise UsageError(
-                f"--onto {self.settings.onto} and {what} exclude each other.", "leave one of them out."
-            )
-
-    def _whole_for(self, method: str) -> Symmetry:
-        return self.turned if METHODS.find(method).turns else self.whole
+            problem = f"--onto {self.settings.onto} and {what} exclude each other."
+            raise UsageError(problem, "leave one of them out.")
 
     def _dreaming(self, settings: Settings) -> Dreaming | None:
         """What dreams for a method that may by itself: where there are no data, or dreams in their place."""
@@ -362,11 +360,14 @@ class Session:
         if running.data == DREAM:
             return partial(self.dreamer.evidence, trained_on=turns)
         may_show = self.asked.may_be_text or any(map(is_statistic, self.reference))  # before it is opened
-        if running.data is not None or running.no_dream or not (may_show or self.dreamer.may_train):
+        wants = running.data is None and not running.no_dream and (may_show or self.dreamer.may_train)
+        if not (wants and self.dreamer.is_cheap):
             return None
-        if not self.dreamer.is_cheap:
-            return None
-        return partial(self.dreamer.evidence, trained_on=turns, leaves_classes=partial(self._turns, settings))
+        leaves = partial(self._leaves_classes, settings)
+        return partial(self.dreamer.evidence, trained_on=turns, leaves_classes=leaves)
+
+    def _leaves_classes(self, settings: Settings) -> bool:
+        return self._turns(settings) or not steps_within(self.whole)
 
     def _unmoved(self, settings: Settings) -> Symmetry:
         """What may move where nothing will: nothing is taken for granted by that."""

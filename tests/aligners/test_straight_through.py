@@ -13,7 +13,7 @@ from torch.nn import functional
 from deepalign_cli.aligners.evidence import Evidence
 from deepalign_cli.aligners.methods import METHODS
 from deepalign_cli.aligners.pair import Pair
-from deepalign_cli.aligners.straight_through import quick_steps, trained_match
+from deepalign_cli.aligners.straight_through import quick_steps, steps_within, trained_match
 from deepalign_cli.errors import DataError
 from deepalign_cli.network.pretrained import DEFAULT_NETWORK
 from deepalign_cli.symmetry.element import Element
@@ -102,6 +102,8 @@ def test_nobody_waits_long_for_training_that_nobody_asked_for() -> None:
             return (torch.zeros(len(places), 4) @ weights["1.weight"].T @ weights["2.weight"].T).sum()
 
     assert quick_steps(Pair(large, wide, wide), Loss()) == 0
+    assert steps_within(large) == 0  # which is known before anything is dreamed
+    assert steps_within(symmetry) == 100
 
 
 @pytest.mark.slow
