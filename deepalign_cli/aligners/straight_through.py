@@ -34,7 +34,7 @@ from deepalign_cli.models.work import work
 from deepalign_cli.network.similarity import spread
 from deepalign_cli.progress import SILENT, Progress
 from deepalign_cli.symmetry.element import Element
-from deepalign_cli.symmetry.symmetry import Symmetry
+from deepalign_cli.symmetry.symmetry import Symmetry, Weights
 from deepalign_cli.symmetry.tensors import all_widened
 from deepalign_cli.threads import one_thread
 
@@ -78,12 +78,8 @@ def trained_match(
     soft = SoftPermutations(symmetry, a, moved, _logits(similarity, match), _RATE, _PROJECTION)
     seen, held = _parted(len(loss), rng)
 
-    @torch.no_grad()
     def judge(turn: Element) -> float:
-        under = symmetry.apply(turn, moved)
-        middle = {n: torch.lerp(w, under[n], 0.5) if w.is_floating_point() else w for n, w in a.items()}
-        parts = [(len(some), finite_loss(float(loss(middle, some)))) for some in torch.split(held, _EXAMPLES)]
-        return sum(count * value for count, value in parts) / len(held)
+        return _half_way(a, symmetry.apply(turn, moved), loss, held)
 
     best, before = symmetry.identity(), judge(symmetry.identity())
     least, every = before, max(1, steps // _JUDGED)
@@ -97,6 +93,14 @@ def trained_match(
             best, least = (turn, value) if value < least else (best, least)
         progress()
     return Trained(pair.carried(best @ match), before, least, len(held) if len(held) < len(loss) else 0)
+
+
+@torch.no_grad()
+def _half_way(a: Weights, b: Weights, loss: TrainingLoss, places: Int64[Tensor, " held"]) -> float:
+    """The mean loss of the midpoint on some examples; what is not a number is the worst."""
+    middle = {n: torch.lerp(w, b[n], 0.5) if w.is_floating_point() else w for n, w in a.items()}
+    parts = [(len(some), finite_loss(float(loss(middle, some)))) for some in torch.split(places, _EXAMPLES)]
+    return sum(count * value for count, value in parts) / len(places)
 
 
 def quick_steps(pair: Pair, loss: TrainingLoss) -> int:
