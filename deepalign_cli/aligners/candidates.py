@@ -122,7 +122,7 @@ class Prediction:
     def trained_for(self, start: Candidate, loss: TrainingLoss, steps: int) -> Candidate | None:
         """The same, trained for so many steps; None where it is not better for it."""
         pair, progress = self.pair, self.progress.part(1.0, "training straight through", steps)
-        similarity = dict(refined_similarity(self))
+        similarity = dict(refined_similarity(self)) or self.similarity  # nothing to refine by
         found = trained_match(pair, similarity, start.element, loss, steps, self.rng, progress)
         if not found.after < found.before:
             return None
