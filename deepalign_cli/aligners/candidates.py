@@ -111,7 +111,7 @@ class Prediction:
         no gradients can be taken, nothing is trained: nobody has asked for it.
         """
         loss = self.evidence.loss if self.evidence else None
-        if loss is None or not self.order or any(map(is_statistic, self.pair.reference)):
+        if loss is None or any(map(is_statistic, self.pair.reference)):
             return None
         try:
             steps = quick_steps(self.pair, loss)
@@ -120,10 +120,13 @@ class Prediction:
             return None
 
     def trained_for(self, start: Candidate, loss: TrainingLoss, steps: int) -> Candidate | None:
-        """The same, trained for so many steps; None where it is not better for it."""
-        pair, progress = self.pair, self.progress.part(1.0, "training straight through", steps)
+        """The same, trained for so many steps; None where it is not better for it, or nothing moves."""
+        if not self.order:
+            return None
+        pair = self.pair
         similarity = dict(refined_similarity(self)) or self.similarity  # nothing to refine by
-        found = trained_match(pair, similarity, start.element, loss, steps, self.rng, progress)
+        stage = self.progress.part(1.0, "training straight through", steps)
+        found = trained_match(pair, similarity, start.element, loss, steps, self.rng, stage)
         if not found.after < found.before:
             return None
         after = distance(pair.symmetry, pair.reference, pair.moving, found.element)
@@ -164,7 +167,8 @@ def with_neighbours(prediction: Prediction) -> Element:
         return descend_with_prior(
             prediction.pair.problem, prediction.similarity, prediction.start, prediction.order
         )
-    perm = {group: assign(logits) for group, logits in refined_similarity(prediction)}
+    refined = refined_similarity(prediction, prediction.progress)
+    perm = {group: assign(logits) for group, logits in refined}
     return Element(perm) if perm else prediction.start  # where nothing moves
 
 
@@ -173,7 +177,9 @@ def _can_refine(prediction: Prediction) -> bool:
     return prediction.network.refiner is not None and not prediction.pair.symmetry.turning
 
 
-def refined_similarity(prediction: Prediction) -> Iterator[tuple[str, Float[Tensor, "_ _"]]]:
+def refined_similarity(
+    prediction: Prediction, progress: Progress = SILENT
+) -> Iterator[tuple[str, Float[Tensor, "_ _"]]]:
     """How alike units are, group by group, as far as it is known: the refiner's logits where it is of use."""
     symmetry, similarity = prediction.pair.symmetry, prediction.similarity
     if not _can_refine(prediction):
@@ -183,7 +189,7 @@ def refined_similarity(prediction: Prediction) -> Iterator[tuple[str, Float[Tens
     if not graph.edges:
         return
     a, b = (stacked(graph, view) for view in prediction.pair.views)
-    stage = prediction.progress.part(1.0, "refining the prediction", len(symmetry.sizes))
+    stage = progress.part(1.0, "refining the prediction", len(symmetry.sizes))
     with torch.no_grad():
         for group, logits in prediction.network.refine(graph, a, b, similarity):
             yield group, logits
@@ -202,7 +208,7 @@ def straight_through(prediction: Prediction) -> Candidate:
     if evidence.loss is None or judge is None:
         raise DataError("--refine ste trains on a loss, and the data have no labels.", "give --loss.")
     start = choose(prediction, judge, trains=False).kept
-    trained = prediction.trained_for(start, evidence.loss, prediction.steps) if prediction.order else None
+    trained = prediction.trained_for(start, evidence.loss, prediction.steps)
     return trained or replace(start, name="ste", told="training did not lower the loss half-way")
 
 

@@ -15,8 +15,7 @@ class Refinement:
 
     `keeps` completes "kept ...", `data` says whether it needs data. Those with a `help` can be asked for by
     name; one that is `slow` is for what is kept of the others, where that takes a few seconds or is asked
-    for. `loads` names, as "module:name", a function from a
-    `Prediction` to an `Element`, or to a `Candidate`.
+    for. `loads` names, as "module:name", a function from a `Prediction` to an `Element`, or to a `Candidate`.
     """
 
     name: str

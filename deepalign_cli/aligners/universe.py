@@ -37,7 +37,7 @@ def universal(
     own = [canonical_scales(symmetry, weights) for weights in networks]
     views = [Acted(symmetry, scales, weights) for scales, weights in zip(own, networks, strict=True)]
     found = [own[0] @ g @ scales.inverse() for g, scales in zip(start, own, strict=True)]
-    total = summed(symmetry, views, found)
+    total = _summed(symmetry, views, found)
     objective = [squares(total)]
     stage = progress.part(1.0, "aligning all at once", _ROUNDS * len(networks))
     for _ in range(_ROUNDS):
@@ -59,7 +59,7 @@ def universal(
     return [own[0].inverse() @ first @ g @ scales for g, scales in zip(found, own, strict=True)], objective
 
 
-def summed(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element]) -> dict[str, Tensor]:
+def _summed(symmetry: Symmetry, views: Sequence[Weights], found: Sequence[Element]) -> dict[str, Tensor]:
     """The sum of all networks under their elements, of what is trained and moves."""
     moving = [name for name, w in views[0].items() if counts_in_objective(symmetry, name, w)]
     total: dict[str, Tensor] = {}
