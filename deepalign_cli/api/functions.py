@@ -68,11 +68,11 @@ def align(
 
     A `model` (a module, `(module, example inputs)`, or what --model takes; by default the first of the inputs
     that is a module) is asked what may move. `data` (arrays, a DataLoader, a path, or `"dream"`) are for
-    methods that use data; without any, networks with BatchNorm dream some unless `no_dream=True`. `out` names
-    a file to write aligned b to, or a folder (`"out/"`), in files of at most `max_shard_size`, by so many
-    `threads`. `options` are the method's (`restarts=5`), the settings' (`spec`, `activation`, `kinds`,
-    `heads`, `seed`), and those of the data (`normalise`, `limit`, `loss`, `dream`, ...), named as on the
-    command line.
+    methods that use data; without any, networks with BatchNorm and small classifiers dream some unless
+    `no_dream=True`. `out` names a file to write aligned b to, or a folder (`"out/"`), in files of at most
+    `max_shard_size`, by so many `threads`. `options` are the method's (`restarts=5`), the settings' (`spec`,
+    `activation`, `kinds`, `heads`, `seed`), and those of the data (`normalise`, `limit`, `loss`, `dream`,
+    ...), named as on the command line.
 
     Raises:
         DeepalignError: the inputs do not fit each other, the architecture is not known, or an option may not

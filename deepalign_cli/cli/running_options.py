@@ -96,11 +96,12 @@ class RunningOptions(ModelOptions):
         metavar="NAME",
     )
     dream: int | None = option(
-        "How many inputs to dream, in the place of --data; 64 by default. Without any of these options, "
-        "networks with BatchNorm and language models dream of up to 64 by themselves.",
+        "How many inputs to dream, in the place of --data; 64 by default, and of classes up to 1,000. "
+        "Without any of these options, networks with BatchNorm, language models and small classifiers dream "
+        "by themselves.",
         min=2,
     )
-    dream_steps: int | None = option("How many steps to dream in; 80 by default.", min=1)
+    dream_steps: int | None = option("How many steps to dream in; 80 by default, 30 of classes.", min=1)
     save_dreams: Path | None = option(
         "Keep what was dreamed: an .npz that --data reads, and of images a .png to look at.",
         metavar="FILE.npz",
